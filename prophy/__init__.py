@@ -1,0 +1,1 @@
+"""ProPhy: token-level physics for text-to-video diffusion transformers (arXiv 2512.05564)."""
