@@ -1,0 +1,78 @@
+"""Checkpoints that survive a kill: tensors in safetensors, the rest in JSON, swapped in as one folder.
+
+A checkpoint holds everything the next step depends on, so a resumed run is bit-identical to one never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+from safetensors.torch import load_file, save_file
+
+#: anything made of dicts, lists, tensors and JSON scalars, as ``state_dict()`` returns
+State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | bool | None"
+
+
+def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> State:
+    """Move the tensors of ``state`` into ``tensors``, leaving JSON with their names."""
+    if isinstance(state, torch.Tensor):
+        tensors[path] = state.detach().contiguous().clone()
+        return {"__tensor__": path}
+    if isinstance(state, dict):
+        return {"__dict__": [[key, _flatten(value, f"{path}/{key}", tensors)] for key, value in state.items()]}
+    if isinstance(state, list | tuple):
+        return [_flatten(value, f"{path}/{i}", tensors) for i, value in enumerate(state)]
+    return state
+
+
+def _restore(plan: State, tensors: dict[str, torch.Tensor]) -> State:
+    if isinstance(plan, dict):
+        if "__tensor__" in plan:
+            return tensors[plan["__tensor__"]]
+        return {key: _restore(value, tensors) for key, value in plan["__dict__"]}
+    if isinstance(plan, list):
+        return [_restore(value, tensors) for value in plan]
+    return plan
+
+
+def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
+    """Write ``state`` so that ``folder`` holds either the old checkpoint or the new one, whenever the process dies."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    tensors: dict[str, torch.Tensor] = {}
+    plan = _flatten(state, "", tensors)
+    save_file(tensors, new / "tensors.safetensors")
+    (new / "state.json").write_text(json.dumps(plan))
+    for name in ("tensors.safetensors", "state.json"):
+        with open(new / name, "rb") as file:
+            os.fsync(file.fileno())
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path) -> dict[str, State] | None:
+    """Read the newest complete checkpoint, or ``None`` if there is none.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    folder = Path(folder)
+    for candidate in (folder, folder.with_name(folder.name + ".old")):
+        if (candidate / "state.json").exists():
+            try:
+                plan = json.loads((candidate / "state.json").read_text())
+                return _restore(plan, load_file(candidate / "tensors.safetensors"))
+            except Exception as error:
+                raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
+    return None

@@ -1,0 +1,260 @@
+"""The embedded model's video autoencoder: a stock ``AutoencoderKLWan`` trained from scratch on the worlds.
+
+    prophy train tiny-vae --work runs/tiny
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.worlds import FRAMES, SIZE, sample_clip
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VaeRecipe:
+    """How the autoencoder is trained. Convolutions are local, so most steps see small crops: many more of them."""
+
+    crop_steps: int = 4500
+    whole_steps: int = 500
+    crop: int = 32
+    crop_frames: int = 9
+    crop_batch: int = 16
+    whole_batch: int = 4
+    learning_rate: float = 1.5e-3
+    final_learning_rate: float = 5e-5
+    warm_up: int = 200
+    kl_weight: float = 1e-4
+    foreground_weight: float = 2.0
+    seed: int = 0
+
+
+def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
+    """The tiny autoencoder: 16 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages)."""
+    return AutoencoderKLWan(
+        base_dim=24,
+        decoder_base_dim=32,
+        z_dim=16,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        patch_size=2,
+        in_channels=12,
+        out_channels=12,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+        latents_mean=mean or [0.0] * 16,
+        latents_std=std or [1.0] * 16,
+    )
+
+
+def channels_last(model: torch.nn.Module) -> torch.nn.Module:
+    """Lay convolution weights out channels-last: half the time on a CPU with bf16 units."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+        elif isinstance(module, torch.nn.Conv2d):
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
+def to_tensor(frames: np.ndarray) -> torch.Tensor:
+    """uint8 ``(F, H, W, 3)`` to float ``(3, F, H, W)`` in [-1, 1]."""
+    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1.0
+
+
+class _Crops(Dataset):
+    """Sample ``i`` is always the same: resuming means starting the sampler later."""
+
+    def __init__(self, recipe: VaeRecipe, whole: bool) -> None:
+        self.recipe, self.whole = recipe, whole
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        recipe = self.recipe
+        clip = sample_clip(index, "train")
+        mask = np.zeros(clip.frames.shape[:3], bool)
+        for drawn in clip.masks.values():
+            mask |= drawn
+        if self.whole:
+            return to_tensor(clip.frames), torch.from_numpy(mask)
+        rng = np.random.default_rng([recipe.seed, index])
+        first = int(rng.integers(0, FRAMES - recipe.crop_frames + 1))
+        mask = mask[first : first + recipe.crop_frames]
+        x, y = rng.integers(0, SIZE - recipe.crop + 1, 2)
+        where = np.argwhere(mask)
+        if len(where) and rng.random() < 0.8:  # most of a frame is wall: look where something happens
+            _, cy, cx = where[rng.integers(len(where))]
+            jitter = rng.integers(-recipe.crop // 3, recipe.crop // 3 + 1, 2)
+            y, x = np.clip(np.array([cy, cx]) - recipe.crop // 2 + jitter, 0, SIZE - recipe.crop)
+        window = np.s_[:, y : y + recipe.crop, x : x + recipe.crop]
+        return to_tensor(clip.frames[first : first + recipe.crop_frames][window]), torch.from_numpy(mask[window])
+
+
+def vae_loss(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.Tensor, recipe: VaeRecipe):
+    """Reconstruction (L1 + 2·L2 and spatial gradients, weighted up on the phenomena) plus a slight KL term."""
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = vae.encode(video_BCTHW).latent_dist
+        output = vae.decode(posterior.sample()).sample
+    error = output.float() - video_BCTHW
+    weight = 1 + recipe.foreground_weight * mask_BTHW[:, None]
+    weight = weight / weight.mean()
+    pixel = (weight * (error.abs() + 2 * error.square())).mean()
+    edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+    mean, logvar = posterior.mean.float(), posterior.logvar.float()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    return pixel + 0.5 * edges + recipe.kl_weight * kl, error.square().mean().detach()
+
+
+@torch.no_grad()
+def reconstruct(vae: AutoencoderKLWan, videos_BCTHW: torch.Tensor) -> torch.Tensor:
+    """Encode and decode, float32 in [-1, 1]."""
+    outputs = []
+    for video in videos_BCTHW.split(8):
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs.append(vae.decode(vae.encode(video).latent_dist.mode()).sample.float().clamp(-1, 1))
+    return torch.cat(outputs)
+
+
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Mean over clips of the peak signal-to-noise ratio, dB, for values in [-1, 1]."""
+    mse = (a - b).square().flatten(1).mean(1)
+    return float((10 * torch.log10(4 / mse)).mean())
+
+
+def pca_psnr(coefficients: int = 16, train_clips: int = 400, test_clips: int = 100) -> float:
+    """PSNR of a linear code with as many coefficients per 4×8×8 block as the autoencoder has latent channels."""
+
+    def blocks(seed: int, split: str) -> np.ndarray:
+        frames = sample_clip(seed, split).frames[1:].astype(np.float32) / 127.5 - 1
+        return frames.reshape(4, 4, 8, 8, 8, 8, 3).transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * 8 * 8 * 3)
+
+    data = np.concatenate([blocks(i, "train") for i in range(train_clips)])
+    mean = data.mean(0)
+    centred = data - mean
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    basis = vectors[:, -coefficients:]
+    scores = []
+    for i in range(test_clips):
+        x = blocks(i, "test") - mean
+        scores.append(10 * np.log10(4 / np.square(x - x @ basis @ basis.T).mean()))
+    return float(np.mean(scores))
+
+
+def validation_clips(count: int, split: str = "test") -> torch.Tensor:
+    """The first ``count`` clips of a held-out split, ``(count, 3, F, H, W)``."""
+    return torch.stack([to_tensor(sample_clip(i, split).frames) for i in range(count)])
+
+
+def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 250) -> AutoencoderKLWan:
+    """Train to the end of the recipe, resuming from ``work/vae`` if it holds a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint was made by another recipe.
+    """
+    torch.manual_seed(recipe.seed)
+    vae = channels_last(build_vae())
+    total = recipe.crop_steps + recipe.whole_steps
+    optimiser = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
+    step = 0
+    if state := load_checkpoint(work / "vae"):
+        if state["recipe"] != asdict(recipe):
+            raise ValueError(f"{work / 'vae'} was trained with another recipe: choose another --work or delete it")
+        vae.load_state_dict(state["model"])
+        channels_last(vae)
+        optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["rng"])
+        step = state["step"]
+        log.info("resumed at step %d", step)
+    work.mkdir(parents=True, exist_ok=True)
+    held_out = validation_clips(32)
+    bar = tqdm(total=total, initial=step, desc="vae", mininterval=5)
+    while step < total:
+        whole = step >= recipe.crop_steps
+        begin, end = (recipe.crop_steps, total) if whole else (0, recipe.crop_steps)
+        batch = recipe.whole_batch if whole else recipe.crop_batch
+        offset = recipe.crop_steps * recipe.crop_batch if whole else 0
+        sampler = range(offset + (step - begin) * batch, offset + (end - begin) * batch)
+        loader = DataLoader(_Crops(recipe, whole), batch, sampler=sampler, num_workers=1, prefetch_factor=4)
+        smooth, began = None, time.monotonic()
+        for video, mask in loader:
+            # 1. learning rate: linear warm-up, then a cosine to the final rate
+            ramp = min(1.0, (step + 1) / recipe.warm_up)
+            cosine = 0.5 * (1 + math.cos(math.pi * step / total))
+            rate = recipe.final_learning_rate + (recipe.learning_rate - recipe.final_learning_rate) * cosine
+            for group in optimiser.param_groups:
+                group["lr"] = ramp * rate
+            # 2. one step
+            video = video.contiguous(memory_format=torch.channels_last_3d)
+            loss, mse = vae_loss(vae, video, mask, recipe)
+            if not torch.isfinite(loss):
+                raise FloatingPointError(f"loss is {float(loss)} at step {step}: lower the learning rate and resume")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+            optimiser.step()
+            step += 1
+            # 3. report and keep
+            smooth = float(mse) if smooth is None else 0.98 * smooth + 0.02 * float(mse)
+            bar.update()
+            bar.set_postfix(psnr=f"{10 * math.log10(4 / smooth):.2f}", refresh=False)
+            if step % checkpoint_every == 0 or step == total:
+                score = psnr(reconstruct(vae, held_out), held_out)
+                row = {"step": step, "seconds": round(time.monotonic() - began, 1), "psnr": round(score, 3)}
+                with open(work / "vae.jsonl", "a") as file:
+                    file.write(json.dumps(row) + "\n")
+                bar.write(json.dumps(row))
+                save_checkpoint(
+                    work / "vae",
+                    {
+                        "recipe": asdict(recipe),
+                        "step": step,
+                        "model": vae.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "rng": torch.get_rng_state(),
+                    },
+                )
+    return vae
+
+
+def latent_statistics(vae: AutoencoderKLWan, clips: int = 256) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each latent channel over training clips."""
+    latents = []
+    with torch.no_grad():
+        for i in range(0, clips, 8):
+            video = torch.stack([to_tensor(sample_clip(s, "train").frames) for s in range(i, i + 8)])
+            with torch.autocast("cpu", torch.bfloat16):
+                latents.append(vae.encode(video).latent_dist.mode().float())
+    latents = torch.cat(latents).transpose(0, 1).flatten(1)
+    return latents.mean(1).tolist(), latents.std(1).tolist()
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="prophy train tiny-vae", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
+    parser.add_argument("--crop-steps", type=int, default=VaeRecipe.crop_steps)
+    parser.add_argument("--whole-steps", type=int, default=VaeRecipe.whole_steps)
+    args = parser.parse_args(argv)
+    recipe = VaeRecipe(crop_steps=args.crop_steps, whole_steps=args.whole_steps)
+    vae = train_vae(args.work, recipe)
+    mean, std = latent_statistics(vae)
+    final = build_vae(mean, std)
+    final.load_state_dict(vae.state_dict())
+    final.save_pretrained(args.work / "model" / "vae")
+    videos = validation_clips(100)
+    result = {"psnr": psnr(reconstruct(final, videos), videos), "pca_psnr": pca_psnr(), "recipe": asdict(recipe)}
+    (args.work / "vae-result.json").write_text(json.dumps(result, indent=2))
+    log.info("held-out PSNR %.2f dB, PCA of as many coefficients %.2f dB", result["psnr"], result["pca_psnr"])

@@ -1,0 +1,226 @@
+"""The five phenomena of optics: reflection, refraction, scattering, interference, an unnatural light source."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE
+from prophy.worlds.event import TIMES, Event
+from prophy.worlds.stage import COLOURS, FLOOR, FRAMES, SIZE, Knobs, Painter, Region, mix
+
+MIRROR = (206, 218, 230)
+GLASS_BLOCK = (166, 212, 232)
+
+
+def beam(painter: Painter, path: np.ndarray, reach: float, colour: tuple[int, int, int], act: bool = True) -> None:
+    """Draw a light beam along ``path`` (n, 2), as far as ``reach`` pixels from its start, with a glow and a bright core."""
+    pieces = []
+    for start, end in zip(path[:-1], path[1:], strict=True):
+        length = float(np.hypot(*(end - start)))
+        if reach <= 0:
+            break
+        pieces.append((start, start + (end - start) * min(1.0, reach / length)))
+        reach -= length
+    for start, end in pieces:
+        normal = np.array([-(end - start)[1], (end - start)[0]]) / (np.hypot(*(end - start)) + 1e-6) * 2.6
+        painter.blend_polygon([start + normal, end + normal, end - normal, start - normal], mix(colour, WHITE, 0.3), 0.35, act)
+    for start, end in pieces:
+        painter.line(start, end, 2.6, colour, act)
+    for start, end in pieces:
+        painter.line(start, end, 0.9, mix(colour, WHITE, 0.75))
+
+
+def lamp(painter: Painter, at: np.ndarray, towards: np.ndarray, colour: tuple[int, int, int]) -> None:
+    """A small torch at ``at`` that shines along the unit vector ``towards``."""
+    normal = np.array([-towards[1], towards[0]])
+    back = at - towards * 6
+    painter.polygon([back + normal * 2, at + normal * 3, at - normal * 3, back - normal * 2], DARK_STEEL)
+    painter.polygon([at - towards + normal * 2.4, at + normal * 2.4, at - normal * 2.4, at - towards - normal * 2.4], colour)
+
+
+class MirrorBeam(Event):
+    """A beam meets a mirror on the ground: the angle in equals the angle out."""
+
+    phenomenon, variant = "reflection", "mirror"
+
+    def __init__(self, knobs: Knobs, region: Region) -> None:
+        self.colours = (knobs.colour(),)
+        self.direction = knobs.sign()
+        self.region = region
+        angle = np.deg2rad(knobs(22.0, 42.0) if region.scale == 1 else knobs(36.0, 54.0))  # from the normal
+        self.mirror = FLOOR - 4
+        foot = np.array([region.centre, self.mirror])
+        rise = min(34.0, (region.width / 2 - 3) / np.tan(angle))
+        arm = np.array([self.direction * np.tan(angle), 1.0]) * rise
+        self.path = np.array([foot - arm, foot, foot + arm * (1, -1) * 1.25])
+        length = np.hypot(*arm)
+        speed = knobs(1.0, 1.5) * length
+        self.state = {
+            "reach": np.maximum(speed * (TIMES + 0.12), 0),
+            "angle_in": np.array(angle),
+            "angle_out": np.array(angle),
+            "path": self.path,
+        }
+
+    def draw(self, painter: Painter, frame: int) -> None:
+        colour, centre = COLOURS[self.colours[0]], self.region.centre
+        half = self.region.width * 0.4
+        painter.rectangle(centre - half, self.mirror, centre + half, self.mirror + 2.6, MIRROR)
+        painter.rectangle(centre - half, self.mirror + 2.6, centre + half, FLOOR, STEEL)
+        beam(painter, self.path, self.state["reach"][frame], colour)
+        towards = (self.path[1] - self.path[0]) / np.hypot(*(self.path[1] - self.path[0]))
+        lamp(painter, self.path[0], towards, colour)
+
+
+class GlassBeam(Event):
+    """A beam enters a block of glass and bends towards the normal: Snell's law."""
+
+    phenomenon, variant = "refraction", "glass"
+
+    def __init__(self, knobs: Knobs, region: Region) -> None:
+        self.colours = (knobs.colour(),)
+        self.direction = knobs.sign()
+        self.region = region
+        index = knobs(1.4, 2.0)
+        angle = np.deg2rad(knobs(32.0, 46.0) if region.scale == 1 else knobs(42.0, 58.0))
+        inside = np.arcsin(np.sin(angle) / index)
+        self.top = 31.0
+        x = region.centre
+        rise = min(20.0, (region.width / 2 - 2) / np.tan(angle))
+        foot = np.array([x, self.top])
+        depth = FLOOR - self.top
+        self.path = np.array(
+            [
+                foot - np.array([self.direction * np.tan(angle), 1.0]) * rise,
+                foot,
+                foot + np.array([self.direction * np.tan(inside), 1.0]) * depth,
+            ]
+        )
+        length = np.hypot(*np.diff(self.path, axis=0).T).sum()
+        self.state = {
+            "reach": knobs(0.5, 0.75) * length * (TIMES + 0.12),
+            "angle_in": np.array(angle),
+            "angle_out": np.array(inside),
+            "index": np.array(index),
+            "path": self.path,
+        }
+
+    def draw(self, painter: Painter, frame: int) -> None:
+        colour, centre = COLOURS[self.colours[0]], self.region.centre
+        half = self.region.width * 0.42
+        box = [(centre - half, self.top), (centre + half, self.top), (centre + half, FLOOR), (centre - half, FLOOR)]
+        painter.blend_polygon(box, GLASS_BLOCK, 0.8)
+        painter.rectangle(centre - half, self.top, centre + half, self.top + 1.2, WHITE)
+        painter.rectangle(centre - half, self.top, centre - half + 1.2, FLOOR, mix(GLASS_BLOCK, WHITE, 0.5))
+        beam(painter, self.path, self.state["reach"][frame], colour)
+        towards = (self.path[1] - self.path[0]) / np.hypot(*(self.path[1] - self.path[0]))
+        lamp(painter, self.path[0], towards, colour)
+
+
+class FogBeam(Event):
+    """A beam is lost in fog: its brightness falls exponentially (Beer-Lambert), the fog around it glows."""
+
+    phenomenon, variant = "scattering", "fog"
+
+    def __init__(self, knobs: Knobs, region: Region) -> None:
+        self.colours = (knobs.colour(),)
+        self.region = region
+        self.y = knobs.rng.uniform(26, 34)
+        self.puffs = knobs.rng.uniform(-1, 1, (13, 3))
+        length = region.width - 8
+        self.state = {
+            "reach": length * np.minimum(1, (TIMES + 0.15) * knobs(0.7, 1.1)),
+            "extinction": np.array(knobs(0.04, 0.08)),
+        }
+
+    def draw(self, painter: Painter, frame: int) -> None:
+        colour, region = COLOURS[self.colours[0]], self.region
+        centre = region.centre + region.width * 0.14
+        for x, y, size in self.puffs:
+            at = (centre + x * region.width * 0.26 + np.sin(TIMES[frame] + 5 * x), self.y + y * 8)
+            painter.blend_ellipse(at, ((5.5 + size) * region.scale, 4.5 + size), (236, 238, 242), 0.4)
+        reach = self.state["reach"][frame]
+        start = np.array([region.left + 7, self.y])
+        extinction = float(self.state["extinction"])
+        for i in range(14):
+            at = i / 14 * (region.width - 8)
+            if at > reach:
+                break
+            fog = np.exp(-(((start[0] + at - centre) / (region.width * 0.3)) ** 2))
+            power = np.exp(-extinction * max(0.0, at - region.width * 0.2))
+            painter.blend_ellipse((start[0] + at, self.y), (4.2, 2 + 8.5 * fog), mix(colour, WHITE, 0.15), 0.34 * power * fog + 0.02, act=fog > 0.25)
+            painter.line((start[0] + at, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour)
+        lamp(painter, start, np.array([1.0, 0.0]), colour)
+
+
+class RippleTank(Event):
+    """Two sources in a ripple tank: their waves add, and bright and still lines alternate."""
+
+    phenomenon, variant = "interference_and_diffraction", "ripples"
+
+    def __init__(self, knobs: Knobs, region: Region) -> None:
+        self.colours = (knobs.colour(),)
+        self.region = region
+        half = region.width * 0.44
+        self.box = (region.centre - half, 12.0, region.centre + half, FLOOR - 2)
+        wavelength, frequency = knobs(6.5, 9.0), knobs(1.0, 1.6)
+        gap = knobs(8.0, 12.0) * region.scale
+        y, x = np.mgrid[: int(SIZE), : int(region.width)].astype(np.float32) + 0.5
+        x += region.left
+        height = np.zeros((FRAMES, *x.shape), np.float32)
+        for side in (-1, 1):
+            distance = np.hypot(x - region.centre - side * gap / 2, y - 18)
+            phase = distance[None] / wavelength - frequency * (TIMES[:, None, None] + 0.35)
+            front = np.clip(-phase, 0, 1)
+            height += front * np.cos(2 * np.pi * phase) / (1 + distance / 40)
+        self.height = height
+        self.state = {
+            "wavelength": np.array(wavelength),
+            "frequency": np.array(frequency),
+            "gap": np.array(gap),
+            "speed": np.array(wavelength * frequency),
+        }
+        inside = (x > self.box[0]) & (x < self.box[2]) & (y > self.box[1]) & (y < self.box[3])
+        self.inside = inside.astype(np.float32)
+
+    def draw(self, painter: Painter, frame: int) -> None:
+        colour = np.array(COLOURS[self.colours[0]], np.float32)
+        left, top, right, bottom = self.box
+        painter.rectangle(left - 1.5, top - 1.5, right + 1.5, bottom + 1.5, STEEL)
+        wave = np.clip(self.height[frame] * 0.55 + 0.5, 0, 1)[..., None]
+        picture = np.where(wave > 0.5, colour + (255 - colour) * (wave - 0.5) * 1.7, colour * (0.35 + 1.3 * wave))
+        active = self.inside * np.clip(np.abs(self.height[frame]) * 6, 0, 1)
+        painter.field(self.inside * 0.999, picture, act_above=2.0)
+        painter.field(active * 0.5, picture, act_above=0.1)
+        for side in (-1, 1):
+            at = self.region.centre + side * float(self.state["gap"]) / 2
+            painter.ellipse((at, 18), (1.6, 1.6), (40, 44, 52))
+
+
+class NeonLamp(Event):
+    """A neon tube blinks: its light, not the sun's, colours the wall; brightness falls with distance."""
+
+    phenomenon, variant = "unnatural_light_source", "neon"
+
+    def __init__(self, knobs: Knobs, region: Region) -> None:
+        self.colours = (knobs.colour(),)
+        self.region = region
+        period = knobs(0.7, 1.2)
+        phase = knobs.rng.uniform(0, 1)
+        self.state = {
+            "brightness": 0.5 - 0.5 * np.cos(2 * np.pi * (TIMES / period + phase)),
+            "period": np.array(period),
+        }
+        self.centre = np.array([region.centre, knobs.rng.uniform(22, 28)])
+        self.radius = knobs(7.0, 9.0) * region.scale
+
+    def draw(self, painter: Painter, frame: int) -> None:
+        colour, power = COLOURS[self.colours[0]], float(self.state["brightness"][frame])
+        for share in (2.1, 1.75, 1.45):
+            painter.blend_ellipse(self.centre, (self.radius * share, self.radius * share), mix(colour, WHITE, 0.25), 0.3 * power, act=power > 0.15)
+        painter.line((self.centre[0], self.centre[1] + self.radius), (self.centre[0], FLOOR), 2.0, STEEL)
+        painter.rectangle(self.centre[0] - 6, FLOOR - 2, self.centre[0] + 6, FLOOR + 0.5, DARK_STEEL)
+        tube = mix(mix(colour, (40, 40, 48), 0.62), mix(colour, WHITE, 0.35), power)
+        painter.ellipse(self.centre, (self.radius, self.radius), tube, act=True)
+        painter.blend_ellipse(self.centre, (self.radius * 0.66, self.radius * 0.66), (30, 32, 44), 0.85)
+        painter.ellipse(self.centre, (self.radius * 0.3, self.radius * 0.3), tube)
