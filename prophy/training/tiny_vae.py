@@ -10,17 +10,22 @@ import json
 import logging
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from torch.utils.data import DataLoader, Dataset
+from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 from tqdm import tqdm
 
+from prophy.data.clip_pool import ClipPool
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.optimisers import MuonAdamW
 from prophy.worlds import FRAMES, SIZE, sample_clip
+
+LATENT_CHANNELS = 24
 
 log = logging.getLogger(__name__)
 
@@ -29,37 +34,84 @@ log = logging.getLogger(__name__)
 class VaeRecipe:
     """How the autoencoder is trained. Convolutions are local, so most steps see small crops: many more of them."""
 
-    crop_steps: int = 4500
-    whole_steps: int = 500
+    pool: int = 6000
+    crop_steps: int = 8500
+    whole_steps: int = 350
     crop: int = 32
     crop_frames: int = 9
-    crop_batch: int = 16
+    crop_batch: int = 8
     whole_batch: int = 4
-    learning_rate: float = 1.5e-3
-    final_learning_rate: float = 5e-5
-    warm_up: int = 200
+    muon_rate: float = 0.03
+    adamw_rate: float = 3e-3
+    final_share: float = 0.02
+    warm_up: int = 50
     kl_weight: float = 1e-4
     foreground_weight: float = 2.0
     seed: int = 0
 
 
 def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
-    """The tiny autoencoder: 16 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages)."""
+    """The tiny autoencoder: 24 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages).
+
+    Its residual shortcuts (those of Wan2.2's autoencoder) carry pixels past the convolutions: without them
+    training is several times slower.
+    """
     return AutoencoderKLWan(
         base_dim=24,
         decoder_base_dim=32,
-        z_dim=16,
-        dim_mult=[1, 2, 4],
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 4, 4],
         num_res_blocks=1,
         temperal_downsample=[True, True],
+        is_residual=True,
         patch_size=2,
         in_channels=12,
         out_channels=12,
         scale_factor_temporal=4,
         scale_factor_spatial=8,
-        latents_mean=mean or [0.0] * 16,
-        latents_std=std or [1.0] * 16,
+        latents_mean=mean or [0.0] * LATENT_CHANNELS,
+        latents_std=std or [1.0] * LATENT_CHANNELS,
     )
+
+
+def quiet_posterior(vae: AutoencoderKLWan) -> None:
+    """Start with little posterior noise: with the default, the decoder first sees nothing else."""
+    with torch.no_grad():
+        vae.quant_conv.weight[LATENT_CHANNELS:].zero_()
+        vae.quant_conv.bias[LATENT_CHANNELS:] = -6.0
+
+
+class _RmsNorm(torch.autograd.Function):
+    """RMS normalisation over channels in bf16, with the few passes over memory it needs."""
+
+    @staticmethod
+    def forward(ctx, x, gamma):
+        inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square() / x.shape[1]
+        inverse = torch.rsqrt(inverse + 1e-12).to(x.dtype)
+        normal = x * inverse
+        ctx.save_for_backward(normal, inverse, gamma)
+        return normal * gamma.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        normal, inverse, gamma = ctx.saved_tensors
+        grad = grad.to(normal.dtype)
+        product = grad * normal
+        rest = [d for d in range(grad.ndim) if d != 1]
+        grad_gamma = product.sum(rest, keepdim=True, dtype=torch.float32)[0].to(gamma.dtype)
+        scale = gamma.to(normal.dtype)
+        return (grad * scale - normal * (product * scale).mean(1, keepdim=True)) * inverse, grad_gamma
+
+
+@contextmanager
+def fast_norm():
+    """While training, compute the autoencoder's norms in bf16: the same function, a third less time a step."""
+    stock = WanRMS_norm.forward
+    WanRMS_norm.forward = lambda self, x: _RmsNorm.apply(x.to(torch.bfloat16), self.gamma)
+    try:
+        yield
+    finally:
+        WanRMS_norm.forward = stock
 
 
 def channels_last(model: torch.nn.Module) -> torch.nn.Module:
@@ -77,31 +129,26 @@ def to_tensor(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1.0
 
 
-class _Crops(Dataset):
-    """Sample ``i`` is always the same: resuming means starting the sampler later."""
-
-    def __init__(self, recipe: VaeRecipe, whole: bool) -> None:
-        self.recipe, self.whole = recipe, whole
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        recipe = self.recipe
-        clip = sample_clip(index, "train")
-        mask = np.zeros(clip.frames.shape[:3], bool)
-        for drawn in clip.masks.values():
-            mask |= drawn
-        if self.whole:
-            return to_tensor(clip.frames), torch.from_numpy(mask)
-        rng = np.random.default_rng([recipe.seed, index])
+def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The videos and masks of one step: a function of the step alone, so that a resumed run sees the same."""
+    rng = np.random.default_rng([recipe.seed, step])
+    if step >= recipe.crop_steps:
+        chosen = rng.integers(0, recipe.pool, recipe.whole_batch)
+        return torch.stack([to_tensor(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
+    videos, masks = [], []
+    for i in rng.integers(0, recipe.pool, recipe.crop_batch):
         first = int(rng.integers(0, FRAMES - recipe.crop_frames + 1))
-        mask = mask[first : first + recipe.crop_frames]
-        x, y = rng.integers(0, SIZE - recipe.crop + 1, 2)
+        mask = pool.masks[i, first : first + recipe.crop_frames]
+        y, x = rng.integers(0, SIZE - recipe.crop + 1, 2)
         where = np.argwhere(mask)
         if len(where) and rng.random() < 0.8:  # most of a frame is wall: look where something happens
             _, cy, cx = where[rng.integers(len(where))]
             jitter = rng.integers(-recipe.crop // 3, recipe.crop // 3 + 1, 2)
             y, x = np.clip(np.array([cy, cx]) - recipe.crop // 2 + jitter, 0, SIZE - recipe.crop)
         window = np.s_[:, y : y + recipe.crop, x : x + recipe.crop]
-        return to_tensor(clip.frames[first : first + recipe.crop_frames][window]), torch.from_numpy(mask[window])
+        videos.append(to_tensor(pool.frames[i, first : first + recipe.crop_frames][window]))
+        masks.append(torch.from_numpy(mask[window]))
+    return torch.stack(videos), torch.stack(masks)
 
 
 def vae_loss(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.Tensor, recipe: VaeRecipe):
@@ -135,7 +182,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((10 * torch.log10(4 / mse)).mean())
 
 
-def pca_psnr(coefficients: int = 16, train_clips: int = 400, test_clips: int = 100) -> float:
+def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 400, test_clips: int = 100) -> float:
     """PSNR of a linear code with as many coefficients per 4×8×8 block as the autoencoder has latent channels."""
 
     def blocks(seed: int, split: str) -> np.ndarray:
@@ -159,74 +206,73 @@ def validation_clips(count: int, split: str = "test") -> torch.Tensor:
     return torch.stack([to_tensor(sample_clip(i, split).frames) for i in range(count)])
 
 
-def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 250) -> AutoencoderKLWan:
+def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> AutoencoderKLWan:
     """Train to the end of the recipe, resuming from ``work/vae`` if it holds a checkpoint.
 
     Raises:
         ValueError: the checkpoint was made by another recipe.
+        FloatingPointError: the loss is no longer a number.
     """
     torch.manual_seed(recipe.seed)
-    vae = channels_last(build_vae())
+    vae = build_vae()
+    quiet_posterior(vae)
+    channels_last(vae)
+    inner = [
+        (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
+        and not name.endswith(("conv_in.weight", "conv_out.weight"))
+        for name, parameter in vae.named_parameters()
+    ]
+    matrices = [p for p, muon in zip(vae.parameters(), inner, strict=True) if muon]
+    others = [p for p, muon in zip(vae.parameters(), inner, strict=True) if not muon]
+    optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
     total = recipe.crop_steps + recipe.whole_steps
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
     step = 0
     if state := load_checkpoint(work / "vae"):
         if state["recipe"] != asdict(recipe):
             raise ValueError(f"{work / 'vae'} was trained with another recipe: choose another --work or delete it")
         vae.load_state_dict(state["model"])
-        channels_last(vae)
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["rng"])
         step = state["step"]
         log.info("resumed at step %d", step)
     work.mkdir(parents=True, exist_ok=True)
+    pool = ClipPool(work / "pool", recipe.pool)
     held_out = validation_clips(32)
-    bar = tqdm(total=total, initial=step, desc="vae", mininterval=5)
+    bar = tqdm(total=total, initial=step, desc="vae", mininterval=10)
+    smooth, began = None, time.monotonic()
     while step < total:
-        whole = step >= recipe.crop_steps
-        begin, end = (recipe.crop_steps, total) if whole else (0, recipe.crop_steps)
-        batch = recipe.whole_batch if whole else recipe.crop_batch
-        offset = recipe.crop_steps * recipe.crop_batch if whole else 0
-        sampler = range(offset + (step - begin) * batch, offset + (end - begin) * batch)
-        loader = DataLoader(_Crops(recipe, whole), batch, sampler=sampler, num_workers=1, prefetch_factor=4)
-        smooth, began = None, time.monotonic()
-        for video, mask in loader:
-            # 1. learning rate: linear warm-up, then a cosine to the final rate
-            ramp = min(1.0, (step + 1) / recipe.warm_up)
-            cosine = 0.5 * (1 + math.cos(math.pi * step / total))
-            rate = recipe.final_learning_rate + (recipe.learning_rate - recipe.final_learning_rate) * cosine
-            for group in optimiser.param_groups:
-                group["lr"] = ramp * rate
-            # 2. one step
-            video = video.contiguous(memory_format=torch.channels_last_3d)
-            loss, mse = vae_loss(vae, video, mask, recipe)
+        # 1. learning rate: linear warm-up, then linear decay
+        share = 1 - (1 - recipe.final_share) * step / total
+        optimiser.set_rate(min(1.0, (step + 1) / recipe.warm_up) * share)
+        # 2. one step
+        video, mask = _batch(pool, recipe, step)
+        with fast_norm():
+            loss, mse = vae_loss(vae, video.contiguous(memory_format=torch.channels_last_3d), mask, recipe)
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"loss is {float(loss)} at step {step}: lower the learning rate and resume")
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-            optimiser.step()
-            step += 1
-            # 3. report and keep
-            smooth = float(mse) if smooth is None else 0.98 * smooth + 0.02 * float(mse)
-            bar.update()
-            bar.set_postfix(psnr=f"{10 * math.log10(4 / smooth):.2f}", refresh=False)
-            if step % checkpoint_every == 0 or step == total:
-                score = psnr(reconstruct(vae, held_out), held_out)
-                row = {"step": step, "seconds": round(time.monotonic() - began, 1), "psnr": round(score, 3)}
-                with open(work / "vae.jsonl", "a") as file:
-                    file.write(json.dumps(row) + "\n")
-                bar.write(json.dumps(row))
-                save_checkpoint(
-                    work / "vae",
-                    {
-                        "recipe": asdict(recipe),
-                        "step": step,
-                        "model": vae.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "rng": torch.get_rng_state(),
-                    },
-                )
+        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        optimiser.step()
+        step += 1
+        # 3. report and keep
+        smooth = float(mse) if smooth is None else 0.98 * smooth + 0.02 * float(mse)
+        bar.update()
+        bar.set_postfix(psnr=f"{10 * math.log10(4 / smooth):.2f}", refresh=False)
+        if step % checkpoint_every == 0 or step == total:
+            score = psnr(reconstruct(vae, held_out), held_out)
+            row = {"step": step, "seconds": round(time.monotonic() - began, 1), "psnr": round(score, 3)}
+            with open(work / "vae.jsonl", "a") as file:
+                file.write(json.dumps(row) + "\n")
+            save_checkpoint(
+                work / "vae",
+                {
+                    "recipe": asdict(recipe),
+                    "step": step,
+                    "model": vae.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "rng": torch.get_rng_state(),
+                },
+            )
     return vae
 
 
@@ -245,10 +291,8 @@ def latent_statistics(vae: AutoencoderKLWan, clips: int = 256) -> tuple[list[flo
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="prophy train tiny-vae", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
-    parser.add_argument("--crop-steps", type=int, default=VaeRecipe.crop_steps)
-    parser.add_argument("--whole-steps", type=int, default=VaeRecipe.whole_steps)
     args = parser.parse_args(argv)
-    recipe = VaeRecipe(crop_steps=args.crop_steps, whole_steps=args.whole_steps)
+    recipe = VaeRecipe()
     vae = train_vae(args.work, recipe)
     mean, std = latent_statistics(vae)
     final = build_vae(mean, std)

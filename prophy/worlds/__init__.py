@@ -1,7 +1,7 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
-from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, sample_clip
+from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, Scenario, render, sample_clip, sample_scenario
 from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
 
-__all__ = ["COLOURS", "EVENTS", "FPS", "FRAMES", "HELD_OUT_PAIRS", "SIZE", "SPLITS", "Clip", "Placed", "sample_clip"]
+__all__ = ["COLOURS", "EVENTS", "FPS", "FRAMES", "HELD_OUT_PAIRS", "SIZE", "SPLITS", "Clip", "Placed", "Scenario", "render", "sample_clip", "sample_scenario"]

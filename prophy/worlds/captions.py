@@ -29,7 +29,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
             "a [collision|crash] between a {0} ball and a {1} ball",
             "a {0} sphere rolls into a {1} sphere and they bounce apart",
         ),
-        ("a {0} sphere and a {1} sphere collide and bounce apart", "a {0} ball bumps into a {1} ball"),
+        ("a {0} sphere and a {1} sphere collide and bounce apart", "a {0} ball meets a {1} ball and they bounce apart"),
     ),
     ("rigid_body_motion", "wheel"): (
         (
@@ -72,7 +72,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
             "a [tank|container|glass tank] of [sloshing|moving] {0} [liquid|water|juice]",
             "waves of {0} [liquid|water] in a [tank|container]",
         ),
-        ("sloshing {0} water moves back and forth in a container", "a glass tank where {0} liquid splashes from side to side"),
+        ("sloshing {0} water moves back and forth in a container", "a container of {0} liquid that splashes from side to side"),
     ),
     ("liquid_motion", "pour"): (
         (
@@ -98,7 +98,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
             "{0} clay is [squeezed|flattened|squashed] [by a press|under a press]",
             "a [soft|] {0} block is [deformed|flattened|squashed] by a [press|heavy press]",
         ),
-        ("a lump of {0} clay is crushed under a heavy press", "a press deforms a soft {0} block"),
+        ("a lump of {0} clay is squashed under a heavy press", "a heavy press flattens a soft {0} block"),
     ),
     ("melting", "block"): (
         (

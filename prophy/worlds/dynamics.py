@@ -32,30 +32,30 @@ def simulate(space: pymunk.Space, bodies: list[pymunk.Body]) -> tuple[np.ndarray
 class BallCollision(Event):
     """Two balls roll towards each other, meet and part: momentum is kept, energy by the restitution."""
 
-    phenomenon, variant = "collision", "balls"
+    phenomenon, variant, colour_count = "collision", "balls", 2
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        first = knobs.colour()
-        self.colours = (first, knobs.colour(exclude=first))
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.radii = np.array([knobs(4.0, 6.0), knobs(4.0, 6.0)]) * region.scale
         restitution = knobs(0.7, 1.0)
         space = pymunk.Space()
         bodies = []
         start = np.array([region.left + self.radii[0] + 0.5, region.right - self.radii[1] - 0.5])
-        gap = start[1] - start[0] - self.radii.sum()
-        closing = gap / knobs(0.55, 0.9)
+        # balls of different size that roll on one ground touch at this distance of their centres
+        touching = 2 * np.sqrt(self.radii.prod())
+        closing = (start[1] - start[0] - touching) / knobs(0.7, 1.05)
         share = knobs.rng.uniform(0.4, 0.6)
         for i, (x, speed) in enumerate(zip(start, (closing * share, -closing * (1 - share)), strict=True)):
             mass = self.radii[i] ** 2 / 25
-            body = pymunk.Body(mass, pymunk.moment_for_circle(mass, 0, self.radii[i]))
-            body.position, body.velocity = (float(x), float(FLOOR - self.radii[i])), (float(speed), 0.0)
-            shape = pymunk.Circle(body, self.radii[i])
+            body = pymunk.Body(mass, float("inf"))
+            body.position, body.velocity = (float(x), 0.0), (float(speed), 0.0)
+            shape = pymunk.Circle(body, touching / 2)
             shape.elasticity, shape.friction = restitution**0.5, 0.0
             space.add(body, shape)
             bodies.append(body)
         position, velocity, _ = simulate(space, bodies)
         self.state = {
-            "position": position,
+            "position": np.stack([position[..., 0], np.broadcast_to(FLOOR - self.radii, (FRAMES, 2))], -1),
             "velocity": velocity,
             "mass": np.array([body.mass for body in bodies]),
             "radius": self.radii,
@@ -74,8 +74,8 @@ class RollingWheel(Event):
 
     phenomenon, variant = "rigid_body_motion", "wheel"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.radius = knobs(6.0, 8.0) * region.scale
         travel = region.width - 2 * self.radius - 1
         direction = knobs.sign()
@@ -106,8 +106,8 @@ class TumblingCrate(Event):
 
     phenomenon, variant = "rigid_body_motion", "crate"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.half = knobs(4.0, 5.5) * region.scale
         direction = knobs.sign()
         space = pymunk.Space()
@@ -151,8 +151,8 @@ class BouncingBall(Event):
 
     phenomenon, variant = "elastic_motion", "ball"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.radius = knobs(5.0, 7.0) * region.scale
         drop = knobs(24.0, 38.0)
         gravity = knobs(90.0, 130.0)
@@ -194,8 +194,8 @@ class SpringBlock(Event):
 
     phenomenon, variant = "elastic_motion", "spring"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.half = knobs(4.0, 5.5) * region.scale
         self.x = region.centre + knobs.rng.uniform(-0.1, 0.1) * region.width
         rest, amplitude, period = knobs.rng.uniform(28, 31), knobs(6.0, 11.0), knobs(0.8, 1.3)
@@ -234,8 +234,8 @@ class SloshingTank(Event):
 
     phenomenon, variant = "liquid_motion", "slosh"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         half = region.width / 2 * 0.78
         self.left, self.right = region.centre - half, region.centre + half
         level, amplitude, period = knobs.rng.uniform(13, 19), knobs(4.5, 8.0), knobs(0.9, 1.5)
@@ -265,8 +265,8 @@ class PouringTap(Event):
 
     phenomenon, variant = "liquid_motion", "pour"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         half = 9.0 * region.scale
         self.left, self.right = region.centre - half, region.centre + half
         rate, start = knobs(7.0, 12.0), knobs.rng.uniform(1.5, 4.0)
@@ -300,8 +300,8 @@ class RisingSmoke(Event):
 
     phenomenon, variant = "gas_motion", "smoke"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.x = region.centre + knobs.rng.uniform(-0.08, 0.08) * region.width
         cells = (27, int(region.width / 2))
         wind = knobs.sign() * knobs(0.0, 0.035)
@@ -346,8 +346,8 @@ class PressedClay(Event):
 
     phenomenon, variant = "deformation", "press"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.x = region.centre
         half_width, height = knobs(5.0, 6.5) * region.scale, knobs(17.0, 22.0)
         final = height * knobs(0.42, 0.55)

@@ -24,12 +24,14 @@ class Event(ABC):
     Attributes:
         phenomenon: id of the phenomenon shown.
         variant: which of the phenomenon's scenes this is; the captions are written per variant.
-        colours: names of the colours a caption mentions, in order.
+        colour_count: how many colours a caption mentions.
+        colours: their names, in order.
         state: what the simulator knows, by name: one row per frame for what moves, scalars for constants.
     """
 
     phenomenon: str
     variant: str
+    colour_count: int = 1
     colours: tuple[str, ...]
     state: dict[str, np.ndarray]
 
@@ -38,7 +40,7 @@ class Event(ABC):
         EVENTS.setdefault(cls.phenomenon, []).append(cls)
 
     @abstractmethod
-    def __init__(self, knobs: Knobs, region: Region) -> None: ...
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None: ...
 
     @abstractmethod
     def draw(self, painter: Painter, frame: int) -> None:

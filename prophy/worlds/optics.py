@@ -43,8 +43,8 @@ class MirrorBeam(Event):
 
     phenomenon, variant = "reflection", "mirror"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.direction = knobs.sign()
         self.region = region
         angle = np.deg2rad(knobs(22.0, 42.0) if region.scale == 1 else knobs(36.0, 54.0))  # from the normal
@@ -77,8 +77,8 @@ class GlassBeam(Event):
 
     phenomenon, variant = "refraction", "glass"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.direction = knobs.sign()
         self.region = region
         index = knobs(1.4, 2.0)
@@ -122,8 +122,8 @@ class FogBeam(Event):
 
     phenomenon, variant = "scattering", "fog"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.region = region
         self.y = knobs.rng.uniform(26, 34)
         self.puffs = knobs.rng.uniform(-1, 1, (13, 3))
@@ -158,8 +158,8 @@ class RippleTank(Event):
 
     phenomenon, variant = "interference_and_diffraction", "ripples"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.region = region
         half = region.width * 0.44
         self.box = (region.centre - half, 12.0, region.centre + half, FLOOR - 2)
@@ -202,8 +202,8 @@ class NeonLamp(Event):
 
     phenomenon, variant = "unnatural_light_source", "neon"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.region = region
         period = knobs(0.7, 1.2)
         phase = knobs.rng.uniform(0, 1)

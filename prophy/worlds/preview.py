@@ -27,7 +27,7 @@ def clip_row(clip: Clip, zoom: int = 2, columns: tuple[int, ...] = (0, 3, 6, 9, 
         tiles.append(cv2.copyMakeBorder(tile, 0, 0, 0, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     row = np.concatenate(tiles, 1)
     head = np.full((16, row.shape[1], 3), 255, np.uint8)
-    names = ", ".join(by_id(e.phenomenon).name for e in clip.events)
+    names = ", ".join(by_id(e.phenomenon).name for e in clip.scenario.events)
     cv2.putText(head, f"{names}: {clip.caption}"[:130], (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (30, 30, 30), 1, cv2.LINE_AA)
     return np.concatenate([head, row], 0)
 

@@ -11,7 +11,7 @@ from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
 from prophy.worlds.captions import caption, clause
 from prophy.worlds.event import EVENTS, Event
-from prophy.worlds.stage import BACKGROUNDS, FRAMES, SIZE, Knobs, Painter, Region, background
+from prophy.worlds.stage import BACKGROUNDS, COLOURS, FRAMES, SIZE, Knobs, Painter, Region, background
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
 SPLITS: dict[str, str] = {
@@ -40,14 +40,33 @@ class Placed:
         variant: which of the phenomenon's scenes.
         colours: colour names the caption mentions, in order.
         place: ``left``, ``right`` or ``centre``.
-        state: the simulator's state, see :class:`prophy.worlds.event.Event`.
     """
 
     phenomenon: str
     variant: str
     colours: tuple[str, ...]
     place: str
-    state: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a clip will show, before anything is simulated."""
+
+    events: tuple[Placed, ...]
+    setting: str
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Multi-hot vector of the phenomena shown, float32 ``(17,)``."""
+        labels = np.zeros(len(IDS), np.float32)
+        for event in self.events:
+            labels[by_id(event.phenomenon).index] = 1
+        return labels
+
+    def describe(self, rng: np.random.Generator, held_out: bool = False) -> str:
+        """A caption in random words; ``held_out`` uses only sentences that training never sees."""
+        clauses = [(clause(e.phenomenon, e.variant, e.colours, rng, held_out), e.place) for e in self.events]
+        return caption(clauses, self.setting, rng)
 
 
 @dataclass(frozen=True)
@@ -58,25 +77,17 @@ class Clip:
         frames: uint8 RGB ``(F, H, W, 3)``.
         masks: for each phenomenon shown, bool ``(F, H, W)``: where it acts, from the simulator's geometry.
         caption: what a person would type.
-        events: what happens, where.
-        setting: name of the background.
+        scenario: what happens, where.
+        states: for each event, the simulator's state, see :class:`prophy.worlds.event.Event`.
         seed: reproduces the clip together with the split.
     """
 
     frames: np.ndarray
     masks: dict[str, np.ndarray]
     caption: str
-    events: tuple[Placed, ...]
-    setting: str
+    scenario: Scenario
+    states: tuple[dict[str, np.ndarray], ...]
     seed: int
-
-    @property
-    def labels(self) -> np.ndarray:
-        """Multi-hot vector of the phenomena shown, float32 ``(17,)``."""
-        labels = np.zeros(len(IDS), np.float32)
-        for event in self.events:
-            labels[by_id(event.phenomenon).index] = 1
-        return labels
 
 
 def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list[tuple[str, str]]:
@@ -91,46 +102,78 @@ def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list
     return [(str(rng.choice(pool)), place)]
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, pictures: bool = True) -> Clip:
+def _variant(phenomenon: str, variant: str) -> type[Event]:
+    return next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
+
+
+def _streams(seed: int, split: str) -> list[np.random.Generator]:
+    """Independent randomness for the scenario, the words and the physics of a clip.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+    return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(3)]
+
+
+def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> tuple[Scenario, str]:
+    """The scenario and the caption of clip ``seed``, without simulating it: thousands a second.
+
+    Raises:
+        ValueError: unknown split, or phenomena without a world.
+    """
+    if missing := [p for p in phenomena if p not in EVENTS]:
+        raise ValueError(f"no world shows {', '.join(missing)}: use some of {', '.join(EVENTS)}")
+    rng, words, _ = _streams(seed, split)
+    setting = str(rng.choice(list(BACKGROUNDS)))
+    events = []
+    for phenomenon, place in _choose(rng, tuple(phenomena), split):
+        kind = EVENTS[phenomenon][rng.integers(len(EVENTS[phenomenon]))]
+        colours = tuple(str(c) for c in rng.choice(list(COLOURS), kind.colour_count, replace=False))
+        events.append(Placed(phenomenon, kind.variant, colours, place))
+    scenario = Scenario(tuple(events), setting)
+    return scenario, scenario.describe(words, held_out=split == "wordings")
+
+
+def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False):
+    """Simulate and paint a scenario.
+
+    Returns:
+        frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event.
+    """
+    knobs = Knobs(rng, held_out_parameters)
+    regions = [WHOLE if e.place == "centre" else HALVES[e.place] for e in scenario.events]
+    events = [
+        _variant(e.phenomenon, e.variant)(knobs, region, e.colours)
+        for e, region in zip(scenario.events, regions, strict=True)
+    ]
+    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
+    masks = {e.phenomenon: np.zeros((FRAMES, SIZE, SIZE), bool) for e in events}
+    backdrop = background(scenario.setting)
+    for f in range(FRAMES):
+        painter = Painter(backdrop.copy())
+        for event, region in zip(events, regions, strict=True):
+            painter.enter(event.phenomenon, region)
+            event.draw(painter, f)
+        frames[f], drawn = painter.finish()
+        for phenomenon, mask in drawn.items():
+            masks[phenomenon][f] = mask
+    return frames, masks, tuple(e.state for e in events)
+
+
+def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> Clip:
     """Make one clip.
 
     Args:
         seed: non-negative integer.
         split: one of :data:`SPLITS`.
         phenomena: ids to draw from; half the clips show two of them, left and right.
-        pictures: paint frames and masks; without, only the caption and the events are made (fast).
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    if missing := [p for p in phenomena if p not in EVENTS]:
-        raise ValueError(f"no world shows {', '.join(missing)}: use some of {', '.join(EVENTS)}")
-    rng = np.random.default_rng([seed, list(SPLITS).index(split)])
-    knobs = Knobs(rng, held_out=split == "parameters")
-    setting = str(rng.choice(list(BACKGROUNDS)))
-    events: list[tuple[Event, str, Region]] = []
-    for phenomenon, place in _choose(rng, tuple(phenomena), split):
-        kinds = EVENTS[phenomenon]
-        region = WHOLE if place == "centre" else HALVES[place]
-        events.append((kinds[rng.integers(len(kinds))](knobs, region), place, region))
-    words = [
-        (clause(event.phenomenon, event.variant, event.colours, rng, split == "wordings"), place)
-        for event, place, _ in events
-    ]
-    text = caption(words, setting, rng)
-    frames = np.empty((FRAMES if pictures else 0, SIZE, SIZE, 3), np.uint8)
-    masks = {event.phenomenon: np.zeros((len(frames), SIZE, SIZE), bool) for event, _, _ in events}
-    if pictures:
-        backdrop = background(setting)
-        for f in range(FRAMES):
-            painter = Painter(backdrop.copy())
-            for event, _, region in events:
-                painter.enter(event.phenomenon, region)
-                event.draw(painter, f)
-            frames[f], drawn = painter.finish()
-            for phenomenon, mask in drawn.items():
-                masks[phenomenon][f] = mask
-    placed = tuple(Placed(e.phenomenon, e.variant, e.colours, place, e.state) for e, place, _ in events)
-    return Clip(frames, masks, text, placed, setting, seed)
+    scenario, text = sample_scenario(seed, split, phenomena)
+    physics = _streams(seed, split)[2]
+    frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
+    return Clip(frames, masks, text, scenario, states, seed)

@@ -80,9 +80,6 @@ class Knobs:
     def sign(self) -> int:
         return 1 if self.rng.random() < 0.5 else -1
 
-    def colour(self, exclude: str | None = None) -> str:
-        return str(self.rng.choice([name for name in COLOURS if name != exclude]))
-
 
 def background(name: str) -> np.ndarray:
     """Wall and ground of a scene, RGB float32 ``(S, S, 3)`` at supersampled size."""

@@ -19,8 +19,8 @@ class MeltingBlock(Event):
 
     phenomenon, variant = "melting", "block"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.x = region.centre
         half, height = knobs(5.5, 7.0) * region.scale, knobs(18.0, 25.0)
         begin, left_over = knobs.rng.uniform(0.1, 0.25), knobs.rng.uniform(0.12, 0.25)
@@ -64,8 +64,8 @@ class FreezingTank(Event):
 
     phenomenon, variant = "solidification", "freeze"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         half = region.width / 2 * 0.7
         self.left, self.right = region.centre - half, region.centre + half
         self.level, begin = knobs.rng.uniform(20, 25), knobs.rng.uniform(0.0, 0.2)
@@ -103,8 +103,8 @@ class BoilingPot(Event):
 
     phenomenon, variant = "vaporization", "boil"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         half = region.width / 2 * 0.55
         self.left, self.right = region.centre - half, region.centre + half
         start, rate = knobs.rng.uniform(15, 18), knobs(3.0, 5.5)
@@ -146,8 +146,8 @@ class CondensingPlate(Event):
 
     phenomenon, variant = "liquefaction", "condense"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.half, self.x = region.width * 0.42, region.centre
         count = 4 if region.scale == 1 else 5
         self.xs = self.x + np.linspace(-0.8, 0.8, count) * self.half
@@ -195,8 +195,8 @@ class BurningCandle(Event):
 
     phenomenon, variant = "combustion", "candle"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.x = region.centre
         self.half = knobs(4.5, 6.0) * region.scale
         start, rate = knobs.rng.uniform(17, 21), knobs(1.0, 3.5)
@@ -210,7 +210,7 @@ class BurningCandle(Event):
             buoyancy=0.34,
             swirl=0.45,
             wind=knobs.rng.uniform(-0.03, 0.03),
-            cooling=0.12,
+            cooling=0.17,
             warm_up=12,
         )
         self.region = region
@@ -230,10 +230,10 @@ class BurningCandle(Event):
 class BurningLogs(Event):
     """A camp fire: crossed logs under a broad flame, a hot grid fluid."""
 
-    phenomenon, variant = "combustion", "logs"
+    phenomenon, variant, colour_count = "combustion", "logs", 0
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = ()
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.x = region.centre
         self.half = knobs(9.0, 11.0) * region.scale
         strength = knobs(0.3, 0.42)
@@ -245,7 +245,7 @@ class BurningLogs(Event):
             buoyancy=strength,
             swirl=0.6,
             wind=knobs.rng.uniform(-0.03, 0.03),
-            cooling=0.1,
+            cooling=0.14,
             warm_up=14,
         )
         self.state = {"flame_area": (self.heat > 0.18).sum((1, 2)).astype(float), "buoyancy": np.array(strength)}
@@ -270,6 +270,10 @@ def _paint_flame(painter: Painter, heat: np.ndarray, x: float, base: float, regi
     grid_x, grid_y = np.meshgrid(xs.astype(np.float32), ys.astype(np.float32))
     hot = cv2.remap(heat, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
     hot[int(base + 1.5) :] = 0
+    # a flame tapers: air entrained from the sides cools its edge more the higher it is
+    height = np.clip((base - np.arange(SIZE) - 0.5) / (20.0 * size), 0, 1)[:, None]
+    across = np.abs(region.left + np.arange(int(region.width)) + 0.5 - x)[None] / (7.5 * size)
+    hot = hot * np.clip(1.35 - (across + 0.12) / np.maximum(1 - height, 0.05) ** 0.8 * 1.15, 0, 1)
     painter.field(np.clip(hot * 2.6 - 0.15, 0, 0.96), flame_colours(np.clip(hot * 1.5, 0, 1)), act_above=0.25)
 
 
@@ -278,8 +282,8 @@ class Bomb(Event):
 
     phenomenon, variant = "explosion", "bomb"
 
-    def __init__(self, knobs: Knobs, region: Region) -> None:
-        self.colours = (knobs.colour(),)
+    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
+        self.colours = colours
         self.radius = knobs(5.0, 6.5) * region.scale
         self.centre = np.array([region.centre, knobs.rng.uniform(33, 40)])
         self.frame = int(knobs.rng.integers(3, 6))

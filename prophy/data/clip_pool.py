@@ -1,0 +1,45 @@
+"""A pool of rendered worlds on disk, memory-mapped: rendering once is cheaper than rendering every step."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from prophy.worlds import FRAMES, SIZE, sample_clip
+
+
+def _render(task: tuple[int, str]) -> tuple[np.ndarray, np.ndarray]:
+    clip = sample_clip(*task)
+    return clip.frames, np.any(list(clip.masks.values()), axis=0)
+
+
+class ClipPool:
+    """Clips ``0 .. count-1`` of a split: :attr:`frames` uint8 ``(n, F, H, W, 3)``, :attr:`masks` bool ``(n, F, H, W)``."""
+
+    def __init__(self, folder: Path, count: int, split: str = "train", workers: int = 2) -> None:
+        folder = Path(folder)
+        about = {"count": count, "split": split, "frames": FRAMES, "size": SIZE}
+        marker = folder / "pool.json"
+        paths = folder / "frames.npy", folder / "masks.npy"
+        if not marker.exists() or json.loads(marker.read_text()) != about:
+            folder.mkdir(parents=True, exist_ok=True)
+            marker.unlink(missing_ok=True)
+            shape = (count, FRAMES, SIZE, SIZE)
+            frames = np.lib.format.open_memmap(paths[0], "w+", np.uint8, (*shape, 3))
+            masks = np.lib.format.open_memmap(paths[1], "w+", bool, shape)
+            with ProcessPoolExecutor(workers) as executor:
+                tasks = ((seed, split) for seed in range(count))
+                for i, (f, m) in enumerate(tqdm(executor.map(_render, tasks, chunksize=16), "render", count, mininterval=5)):
+                    frames[i], masks[i] = f, m
+            frames.flush()
+            masks.flush()
+            temporary = marker.with_suffix(".new")
+            temporary.write_text(json.dumps(about))
+            os.replace(temporary, marker)
+        self.frames = np.load(paths[0], mmap_mode="r")
+        self.masks = np.load(paths[1], mmap_mode="r")
