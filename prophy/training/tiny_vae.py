@@ -32,14 +32,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VaeRecipe:
-    """How the autoencoder is trained. Convolutions are local, so most steps see small crops: many more of them."""
+    """How the autoencoder is trained.
+
+    Convolutions are local, so most steps see small crops: many more of them. The first ``short_steps`` also see few
+    frames; staying there would let the later frames drift, for the causal cache carries errors on.
+    """
 
     pool: int = 6000
-    crop_steps: int = 8500
+    short_steps: int = 1500
+    crop_steps: int = 7600
     whole_steps: int = 350
     crop: int = 32
-    crop_frames: int = 9
-    crop_batch: int = 8
+    short_frames: int = 9
+    short_batch: int = 8
+    crop_batch: int = 5
     whole_batch: int = 4
     muon_rate: float = 0.03
     adamw_rate: float = 3e-3
@@ -135,10 +141,12 @@ def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, 
     if step >= recipe.crop_steps:
         chosen = rng.integers(0, recipe.pool, recipe.whole_batch)
         return torch.stack([to_tensor(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
+    short = step < recipe.short_steps
+    length = recipe.short_frames if short else FRAMES
     videos, masks = [], []
-    for i in rng.integers(0, recipe.pool, recipe.crop_batch):
-        first = int(rng.integers(0, FRAMES - recipe.crop_frames + 1))
-        mask = pool.masks[i, first : first + recipe.crop_frames]
+    for i in rng.integers(0, recipe.pool, recipe.short_batch if short else recipe.crop_batch):
+        first = int(rng.integers(0, FRAMES - length + 1))
+        mask = pool.masks[i, first : first + length]
         y, x = rng.integers(0, SIZE - recipe.crop + 1, 2)
         where = np.argwhere(mask)
         if len(where) and rng.random() < 0.8:  # most of a frame is wall: look where something happens
@@ -146,7 +154,7 @@ def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, 
             jitter = rng.integers(-recipe.crop // 3, recipe.crop // 3 + 1, 2)
             y, x = np.clip(np.array([cy, cx]) - recipe.crop // 2 + jitter, 0, SIZE - recipe.crop)
         window = np.s_[:, y : y + recipe.crop, x : x + recipe.crop]
-        videos.append(to_tensor(pool.frames[i, first : first + recipe.crop_frames][window]))
+        videos.append(to_tensor(pool.frames[i, first : first + length][window]))
         masks.append(torch.from_numpy(mask[window]))
     return torch.stack(videos), torch.stack(masks)
 

@@ -1,0 +1,157 @@
+"""The latent cache: every training clip encoded once, with its text tokens and per-token masks.
+
+Stored as plain ``.npy`` arrays beside a JSON that says what made them; a cache made by another autoencoder,
+tokenizer or scope is refused, not mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from prophy.phenomena import IDS, by_id
+from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
+
+LATENT_FRAMES = 1 + (FRAMES - 1) // 4
+LATENT_SIZE = SIZE // 8
+TOKENS = LATENT_FRAMES * LATENT_SIZE**2
+CAPTIONS = 4  #: wordings kept for each clip
+
+
+def token_masks(masks_FHW: np.ndarray) -> np.ndarray:
+    """Share of each latent token's pixels and frames where a mask is set, float32 ``(N,)`` in (t, h, w) order."""
+    cells = np.stack(
+        [cv2.resize(m.astype(np.float32), (LATENT_SIZE, LATENT_SIZE), interpolation=cv2.INTER_AREA) for m in masks_FHW]
+    )
+    return np.concatenate([cells[:1], cells[1:].reshape(-1, 4, LATENT_SIZE, LATENT_SIZE).mean(1)]).reshape(-1)
+
+
+def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
+    """Raw autoencoder latents to the scale the transformer works in (the inverse of what pipelines do)."""
+    shape = (1, -1, 1, 1, 1)
+    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(shape)
+
+
+@dataclass(frozen=True)
+class LatentCache:
+    """Encoded clips.
+
+    Attributes:
+        latents: float16 ``(n, C, T, H, W)``, normalised.
+        ids: int16 ``(n, CAPTIONS, L)``: token ids of several wordings of each clip's caption.
+        masks: uint8 ``(n, 2, N)``: share of each token covered by the first and second phenomenon, times 255.
+        phenomena: int8 ``(n, 2)``: which phenomena those are, -1 for none.
+    """
+
+    latents: np.ndarray
+    ids: np.ndarray
+    masks: np.ndarray
+    phenomena: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def labels(self, rows: np.ndarray) -> torch.Tensor:
+        """Multi-hot phenomena of clips ``rows``, float32 ``(B, 17)``."""
+        labels = torch.zeros(len(rows), len(IDS) + 1)
+        labels.scatter_(1, torch.from_numpy(self.phenomena[rows].astype(np.int64)) % (len(IDS) + 1), 1.0)
+        return labels[:, :-1]
+
+    def targets(self, rows: np.ndarray) -> torch.Tensor:
+        """Per-token phenomenon maps of clips ``rows``, float32 ``(B, N, 17)`` in [0, 1]."""
+        maps = torch.zeros(len(rows), self.masks.shape[2], len(IDS))
+        for b, row in enumerate(rows):
+            for slot in range(2):
+                if (index := int(self.phenomena[row, slot])) >= 0:
+                    maps[b, :, index] = torch.from_numpy(self.masks[row, slot].astype(np.float32) / 255)
+        return maps
+
+
+def _render(task: tuple[int, str, tuple[str, ...]]):
+    clip = sample_clip(*task)
+    masks = np.zeros((2, TOKENS), np.uint8)
+    phenomena = np.full(2, -1, np.int8)
+    for slot, (phenomenon, mask) in enumerate(clip.masks.items()):
+        masks[slot] = np.round(token_masks(mask) * 255)
+        phenomena[slot] = by_id(phenomenon).index
+    return clip.frames, masks, phenomena
+
+
+def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
+    digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
+    for name, tensor in vae.state_dict().items():
+        digest.update(name.encode() + tensor.float().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def open_cache(
+    folder: Path,
+    vae: AutoencoderKLWan,
+    tokenizer: PreTrainedTokenizerBase,
+    count: int,
+    phenomena: tuple[str, ...],
+    split: str = "train",
+) -> LatentCache:
+    """Open the cache of clips ``0 .. count-1``, making or extending it first.
+
+    Raises:
+        ValueError: the folder holds a cache made otherwise.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / "cache.json"
+    about = {"made_by": _digest(vae, tokenizer), "phenomena": list(phenomena), "split": split}
+    done = 0
+    if marker.exists():
+        found = json.loads(marker.read_text())
+        done = found.pop("count")
+        if found != about:
+            raise ValueError(f"{folder} was cached with other weights or phenomena: delete it or choose another folder")
+    channels = vae.config.z_dim
+    layout = {
+        "latents": (np.float16, (channels, LATENT_FRAMES, LATENT_SIZE, LATENT_SIZE)),
+        "ids": (np.int16, (CAPTIONS, tokenizer.model_max_length)),
+        "masks": (np.uint8, (2, TOKENS)),
+        "phenomena": (np.int8, (2,)),
+    }
+    if done < count:
+        arrays = {}
+        for name, (dtype, shape) in layout.items():
+            old = np.array(np.load(folder / f"{name}.npy")) if done else None
+            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
+            if old is not None:
+                arrays[name][:done] = old[:done]
+        tasks = [(seed, split, phenomena) for seed in range(done, count)]
+        with ProcessPoolExecutor(1) as executor, torch.no_grad():
+            clips = tqdm(executor.map(_render, tasks, chunksize=8), f"encode {split}", len(tasks), mininterval=10)
+            batch = []
+            for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
+                arrays["masks"][row], arrays["phenomena"][row] = masks, shown
+                scenario, first = sample_scenario(row, split, phenomena)
+                words = np.random.default_rng([row, 7])
+                texts = [first] + [scenario.describe(words, split == "wordings") for _ in range(CAPTIONS - 1)]
+                arrays["ids"][row] = tokenizer(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
+                batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
+                if len(batch) == 8 or row == count - 1:
+                    with torch.autocast("cpu", torch.bfloat16):
+                        latents = vae.encode(torch.stack(batch)).latent_dist.mode().float()
+                    arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
+                    batch = []
+        for name, array in arrays.items():
+            array.flush()
+            os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
+        temporary = marker.with_suffix(".new")
+        temporary.write_text(json.dumps({**about, "count": count}))
+        os.replace(temporary, marker)
+    return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout})
