@@ -1,4 +1,5 @@
-"""The run directory: one generation on disk. Written and read here only; the app, the command line and the gallery share it.
+"""The run directory: one generation on disk, shared by the app, the command line and the gallery. Only this file writes
+and reads it.
 
     <root>/<run id>/
         run.json      prompt, seed, settings, model, timings, and the size and SHA-256 of every other file
@@ -7,8 +8,8 @@
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
 
-A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader trusts
-nothing: names, types, sizes and hashes are checked, links are refused, and every refusal is one line.
+A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
+trusts nothing: names, types, sizes and hashes are checked, links are refused, and every refusal is one line.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class RunRecord:
     Attributes:
         prompt: as typed, 1 to 4000 characters.
         seed: 0 to 2^63 - 1.
-        settings: JSON scalars by name; ``steps``, ``guidance``, ``frames``, ``height``, ``width`` (pixels) and ``fps`` always.
+        settings: JSON scalars by name; always ``steps``, ``guidance``, ``frames``, ``height`` and ``width`` in pixels,
+            and ``fps``.
         model_id: the model's folder name or hub id, never a path of this machine.
         model_sha256: :func:`prophy.generation.model_hash` of the weights that made the clip.
         timings: seconds by stage.
@@ -98,7 +100,7 @@ class RunRecord:
         _require(_matches(_CREATED, self.created), "created must look like 2026-01-31T12:00:00Z")
         _require(
             self.phenomena_version == phenomena.VERSION,
-            f"phenomena version {self.phenomena_version!r} is not {phenomena.VERSION!r}: the run was made by another release",
+            f"phenomena version {self.phenomena_version!r} is not {phenomena.VERSION!r}: another release made this run",
         )
         _check_mapping("settings", self.settings)
         for name, kind in _REQUIRED_SETTINGS.items():
@@ -165,8 +167,9 @@ class Run:
             clip = read_video(self.video_path)
         except ValueError as error:
             raise RunError(f"run {self.id}: {error}") from error
-        if len(clip.frames) != self.record.settings["frames"]:
-            raise RunError(f"run {self.id}: video.mp4 has {len(clip.frames)} frames, not {self.record.settings['frames']}")
+        expected = self.record.settings["frames"]
+        if len(clip.frames) != expected:
+            raise RunError(f"run {self.id}: video.mp4 has {len(clip.frames)} frames, not {expected}")
         return clip
 
     def trace(self) -> RoutingTrace | None:
@@ -229,10 +232,11 @@ def write_run(
             trace.save(partial / "routing.npz")
         if sheet is not None:
             _write_png(partial / "sheet.png", sheet)
-        files = {name: _stored_file(partial / name, cap) for name, cap in _FILE_MAX_BYTES.items() if (partial / name).exists()}
-        document = {"schema": SCHEMA, **_as_json(record), "files": {name: asdict(entry) for name, entry in files.items()}}
+        written = [name for name in _FILE_MAX_BYTES if (partial / name).exists()]
+        files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
+        document = {"schema": SCHEMA, **_as_json(record), "files": files}
         (partial / _RECORD).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name in (*files, _RECORD):
+        for name in (*written, _RECORD):
             _sync(partial / name)
         try:
             os.rename(partial, final)
@@ -325,7 +329,7 @@ _RECORD_FIELDS = frozenset(RunRecord.__dataclass_fields__)
 
 def _as_json(record: RunRecord) -> dict[str, Any]:
     plain = {name: getattr(record, name) for name in RunRecord.__dataclass_fields__}
-    return {**plain, "settings": dict(record.settings), "timings": dict(record.timings), "unknown_words": list(record.unknown_words)}
+    return {**plain, "settings": dict(record.settings), "timings": dict(record.timings)}
 
 
 def _parse(raw: bytes, run_id: str) -> dict[str, Any]:

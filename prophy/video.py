@@ -96,7 +96,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, *, scale: int 
         for encoder, options in _ENCODERS:
             try:
                 _encode(partial, frames, fps, encoder, {**options, "crf": str(crf)})
-            except (av.FFmpegError, ValueError) as error:  # PyAV raises a ValueError for an encoder it was built without
+            except (av.FFmpegError, ValueError) as error:  # PyAV: a ValueError for an encoder it was built without
                 failures.append(f"{encoder}: {error}")
                 continue
             _probe(partial, frames)
@@ -114,7 +114,7 @@ def _check_clip(path: Path, frames: np.ndarray, fps: float, scale: int, crf: int
         raise ValueError(f"frames must be uint8 (F, H, W, 3) with F ≥ 1, got {frames.dtype} {frames.shape}")
     if not 0 < fps <= 240:
         raise ValueError(f"fps={fps} must be above 0 and at most 240")
-    if not 1 <= scale <= 16:
+    if not isinstance(scale, int) or not 1 <= scale <= 16:
         raise ValueError(f"scale={scale} must be a whole number from 1 to 16")
     if not 0 <= crf <= 51:
         raise ValueError(f"crf={crf} must be from 0 to 51")
@@ -133,9 +133,9 @@ def _encode(path: Path, frames: np.ndarray, fps: float, encoder: str, options: d
         context.colorspace, context.color_range = Colorspace.ITU709.value, ColorRange.MPEG.value
         context.color_primaries = context.color_trc = 1
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-            container.mux(stream.encode(picture))
+            rgb = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            yuv = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())
 
 
