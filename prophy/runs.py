@@ -371,6 +371,8 @@ def _from_json(document: dict[str, Any]) -> tuple[RunRecord, dict[str, StoredFil
 def _check_trace_belongs(trace: RoutingTrace, record: RunRecord) -> None:
     _require(trace.prompt == record.prompt, "the routing belongs to another prompt")
     _require(trace.seed == record.seed, "the routing belongs to another seed")
+    covered, expected = trace.grid.num_video_frames, record.settings["frames"]
+    _require(covered == expected, f"the routing covers {covered} frames, the clip has {expected}")
 
 
 def _require(condition: bool, message: str) -> None:

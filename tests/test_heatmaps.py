@@ -1,0 +1,104 @@
+"""Overlays show exactly what the trace recorded, at the place and time it was recorded."""
+
+import numpy as np
+import pytest
+from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_trace
+
+from prophy.grid import TokenGrid
+from prophy.heatmaps import EXPERT_COLOURS, MODES, contact_sheet, expert_colour, overlay, rgb, token_strengths
+from prophy.phenomena import PHENOMENA
+
+INDEX = {"expert": 2, "phenomenon": 10}
+
+
+def test_opaque_top1_overlay_is_the_palette_of_the_recorded_expert_at_every_token():
+    trace, frames = make_trace(), make_frames()
+    for step in range(trace.num_kept):
+        shown = overlay(frames, trace, "top1", step=step, opacity=1)
+        for f in range(GRID.num_video_frames):
+            for h in range(GRID.height):
+                for w in range(GRID.width):
+                    expert = trace.topk_ids[step, GRID.index(GRID.latent_frame(f), h, w), 0]
+                    cell = shown[f, CELL * h : CELL * (h + 1), CELL * w : CELL * (w + 1)]
+                    assert (cell == rgb(expert_colour(expert))).all()
+
+
+def test_expert_overlay_mixes_by_the_recorded_weight():
+    trace, frames = make_trace(), make_frames()
+    shown = overlay(frames, trace, "expert", index=2, step=1, opacity=0.5)
+    weights = trace.expert_map(2, 1)
+    for f, h, w in [(0, 0, 0), (4, 3, 4), (5, 1, 2), (8, 2, 3)]:
+        alpha = 0.5 * weights[GRID.latent_frame(f), h, w]
+        pixel = frames[f, CELL * h, CELL * w]
+        expected = pixel * (1 - alpha) + np.array(rgb(expert_colour(2))) * alpha
+        assert np.abs(shown[f, CELL * h, CELL * w] - expected).max() <= 0.5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_opacity_leaves_the_frames_alone(mode: str):
+    frames = make_frames()
+    assert (overlay(frames, make_trace(), mode, index=INDEX.get(mode), opacity=0) == frames).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_reads_the_trace_between_zero_and_one(mode: str):
+    trace = make_trace()
+    strengths = token_strengths(trace, mode, index=INDEX.get(mode), step=2)
+    assert strengths.shape == GRID.shape
+    assert strengths.dtype == np.float32
+    assert strengths.min() >= 0
+    assert strengths.max() <= 1
+    assert strengths.std() > 0
+
+
+def test_margin_is_the_first_weight_less_the_second():
+    trace = make_trace()
+    first, second = trace.topk_weights[0].astype(np.float32).T
+    np.testing.assert_allclose(token_strengths(trace, "margin", step=0).ravel(), first - second, atol=1e-6)
+
+
+def test_overlay_works_at_any_enlargement():
+    trace = make_trace()
+    large = make_frames().repeat(3, 1).repeat(3, 2)
+    shown = overlay(large, trace, "top1", opacity=1)
+    assert (shown[:, ::3, ::3] == overlay(make_frames(), trace, "top1", opacity=1)).all()
+
+
+def test_contact_sheet_holds_both_rows_and_names_the_experts():
+    sheet = contact_sheet(make_frames(), make_trace(), columns=4, tile=80)
+    frame_height = 80 * GRID.height // GRID.width + 2
+    assert sheet.dtype == np.uint8
+    assert sheet.shape[1:] == (4 * 82, 3)
+    assert sheet.shape[0] > 2 * frame_height
+    assert (sheet[:frame_height] != sheet[frame_height : 2 * frame_height]).any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_contact_sheet_has_every_mode(mode: str):
+    assert contact_sheet(make_frames(), make_trace(), mode, index=INDEX.get(mode)).ndim == 3
+
+
+def test_expert_colours_are_distinct():
+    assert len(set(EXPERT_COLOURS)) == len(EXPERT_COLOURS) >= 8
+    assert expert_colour(len(EXPERT_COLOURS)) == EXPERT_COLOURS[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
+        ({"mode": "expert"}, "index=None is not one of the 6 experts"),
+        ({"mode": "expert", "index": NUM_EXPERTS}, "index=6 is not one of the 6 experts"),
+        ({"mode": "expert", "index": -1}, "index=-1"),
+        ({"mode": "phenomenon", "index": len(PHENOMENA)}, "is not one of the 17 phenomena"),
+        ({"step": 4}, "step=4 is not one of the 4 steps kept"),
+        ({"step": -5}, "step=-5"),
+        ({"opacity": 1.1}, "opacity=1.1 must be"),
+        ({"frames": make_frames()[:-1]}, "the clip has 8 frames, its routing 9"),
+        ({"frames": make_frames() / 255}, "frames must be uint8"),
+        ({"trace": make_trace(grid=TokenGrid(2, 4, 5))}, "the clip has 9 frames, its routing 5"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        overlay(**{"frames": make_frames(), "trace": make_trace(), **arguments})
