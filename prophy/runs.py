@@ -106,7 +106,8 @@ class RunRecord:
         for name, kind in _REQUIRED_SETTINGS.items():
             value = self.settings.get(name)
             is_right = _is_int(value) if kind is int else _is_int(value) or isinstance(value, float)
-            _require(is_right and 0 <= value < 1e6, f"settings must hold {name}, a number from 0 to a million")
+            is_in_range = is_right and 0 <= value < 1e6 and (value > 0 or name == "guidance")
+            _require(is_in_range, f"settings must hold {name}, a positive number below a million")
         _check_mapping("timings", self.timings)
         _require(all(_is_int(v) or isinstance(v, float) for v in self.timings.values()), "timings must be seconds")
         words = self.unknown_words
@@ -385,7 +386,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_text(value: object, max_chars: int) -> bool:
-    return isinstance(value, str) and len(value) <= max_chars
+    # A lone surrogate is valid in a JSON escape and in a str, but in no file.
+    return isinstance(value, str) and len(value) <= max_chars and not re.search(r"[\ud800-\udfff]", value)
 
 
 def _matches(pattern: re.Pattern[str], value: object) -> bool:
