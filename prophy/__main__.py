@@ -1,0 +1,7 @@
+"""``python -m prophy``: the same as the ``prophy`` command."""
+
+import sys
+
+from prophy.cli import main
+
+sys.exit(main())

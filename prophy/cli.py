@@ -1,0 +1,122 @@
+"""The command line: ``prophy app | generate | worlds | train | evaluate``.
+
+Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line on
+stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+
+# These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
+_FORWARDED = {
+    "app": ("prophy.ui.main", "open the app in a browser"),
+    "train": ("prophy.training.tiny", "train a part of the embedded model"),
+    "evaluate": ("prophy.evaluation.cli", "measure what the model and its routing can do"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the process's exit code: 0, 2 for a user's error, 130 when interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        if argv and argv[0] in _FORWARDED:
+            importlib.import_module(_FORWARDED[argv[0]][0]).main(argv[1:])
+        else:
+            arguments = build_parser().parse_args(argv)
+            arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, KeyError) as error:
+        if os.environ.get("PROPHY_DEBUG"):
+            raise
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"prophy: {' '.join(str(message).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and flag. A test freezes what it says."""
+    parser = argparse.ArgumentParser(prog="prophy", description="Token-level physics for text-to-video diffusion.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    generate = commands.add_parser("generate", help="make a clip and its routing from a prompt")
+    generate.add_argument("prompt", help="what should happen, in plain words")
+    generate.add_argument(
+        "--seed", type=int, default=0, help="of the noise: same prompt and seed, same frames (default: 0)"
+    )
+    generate.add_argument(
+        "--out", type=Path, default=Path("runs"), help="folder of runs; each gets its own inside (default: runs)"
+    )
+    generate.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
+    branch = generate.add_mutually_exclusive_group()
+    branch.add_argument(
+        "--branch", help="folder of the physical branch (default: the model's own, in its branch/ folder)"
+    )
+    branch.add_argument("--no-branch", action="store_true", help="the backbone alone: no physics, no routing")
+    generate.add_argument("--steps", type=int, help="denoising steps")
+    generate.add_argument("--guidance", type=float, help="classifier-free guidance scale")
+    generate.add_argument("--frames", type=int, help="video frames, 1 + 4k")
+    generate.add_argument("--height", type=int, help="pixels")
+    generate.add_argument("--width", type=int, help="pixels")
+    generate.add_argument("--fps", type=float, help="frames per second of the file")
+    generate.set_defaults(run=_generate)
+
+    worlds = commands.add_parser("worlds", help="look at the synthetic worlds the embedded model was trained on")
+    actions = worlds.add_subparsers(dest="action", required=True, metavar="action")
+    preview = actions.add_parser("preview", help="write a contact sheet: frames, outlined masks, captions")
+    preview.add_argument(
+        "--out", type=Path, default=Path("worlds.png"), help="the picture to write (default: worlds.png)"
+    )
+    preview.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
+    preview.add_argument("--phenomenon", help="only this one, by its id, such as liquid_motion (default: all)")
+    preview.set_defaults(run=_worlds_preview)
+
+    for name, (_, text) in _FORWARDED.items():
+        commands.add_parser(name, help=text, add_help=False)
+    return parser
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    names = ("seed", "steps", "guidance", "frames", "height", "width", "fps")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+
+    from tqdm import tqdm
+
+    from prophy.generation import GenerationSettings, StepPreview, generate
+
+    settings = GenerationSettings(arguments.prompt, **given)  # before the weights: a typo should not cost ten seconds
+
+    from prophy.pipelines import load
+
+    pipeline = load(arguments.model, branch=arguments.branch)
+
+    with tqdm(total=settings.steps, unit="step", desc="denoising") as bar:
+
+        def advance(preview: StepPreview) -> None:
+            bar.update(preview.step - bar.n)
+
+        result = generate(pipeline, settings, on_step=advance)
+    run = result.save(arguments.out)
+
+    if result.unknown_words:
+        print(f"the model has never seen: {', '.join(result.unknown_words)}")
+    print(f"video    {run.video_path}")
+    if run.routing_path is not None:
+        print(f"routing  {run.routing_path}")
+        print(f"sheet    {run.sheet_path}")
+    seconds = sum(result.timings.values())
+    print(f"made in {seconds:.1f} s with seed {settings.seed}; open it in the app: prophy app --runs {arguments.out}")
+
+
+def _worlds_preview(arguments: argparse.Namespace) -> None:
+    from prophy.worlds.preview import write_contact_sheet
+
+    write_contact_sheet(arguments.out, seed=arguments.seed, phenomenon=arguments.phenomenon)
+    print(f"sheet    {arguments.out}")

@@ -1,0 +1,401 @@
+"""A prompt becomes a run: the stock pipeline call, the routing of its conditional pass, live previews, a real stop.
+
+Shapes: C latent channels, T latent frames, h and w latent rows and columns, F video frames of H×W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+from tokenizers.models import WordLevel
+
+from prophy.grid import TEMPORAL, TokenGrid
+from prophy.heatmaps import contact_sheet
+from prophy.routing import RoutingTrace, TraceRecorder
+from prophy.runs import Run, RunRecord, write_run
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+    from transformers import PreTrainedTokenizerBase
+
+MAX_PROMPT_CHARS = 2000
+_LONGEST_PROMPT_TOKENS = 512  # the stock pipeline's own limit; a tokenizer without one says 10^30
+
+
+class GenerationError(ValueError):
+    """The request cannot be met as it stands. The message is one line, for the person who made it."""
+
+
+class GenerationStopped(Exception):
+    """The stop event was set: nothing was generated and nothing is left running."""
+
+
+@dataclass(frozen=True)
+class GenerationSettings:
+    """What to generate. The defaults fit the embedded model.
+
+    Attributes:
+        prompt: plain words, 1 to 2000 characters.
+        seed: of the noise, 0 to 2^63 - 1.
+        steps: denoising steps, 1 to 1000.
+        guidance: classifier-free guidance scale, 0 to 30; up to 1 means none.
+        frames: video frames, 1 + 4k.
+        height: pixels.
+        width: pixels.
+        fps: frames per second of the file.
+
+    Raises:
+        GenerationError: a field is out of range; the message names the cure.
+    """
+
+    prompt: str
+    seed: int = 0
+    steps: int = 20
+    guidance: float = 4.0
+    frames: int = 17
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prompt, str) or not self.prompt.strip():
+            raise GenerationError("the prompt is empty: describe an event, such as a red ball bounces on the floor")
+        if len(self.prompt) > MAX_PROMPT_CHARS:
+            raise GenerationError(f"the prompt has {len(self.prompt)} characters: use at most {MAX_PROMPT_CHARS}")
+        if re.search(r"<\s*[a-zA-Z/!?]|&#?\w+;", self.prompt):
+            raise GenerationError("the prompt looks like HTML: describe the event in plain words")
+        if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", self.prompt):
+            raise GenerationError("the prompt holds control characters: type it as plain words")
+        for name, low, high in (("seed", 0, 2**63 - 1), ("steps", 1, 1000), ("frames", 1, 1025)):
+            _check_range(name, getattr(self, name), low, high, int)
+        for name in ("height", "width"):
+            _check_range(name, getattr(self, name), 8, 4096, int)
+        _check_range("guidance", self.guidance, 0, 30, float)
+        _check_range("fps", self.fps, 1, 120, float)
+        if (self.frames - 1) % TEMPORAL:
+            nearest = 1 + TEMPORAL * round((self.frames - 1) / TEMPORAL)
+            raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest}")
+
+
+@dataclass(frozen=True)
+class StepPreview:
+    """What is known after one denoising step.
+
+    Attributes:
+        step: steps done, 1 to ``total``.
+        total: denoising steps in all.
+        seconds_left: the mean time of a step times the steps to go; decoding comes on top.
+        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame.
+        top1: each token's strongest expert at this step, uint8 (T, token rows, token columns); None without a branch.
+    """
+
+    step: int
+    total: int
+    seconds_left: float
+    frames: np.ndarray
+    top1: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A finished generation, in memory.
+
+    Attributes:
+        settings: as asked.
+        frames: uint8 RGB (F, H, W, 3).
+        trace: the routing; None when the pipeline has no branch.
+        unknown_words: words of the prompt that the tokenizer has never seen.
+        model_id: the model's folder name or hub id.
+        model_sha256: see :func:`model_hash`.
+        timings: seconds of ``denoise`` (text encoding included) and ``decode``.
+    """
+
+    settings: GenerationSettings
+    frames: np.ndarray
+    trace: RoutingTrace | None
+    unknown_words: tuple[str, ...]
+    model_id: str
+    model_sha256: str
+    timings: dict[str, float]
+
+    def save(self, root: str | Path, run_id: str | None = None) -> Run:
+        """Write a run directory under ``root``; see :func:`prophy.runs.write_run` for ``run_id`` and what it raises."""
+        settings = {name: getattr(self.settings, name) for name in GenerationSettings.__dataclass_fields__}
+        prompt, seed = settings.pop("prompt"), settings.pop("seed")
+        record = RunRecord(
+            prompt=prompt,
+            seed=seed,
+            settings=settings,
+            model_id=self.model_id,
+            model_sha256=self.model_sha256,
+            timings=self.timings,
+            unknown_words=self.unknown_words,
+        )
+        sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
+        return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
+
+
+@torch.no_grad()
+def generate(
+    pipeline: DiffusionPipeline,
+    settings: GenerationSettings,
+    *,
+    on_step: Callable[[StepPreview], None] | None = None,
+    stop: Event | None = None,
+) -> Generation:
+    """Run the stock pipeline once.
+
+    The noise comes from a CPU generator, so that the same prompt, seed and settings give the same frames. One call at a
+    time per pipeline: its scheduler keeps state.
+
+    Args:
+        pipeline: a :class:`prophy.pipelines.ProPhyWanPipeline`, or a stock Wan pipeline (then there is no trace).
+        settings: what to generate.
+        on_step: called after every denoising step, on the calling thread.
+        stop: looked at before the first step and after every step.
+
+    Raises:
+        GenerationError: the model cannot do what the settings ask for.
+        GenerationStopped: ``stop`` was set.
+        RuntimeError: the model produced values that are not numbers.
+    """
+    grid = _token_grid(pipeline, settings)
+    check_prompt(pipeline.tokenizer, settings.prompt)
+    attachment = getattr(pipeline, "attachment", None)
+    recorder = None if attachment is None else TraceRecorder(grid, settings.steps)
+    colours = None if on_step is None else _latent_colours(pipeline.vae)
+    if stop is not None and stop.is_set():
+        raise GenerationStopped
+
+    started = time.perf_counter()
+    denoised_at = started
+
+    def after_step(_, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        nonlocal denoised_at
+        denoised_at = time.perf_counter()
+        done = index + 1
+        if on_step is not None:
+            clean_CThw = _predicted_clean(pipeline.scheduler, tensors["latents"])[0]
+            left = (denoised_at - started) / done * (settings.steps - done)
+            top1 = None if recorder is None else recorder.latest_top1()
+            on_step(StepPreview(done, settings.steps, left, colours(clean_CThw), top1))
+        if stop is not None and stop.is_set():
+            raise GenerationStopped
+        return {}
+
+    pipeline.set_progress_bar_config(disable=True)
+    try:
+        with nullcontext() if recorder is None else attachment.observe(recorder.record):
+            video = pipeline(
+                prompt=settings.prompt,
+                height=settings.height,
+                width=settings.width,
+                num_frames=settings.frames,
+                num_inference_steps=settings.steps,
+                guidance_scale=settings.guidance,
+                generator=torch.Generator("cpu").manual_seed(settings.seed),
+                output_type="np",
+                max_sequence_length=_token_limit(pipeline.tokenizer),
+                callback_on_step_end=after_step,
+            ).frames[0]
+    except BaseException:
+        pipeline.maybe_free_model_hooks()  # the stock call does so only when it returns
+        raise
+    finished = time.perf_counter()
+    if not np.isfinite(video).all():
+        raise RuntimeError(
+            "the model produced values that are not numbers: its weights are damaged or its dtype too small"
+        )
+    return Generation(
+        settings=settings,
+        frames=np.round(255 * video).astype(np.uint8),
+        trace=None if recorder is None else recorder.finish(settings.prompt, settings.seed),
+        unknown_words=unknown_words(pipeline.tokenizer, settings.prompt),
+        model_id=_model_id(pipeline),
+        model_sha256=model_hash(pipeline),
+        timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
+    )
+
+
+# --- words -----------------------------------------------------------------------------------------------------------
+
+
+def known_words(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every word of a word-level tokenizer, sorted. Empty for a tokenizer of pieces, which can spell anything."""
+    if not _is_word_level(tokenizer):
+        return ()
+    return tuple(sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)))
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, ...]:
+    """Words of the prompt that the tokenizer maps to its unknown token or drops, lower-case, in order, each once.
+
+    Empty for a tokenizer of pieces.
+    """
+    if not _is_word_level(tokenizer):
+        return ()
+    words = re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", prompt.lower()))
+    return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
+
+
+def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+    """Refuse a prompt that the model would cut or cannot read at all.
+
+    Raises:
+        GenerationError: more tokens than the model reads, or not one known word.
+    """
+    count, limit = len(tokenizer(prompt, truncation=False, verbose=False).input_ids), _token_limit(tokenizer)
+    if count > limit:
+        raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
+    words = re.findall(r"[^\W_]+", prompt.lower())
+    if _is_word_level(tokenizer) and not any(_is_known(tokenizer, word) for word in words):
+        some = ", ".join([word for word in known_words(tokenizer) if len(word) > 3][:8])
+        raise GenerationError(
+            f"the model knows no word of this prompt: it was trained on a small vocabulary ({some}, …)"
+        )
+
+
+def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and isinstance(backend.model, WordLevel)
+
+
+def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
+    ids = tokenizer(word, add_special_tokens=False).input_ids
+    return bool(ids) and tokenizer.unk_token_id not in ids
+
+
+def _token_limit(tokenizer: PreTrainedTokenizerBase) -> int:
+    return min(tokenizer.model_max_length, _LONGEST_PROMPT_TOKENS)
+
+
+# --- previews --------------------------------------------------------------------------------------------------------
+
+
+def _predicted_clean(scheduler: Any, latents_BCThw: torch.Tensor) -> torch.Tensor:
+    """The clean latent a UniPC scheduler predicted at its last step; the noisy latent for any other scheduler."""
+    outputs = getattr(scheduler, "model_outputs", None)
+    return latents_BCThw if not outputs or outputs[-1] is None else outputs[-1]
+
+
+class _LatentColours:
+    """Rough colours of normalised latents: an affine map from channels to RGB, fitted to one autoencoder.
+
+    The autoencoder sees a few clips of smooth random colours; least squares does the rest, once for the first latent
+    frame (one picture) and once for the others (four pictures each). Decoding instead would cost more than a step.
+    """
+
+    def __init__(self, vae: torch.nn.Module) -> None:
+        rng = np.random.default_rng(0)
+        side = 8 * vae.config.scale_factor_spatial
+        coarse = rng.integers(0, 256, (4, 5, 5, 3)).astype(np.float32)
+        images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
+            0, 255
+        )
+        pixels_BCFHW = (
+            torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)[:, :, None].repeat(1, 1, 1 + TEMPORAL, 1, 1)
+        )
+        latents = vae.encode(pixels_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
+        mean, std = (
+            torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        latents = (latents - mean) / std
+        targets = np.stack(
+            [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
+        )
+        self._maps = [self._fit(latents[:, :, t], targets) for t in (0, 1)]
+
+    @staticmethod
+    def _fit(latents_BChw: torch.Tensor, rgb_Bhw3: np.ndarray) -> np.ndarray:
+        inputs = latents_BChw.permute(0, 2, 3, 1).flatten(0, 2).numpy()
+        inputs = np.concatenate([inputs, np.ones((len(inputs), 1), np.float32)], axis=1)
+        return np.linalg.lstsq(inputs, rgb_Bhw3.reshape(-1, 3), rcond=None)[0]
+
+    def __call__(self, latents_CThw: torch.Tensor) -> np.ndarray:
+        """uint8 (T, h, w, 3)."""
+        channels_last = latents_CThw.float().cpu().permute(1, 2, 3, 0).numpy()
+        first, rest = self._maps
+        pictures = [frame @ (first if t == 0 else rest)[:-1] for t, frame in enumerate(channels_last)]
+        offsets = np.stack([(first if t == 0 else rest)[-1] for t in range(len(pictures))])[:, None, None]
+        return np.round(np.clip(np.stack(pictures) + offsets, 0, 255)).astype(np.uint8)
+
+
+_colours_by_vae: weakref.WeakKeyDictionary[torch.nn.Module, _LatentColours] = weakref.WeakKeyDictionary()
+
+
+def _latent_colours(vae: torch.nn.Module) -> _LatentColours:
+    if vae not in _colours_by_vae:
+        _colours_by_vae[vae] = _LatentColours(vae)
+    return _colours_by_vae[vae]
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def model_hash(pipeline: DiffusionPipeline) -> str:
+    """SHA-256 of the weights of every component, 64 hexadecimal digits.
+
+    A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
+    memory is hashed by its tensors.
+    """
+    digest = hashlib.sha256()
+    for name, component in sorted(pipeline.components.items()):
+        if isinstance(component, torch.nn.Module):
+            digest.update(f"{name}:{_component_hash(component)}\n".encode())
+    return digest.hexdigest()
+
+
+def _component_hash(component: torch.nn.Module) -> str:
+    origin = getattr(component.config, "_name_or_path", "")
+    files = sorted(Path(origin).glob("*.safetensors")) if origin and Path(origin).is_dir() else []
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(_file_hash(path, status.st_size, status.st_mtime_ns))
+    if not files:
+        for name, tensor in sorted(component.state_dict().items()):
+            raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            digest.update(raw.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_hash(path: Path, size: int, mtime_ns: int) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _model_id(pipeline: DiffusionPipeline) -> str:
+    """A folder's name or a hub id; never a path of this machine."""
+    origin = str(getattr(pipeline.config, "_name_or_path", "") or "")
+    return (Path(origin).name if Path(origin).is_dir() else origin) or type(pipeline).__name__
+
+
+def _token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:
+    cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
+    try:
+        return TokenGrid.from_video(settings.frames, settings.height, settings.width, cell)
+    except ValueError as error:
+        raise GenerationError(str(error)) from None
+
+
+def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
+    is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
+    if not is_number or not low <= value <= high:
+        raise GenerationError(
+            f"{name}={value!r} must be a {'whole ' if kind is int else ''}number from {low} to {high}"
+        )
