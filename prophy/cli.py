@@ -1,7 +1,7 @@
 """The command line: ``prophy app | generate | worlds | train | evaluate``.
 
-Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line on
-stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
+Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line
+on stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class GenerationSettings:
             raise GenerationError("the prompt is empty: describe an event, such as a red ball bounces on the floor")
         if len(self.prompt) > MAX_PROMPT_CHARS:
             raise GenerationError(f"the prompt has {len(self.prompt)} characters: use at most {MAX_PROMPT_CHARS}")
-        if re.search(r"<\s*[a-zA-Z/!?]|&#?\w+;", self.prompt):
+        if re.search(r"<[a-zA-Z/!?]|&#?\w+;", self.prompt):
             raise GenerationError("the prompt looks like HTML: describe the event in plain words")
         if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", self.prompt):
             raise GenerationError("the prompt holds control characters: type it as plain words")
