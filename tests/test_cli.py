@@ -1,0 +1,106 @@
+"""The command line: quick help, frozen flags, errors in one line, and a clip from a prompt."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prophy.cli import build_parser, main
+
+FLAGS = {
+    ("generate",): {
+        *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
+        *("--frames", "--height", "--width", "--fps"),
+    },
+    ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
+}
+
+
+def subparser(*names: str):
+    parser = build_parser()
+    for name in names:
+        (action,) = [action for action in parser._actions if action.dest in ("command", "action")]
+        parser = action.choices[name]
+    return parser
+
+
+def prophy(*arguments: str) -> subprocess.CompletedProcess:
+    """Run the command as a person would."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "prophy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=110)
+
+
+def test_help_names_every_command_and_answers_at_once():
+    started = time.perf_counter()
+    result = prophy("--help")
+    assert result.returncode == 0
+    for command in ("app", "generate", "worlds", "train", "evaluate"):
+        assert command in result.stdout
+    assert time.perf_counter() - started < 2  # a fifth of a second on a quiet machine; torch alone takes more than this
+
+
+def test_help_imports_nothing_heavy():
+    heavy = "[name for name in ('torch', 'numpy', 'gradio') if name in sys.modules]"
+    code = f"import sys, prophy.cli; prophy.cli.build_parser(); print({heavy})"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("names", list(FLAGS))
+def test_flags_change_only_on_purpose(names: tuple):
+    assert set(subparser(*names)._option_string_actions) - {"-h", "--help"} == FLAGS[names]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", ""], "prophy: the prompt is empty"),
+        (["generate", "<b>ball</b>"], "prophy: the prompt looks like HTML"),
+        (["generate", "a ball", "--steps", "0"], "prophy: steps=0 must be"),
+        (["generate", "a ball", "--frames", "16"], "use 17"),
+        (["train"], "prophy: choose a stage"),
+        (["train", "everything"], "prophy: choose a stage"),
+        (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+    ],
+)
+def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["generate"], ["generate", "a", "--branch", "x", "--no-branch"]])
+def test_a_command_line_that_cannot_be_parsed_shows_usage_and_exits_2(arguments: list, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: prophy" in capsys.readouterr().err
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch):
+    monkeypatch.setenv("PROPHY_DEBUG", "1")
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        main(["generate", ""])
+
+
+def test_an_interrupt_is_exit_code_130(monkeypatch, capsys):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prophy.training.tiny.main", interrupt)
+    assert main(["train", "tiny-vae"]) == 130
+    assert capsys.readouterr().err == "stopped\n"
+
+
+def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
+    sheet = tmp_path / "sheet.png"
+    assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+    assert str(sheet) in capsys.readouterr().out
