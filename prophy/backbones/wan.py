@@ -1,0 +1,143 @@
+"""The Wan family: how a ``WanTransformer3DModel`` is described, copied and called. Nothing but what differs.
+
+Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens, D width, L text length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from diffusers.models.transformers.transformer_wan import (
+    WanRotaryPosEmbed,
+    WanTimeTextImageEmbedding,
+    WanTransformerBlock,
+)
+from torch import nn
+
+from prophy.branch.family import BlockInputs, register
+
+_DESCRIBED = (
+    "patch_size",
+    "num_attention_heads",
+    "attention_head_dim",
+    "in_channels",
+    "text_dim",
+    "freq_dim",
+    "ffn_dim",
+    "num_layers",
+    "cross_attn_norm",
+    "qk_norm",
+    "eps",
+    "rope_max_seq_len",
+)
+
+
+class WanFamily:
+    """Wan2.1 text-to-video transformers of any size."""
+
+    name = "WanTransformer3DModel"
+
+    def describe(self, transformer: nn.Module) -> dict:
+        if transformer.config.image_dim is not None or transformer.config.added_kv_proj_dim is not None:
+            raise ValueError("this is an image-to-video Wan: ProPhy attaches to text-to-video models")
+        described = {key: transformer.config[key] for key in _DESCRIBED}
+        return {**described, "patch_size": list(described["patch_size"])}
+
+    def width(self, config: dict) -> int:
+        return config["num_attention_heads"] * config["attention_head_dim"]
+
+    def channels(self, config: dict) -> int:
+        return config["in_channels"]
+
+    def text_dim(self, config: dict) -> int:
+        return config["text_dim"]
+
+    def num_blocks(self, config: dict) -> int:
+        return config["num_layers"]
+
+    def blocks(self, transformer: nn.Module) -> nn.ModuleList:
+        return transformer.blocks
+
+    def build_embedders(self, config: dict) -> nn.ModuleDict:
+        patch, width = tuple(config["patch_size"]), self.width(config)
+        return nn.ModuleDict(
+            {
+                "rope": WanRotaryPosEmbed(config["attention_head_dim"], patch, config["rope_max_seq_len"]),
+                "patch_embedding": nn.Conv3d(config["in_channels"], width, kernel_size=patch, stride=patch),
+                "condition_embedder": WanTimeTextImageEmbedding(
+                    dim=width,
+                    time_freq_dim=config["freq_dim"],
+                    time_proj_dim=6 * width,
+                    text_embed_dim=config["text_dim"],
+                ),
+            }
+        )
+
+    def build_block(self, config: dict) -> nn.Module:
+        return WanTransformerBlock(
+            self.width(config),
+            config["ffn_dim"],
+            config["num_attention_heads"],
+            config["qk_norm"],
+            config["cross_attn_norm"],
+            config["eps"],
+            None,
+        )
+
+    def copy_embedders(self, transformer: nn.Module, embedders: nn.ModuleDict) -> None:
+        for name, module in embedders.items():
+            module.load_state_dict(getattr(transformer, name).state_dict())
+
+    def embed(
+        self, embedders: nn.ModuleDict, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text_BLD: torch.Tensor
+    ) -> BlockInputs:
+        rotary = embedders["rope"](latents_BCTHW)
+        hidden_BND = embedders["patch_embedding"](latents_BCTHW).flatten(2).transpose(1, 2).contiguous()
+        length = timestep.shape[1] if timestep.ndim == 2 else None  # Wan2.2 TI2V: one timestep a token
+        _, projected, context, _ = embedders["condition_embedder"](timestep.flatten(), text_BLD, timestep_seq_len=length)
+        modulation = projected.unflatten(-1, (6, -1))
+        return BlockInputs(hidden_BND, (context, modulation, rotary))
+
+    def run_block(self, block: nn.Module, hidden_BND: torch.Tensor, inputs: BlockInputs) -> torch.Tensor:
+        return block(hidden_BND, *inputs.conditioning)
+
+    def run_refined_block(
+        self,
+        block: nn.Module,
+        hidden_BND: torch.Tensor,
+        inputs: BlockInputs,
+        refine: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor:
+        """The block with ``refine`` between cross-attention and feed-forward.
+
+        The stock block has no seam there, so its three parts are called one by one; a test keeps this equal to the
+        stock forward when ``refine`` does nothing.
+        """
+        context, modulation, rotary = inputs.conditioning
+        axis = modulation.ndim - 2  # 2 with one timestep a token, else 1
+        table = block.scale_shift_table if modulation.ndim == 3 else block.scale_shift_table.unsqueeze(0)
+        parts = (table + modulation.float()).chunk(6, dim=axis)
+        shift, scale, gate, ff_shift, ff_scale, ff_gate = (p.squeeze(2) if modulation.ndim == 4 else p for p in parts)
+
+        normal = (block.norm1(hidden_BND.float()) * (1 + scale) + shift).type_as(hidden_BND)
+        hidden_BND = (hidden_BND.float() + block.attn1(normal, None, None, rotary) * gate).type_as(hidden_BND)
+
+        normal = block.norm2(hidden_BND.float()).type_as(hidden_BND)
+        hidden_BND = hidden_BND + block.attn2(normal, context, None, None)
+
+        hidden_BND = refine(hidden_BND)
+
+        normal = (block.norm3(hidden_BND.float()) * (1 + ff_scale) + ff_shift).type_as(hidden_BND)
+        return (hidden_BND.float() + block.ffn(normal).float() * ff_gate).type_as(hidden_BND)
+
+    def add_residual(self, output: torch.Tensor, residual_BND: torch.Tensor) -> torch.Tensor:
+        return output + residual_BND.to(output.dtype)
+
+    def call_arguments(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        names = ("hidden_states", "timestep", "encoder_hidden_states")
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        return given[names[0]], given[names[1]], given[names[2]]
+
+
+WAN = register(WanFamily())

@@ -1,0 +1,181 @@
+"""Residual injection: the branch beside a stock, unmodified transformer.
+
+``attach`` hooks a transformer so that each of its forward passes first runs the branch, then adds residual i after
+block i. The hooks are diffusers' own and sit *inside* those of its caches and offloading, so a skipped or moved block
+keeps its residual exactly once; attaching in any other order is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.hooks import StateManager
+from torch import nn
+
+from prophy.branch.model import ProPhyBranch
+from prophy.routing import Routing
+
+_NAME = "prophy"
+
+Observer = Callable[[float, Routing], None]
+
+
+class _Residuals:
+    """The residuals of the forward pass under way; block hooks take theirs from here."""
+
+    def __init__(self) -> None:
+        self.current: list[torch.Tensor] | None = None
+
+
+class _AddResidual(ModelHook):
+    """After a block: add the residual of its site."""
+
+    def __init__(self, residuals: _Residuals, index: int, add: Callable) -> None:
+        super().__init__()
+        self._residuals, self._index, self._add = residuals, index, add
+
+    def post_forward(self, module: nn.Module, output):
+        if self._residuals.current is None:
+            return output
+        return self._add(output, self._residuals.current[self._index])
+
+
+class _RunBranch(ModelHook):
+    """Before the transformer: run the branch. Its state manager tells the conditional pass from the unconditional."""
+
+    _is_stateful = True
+
+    def __init__(self, attachment: Attachment) -> None:
+        super().__init__()
+        self._attachment = attachment
+        self._context = StateManager(object)
+
+    def pre_forward(self, module: nn.Module, *args, **kwargs):
+        context = self._context._context
+        self._attachment._run(args, kwargs, None if context is None else context.name)
+        return args, kwargs
+
+    def reset_state(self, module: nn.Module) -> nn.Module:
+        self._context.reset()
+        return module
+
+
+class Attachment:
+    """A branch attached to a transformer. Made by :func:`attach`.
+
+    Attributes:
+        enabled: False leaves the backbone alone.
+    """
+
+    def __init__(self, transformer: nn.Module, branch: ProPhyBranch) -> None:
+        self.enabled = True
+        self._transformer, self._branch = transformer, branch
+        self._residuals = _Residuals()
+        self._observer: Observer | None = None
+        self._scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+
+    @contextmanager
+    def observe(self, observer: Observer) -> Iterator[None]:
+        """Call ``observer(timestep, routing)`` for every conditional pass inside the block."""
+        previous, self._observer = self._observer, observer
+        try:
+            yield
+        finally:
+            self._observer = previous
+
+    @contextmanager
+    def steer(
+        self, semantic_scale: torch.Tensor | None = None, refinement_scale: torch.Tensor | None = None
+    ) -> Iterator[None]:
+        """Steer the experts inside the block; see :meth:`ProPhyBranch.forward`.
+
+        Raises:
+            ValueError: a scale of the wrong length.
+        """
+        expected = (self._branch.config.num_semantic_experts, self._branch.config.num_refinement_experts)
+        for scale, length in zip((semantic_scale, refinement_scale), expected, strict=True):
+            if scale is not None and scale.shape != (length,):
+                raise ValueError(f"a steering scale has shape {tuple(scale.shape)}: give one value for each of {length}")
+        previous, self._scales = self._scales, (semantic_scale, refinement_scale)
+        try:
+            yield
+        finally:
+            self._scales = previous
+
+    def detach(self) -> None:
+        """Remove the hooks; the transformer is stock again."""
+        _remove_hooks(self._transformer, self._branch)
+
+    def _run(self, args: tuple, kwargs: dict, context: str | None) -> None:
+        if not self.enabled:
+            self._residuals.current = None
+            return
+        latents, timestep, text = self._branch.family.call_arguments(args, kwargs)
+        self._residuals.current, routing = self._branch(latents, timestep, text, *self._scales)
+        if self._observer is not None and context != "uncond":
+            self._observer(float(timestep.flatten()[0]), routing)
+
+
+def attach(transformer: nn.Module, branch: ProPhyBranch) -> Attachment:
+    """Attach a branch to a stock transformer.
+
+    Raises:
+        ValueError: the branch was made for another backbone, or one is attached already.
+        RuntimeError: a cache or offloading was enabled first; the message says what to do.
+    """
+    branch.check_fits(transformer)
+    _check_order(transformer, branch)
+    attachment = Attachment(transformer, branch)
+    HookRegistry.check_if_exists_or_initialize(transformer).register_hook(_RunBranch(attachment), _NAME)
+    _hook_blocks(transformer, branch, attachment._residuals)
+    return attachment
+
+
+@contextmanager
+def inject(transformer: nn.Module, branch: ProPhyBranch, residuals: list[torch.Tensor]) -> Iterator[None]:
+    """Add residuals that were computed by the caller, as training does; run the backward pass inside the block too.
+
+    Raises:
+        ValueError: a branch is attached already, or the number of residuals is wrong.
+        RuntimeError: see :func:`attach`.
+    """
+    _check_order(transformer, branch)
+    if len(residuals) != len(branch.config.sites):
+        raise ValueError(f"{len(residuals)} residuals for {len(branch.config.sites)} sites: pass one for each")
+    holder = _Residuals()
+    holder.current = residuals
+    _hook_blocks(transformer, branch, holder)
+    try:
+        yield
+    finally:
+        _remove_hooks(transformer, branch)
+
+
+def _hook_blocks(transformer: nn.Module, branch: ProPhyBranch, residuals: _Residuals) -> None:
+    blocks = branch.family.blocks(transformer)
+    for i, site in enumerate(branch.config.sites):
+        hook = _AddResidual(residuals, i, branch.family.add_residual)
+        HookRegistry.check_if_exists_or_initialize(blocks[site]).register_hook(hook, _NAME)
+
+
+def _remove_hooks(transformer: nn.Module, branch: ProPhyBranch) -> None:
+    blocks = branch.family.blocks(transformer)
+    for module in (transformer, *(blocks[site] for site in branch.config.sites)):
+        HookRegistry.check_if_exists_or_initialize(module).remove_hook(_NAME, recurse=False)
+
+
+def _check_order(transformer: nn.Module, branch: ProPhyBranch) -> None:
+    if getattr(transformer, "is_cache_enabled", False):
+        raise RuntimeError("a cache is enabled: call transformer.disable_cache(), attach the branch, then enable it again")
+    for module in (transformer, *branch.family.blocks(transformer)):
+        if hasattr(module, "_hf_hook"):
+            raise RuntimeError("offloading is enabled: call pipeline.remove_all_hooks(), attach the branch, then offload")
+        registry = getattr(module, "_diffusers_hook", None)
+        names = list(registry.hooks) if registry is not None else []
+        if _NAME in names:
+            raise ValueError("a branch is attached already: call its detach() first")
+        if names:
+            raise RuntimeError(f"hooks are in place ({', '.join(names)}): attach the branch before offloading or caching")

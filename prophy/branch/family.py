@@ -1,0 +1,71 @@
+"""What a backbone family must tell the branch: how its blocks are built, copied and called.
+
+The branch knows families by name only; ``prophy.backbones`` registers them. Nothing here imports a backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class BlockInputs:
+    """What every block of one forward pass receives besides the hidden states; the family knows its parts."""
+
+    hidden_BND: torch.Tensor
+    conditioning: tuple[torch.Tensor | tuple[torch.Tensor, ...], ...]
+
+
+class Family(Protocol):
+    """A backbone family. One module in ``prophy.backbones`` implements it for each."""
+
+    name: str
+
+    def describe(self, transformer: nn.Module) -> dict: ...
+    def width(self, config: dict) -> int: ...
+    def channels(self, config: dict) -> int: ...
+    def text_dim(self, config: dict) -> int: ...
+    def num_blocks(self, config: dict) -> int: ...
+    def build_embedders(self, config: dict) -> nn.ModuleDict: ...
+    def build_block(self, config: dict) -> nn.Module: ...
+    def blocks(self, transformer: nn.Module) -> nn.ModuleList: ...
+    def copy_embedders(self, transformer: nn.Module, embedders: nn.ModuleDict) -> None: ...
+    def embed(
+        self, embedders: nn.ModuleDict, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text_BLD: torch.Tensor
+    ) -> BlockInputs: ...
+    def run_block(self, block: nn.Module, hidden_BND: torch.Tensor, inputs: BlockInputs) -> torch.Tensor: ...
+    def run_refined_block(
+        self,
+        block: nn.Module,
+        hidden_BND: torch.Tensor,
+        inputs: BlockInputs,
+        refine: Callable[[torch.Tensor], torch.Tensor],
+    ) -> torch.Tensor: ...
+    def add_residual(self, output, residual_BND: torch.Tensor): ...
+    def call_arguments(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
+
+
+FAMILIES: dict[str, Family] = {}
+
+
+def register(family: Family) -> Family:
+    """Make a family known to :class:`prophy.branch.ProPhyBranch`."""
+    FAMILIES[family.name] = family
+    return family
+
+
+def family_of(name: str) -> Family:
+    """Look a family up.
+
+    Raises:
+        ValueError: not registered.
+    """
+    if name not in FAMILIES:
+        known = ", ".join(FAMILIES) or "none yet: import prophy.backbones first"
+        raise ValueError(f"unknown backbone family {name!r}: use one of {known}")
+    return FAMILIES[name]

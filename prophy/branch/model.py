@@ -1,0 +1,201 @@
+"""The physical branch: Semantic Expert Block → Physical Blocks → Refinement Expert Block in the last one (section 3).
+
+It reads the noisy latent, the timestep and the text, never the backbone's hidden states; so it runs once before the
+backbone and returns one residual for each injection site, and its routing.
+
+Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens, D width, L text length, P phenomena.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+from prophy import phenomena
+from prophy.branch.family import family_of
+from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
+from prophy.branch.semantic import SemanticExpertBlock
+from prophy.routing import Routing
+
+
+class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
+    """The trainable physics beside a frozen backbone; its own checkpoint, its own config.
+
+    Build it with :meth:`from_transformer`; reopen it with ``from_pretrained``.
+
+    Args:
+        family: name of the backbone family.
+        backbone: the backbone's own configuration.
+        sites: indices of the backbone blocks that are copied and after which a residual is added, increasing.
+        num_semantic_experts: E_s.
+        num_refinement_experts: E_r.
+        top_k: experts a token uses.
+        reference_grid: (T, H, W) of the basis maps, in latent cells.
+        map_hidden: width of the MLP that reads P' from the routing.
+        phenomena_version: see :data:`prophy.phenomena.VERSION`.
+
+    Raises:
+        ValueError: a configuration that cannot work, or was made for another list of phenomena.
+    """
+
+    _supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = ["router", "scale_shift_table", "norm", "time_embedder", "map_head", "coarse_head"]
+
+    @register_to_config
+    def __init__(
+        self,
+        family: str,
+        backbone: dict[str, Any],
+        sites: list[int],
+        num_semantic_experts: int = 32,
+        num_refinement_experts: int = 8,
+        top_k: int = 2,
+        reference_grid: list[int] = (5, 8, 8),
+        map_hidden: int = 64,
+        phenomena_version: str = phenomena.VERSION,
+    ) -> None:
+        super().__init__()
+        if phenomena_version != phenomena.VERSION:
+            raise ValueError(f"branch of phenomena {phenomena_version!r}: this release knows {phenomena.VERSION!r}")
+        if not 1 <= top_k <= num_refinement_experts:
+            raise ValueError(f"top_k={top_k} exceeds num_refinement_experts={num_refinement_experts}: lower top_k")
+        if num_semantic_experts < 1:
+            raise ValueError("num_semantic_experts must be at least 1")
+        self.family = family_of(family)
+        depth = self.family.num_blocks(backbone)
+        if not sites or sorted(set(sites)) != list(sites) or sites[0] < 0 or sites[-1] >= depth:
+            raise ValueError(f"sites={list(sites)} must increase within 0..{depth - 1}, the backbone's blocks")
+        width = self.family.width(backbone)
+        text_dim = self.family.text_dim(backbone)
+        channels = self.family.channels(backbone)
+        self.semantic = SemanticExpertBlock(num_semantic_experts, channels, text_dim, tuple(reference_grid))
+        self.coarse_head = nn.Linear(num_semantic_experts, len(phenomena.PHENOMENA), bias=False)
+        self.embedders = self.family.build_embedders(backbone)
+        self.blocks = nn.ModuleList(self.family.build_block(backbone) for _ in sites)
+        self.refinement = RefinementExpertBlock(width, num_refinement_experts, top_k)
+        self.map_head = nn.Sequential(
+            nn.Linear(num_refinement_experts, map_hidden), nn.SiLU(), nn.Linear(map_hidden, len(phenomena.PHENOMENA))
+        )
+        # zero at the start, so that an untrained branch leaves the backbone's output bit-identical
+        self.projections = nn.ModuleList(nn.Linear(width, width) for _ in sites)
+        for projection in self.projections:
+            nn.init.zeros_(projection.weight)
+            nn.init.zeros_(projection.bias)
+        self.gradient_checkpointing = False
+
+    @classmethod
+    def from_transformer(cls, transformer: nn.Module, sites: list[int], **config: Any) -> ProPhyBranch:
+        """Copy the embedders and the chosen blocks of a pretrained transformer.
+
+        Args:
+            transformer: a stock diffusers transformer of a registered family.
+            sites: which of its blocks.
+            config: the other arguments of the class.
+
+        Raises:
+            ValueError: the transformer's family is not supported, or the configuration cannot work.
+        """
+        family = family_of(type(transformer).__name__)
+        branch = cls(family.name, family.describe(transformer), list(sites), **config)
+        family.copy_embedders(transformer, branch.embedders)
+        for site, block in zip(sites, branch.blocks, strict=True):
+            block.load_state_dict(family.blocks(transformer)[site].state_dict())
+        return branch
+
+    def check_fits(self, transformer: nn.Module) -> None:
+        """Refuse a backbone this branch was not made for.
+
+        Raises:
+            ValueError: one line that says what differs.
+        """
+        name = type(transformer).__name__
+        if name != self.config.family:
+            raise ValueError(f"this branch belongs to a {self.config.family}, not a {name}: load it beside its own base")
+        theirs = self.family.describe(transformer)
+        for key, value in self.config.backbone.items():
+            if _plain(theirs.get(key)) != _plain(value):
+                raise ValueError(
+                    f"this branch was made for a backbone with {key}={value}, this one has {theirs.get(key)}: "
+                    "load it beside its own base"
+                )
+
+    def forward(
+        self,
+        latents_BCTHW: torch.Tensor,
+        timestep: torch.Tensor,
+        text_BLD: torch.Tensor,
+        semantic_scale: torch.Tensor | None = None,
+        refinement_scale: torch.Tensor | None = None,
+    ) -> tuple[list[torch.Tensor], Routing]:
+        """Read the physics.
+
+        Args:
+            latents_BCTHW: the noisy latent X.
+            timestep: as the backbone takes it.
+            text_BLD: prompt embeddings, zero after the prompt's end.
+            semantic_scale: ``(E_s,)`` steering, see :meth:`SemanticExpertBlock.forward`.
+            refinement_scale: ``(E_r,)`` steering, see :meth:`RefinementExpertBlock.route`.
+
+        Returns:
+            One residual ``(B, N, D)`` a site, and the routing.
+        """
+        enhanced, logits_BS, weights_BS = self.semantic(latents_BCTHW, text_BLD, semantic_scale)
+        inputs = self.family.embed(self.embedders, enhanced, timestep, text_BLD)
+        hidden, residuals = inputs.hidden_BND, []
+        routed: TokenRouting | None = None
+        for i, (block, projection) in enumerate(zip(self.blocks, self.projections, strict=True)):
+            last = i == len(self.blocks) - 1
+            step = self._refined if last else self._plain_block
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                result = self._gradient_checkpointing_func(step, block, hidden, inputs, refinement_scale)
+            else:
+                result = step(block, hidden, inputs, refinement_scale)
+            hidden, routed = result
+            residuals.append(projection(hidden))
+        routing = Routing(
+            semantic_logits_BS=logits_BS,
+            semantic_weights_BS=weights_BS,
+            probs_BNE=routed.probs_BNE,
+            topk_ids_BNK=routed.topk_ids_BNK,
+            topk_weights_BNK=routed.topk_weights_BNK,
+            phenomenon_map_BNP=self.phenomenon_map(routed.probs_BNE),
+        )
+        return residuals, routing
+
+    def phenomenon_map(self, probs_BNE: torch.Tensor) -> torch.Tensor:
+        """``P' = MLP(ρ_r)`` (eq. 5), float32 ``(B, N, P)``."""
+        x = probs_BNE.float()
+        with torch.autocast(x.device.type, enabled=False):
+            for layer in self.map_head:
+                linear = isinstance(layer, nn.Linear)
+                x = nn.functional.linear(x, layer.weight.float(), layer.bias.float()) if linear else layer(x)
+        return x
+
+    def labels_from_semantics(self, weights_BS: torch.Tensor) -> torch.Tensor:
+        """The linear map from the semantic router's weights to label space (eq. 3), float32 ``(B, P)``."""
+        with torch.autocast(weights_BS.device.type, enabled=False):
+            return nn.functional.linear(weights_BS.float(), self.coarse_head.weight.float())
+
+    def _plain_block(self, block, hidden, inputs, refinement_scale) -> tuple[torch.Tensor, None]:
+        return self.family.run_block(block, hidden, inputs), None
+
+    def _refined(self, block, hidden, inputs, refinement_scale) -> tuple[torch.Tensor, TokenRouting]:
+        routed = None
+
+        def refine(x: torch.Tensor) -> torch.Tensor:
+            nonlocal routed
+            x, routed = self.refinement(x, refinement_scale)
+            return x
+
+        hidden = self.family.run_refined_block(block, hidden, inputs, refine)
+        return hidden, routed
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,92 @@
+"""Refinement Expert Block: which physics acts at each token (section 3.2, eq. 2).
+
+Shapes: B batch, N tokens, D width, E experts, K top-k, M = B·N·K assignments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class TokenRouting:
+    """What the refinement router decided: all probabilities, and the chosen experts with their weights."""
+
+    probs_BNE: torch.Tensor
+    topk_ids_BNK: torch.Tensor
+    topk_weights_BNK: torch.Tensor
+
+
+class RefinementExpertBlock(nn.Module):
+    """``x' = x + Σ_{i in top-k} ρ_r[i] · e_i(x)``: each token goes to its own linear experts.
+
+    The residual form is ours: the paper's ``Σ ρ e(x)`` alone would replace, at the first training step, the hidden
+    states a pretrained feed-forward expects. Experts start small, so a fresh block does little.
+
+    Args:
+        width: D.
+        num_experts: E.
+        top_k: K.
+    """
+
+    def __init__(self, width: int, num_experts: int, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.norm = nn.LayerNorm(width)
+        self.router = nn.Linear(width, num_experts)
+        self.weight_EDD = nn.Parameter(torch.randn(num_experts, width, width) * 0.2 * width**-0.5)
+        self.bias_ED = nn.Parameter(torch.zeros(num_experts, width))
+
+    def route(self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None) -> TokenRouting:
+        """Choose experts, in float32: bf16 ties make top-k unstable.
+
+        Args:
+            x_BND: normalised hidden states.
+            scale_E: for each expert: multiplies its logit when negative (inversion, fig. 8), its probability otherwise
+                (0 mutes, 2 boosts; renormalised). All ones changes nothing.
+        """
+        with torch.autocast(x_BND.device.type, enabled=False):
+            weight, bias = self.router.weight.float(), self.router.bias.float()
+            logits = functional.linear(x_BND.float(), weight, bias)
+        if scale_E is None or bool((scale_E == 1).all()):
+            probs = logits.softmax(-1)
+        else:
+            scale = scale_E.to(logits)
+            probs = torch.where(scale < 0, scale * logits, logits).softmax(-1) * scale.clamp(min=0).where(scale >= 0, torch.ones_like(scale))
+            probs = probs / probs.sum(-1, keepdim=True).clamp(min=1e-9)
+        weights, ids = probs.topk(self.top_k, dim=-1)
+        return TokenRouting(probs, ids, weights)
+
+    def forward(
+        self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, TokenRouting]:
+        """Refine the tokens; returns ``x'`` like ``x_BND`` and the routing."""
+        normal = functional.layer_norm(
+            x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps
+        )
+        routing = self.route(normal, scale_E)
+        mixed = self._dispatch(normal.to(_compute_dtype(x_BND)).flatten(0, 1), routing)
+        return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
+
+    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
+        """Sort assignments by expert and multiply each group with its matrix, once (a grouped matrix product)."""
+        ids_M = routing.topk_ids_BNK.flatten()
+        order_M = ids_M.argsort(stable=True)
+        source_M = order_M // self.top_k
+        counts_E = torch.bincount(ids_M, minlength=len(self.bias_ED))
+        ends_E = counts_E.cumsum(0).to(torch.int32)
+        weight = self.weight_EDD.to(tokens_RD.dtype)
+        out_MD = functional.grouped_mm(tokens_RD[source_M], weight, offs=ends_E)
+        out_MD = out_MD.float() + self.bias_ED.float()[ids_M[order_M]]
+        share_M1 = routing.topk_weights_BNK.flatten()[order_M, None]
+        mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
+        return mixed.index_add(0, source_M, share_M1 * out_MD)
+
+
+def _compute_dtype(x: torch.Tensor) -> torch.dtype:
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
