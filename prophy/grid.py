@@ -47,7 +47,9 @@ class TokenGrid:
             ValueError: a size does not divide.
         """
         if num_frames < 1 or (num_frames - 1) % TEMPORAL:
-            raise ValueError(f"num_frames={num_frames} is not 1 + {TEMPORAL}k: use {1 + TEMPORAL * max(0, num_frames // TEMPORAL)}")
+            raise ValueError(
+                f"num_frames={num_frames} is not 1 + {TEMPORAL}k: use {1 + TEMPORAL * max(0, num_frames // TEMPORAL)}"
+            )
         if height % cell or width % cell:
             raise ValueError(f"{height}×{width} pixels do not divide into {cell}-pixel tokens: use multiples of {cell}")
         return cls(1 + (num_frames - 1) // TEMPORAL, height // cell, width // cell)

@@ -1,7 +1,7 @@
 """Routing: what the experts did in one forward pass, and the trace of a whole video.
 
 Shapes: B batch, S semantic experts, N tokens, E refinement experts, K top-k, P phenomena, D denoising steps, T latent frames.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -158,7 +158,9 @@ class RoutingTrace:
         }
         temporary = path.with_name(path.name + ".new")
         with open(temporary, "wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps(about)), **{name: getattr(self, name) for name in _ARRAYS})
+            np.savez_compressed(
+                file, about=np.array(json.dumps(about)), **{name: getattr(self, name) for name in _ARRAYS}
+            )
         os.replace(temporary, path)
 
     @classmethod
@@ -187,8 +189,19 @@ class RoutingTrace:
                 raise ValueError("its description is malformed")
             grid = TokenGrid(*about.pop("grid"))
             return cls(grid=grid, **about, **arrays)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
-            raise ValueError(f"{path.name} is not a valid routing trace: {' '.join(str(error).split())[:200]}") from error
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OSError,
+            EOFError,
+            zipfile.BadZipFile,
+            NotImplementedError,
+        ) as error:
+            raise ValueError(
+                f"{path.name} is not a valid routing trace: {' '.join(str(error).split())[:200]}"
+            ) from error
         except Exception as error:  # zlib and numpy raise their own kinds on corrupt data
             raise ValueError(f"{path.name} is not a valid routing trace: {type(error).__name__}") from error
 
@@ -217,7 +230,9 @@ class TraceRecorder:
             ValueError: the routing has another number of tokens than the grid.
         """
         if routing.probs_BNE.shape[1] != self._grid.num_tokens:
-            raise ValueError(f"routing of {routing.probs_BNE.shape[1]} tokens does not fit a grid of {self._grid.num_tokens}")
+            raise ValueError(
+                f"routing of {routing.probs_BNE.shape[1]} tokens does not fit a grid of {self._grid.num_tokens}"
+            )
         means = [
             part[0].detach().float().cpu().numpy()
             for part in (routing.probs_BNE, routing.semantic_weights_BS, routing.semantic_logits_BS)

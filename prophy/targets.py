@@ -1,7 +1,7 @@
 """Token targets: where each phenomenon acts, token by token, whoever says so (a world's masks, a vision-language model).
 
 Shapes: N tokens, P phenomena.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class TokenTargets:
     def __post_init__(self) -> None:
         expected = (self.grid.num_tokens, len(phenomena.PHENOMENA))
         if self.values.shape != expected or self.values.dtype != np.float32:
-            raise ValueError(f"targets must be float32 of shape {expected}, not {self.values.dtype} {self.values.shape}")
+            raise ValueError(
+                f"targets must be float32 of shape {expected}, not {self.values.dtype} {self.values.shape}"
+            )
         if self.labelled.shape != expected[1:] or self.labelled.dtype != bool:
             raise ValueError(f"labelled must be bool of shape {expected[1:]}")
         if not np.isfinite(self.values).all():
@@ -105,5 +107,7 @@ class TokenTargets:
         except Exception as error:
             raise ValueError(f"{Path(path).name} does not hold token targets: annotate the clip again") from error
         if about["phenomena_version"] != phenomena.VERSION:
-            raise ValueError(f"{Path(path).name} uses phenomena {about['phenomena_version']!r}, not {phenomena.VERSION!r}")
+            raise ValueError(
+                f"{Path(path).name} uses phenomena {about['phenomena_version']!r}, not {phenomena.VERSION!r}"
+            )
         return cls(values, labelled, grid, about["source"])

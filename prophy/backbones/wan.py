@@ -95,7 +95,9 @@ class WanFamily:
         rotary = embedders["rope"](latents_BCTHW)
         hidden_BND = embedders["patch_embedding"](latents_BCTHW).flatten(2).transpose(1, 2).contiguous()
         length = timestep.shape[1] if timestep.ndim == 2 else None  # Wan2.2 TI2V: one timestep a token
-        _, projected, context, _ = embedders["condition_embedder"](timestep.flatten(), text_BLD, timestep_seq_len=length)
+        _, projected, context, _ = embedders["condition_embedder"](
+            timestep.flatten(), text_BLD, timestep_seq_len=length
+        )
         modulation = projected.unflatten(-1, (6, -1))
         return BlockInputs(hidden_BND, (context, modulation, rotary))
 

@@ -98,7 +98,9 @@ class Attachment:
         expected = (self._branch.config.num_semantic_experts, self._branch.config.num_refinement_experts)
         for scale, length in zip((semantic_scale, refinement_scale), expected, strict=True):
             if scale is not None and scale.shape != (length,):
-                raise ValueError(f"a steering scale has shape {tuple(scale.shape)}: give one value for each of {length}")
+                raise ValueError(
+                    f"a steering scale has shape {tuple(scale.shape)}: give one value for each of {length}"
+                )
         previous, self._scales = self._scales, (semantic_scale, refinement_scale)
         try:
             yield
@@ -169,13 +171,19 @@ def _remove_hooks(transformer: nn.Module, branch: ProPhyBranch) -> None:
 
 def _check_order(transformer: nn.Module, branch: ProPhyBranch) -> None:
     if getattr(transformer, "is_cache_enabled", False):
-        raise RuntimeError("a cache is enabled: call transformer.disable_cache(), attach the branch, then enable it again")
+        raise RuntimeError(
+            "a cache is enabled: call transformer.disable_cache(), attach the branch, then enable it again"
+        )
     for module in (transformer, *branch.family.blocks(transformer)):
         if hasattr(module, "_hf_hook"):
-            raise RuntimeError("offloading is enabled: call pipeline.remove_all_hooks(), attach the branch, then offload")
+            raise RuntimeError(
+                "offloading is enabled: call pipeline.remove_all_hooks(), attach the branch, then offload"
+            )
         registry = getattr(module, "_diffusers_hook", None)
         names = list(registry.hooks) if registry is not None else []
         if _NAME in names:
             raise ValueError("a branch is attached already: call its detach() first")
         if names:
-            raise RuntimeError(f"hooks are in place ({', '.join(names)}): attach the branch before offloading or caching")
+            raise RuntimeError(
+                f"hooks are in place ({', '.join(names)}): attach the branch before offloading or caching"
+            )

@@ -45,7 +45,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["router", "scale_shift_table", "norm", "time_embedder", "map_head", "coarse_head"]
+    _keep_in_fp32_modules = ["router", "scale_shift_table", "norm", "time_embedder", "map_head", "coarse_head"]  # noqa: RUF012
 
     @register_to_config
     def __init__(
@@ -116,7 +116,9 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         """
         name = type(transformer).__name__
         if name != self.config.family:
-            raise ValueError(f"this branch belongs to a {self.config.family}, not a {name}: load it beside its own base")
+            raise ValueError(
+                f"this branch belongs to a {self.config.family}, not a {name}: load it beside its own base"
+            )
         theirs = self.family.describe(transformer)
         for key, value in self.config.backbone.items():
             if _plain(theirs.get(key)) != _plain(value):

@@ -56,14 +56,14 @@ class RefinementExpertBlock(nn.Module):
             probs = logits.softmax(-1)
         else:
             scale = scale_E.to(logits)
-            probs = torch.where(scale < 0, scale * logits, logits).softmax(-1) * scale.clamp(min=0).where(scale >= 0, torch.ones_like(scale))
+            probs = torch.where(scale < 0, scale * logits, logits).softmax(-1) * scale.clamp(min=0).where(
+                scale >= 0, torch.ones_like(scale)
+            )
             probs = probs / probs.sum(-1, keepdim=True).clamp(min=1e-9)
         weights, ids = probs.topk(self.top_k, dim=-1)
         return TokenRouting(probs, ids, weights)
 
-    def forward(
-        self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, TokenRouting]:
+    def forward(self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None) -> tuple[torch.Tensor, TokenRouting]:
         """Refine the tokens; returns ``x'`` like ``x_BND`` and the routing."""
         normal = functional.layer_norm(
             x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps

@@ -60,7 +60,9 @@ class SemanticExpertBlock(nn.Module):
         weights_BS = logits_BS.softmax(-1)
         basis = self.basis_SCTHW
         if basis.shape[2:] != latents_BCTHW.shape[2:]:
-            basis = functional.interpolate(basis.float(), latents_BCTHW.shape[2:], mode="trilinear", align_corners=False)
+            basis = functional.interpolate(
+                basis.float(), latents_BCTHW.shape[2:], mode="trilinear", align_corners=False
+            )
         physics = torch.einsum("bs,scthw->bcthw", weights_BS, basis.float())
         return latents_BCTHW + physics.to(latents_BCTHW.dtype), logits_BS, weights_BS
 

@@ -19,7 +19,7 @@ def _render(task: tuple[int, str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ClipPool:
-    """Clips ``0 .. count-1`` of a split: :attr:`frames` uint8 ``(n, F, H, W, 3)``, :attr:`masks` bool ``(n, F, H, W)``."""
+    """Clips ``0 .. count-1`` of a split: :attr:`frames` uint8 ``(n, F, H, W, 3)``, :attr:`masks` bool ``(n, F, H, W)``."""  # noqa: E501
 
     def __init__(self, folder: Path, count: int, split: str = "train", workers: int = 2) -> None:
         folder = Path(folder)
@@ -34,7 +34,9 @@ class ClipPool:
             masks = np.lib.format.open_memmap(paths[1], "w+", bool, shape)
             with ProcessPoolExecutor(workers) as executor:
                 tasks = ((seed, split) for seed in range(count))
-                for i, (f, m) in enumerate(tqdm(executor.map(_render, tasks, chunksize=16), "render", count, mininterval=5)):
+                for i, (f, m) in enumerate(
+                    tqdm(executor.map(_render, tasks, chunksize=16), "render", count, mininterval=5)
+                ):
                     frames[i], masks[i] = f, m
             frames.flush()
             masks.flush()

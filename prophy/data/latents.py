@@ -40,7 +40,9 @@ def token_masks(masks_FHW: np.ndarray) -> np.ndarray:
 def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
     """Raw autoencoder latents to the scale the transformer works in (the inverse of what pipelines do)."""
     shape = (1, -1, 1, 1, 1)
-    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(shape)
+    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(
+        shape
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,9 @@ def open_cache(
                 scenario, first = sample_scenario(row, split, phenomena)
                 words = np.random.default_rng([row, 7])
                 texts = [first] + [scenario.describe(words, split == "wordings") for _ in range(CAPTIONS - 1)]
-                arrays["ids"][row] = tokenizer(texts, padding="max_length", truncation=True, return_tensors="np").input_ids
+                arrays["ids"][row] = tokenizer(
+                    texts, padding="max_length", truncation=True, return_tensors="np"
+                ).input_ids
                 batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
                 if len(batch) == 8 or row == count - 1:
                     with torch.autocast("cpu", torch.bfloat16):

@@ -34,7 +34,7 @@ class Recogniser(nn.Module):
         super().__init__()
         widths = (3 * len(LOOKED_AT), width, 2 * width, 3 * width, 4 * width)
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):  # noqa: RUF007
             layers += [nn.Conv2d(a, b, 5 if i == 0 else 3, 2, 2 if i == 0 else 1), nn.GroupNorm(8, b), nn.SiLU()]
             layers += [nn.Conv2d(b, b, 3, 1, 1), nn.GroupNorm(8, b), nn.SiLU()] if i else []
         self.body = nn.Sequential(*layers)

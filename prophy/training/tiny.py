@@ -1,4 +1,4 @@
-"""The door to the embedded model's own training: ``prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch``."""
+"""The door to the embedded model's own training: ``prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch``."""  # noqa: E501
 
 from __future__ import annotations
 

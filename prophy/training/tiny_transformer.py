@@ -1,6 +1,6 @@
 """The embedded model's video transformer: a stock ``WanTransformer3DModel`` trained from scratch on cached latents.
 
-    prophy train tiny-transformer --work runs/tiny --minutes 120
+prophy train tiny-transformer --work runs/tiny --minutes 120
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The embedded model's video autoencoder: a stock ``AutoencoderKLWan`` trained from scratch on the worlds.
 
-    prophy train tiny-vae --work runs/tiny
+prophy train tiny-vae --work runs/tiny
 """
 
 from __future__ import annotations

@@ -4,4 +4,18 @@ from prophy.worlds.event import EVENTS
 from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, Scenario, render, sample_clip, sample_scenario
 from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
 
-__all__ = ["COLOURS", "EVENTS", "FPS", "FRAMES", "HELD_OUT_PAIRS", "SIZE", "SPLITS", "Clip", "Placed", "Scenario", "render", "sample_clip", "sample_scenario"]
+__all__ = [
+    "COLOURS",
+    "EVENTS",
+    "FPS",
+    "FRAMES",
+    "HELD_OUT_PAIRS",
+    "SIZE",
+    "SPLITS",
+    "Clip",
+    "Placed",
+    "Scenario",
+    "render",
+    "sample_clip",
+    "sample_scenario",
+]

@@ -68,11 +68,14 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("liquid_motion", "slosh"): (
         (
-            "[{0} liquid|{0} water|{0} juice] [sloshes|swings|splashes] [from side to side|back and forth|] in a [tank|glass tank|container]",
+            "[{0} liquid|{0} water|{0} juice] [sloshes|swings|splashes] [from side to side|back and forth|] in a [tank|glass tank|container]",  # noqa: E501
             "a [tank|container|glass tank] of [sloshing|moving] {0} [liquid|water|juice]",
             "waves of {0} [liquid|water] in a [tank|container]",
         ),
-        ("sloshing {0} water moves back and forth in a container", "a container of {0} liquid that splashes from side to side"),
+        (
+            "sloshing {0} water moves back and forth in a container",
+            "a container of {0} liquid that splashes from side to side",
+        ),
     ),
     ("liquid_motion", "pour"): (
         (
@@ -94,7 +97,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("deformation", "press"): (
         (
-            "a [press|heavy press] [squeezes|flattens|squashes|crushes] a [block of {0} clay|{0} clay block|lump of {0} clay]",
+            "a [press|heavy press] [squeezes|flattens|squashes|crushes] a [block of {0} clay|{0} clay block|lump of {0} clay]",  # noqa: E501
             "{0} clay is [squeezed|flattened|squashed] [by a press|under a press]",
             "a [soft|] {0} block is [deformed|flattened|squashed] by a [press|heavy press]",
         ),
@@ -102,7 +105,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("melting", "block"): (
         (
-            "a [block of {0} ice|{0} ice block|{0} ice cube|{0} popsicle] [melts|is melting] [into a puddle|on the floor|away|]",
+            "a [block of {0} ice|{0} ice block|{0} ice cube|{0} popsicle] [melts|is melting] [into a puddle|on the floor|away|]",  # noqa: E501
             "{0} ice [melts|is melting] [into a puddle|on the ground|]",
             "a {0} [ice cube|block|ice block] melts [and leaves a puddle|]",
             "a melting [{0} ice cube|block of {0} ice|{0} popsicle]",
@@ -161,7 +164,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("reflection", "mirror"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [is reflected|bounces off|reflects] [by|from|off] a mirror",
+            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [is reflected|bounces off|reflects] [by|from|off] a mirror",  # noqa: E501
             "a mirror reflects a {0} [laser beam|light beam|beam of light|laser]",
             "a {0} [laser|light beam|ray of light] hits a mirror [and is reflected|and bounces off]",
         ),
@@ -169,7 +172,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("refraction", "glass"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [bends|is bent|is refracted|refracts] in [glass|a glass block|a block of glass]",
+            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [bends|is bent|is refracted|refracts] in [glass|a glass block|a block of glass]",  # noqa: E501
             "a [glass block|block of glass] [bends|refracts] a {0} [laser beam|light beam|beam of light|laser]",
             "a {0} [laser|light beam|ray of light] enters a [glass block|block of glass] [and bends|and is refracted|]",
         ),
@@ -177,7 +180,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("scattering", "fog"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser] [is scattered|scatters|spreads out] in [fog|mist|a cloud of fog]",
+            "a {0} [laser beam|light beam|beam of light|laser] [is scattered|scatters|spreads out] in [fog|mist|a cloud of fog]",  # noqa: E501
             "[fog|mist] scatters a {0} [laser beam|light beam|laser]",
             "a {0} [light beam|laser] shines into [fog|mist|a cloud of fog] [and glows|]",
         ),
@@ -226,9 +229,7 @@ def expand(template: str, rng: np.random.Generator) -> str:
     return " ".join(template.split()).replace(" ,", ",")
 
 
-def clause(
-    phenomenon: str, variant: str, colours: tuple[str, ...], rng: np.random.Generator, held_out: bool
-) -> str:
+def clause(phenomenon: str, variant: str, colours: tuple[str, ...], rng: np.random.Generator, held_out: bool) -> str:
     """One event in words."""
     templates = TEMPLATES[phenomenon, variant][held_out]
     words = [COLOUR_WORDS[colour][0 if held_out else rng.integers(len(COLOUR_WORDS[colour]))] for colour in colours]
@@ -251,6 +252,10 @@ def caption(clauses: list[tuple[str, str]], setting: str, rng: np.random.Generat
             placed.append(text)
         else:
             placed.append(f"{words}, {text}" if first else f"{text} {words}")
-    joint = (", ", " and ", " while ", ", and ")[rng.integers(4)] if not first else (", ", ", and ", " and ")[rng.integers(3)]
+    joint = (
+        (", ", " and ", " while ", ", and ")[rng.integers(4)]
+        if not first
+        else (", ", ", and ", " and ")[rng.integers(3)]
+    )
     where = SETTINGS[setting][rng.integers(len(SETTINGS[setting]))]
     return " ".join(f"{joint.join(placed)} {where}".split()).replace(" ,", ",")

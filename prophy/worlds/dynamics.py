@@ -143,7 +143,12 @@ class TumblingCrate(Event):
         painter.polygon(centre + corners * self.half, mix(colour, (0, 0, 0), 0.3), act=True)
         painter.polygon(centre + corners * self.half * 0.76, mix(colour, WHITE, 0.1))
         for a, b in ((0, 2), (1, 3)):
-            painter.line(centre + corners[a] * self.half * 0.8, centre + corners[b] * self.half * 0.8, 1.5, mix(colour, (0, 0, 0), 0.3))
+            painter.line(
+                centre + corners[a] * self.half * 0.8,
+                centre + corners[b] * self.half * 0.8,
+                1.5,
+                mix(colour, (0, 0, 0), 0.3),
+            )
 
 
 class BouncingBall(Event):
@@ -243,7 +248,9 @@ class SloshingTank(Event):
         turn = 2 * np.pi * TIMES / period + phase
         x = np.linspace(-1, 1, 25)
         second = 0.16 * amplitude * np.cos(2.7 * turn)
-        surface = level + amplitude * np.cos(turn)[:, None] * np.sin(np.pi * x / 2) + second[:, None] * np.cos(np.pi * x)
+        surface = (
+            level + amplitude * np.cos(turn)[:, None] * np.sin(np.pi * x / 2) + second[:, None] * np.cos(np.pi * x)
+        )
         self.state = {"surface": surface, "level": np.array(level), "period": np.array(period)}
         self.xs = np.linspace(self.left, self.right, 25)
 
@@ -356,7 +363,7 @@ class PressedClay(Event):
         heights = height + (final - height) * share
         retreat = np.clip((TIMES - end - 0.1) * 26, 0, None)
         touch = FLOOR - height - 9
-        plate = np.where(TIMES < begin, touch + (9.0) * TIMES / begin, FLOOR - heights - retreat)
+        plate = np.where(TIMES < begin, touch + (9.0) * TIMES / begin, FLOOR - heights - retreat)  # noqa: SIM300
         self.state = {"height": heights, "half_width": half_width * height / heights, "plate": plate}
 
     def draw(self, painter: Painter, frame: int) -> None:
@@ -377,5 +384,3 @@ class PressedClay(Event):
         painter.polygon((outline - (self.x, FLOOR - height / 2)) * (0.84, 0.8) + (self.x, FLOOR - height / 2), colour)
         painter.rectangle(self.x - 2, 0, self.x + 2, plate - 3, STEEL)
         painter.rectangle(self.x - 12, plate - 4, self.x + 12, plate, DARK_STEEL)
-
-

@@ -13,9 +13,9 @@ GLASS_BLOCK = (166, 212, 232)
 
 
 def beam(painter: Painter, path: np.ndarray, reach: float, colour: tuple[int, int, int], act: bool = True) -> None:
-    """Draw a light beam along ``path`` (n, 2), as far as ``reach`` pixels from its start, with a glow and a bright core."""
+    """Draw a light beam along ``path`` (n, 2), as far as ``reach`` pixels from its start, with a glow and a bright core."""  # noqa: E501
     pieces = []
-    for start, end in zip(path[:-1], path[1:], strict=True):
+    for start, end in zip(path[:-1], path[1:], strict=True):  # noqa: RUF007
         length = float(np.hypot(*(end - start)))
         if reach <= 0:
             break
@@ -23,7 +23,9 @@ def beam(painter: Painter, path: np.ndarray, reach: float, colour: tuple[int, in
         reach -= length
     for start, end in pieces:
         normal = np.array([-(end - start)[1], (end - start)[0]]) / (np.hypot(*(end - start)) + 1e-6) * 2.6
-        painter.blend_polygon([start + normal, end + normal, end - normal, start - normal], mix(colour, WHITE, 0.3), 0.35, act)
+        painter.blend_polygon(
+            [start + normal, end + normal, end - normal, start - normal], mix(colour, WHITE, 0.3), 0.35, act
+        )
     for start, end in pieces:
         painter.line(start, end, 2.6, colour, act)
     for start, end in pieces:
@@ -35,7 +37,9 @@ def lamp(painter: Painter, at: np.ndarray, towards: np.ndarray, colour: tuple[in
     normal = np.array([-towards[1], towards[0]])
     back = at - towards * 6
     painter.polygon([back + normal * 2, at + normal * 3, at - normal * 3, back - normal * 2], DARK_STEEL)
-    painter.polygon([at - towards + normal * 2.4, at + normal * 2.4, at - normal * 2.4, at - towards - normal * 2.4], colour)
+    painter.polygon(
+        [at - towards + normal * 2.4, at + normal * 2.4, at - normal * 2.4, at - towards - normal * 2.4], colour
+    )
 
 
 class MirrorBeam(Event):
@@ -148,8 +152,16 @@ class FogBeam(Event):
                 break
             fog = np.exp(-(((start[0] + at - centre) / (region.width * 0.3)) ** 2))
             power = np.exp(-extinction * max(0.0, at - region.width * 0.2))
-            painter.blend_ellipse((start[0] + at, self.y), (4.2, 2 + 8.5 * fog), mix(colour, WHITE, 0.15), 0.34 * power * fog + 0.02, act=fog > 0.25)
-            painter.line((start[0] + at, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour)
+            painter.blend_ellipse(
+                (start[0] + at, self.y),
+                (4.2, 2 + 8.5 * fog),
+                mix(colour, WHITE, 0.15),
+                0.34 * power * fog + 0.02,
+                act=fog > 0.25,
+            )
+            painter.line(
+                (start[0] + at, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour
+            )
         lamp(painter, start, np.array([1.0, 0.0]), colour)
 
 
@@ -217,7 +229,13 @@ class NeonLamp(Event):
     def draw(self, painter: Painter, frame: int) -> None:
         colour, power = COLOURS[self.colours[0]], float(self.state["brightness"][frame])
         for share in (2.1, 1.75, 1.45):
-            painter.blend_ellipse(self.centre, (self.radius * share, self.radius * share), mix(colour, WHITE, 0.25), 0.3 * power, act=power > 0.15)
+            painter.blend_ellipse(
+                self.centre,
+                (self.radius * share, self.radius * share),
+                mix(colour, WHITE, 0.25),
+                0.3 * power,
+                act=power > 0.15,
+            )
         painter.line((self.centre[0], self.centre[1] + self.radius), (self.centre[0], FLOOR), 2.0, STEEL)
         painter.rectangle(self.centre[0] - 6, FLOOR - 2, self.centre[0] + 6, FLOOR + 0.5, DARK_STEEL)
         tube = mix(mix(colour, (40, 40, 48), 0.62), mix(colour, WHITE, 0.35), power)

@@ -28,7 +28,9 @@ def clip_row(clip: Clip, zoom: int = 2, columns: tuple[int, ...] = (0, 3, 6, 9, 
     row = np.concatenate(tiles, 1)
     head = np.full((16, row.shape[1], 3), 255, np.uint8)
     names = ", ".join(by_id(e.phenomenon).name for e in clip.scenario.events)
-    cv2.putText(head, f"{names}: {clip.caption}"[:130], (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (30, 30, 30), 1, cv2.LINE_AA)
+    cv2.putText(
+        head, f"{names}: {clip.caption}"[:130], (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (30, 30, 30), 1, cv2.LINE_AA
+    )
     return np.concatenate([head, row], 0)
 
 

@@ -37,7 +37,9 @@ class MeltingBlock(Event):
         colour = COLOURS[self.colours[0]]
         height, half = self.state["height"][frame], self.state["half_width"][frame]
         puddle, share = self.state["puddle_half_width"][frame], self.state["solid_share"][frame]
-        painter.ellipse((self.x, FLOOR + 0.8), (puddle, 1.2 + 1.8 * (1 - share)), mix(colour, (0, 0, 0), 0.12), act=True)
+        painter.ellipse(
+            (self.x, FLOOR + 0.8), (puddle, 1.2 + 1.8 * (1 - share)), mix(colour, (0, 0, 0), 0.12), act=True
+        )
         painter.ellipse((self.x - puddle * 0.3, FLOOR + 0.4), (puddle * 0.4, 0.7), mix(colour, WHITE, 0.55))
         ys = np.linspace(0, 1, 12)
         rounding = (0.12 + 0.55 * (1 - share)) * half
@@ -52,11 +54,18 @@ class MeltingBlock(Event):
         painter.polygon(outline, mix(colour, (0, 0, 0), 0.2), act=True)
         centre = np.array((self.x, FLOOR - height / 2))
         painter.polygon((outline - centre) * (0.82, 0.86) + centre, mix(colour, WHITE, 0.12))
-        painter.polygon((outline - centre) * (0.2, 0.5) + centre - (half * 0.42, height * 0.12), mix(colour, WHITE, 0.6))
+        painter.polygon(
+            (outline - centre) * (0.2, 0.5) + centre - (half * 0.42, height * 0.12), mix(colour, WHITE, 0.6)
+        )
         for drop in range(2):
             fall = (TIMES[frame] * 1.3 + 0.5 * drop) % 1
             if share < 0.97 and height > 7:
-                painter.ellipse((self.x + (2 * drop - 1) * (half + 0.6), FLOOR - height * 0.6 * (1 - fall)), (1, 1.5), colour, act=True)
+                painter.ellipse(
+                    (self.x + (2 * drop - 1) * (half + 0.6), FLOOR - height * 0.6 * (1 - fall)),
+                    (1, 1.5),
+                    colour,
+                    act=True,
+                )
 
 
 class FreezingTank(Event):
@@ -87,7 +96,9 @@ class FreezingTank(Event):
         if front > 0.3:
             edge = np.clip(FLOOR - front + self.rough * min(1, (self.level - front) / 3 + 0.15), top, FLOOR)
             ice = mix(ICE, colour, 0.22)
-            painter.polygon(np.concatenate([np.stack([xs, edge], 1), [(self.right, FLOOR), (self.left, FLOOR)]]), ice, act=True)
+            painter.polygon(
+                np.concatenate([np.stack([xs, edge], 1), [(self.right, FLOOR), (self.left, FLOOR)]]), ice, act=True
+            )
             for i in range(10):
                 painter.line((xs[i], edge[i]), (xs[i + 1], edge[i + 1]), 1.4, WHITE)
             for x, y, dx, dy in self.cracks:
@@ -171,14 +182,18 @@ class CondensingPlate(Event):
             painter.blend_ellipse((self.x + (x * 2 - 1) * self.half + drift, 23 + 14 * y), (5, 2.6), STEAM, 0.32)
         landed = float((self.state["fall"][frame] >= FLOOR - 20.5).mean())
         if landed > 0:
-            painter.ellipse((self.x, FLOOR + 1), (self.half * (0.5 + 0.5 * landed), 0.8 + 1.4 * landed), colour, act=True)
+            painter.ellipse(
+                (self.x, FLOOR + 1), (self.half * (0.5 + 0.5 * landed), 0.8 + 1.4 * landed), colour, act=True
+            )
         for i, x in enumerate(self.xs):
             radius, fall = self.state["radius"][frame, i], self.state["fall"][frame, i]
             if fall < FLOOR - 20.5:
                 stretch = 1.25 if fall > 0 else 1.0
                 at = (x, 15 + radius * 0.8 + fall)
                 painter.ellipse(at, (radius / stretch, radius * stretch), mix(colour, (0, 0, 0), 0.15), act=True)
-                painter.ellipse((at[0] - radius * 0.3, at[1] - radius * 0.2), (radius * 0.3, radius * 0.4), mix(colour, WHITE, 0.7))
+                painter.ellipse(
+                    (at[0] - radius * 0.3, at[1] - radius * 0.2), (radius * 0.3, radius * 0.4), mix(colour, WHITE, 0.7)
+                )
         painter.rectangle(self.x - self.half - 2, 6, self.x + self.half + 2, 14, mix(STEEL, ICE, 0.55))
         painter.rectangle(self.x - self.half - 2, 12.4, self.x + self.half + 2, 14.4, ICE)
 
@@ -221,7 +236,9 @@ class BurningCandle(Event):
         painter.shadow(self.x, self.half)
         painter.rectangle(self.x - self.half, top, self.x + self.half, FLOOR, mix(colour, (0, 0, 0), 0.22))
         painter.rectangle(self.x - self.half * 0.75, top, self.x + self.half * 0.6, FLOOR, colour)
-        painter.rectangle(self.x - self.half * 0.55, top + 2, self.x - self.half * 0.25, FLOOR - 2, mix(colour, WHITE, 0.45))
+        painter.rectangle(
+            self.x - self.half * 0.55, top + 2, self.x - self.half * 0.25, FLOOR - 2, mix(colour, WHITE, 0.45)
+        )
         painter.ellipse((self.x, top), (self.half, 1.5), mix(colour, WHITE, 0.4))
         painter.line((self.x, top), (self.x, top - 3), 1.2, (50, 40, 40))
         _paint_flame(painter, self.heat[frame], self.x, top - 0.5, self.region, 1.15 * self.region.scale)
@@ -262,10 +279,9 @@ class BurningLogs(Event):
 
 def _paint_flame(painter: Painter, heat: np.ndarray, x: float, base: float, region: Region, size: float) -> None:
     """Blend a flame's heat (24×18 cells of ``size`` pixels) so that its emitter sits at ``(x, base)``."""
-    rows, cols = heat.shape
+    rows, cols = heat.shape  # noqa: RUF059
     ys = (np.arange(SIZE) + 0.5 - base) / size + 20.0
     xs = (region.left + np.arange(int(region.width)) + 0.5 - x) / size + (cols - 1) / 2
-
 
     grid_x, grid_y = np.meshgrid(xs.astype(np.float32), ys.astype(np.float32))
     hot = cv2.remap(heat, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
@@ -308,8 +324,14 @@ class Bomb(Event):
         colour = COLOURS[self.colours[0]]
         if frame < self.frame:
             painter.ball(self.centre, self.radius, colour, act=False)
-            painter.rectangle(self.centre[0] - 1.6, self.centre[1] - self.radius - 2, self.centre[0] + 1.6, self.centre[1] - self.radius + 1, DARK_STEEL)
-            spark = self.centre + (2.4 + 0.6 * (frame % 2), -self.radius - 4.2 + frame * 0.4)
+            painter.rectangle(
+                self.centre[0] - 1.6,
+                self.centre[1] - self.radius - 2,
+                self.centre[0] + 1.6,
+                self.centre[1] - self.radius + 1,
+                DARK_STEEL,
+            )
+            spark = self.centre + (2.4 + 0.6 * (frame % 2), -self.radius - 4.2 + frame * 0.4)  # noqa: RUF005
             painter.line(self.centre - (0, self.radius + 2), spark, 1.0, (90, 70, 50))
             painter.ellipse(spark, (1.7, 1.7), (255, 206, 70))
             return
@@ -326,5 +348,3 @@ class Bomb(Event):
         for shard in self.state["shards"][frame]:
             if 0 < shard[1] < FLOOR + 4:
                 painter.rectangle(shard[0] - 1.3, shard[1] - 1.3, shard[0] + 1.3, shard[1] + 1.3, colour, act=True)
-
-
