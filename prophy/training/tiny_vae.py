@@ -31,29 +31,57 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A stretch of training on windows of one size, while the learning rate goes linearly between two shares of its peak.
+
+    ``crop=None`` means whole frames.
+    """
+
+    steps: int
+    frames: int
+    crop: int | None
+    batch: int
+    first_share: float
+    last_share: float
+
+
+@dataclass(frozen=True)
 class VaeRecipe:
     """How the autoencoder is trained.
 
-    Convolutions are local, so most steps see small crops: many more of them. The first ``short_steps`` also see few
-    frames; staying there would let the later frames drift, for the causal cache carries errors on.
+    Convolutions are local, so most steps see small crops: many more of them. The first phase also sees few frames;
+    staying there would let the later frames drift, for the causal cache carries errors on. The last two phases are
+    a warm restart: the learning rate rises once more, and falls to nothing.
     """
 
     pool: int = 6000
-    short_steps: int = 1500
-    crop_steps: int = 7600
-    whole_steps: int = 350
-    crop: int = 32
-    short_frames: int = 9
-    short_batch: int = 8
-    crop_batch: int = 5
-    whole_batch: int = 4
+    phases: tuple[Phase, ...] = (
+        Phase(1500, frames=9, crop=32, batch=8, first_share=1.0, last_share=0.834),
+        Phase(6100, frames=FRAMES, crop=32, batch=5, first_share=0.815, last_share=0.063),
+        Phase(350, frames=FRAMES, crop=None, batch=4, first_share=0.063, last_share=0.02),
+        Phase(3000, frames=FRAMES, crop=32, batch=5, first_share=0.4, last_share=0.08),
+        Phase(700, frames=FRAMES, crop=None, batch=3, first_share=0.08, last_share=0.01),
+    )
     muon_rate: float = 0.03
     adamw_rate: float = 3e-3
-    final_share: float = 0.02
     warm_up: int = 50
     kl_weight: float = 1e-4
     foreground_weight: float = 2.0
     seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def at(self, step: int) -> tuple[Phase, float]:
+        """The phase ``step`` falls in, and the share of the peak learning rate it uses."""
+        warm = min(1.0, (step + 1) / self.warm_up)
+        for phase in self.phases:
+            if step < phase.steps:
+                done = step / phase.steps
+                return phase, warm * (phase.first_share + (phase.last_share - phase.first_share) * done)
+            step -= phase.steps
+        raise IndexError(f"the recipe has {self.steps} steps")
 
 
 def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
@@ -138,23 +166,22 @@ def to_tensor(frames: np.ndarray) -> torch.Tensor:
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The videos and masks of one step: a function of the step alone, so that a resumed run sees the same."""
     rng = np.random.default_rng([recipe.seed, step])
-    if step >= recipe.crop_steps:
-        chosen = rng.integers(0, recipe.pool, recipe.whole_batch)
+    phase, _ = recipe.at(step)
+    if phase.crop is None:
+        chosen = rng.integers(0, recipe.pool, phase.batch)
         return torch.stack([to_tensor(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
-    short = step < recipe.short_steps
-    length = recipe.short_frames if short else FRAMES
     videos, masks = [], []
-    for i in rng.integers(0, recipe.pool, recipe.short_batch if short else recipe.crop_batch):
-        first = int(rng.integers(0, FRAMES - length + 1))
-        mask = pool.masks[i, first : first + length]
-        y, x = rng.integers(0, SIZE - recipe.crop + 1, 2)
+    for i in rng.integers(0, recipe.pool, phase.batch):
+        first = int(rng.integers(0, FRAMES - phase.frames + 1))
+        mask = pool.masks[i, first : first + phase.frames]
+        y, x = rng.integers(0, SIZE - phase.crop + 1, 2)
         where = np.argwhere(mask)
         if len(where) and rng.random() < 0.8:  # most of a frame is wall: look where something happens
             _, cy, cx = where[rng.integers(len(where))]
-            jitter = rng.integers(-recipe.crop // 3, recipe.crop // 3 + 1, 2)
-            y, x = np.clip(np.array([cy, cx]) - recipe.crop // 2 + jitter, 0, SIZE - recipe.crop)
-        window = np.s_[:, y : y + recipe.crop, x : x + recipe.crop]
-        videos.append(to_tensor(pool.frames[i, first : first + length][window]))
+            jitter = rng.integers(-phase.crop // 3, phase.crop // 3 + 1, 2)
+            y, x = np.clip(np.array([cy, cx]) - phase.crop // 2 + jitter, 0, SIZE - phase.crop)
+        window = np.s_[:, y : y + phase.crop, x : x + phase.crop]
+        videos.append(to_tensor(pool.frames[i, first : first + phase.frames][window]))
         masks.append(torch.from_numpy(mask[window]))
     return torch.stack(videos), torch.stack(masks)
 
@@ -233,10 +260,10 @@ def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> Aut
     matrices = [p for p, muon in zip(vae.parameters(), inner, strict=True) if muon]
     others = [p for p, muon in zip(vae.parameters(), inner, strict=True) if not muon]
     optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
-    total = recipe.crop_steps + recipe.whole_steps
-    step = 0
+    recorded = json.loads(json.dumps(asdict(recipe)))
+    total, step = recipe.steps, 0
     if state := load_checkpoint(work / "vae"):
-        if state["recipe"] != asdict(recipe):
+        if state["recipe"] != recorded:
             raise ValueError(f"{work / 'vae'} was trained with another recipe: choose another --work or delete it")
         vae.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
@@ -249,9 +276,8 @@ def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> Aut
     bar = tqdm(total=total, initial=step, desc="vae", mininterval=10)
     smooth, began = None, time.monotonic()
     while step < total:
-        # 1. learning rate: linear warm-up, then linear decay
-        share = 1 - (1 - recipe.final_share) * step / total
-        optimiser.set_rate(min(1.0, (step + 1) / recipe.warm_up) * share)
+        # 1. learning rate
+        optimiser.set_rate(recipe.at(step)[1])
         # 2. one step
         video, mask = _batch(pool, recipe, step)
         with fast_norm():
@@ -274,7 +300,7 @@ def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> Aut
             save_checkpoint(
                 work / "vae",
                 {
-                    "recipe": asdict(recipe),
+                    "recipe": recorded,
                     "step": step,
                     "model": vae.state_dict(),
                     "optimiser": optimiser.state_dict(),
