@@ -1,0 +1,93 @@
+"""Small real models: the very classes of the full ones, with random weights and a few thousand parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from transformers import UMT5Config, UMT5EncoderModel
+
+from prophy.branch import ProPhyBranch
+from prophy.pipelines import ProPhyWanPipeline
+from prophy.training.tiny_text import build_tokenizer
+
+torch.set_num_threads(2)
+
+
+def make_transformer() -> WanTransformer3DModel:
+    """Three blocks, width 32, 4 latent channels; every parameter random, so that nothing cancels by chance."""
+    torch.manual_seed(5)
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 1, 1),
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=4,
+        out_channels=4,
+        text_dim=24,
+        freq_dim=16,
+        ffn_dim=48,
+        num_layers=3,
+        rope_max_seq_len=32,
+    )
+    return transformer.eval()
+
+
+def make_branch(transformer: WanTransformer3DModel, *, trained: bool) -> ProPhyBranch:
+    """A branch at blocks 0 and 2; ``trained`` gives its projections values, else they are zero."""
+    torch.manual_seed(6)
+    branch = ProPhyBranch.from_transformer(
+        transformer,
+        sites=[0, 2],
+        num_semantic_experts=6,
+        num_refinement_experts=5,
+        top_k=2,
+        reference_grid=[3, 4, 5],
+        map_hidden=8,
+    )
+    if trained:
+        for projection in branch.projections:
+            torch.nn.init.normal_(projection.weight, std=0.1)
+    return branch.eval()
+
+
+@pytest.fixture
+def tiny_transformer() -> WanTransformer3DModel:
+    return make_transformer()
+
+
+@pytest.fixture
+def zero_branch(tiny_transformer) -> ProPhyBranch:
+    return make_branch(tiny_transformer, trained=False)
+
+
+@pytest.fixture
+def tiny_branch(tiny_transformer) -> ProPhyBranch:
+    return make_branch(tiny_transformer, trained=True)
+
+
+@pytest.fixture
+def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
+    torch.manual_seed(7)
+    tokenizer = build_tokenizer(["a red ball bounces on the floor", "a blue candle burns on the left"])
+    encoder = UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
+        )
+    )
+    vae = AutoencoderKLWan(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    return ProPhyWanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder.eval(),
+        vae=vae.eval(),
+        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0),
+        transformer=tiny_transformer,
+        branch=tiny_branch,
+    )
