@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_WORDS = 48  #: longest prompt, tokens; the longest caption of the worlds has 40
 PLACES = ("centre", "left", "right")
+#: Per head, how fast attention falls with distance at the start: binding "left" to its event needs neighbours first.
+_LOCALITY = (0.0, 0.15, 0.4, 1.0)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class TextRecipe:
     width: int = 192
     layers: int = 3
     heads: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3  # twice as much never learns to tell two events apart
     vocabulary_captions: int = 60000
     word_dropout: float = 0.05
     seed: int = 0
@@ -82,7 +84,13 @@ def build_text_encoder(vocabulary: int, recipe: TextRecipe) -> UMT5EncoderModel:
         is_encoder_decoder=False,
         use_cache=False,
     )
-    return UMT5EncoderModel(config)
+    encoder = UMT5EncoderModel(config)
+    with torch.no_grad():
+        for block in encoder.encoder.block:
+            bias = block.layer[0].SelfAttention.relative_attention_bias.weight  # (buckets, heads)
+            distance = torch.arange(len(bias)) % (len(bias) // 2)
+            bias.copy_(-distance[:, None] * torch.tensor(_LOCALITY[: recipe.heads]))
+    return encoder
 
 
 def encode_text(encoder: UMT5EncoderModel, ids_BL: torch.Tensor) -> torch.Tensor:
