@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on windows of one size, while the learning rate goes linearly between two shares of its peak.
+    """A stretch of training on windows of one size; the learning rate goes linearly between two shares of its peak.
 
     ``crop=None`` means whole frames.
     """
