@@ -148,8 +148,9 @@ def open_cache(
                 ).input_ids
                 batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
                 if len(batch) == 8 or row == count - 1:
+                    videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
                     with torch.autocast("cpu", torch.bfloat16):
-                        latents = vae.encode(torch.stack(batch)).latent_dist.mode().float()
+                        latents = vae.encode(videos).latent_dist.mode().float()
                     arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
                     batch = []
         for name, array in arrays.items():

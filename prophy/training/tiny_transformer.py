@@ -154,11 +154,22 @@ def validation_losses(predict, cache: LatentCache, clips: int = 128) -> dict[str
 
 
 def train_transformer(
-    work: Path, recipe: TransformerRecipe, minutes: float, compiled: bool = False, checkpoint_every: int = 250
+    work: Path,
+    recipe: TransformerRecipe,
+    minutes: float,
+    compiled: bool = False,
+    initial: Path | None = None,
+    checkpoint_every: int = 250,
 ) -> Path:
     """Train until the recipe's end or for ``minutes``, resuming exactly; saves a whole pipeline folder, ``work/model``.
 
-    ``compiled`` runs the transformer through ``torch.compile``: 1.4 times faster, needs a C++ compiler.
+    Args:
+        work: folder of checkpoints and results.
+        recipe: what to train.
+        minutes: stop, resumable, after this long.
+        compiled: run the transformer through ``torch.compile``: 1.4 times faster, needs a C++ compiler.
+        initial: folder of transformer weights to start from, with a new optimiser, when there is no checkpoint.
+        checkpoint_every: steps.
 
     Raises:
         ValueError: the checkpoint was made by another recipe.
@@ -173,6 +184,10 @@ def train_transformer(
     optimiser = MuonAdamW(*split_parameters(transformer), recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
     ema = Ema(transformer, recipe.ema)
     step = 0
+    if initial is not None:
+        weights = WanTransformer3DModel.from_pretrained(initial, torch_dtype=torch.float32)
+        transformer.load_state_dict(weights.state_dict())
+        ema.average.update({name: p.detach().clone() for name, p in transformer.named_parameters()})
     if state := load_checkpoint(work / "transformer"):
         for name, value in asdict(recipe).items():
             if name not in ("clips", "steps", "cool_down") and state["recipe"][name] != value:
@@ -259,6 +274,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
     parser.add_argument("--minutes", type=float, default=600, help="stop, resumable, after this long")
     parser.add_argument("--clips", type=int, default=TransformerRecipe.clips, help="training clips to encode")
+    parser.add_argument("--steps", type=int, default=TransformerRecipe.steps, help="training steps in all")
+    parser.add_argument("--cool-down", type=int, default=TransformerRecipe.cool_down, help="steps of the linear decay")
+    parser.add_argument("--seed", type=int, default=TransformerRecipe.seed, help="of the batches")
+    parser.add_argument("--initial", type=Path, help="transformer folder to start from, with a new optimiser")
     parser.add_argument("--compile", action="store_true", help="1.4 times faster steps; needs a C++ compiler")
     args = parser.parse_args(argv)
-    train_transformer(args.work, TransformerRecipe(clips=args.clips), args.minutes, args.compile)
+    recipe = TransformerRecipe(clips=args.clips, steps=args.steps, cool_down=args.cool_down, seed=args.seed)
+    train_transformer(args.work, recipe, args.minutes, args.compile, args.initial)
