@@ -1,0 +1,89 @@
+"""Many prompts through the real pipeline, a batch at a time: the clips the app would make of them one by one.
+
+Shapes: n prompts, F video frames of H×W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from prophy.generation import GenerationSettings, check_prompt
+from prophy.grid import TokenGrid
+from prophy.pipelines import ProPhyWanPipeline
+from prophy.routing import Routing, RoutingTrace, TraceRecorder
+
+
+@dataclass(frozen=True)
+class GeneratedClips:
+    """What a batch of prompts became.
+
+    Attributes:
+        frames: uint8 RGB ``(n, F, H, W, 3)``.
+        traces: the routing of each clip; None without a branch, or with the branch switched off.
+    """
+
+    frames: np.ndarray
+    traces: tuple[RoutingTrace, ...] | None
+
+
+def settings_for(prompt: str, seed: int, steps: int | None = None) -> GenerationSettings:
+    """The app's default settings; ``steps`` is for trying things out."""
+    return GenerationSettings(prompt, seed) if steps is None else GenerationSettings(prompt, seed, steps=steps)
+
+
+@torch.no_grad()
+def generate_clips(pipeline: ProPhyWanPipeline, batch: Sequence[GenerationSettings]) -> GeneratedClips:
+    """Generate a batch. Each prompt has the noise of its own CPU generator, as :func:`prophy.generation.generate`.
+
+    Args:
+        pipeline: opened by :func:`prophy.pipelines.load`.
+        batch: settings that differ in prompt and seed only.
+
+    Raises:
+        GenerationError: a prompt the model cannot read.
+        ValueError: an empty batch, or settings that differ otherwise.
+        RuntimeError: the model produced values that are not numbers.
+    """
+    if not batch:
+        raise ValueError("no prompts: give at least one")
+    shared = {(s.steps, s.guidance, s.frames, s.height, s.width) for s in batch}
+    if len(shared) > 1:
+        raise ValueError("settings of one batch may differ in prompt and seed only: generate the others apart")
+    for settings in batch:
+        check_prompt(pipeline.tokenizer, settings.prompt)
+    first = batch[0]
+    cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
+    grid = TokenGrid.from_video(first.frames, first.height, first.width, cell)
+    attachment = pipeline.attachment
+    routed = attachment is not None and attachment.enabled
+    recorders = [TraceRecorder(grid, first.steps) for _ in batch]
+
+    def record(timestep: float, routing: Routing) -> None:
+        for row, recorder in enumerate(recorders):
+            parts = {f.name: getattr(routing, f.name)[row : row + 1] for f in fields(routing)}
+            recorder.record(timestep, Routing(**parts))
+
+    pipeline.set_progress_bar_config(disable=True)
+    with attachment.observe(record) if routed else nullcontext():
+        videos = pipeline(
+            prompt=[s.prompt for s in batch],
+            height=first.height,
+            width=first.width,
+            num_frames=first.frames,
+            num_inference_steps=first.steps,
+            guidance_scale=first.guidance,
+            generator=[torch.Generator("cpu").manual_seed(s.seed) for s in batch],
+            output_type="np",
+            max_sequence_length=min(pipeline.tokenizer.model_max_length, 512),
+        ).frames
+    if not np.isfinite(videos).all():
+        raise RuntimeError("the model produced values that are not numbers: its weights are damaged")
+    traces = None
+    if routed:
+        traces = tuple(r.finish(s.prompt, s.seed) for r, s in zip(recorders, batch, strict=True))
+    return GeneratedClips(np.round(255 * videos).astype(np.uint8), traces)
