@@ -8,6 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ from prophy.branch.family import family_of
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
 from prophy.routing import Routing
+
+MAX_EXPERTS = 256  #: refinement experts a trace can name
 
 
 class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
@@ -63,10 +66,17 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         super().__init__()
         if phenomena_version != phenomena.VERSION:
             raise ValueError(f"branch of phenomena {phenomena_version!r}: this release knows {phenomena.VERSION!r}")
-        if not 1 <= top_k <= num_refinement_experts:
+        for name, value in (("num_semantic_experts", num_semantic_experts), ("top_k", top_k)):
+            if value < 1:
+                raise ValueError(f"{name}={value} must be at least 1")
+        if top_k > num_refinement_experts:
             raise ValueError(f"top_k={top_k} exceeds num_refinement_experts={num_refinement_experts}: lower top_k")
-        if num_semantic_experts < 1:
-            raise ValueError("num_semantic_experts must be at least 1")
+        if num_refinement_experts > MAX_EXPERTS:
+            raise ValueError(
+                f"num_refinement_experts={num_refinement_experts} must be at most {MAX_EXPERTS}: an id is a byte"
+            )
+        if len(reference_grid) != 3 or min(reference_grid) < 1:
+            raise ValueError(f"reference_grid={list(reference_grid)} must be three positive sizes: (T, H, W)")
         self.family = family_of(family)
         depth = self.family.num_blocks(backbone)
         if not sites or sorted(set(sites)) != list(sites) or sites[0] < 0 or sites[-1] >= depth:
@@ -107,6 +117,22 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         for site, block in zip(sites, branch.blocks, strict=True):
             block.load_state_dict(family.blocks(transformer)[site].state_dict())
         return branch
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **kwargs: Any) -> ProPhyBranch:
+        """Open a saved branch; every weight must be there and belong. Arguments as in diffusers.
+
+        Raises:
+            ValueError: weights that are missing, left over or of another shape. One line.
+            OSError: no such folder, or weights that cannot be read. One line.
+        """
+        wants_report = kwargs.pop("output_loading_info", False)
+        branch, report = super().from_pretrained(path, output_loading_info=True, **kwargs)
+        for kind in ("missing", "unexpected"):
+            if keys := sorted(report[f"{kind}_keys"]):
+                more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+                raise ValueError(f"the branch in {path} has {kind} weights: {', '.join(keys[:3])}{more}")
+        return (branch, report) if wants_report else branch
 
     def check_fits(self, transformer: nn.Module) -> None:
         """Refuse a backbone this branch was not made for.
