@@ -1,0 +1,151 @@
+"""Imports run downward: read from the source of every module, also those inside functions and under TYPE_CHECKING."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: Top to bottom: a module imports its own layer and the ones before it.
+LAYERS = (
+    ("phenomena", "grid", "assets"),
+    ("routing", "targets", "video", "worlds"),
+    ("heatmaps", "runs", "data"),
+    ("branch",),
+    ("backbones",),
+    ("pipelines",),
+    ("generation", "training", "annotation", "evaluation"),
+    ("ui",),
+    ("cli", "__main__", "app"),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def sources() -> dict[str, Path]:
+    """Every module of the package by its dotted name, and app.py."""
+    modules = {"app": ROOT / "app.py"} if (ROOT / "app.py").exists() else {}
+    for path in sorted((ROOT / "prophy").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+SOURCES = sources()
+
+
+def imported_names(tree: ast.AST) -> set[str]:
+    """Dotted names that a piece of code imports; ``from a import b`` gives ``a.b``."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"a relative import in line {node.lineno}: name the module in full"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def imports_of(module: str) -> set[str]:
+    return imported_names(ast.parse(SOURCES[module].read_text()))
+
+
+def modules_imported_by(module: str) -> set[str]:
+    """ProPhy's own modules among the imports of one: the longest name that is a module."""
+    found = set()
+    for name in imports_of(module):
+        while name and name not in SOURCES:
+            name = name.rpartition(".")[0]
+        if name and name != "prophy":
+            found.add(name)
+    return found - {module}
+
+
+def part(module: str) -> str:
+    """The first name below ``prophy``, as in :data:`LAYERS`."""
+    return module.split(".")[1] if module.startswith("prophy.") else module
+
+
+def test_the_walk_sees_the_package():
+    assert {"prophy.grid", "prophy.branch.attach", "prophy.worlds"} <= SOURCES.keys()
+    assert "prophy.branch.refinement" in modules_imported_by("prophy.branch.model")
+    assert "prophy.pipelines" in modules_imported_by("prophy.cli"), "imports inside functions are missed"
+    assert "torch" in imports_of("prophy.routing"), "imports under TYPE_CHECKING are missed"
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_imports_run_downward(module: str):
+    if module == "prophy":
+        assert modules_imported_by(module) == set()
+        return
+    assert part(module) in RANK, f"place {part(module)!r} in LAYERS"
+    above = {other for other in modules_imported_by(module) if RANK[part(other)] > RANK[part(module)]}
+    assert not above, f"{module} imports {', '.join(sorted(above))}, which the design puts above it"
+
+
+def test_no_module_imports_itself_by_a_detour():
+    graph = {module: modules_imported_by(module) for module in SOURCES}
+    done: set[str] = set()
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"imports in a circle: {' -> '.join((*path, module))}"
+        if module not in done:
+            for other in sorted(graph[module]):
+                walk(other, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        walk(module, ())
+
+
+def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
+    allowed = {"branch", "routing", "targets", "grid", "phenomena"}
+    for module in SOURCES:
+        if part(module) == "branch":
+            assert {part(other) for other in modules_imported_by(module)} <= allowed, module
+            outside = {name.split(".")[0] for name in imports_of(module)}
+            assert not outside & {"transformers", "gradio", "cv2", "accelerate", "tokenizers"}, module
+
+
+def test_a_family_file_imports_no_other_family():
+    families = {module for module in SOURCES if module.startswith("prophy.backbones.")}
+    assert families
+    for module in families:
+        assert modules_imported_by(module) & families == set(), module
+
+
+def test_gradio_stays_in_the_app():
+    users = {module for module in SOURCES if any(name.split(".")[0] == "gradio" for name in imports_of(module))}
+    assert {part(module) for module in users} <= {"ui", "app"}
+
+
+@pytest.mark.parametrize("module", ["heatmaps", "runs", "routing", "targets", "video", "worlds", "cli"])
+def test_pictures_runs_and_traces_need_no_torch(module: str):
+    code = f"import sys, prophy.{module}; print({{'torch', 'diffusers', 'transformers'}} & {{*sys.modules}} or 'none')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "none", f"importing prophy.{module} imports {done.stdout.strip()}"
+
+
+def test_nothing_imports_torchvision():
+    paths = [*SOURCES.values(), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    for path in paths:
+        names = {name.split(".")[0] for name in imported_names(ast.parse(path.read_text()))}
+        assert "torchvision" not in names, path
+    for path in ROOT.glob("requirements*.txt"):
+        assert "torchvision" not in path.read_text(), path
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends():
+    names = {name.strip("_").lower() for module in SOURCES for name in module.split(".")}
+    assert not names & {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
+
+
+def test_no_package_is_named_after_a_diffusers_pipeline():
+    """A saved pipeline of ``prophy.wan`` would be looked up in diffusers and fail to load."""
+    import diffusers.pipelines
+
+    theirs = {path.name for path in Path(diffusers.pipelines.__file__).parent.iterdir() if path.is_dir()}
+    assert {"wan", "cogvideo"} <= theirs
+    assert not {part(module) for module in SOURCES} & theirs
