@@ -29,7 +29,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
             "a [collision|crash] between a {0} ball and a {1} ball",
             "a {0} sphere rolls into a {1} sphere and they bounce apart",
         ),
-        ("a {0} sphere and a {1} sphere collide and bounce apart", "a {0} ball meets a {1} ball and they bounce apart"),
+        ("a {0} sphere and a {1} sphere collide and bounce apart", "a {0} ball and a {1} ball meet and bounce apart"),
     ),
     ("rigid_body_motion", "wheel"): (
         (
@@ -201,7 +201,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
             "a [blinking|glowing|flashing] {0} [neon lamp|neon light|neon sign]",
             "{0} light from a [neon lamp|neon sign] [pulses|glows|blinks]",
         ),
-        ("a glowing {0} lamp pulses on the wall", "a {0} neon sign flashes"),
+        ("a glowing {0} lamp pulses on the wall", "a flashing {0} lamp on the wall"),
     ),
 }
 
