@@ -1,0 +1,1 @@
+"""The app: the engine that generates, the page, its figures and the routing view."""
