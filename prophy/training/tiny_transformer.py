@@ -159,7 +159,7 @@ def train_transformer(
     minutes: float,
     compiled: bool = False,
     initial: Path | None = None,
-    checkpoint_every: int = 250,
+    checkpoint_every: int = 500,
 ) -> Path:
     """Train until the recipe's end or for ``minutes``, resuming exactly; saves a whole pipeline folder, ``work/model``.
 

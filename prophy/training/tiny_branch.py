@@ -1,0 +1,212 @@
+"""The embedded model's physical branch, trained beside its frozen transformer with the worlds' masks as targets.
+
+    prophy train tiny-branch --work runs/tiny
+
+Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens, P phenomena.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+from tqdm import tqdm
+from transformers import UMT5EncoderModel
+
+import prophy.backbones  # noqa: F401  registers the families
+from prophy.branch import ProPhyBranch, inject
+from prophy.branch.losses import LossWeights, coarse_loss, fine_align_loss, fine_balance_loss, total_loss
+from prophy.data.latents import LatentCache, open_cache
+from prophy.pipelines import BRANCH_FOLDER
+from prophy.routing import Routing
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.fast_attention import TrainingAttnProcessor
+from prophy.training.flow import FlowBatch, flow_batch, flow_loss
+from prophy.training.optimisers import MuonAdamW
+from prophy.training.tiny_text import encode_text
+from prophy.training.tiny_transformer import SCOPE, Ema, load_parts, split_parameters, validation_losses
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BranchRecipe:
+    """How the branch is trained. The backbone stays frozen.
+
+    The loss weights are not the paper's: our terms are means where its are sums, and the embedded model learns its
+    routing from scratch within a few thousand small batches.
+    """
+
+    clips: int = 12000
+    steps: int = 1500
+    warm_up: int = 100
+    batch: int = 16
+    sites: tuple[int, ...] = (1, 4, 7)
+    semantic_experts: int = 16
+    refinement_experts: int = 8
+    top_k: int = 2
+    weights: LossWeights = field(default_factory=lambda: LossWeights(coarse=0.1, fine_align=1.0, fine_balance=0.1))
+    align_background: float = 1.0
+    muon_rate: float = 0.01
+    adamw_rate: float = 1e-3
+    weight_decay: float = 0.01
+    ema: float = 0.995
+    seed: int = 2
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """The terms of eq. 6 for one batch, scalars with gradients."""
+
+    total: torch.Tensor
+    flow: torch.Tensor
+    coarse: torch.Tensor
+    fine_align: torch.Tensor
+    fine_balance: torch.Tensor
+
+    def row(self) -> dict[str, float]:
+        return {name: round(float(value.detach()), 5) for name, value in vars(self).items()}
+
+
+def build_branch(transformer: WanTransformer3DModel, recipe: BranchRecipe) -> ProPhyBranch:
+    """An untrained branch beside the embedded transformer."""
+    torch.manual_seed(recipe.seed)
+    return ProPhyBranch.from_transformer(
+        transformer,
+        sites=list(recipe.sites),
+        num_semantic_experts=recipe.semantic_experts,
+        num_refinement_experts=recipe.refinement_experts,
+        top_k=recipe.top_k,
+    )
+
+
+def predict(
+    transformer: WanTransformer3DModel,
+    branch: ProPhyBranch,
+    residuals: list[torch.Tensor],
+    batch: FlowBatch,
+    encoder: UMT5EncoderModel,
+) -> tuple[torch.Tensor, Routing]:
+    """The velocity that backbone and branch predict together, ``(B, C, T, H, W)``, and the routing.
+
+    Args:
+        residuals: the list that :func:`prophy.branch.inject` was opened with; refilled here.
+    """
+    with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad():
+            text_BLD = encode_text(encoder, batch.ids_BL)
+        residuals[:], routing = branch(batch.noisy_BCTHW, batch.timestep_B, text_BLD)
+        return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0], routing
+
+
+def step_losses(
+    prediction_BCTHW: torch.Tensor,
+    routing: Routing,
+    branch: ProPhyBranch,
+    batch: FlowBatch,
+    cache: LatentCache,
+    recipe: BranchRecipe,
+) -> StepLosses:
+    """Eq. 6. Rows whose caption was dropped train the flow alone: no text, no physics to read from it."""
+    flow = flow_loss(prediction_BCTHW, batch)
+    kept = batch.described_B
+    labels_BP = cache.labels(batch.rows)
+    coarse = coarse_loss(branch.labels_from_semantics(routing.semantic_weights_BS)[kept], labels_BP[kept])
+    align = fine_align_loss(
+        routing.phenomenon_map_BNP[kept], cache.targets(batch.rows)[kept], labels_BP[kept], recipe.align_background
+    )
+    balance = fine_balance_loss(routing.probs_BNE[kept], routing.topk_ids_BNK[kept])
+    return StepLosses(total_loss(flow, coarse, align, balance, recipe.weights), flow, coarse, align, balance)
+
+
+def train_branch(
+    work: Path, recipe: BranchRecipe, minutes: float, compiled: bool = False, checkpoint_every: int = 250
+) -> Path:
+    """Train until the recipe's end or for ``minutes``, resuming exactly; saves the branch in ``work/model/branch``.
+
+    Raises:
+        ValueError: the checkpoint was made by another recipe or beside another transformer.
+        FloatingPointError: the loss is no longer a number.
+    """
+    work = Path(work)
+    parts = load_parts(work)
+    cache = open_cache(work / "latents", parts.vae, parts.tokenizer, recipe.clips, SCOPE)
+    held_out = open_cache(work / "latents-test", parts.vae, parts.tokenizer, 256, SCOPE, "test")
+    transformer = WanTransformer3DModel.from_pretrained(work / "model" / "transformer", torch_dtype=torch.float32)
+    transformer.eval().requires_grad_(False)
+    branch = build_branch(transformer, recipe).train()
+    for model in (transformer, branch):
+        model.set_attn_processor(TrainingAttnProcessor())
+    optimiser = MuonAdamW(*split_parameters(branch), recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
+    ema = Ema(branch, recipe.ema)
+    recorded = json.loads(json.dumps(asdict(recipe)))
+    step = 0
+    if state := load_checkpoint(work / "branch"):
+        if state["recipe"] != recorded:
+            raise ValueError(f"{work / 'branch'} was trained with another recipe: choose another --work or delete it")
+        branch.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        ema.average.update(state["ema"])
+        step = state["step"]
+        log.info("resumed at step %d", step)
+    if compiled:
+        for block in (*transformer.blocks, *branch.blocks[:-1]):  # the last one holds the experts: its groups vary
+            block.compile(dynamic=False)
+    end = time.monotonic() + 60 * minutes
+    bar = tqdm(total=recipe.steps, initial=step, desc="branch", mininterval=10)
+    residuals = [torch.zeros(()) for _ in recipe.sites]
+    with inject(transformer, branch, residuals):
+        while step < recipe.steps and time.monotonic() < end:
+            # 1. learning rate: a short rise, then down to nothing
+            optimiser.set_rate(min(1.0, (step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.steps))
+            # 2. one step of eq. 6
+            batch = flow_batch(cache, step, recipe.batch, recipe.seed)
+            prediction, routing = predict(transformer, branch, residuals, batch, parts.encoder)
+            losses = step_losses(prediction, routing, branch, batch, cache, recipe)
+            if not torch.isfinite(losses.total):
+                raise FloatingPointError(f"loss is {float(losses.total)} at step {step} (clips {batch.rows.tolist()})")
+            losses.total.backward()
+            torch.nn.utils.clip_grad_norm_(branch.parameters(), 1.0)
+            optimiser.step()
+            ema.update(step)
+            step += 1
+            # 3. report and keep
+            bar.update()
+            if step % 25 == 0:
+                bar.set_postfix(losses.row(), refresh=False)
+            if step % checkpoint_every == 0 or step == recipe.steps or time.monotonic() >= end:
+                live = {name: tensor.clone() for name, tensor in branch.state_dict().items()}
+                branch.load_state_dict({**live, **ema.average})
+                scores = validation_losses(
+                    lambda b: predict(transformer, branch, residuals, b, parts.encoder)[0], held_out
+                )
+                with open(work / "branch.jsonl", "a") as file:
+                    file.write(json.dumps({"step": step, "train": losses.row(), **scores}) + "\n")
+                branch.save_pretrained(work / "model" / BRANCH_FOLDER)
+                branch.load_state_dict(live)
+                state = {
+                    "recipe": recorded,
+                    "step": step,
+                    "model": live,
+                    "optimiser": optimiser.state_dict(),
+                    "ema": ema.average,
+                }
+                save_checkpoint(work / "branch", state)
+    return work / "model" / BRANCH_FOLDER
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="prophy train tiny-branch", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
+    parser.add_argument("--minutes", type=float, default=600, help="stop, resumable, after this long")
+    parser.add_argument("--clips", type=int, default=BranchRecipe.clips, help="training clips to encode")
+    parser.add_argument("--steps", type=int, default=BranchRecipe.steps, help="training steps in all")
+    parser.add_argument("--compile", action="store_true", help="faster steps; needs a C++ compiler")
+    args = parser.parse_args(argv)
+    train_branch(args.work, BranchRecipe(clips=args.clips, steps=args.steps), args.minutes, args.compile)
