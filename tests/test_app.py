@@ -1,0 +1,229 @@
+"""The app without a browser: the engine's promises, and what the page is built from."""
+
+import base64
+import json
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
+
+from prophy import heatmaps
+from prophy.runs import list_runs, write_run
+from prophy.ui import routing_view
+from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
+from prophy.ui.figures import expert_timeline
+from prophy.ui.routing_view import STATIC, LiveView, RoutingBytes, RunView
+
+PROMPT = "a red ball bounces"
+
+
+@pytest.fixture
+def engine(tiny_pipeline, tmp_path: Path) -> Engine:
+    """An engine over the tests' small pipeline; each generation takes about a second."""
+    return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda: tiny_pipeline)
+
+
+def bytes_of(text: str, *shape: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
+
+
+def is_preview(event: object) -> bool:
+    return type(event).__name__ == "StepPreview"
+
+
+# --- the engine -------------------------------------------------------------------------------------------------------
+
+
+def test_a_generation_reports_each_step_and_ends_as_a_run_on_disk(engine: Engine):
+    events = list(engine.generate(Request(f"{PROMPT} flibbert", seed=5, steps=2), "a"))
+    assert [type(event) for event in events[:2]] == [Opening, Started]
+    assert events[1].unknown_words == ("flibbert",)
+    assert [event.step for event in events if is_preview(event)] == [1, 2]
+    run = events[-1].run
+    assert isinstance(events[-1], Finished)
+    assert (run.record.seed, run.record.unknown_words) == (5, ("flibbert",))
+    assert run.trace().num_kept == 2
+    assert engine.find(run.id).path == run.path
+    again = list(engine.generate(Request(PROMPT, steps=1), "a"))
+    assert not any(isinstance(event, Opening) for event in again)
+
+
+def test_stop_ends_within_one_step_saves_nothing_and_frees_the_model(engine: Engine):
+    from prophy.generation import GenerationStopped
+
+    events = engine.generate(Request(PROMPT, steps=50), "a")
+    first = next(event for event in events if is_preview(event))
+    stopped = engine.stop("a")
+    assert isinstance(stopped, Stopped)
+    assert stopped.prompt == PROMPT
+    seen = [first.step]
+    with pytest.raises(GenerationStopped):
+        seen += [event.step for event in events if is_preview(event)]
+    assert stopped.preview.step == seen[-1], "a step was made after stop() returned"
+    assert seen[-1] < 50
+    assert list_runs(engine.runs_dir) == []
+    assert engine.stop("a") is None
+    assert isinstance(list(engine.generate(Request(PROMPT, steps=1), "a"))[-1], Finished)
+
+
+def test_closing_the_events_joins_the_worker(engine: Engine):
+    events = engine.generate(Request(PROMPT, steps=50), "a")
+    next(event for event in events if is_preview(event))
+    events.close()
+    assert not [thread for thread in threading.enumerate() if thread.name == "prophy-generation"]
+    assert list_runs(engine.runs_dir) == []
+
+
+def test_one_generation_at_a_time_and_a_waiting_one_can_be_stopped(engine: Engine):
+    from prophy.generation import GenerationStopped
+
+    first = engine.generate(Request(PROMPT, steps=50), "a")
+    next(event for event in first if is_preview(event))
+    second = engine.generate(Request(PROMPT, steps=1), "b")
+    assert isinstance(next(second), Waiting)
+    assert engine.stop("b").preview is None
+    with pytest.raises(GenerationStopped):
+        next(second)
+    assert isinstance(next(first), object), "stopping one session stopped another"
+    first.close()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("", "the prompt is empty"),
+        ("   ", "the prompt is empty"),
+        ("ball " * 500, "2500 characters"),
+        ("<b>ball</b>", "looks like HTML"),
+        ("zzz qqq", "knows no word of this prompt"),
+    ],
+)
+def test_a_bad_prompt_gets_one_clear_line(engine: Engine, prompt: str, message: str):
+    with pytest.raises(EngineError, match=message) as caught:
+        list(engine.generate(Request(prompt, steps=1), "a"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_failing_model_gets_one_line_and_leaves_the_engine_usable(tiny_pipeline, tmp_path: Path):
+    pipelines = [lambda: tiny_pipeline, lambda: (_ for _ in ()).throw(ValueError("no weights\nat all"))]
+    engine = Engine(runs=tmp_path, gallery=tmp_path, open_pipeline=lambda: pipelines.pop()())
+    with pytest.raises(EngineError, match="^the generation failed: no weights$"):
+        list(engine.generate(Request(PROMPT, steps=1), "a"))
+    assert isinstance(list(engine.generate(Request(PROMPT, steps=1), "a"))[-1], Finished)
+
+
+def test_a_pipeline_without_a_branch_generates_without_routing(tiny_pipeline, tmp_path: Path):
+    from diffusers import WanPipeline
+
+    names = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
+    stock = WanPipeline(**{name: tiny_pipeline.components[name] for name in names})
+    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path, open_pipeline=lambda: stock)
+    *_, preview, finished = engine.generate(Request(PROMPT, steps=1), "a")
+    assert LiveView.of(PROMPT, preview).top1 is None
+    assert RunView.of(finished.run).routing is None
+
+
+def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wanted(tmp_path: Path):
+    earlier = write_run(tmp_path, make_record(created="2026-01-01T00:00:00Z"), make_frames())
+    engine, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
+    mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames())
+    assert [run.id for run in engine.history([mine.id])] == [mine.id, earlier.id]
+    assert [run.id for run in public.history([mine.id, "../etc", "gone"])] == [mine.id]
+    assert public.gallery() == []
+
+
+@pytest.mark.parametrize("run_id", ["../runs", "/etc", "", "None", "a/b"])
+def test_a_run_is_found_by_its_id_only(engine: Engine, run_id: str):
+    with pytest.raises(EngineError):
+        engine.find(run_id)
+
+
+def test_the_embedded_model_is_described_without_being_opened(tmp_path: Path):
+    engine = Engine(runs=tmp_path)
+    card = engine.card()
+    assert card.is_embedded
+    assert {"ball", "red", "bounces"} <= set(card.words)
+    assert not any("<" in word for word in card.words)
+    assert not engine.is_open
+    with pytest.raises(FileNotFoundError, match="no model at"):
+        Engine(tmp_path / "missing", runs=tmp_path)
+
+
+# --- what the browser is sent -----------------------------------------------------------------------------------------
+
+
+def test_routing_bytes_are_the_trace():
+    trace = make_trace()
+    sent = RoutingBytes.of(trace)
+    steps, tokens, top_k = trace.topk_ids.shape
+    assert (sent.grid, sent.steps, sent.total_steps) == (GRID.shape, [1, 2, 3, 4], 4)
+    assert np.array_equal(bytes_of(sent.ids, steps, tokens, top_k), trace.topk_ids)
+    assert np.abs(bytes_of(sent.weights, steps, tokens, top_k) / 255 - trace.topk_weights).max() <= 0.5 / 255 + 1e-3
+    maps = bytes_of(sent.maps, steps, -1, tokens)
+    assert np.abs(maps.transpose(0, 2, 1) / 255 - trace.phenomenon_maps).max() <= 0.5 / 255 + 1e-3
+    assert sent.experts == [heatmaps.expert_colour(e) for e in range(NUM_EXPERTS)]
+
+
+def test_a_large_trace_sends_fewer_steps_and_says_which(monkeypatch):
+    trace = make_trace(steps=7)
+    monkeypatch.setattr(routing_view, "MAX_ROUTING_BYTES", 3 * GRID.num_tokens * (2 * 2 + 17))
+    sent = RoutingBytes.of(trace)
+    assert sent.steps == [1, 4, 7]
+    assert np.array_equal(bytes_of(sent.ids, 3, GRID.num_tokens, 2), trace.topk_ids[[0, 3, 6]])
+
+
+def test_a_run_reaches_the_browser_as_plain_json_without_paths_of_this_machine(tmp_path: Path):
+    record = make_record(prompt="a <b>ball</b> & ${1+1} {{x}}")
+    run = write_run(tmp_path, record, make_frames(), trace=make_trace(prompt=record.prompt))
+    text = json.dumps(RunView.of(run).as_json())
+    assert json.loads(text)["prompt"] == record.prompt
+    assert str(tmp_path) not in text
+
+
+@pytest.mark.parametrize("path", sorted(STATIC.glob("*.html")), ids=lambda path: path.name)
+def test_templates_have_no_place_where_text_could_run(path: Path):
+    # gradio compiles a template as Handlebars, then as a JavaScript template string: {{value}} holding ${…} would run.
+    assert not re.search(r"[`\\]|\$\{|\{\{|@children", path.read_text())
+
+
+def test_nothing_of_the_page_names_another_machine():
+    for path in STATIC.iterdir():
+        assert not re.search(r"https?://|//cdn|@import", path.read_text()), path.name
+
+
+def test_the_timeline_shares_sum_to_one_over_every_video_frame():
+    trace = make_trace()
+    figure = expert_timeline(trace)
+    assert np.allclose(np.sum([bar.y for bar in figure.data], axis=0), 1)
+    assert [round(width) for width in figure.data[0].width] == [1, 4, 4]
+    assert [bar.name for bar in figure.data] == [f"expert {e}" for e in np.unique(trace.top1())]
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_built_without_opening_a_model_and_guards_it_with_one_queue(engine: Engine):
+    from prophy.ui.demo import build_demo
+
+    demo = build_demo(engine)
+    assert not engine.is_open
+    limits = {fn.concurrency_id: fn.concurrency_limit for fn in demo.fns.values()}
+    assert limits["gpu"] == 1
+    assert demo.analytics_enabled is False
+
+
+def test_flags_change_only_on_purpose():
+    from prophy.ui.main import build_parser
+
+    flags = set(build_parser()._option_string_actions) - {"-h", "--help"}
+    assert flags == {"--model", "--branch", "--runs", "--host", "--port", "--no-browser"}
+
+
+def test_the_engine_imports_nothing_heavy():
+    code = "import sys, prophy.ui.engine; print([m for m in ('torch', 'gradio', 'diffusers') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
