@@ -71,10 +71,13 @@ def fine_align_loss(
 def fine_balance_loss(probs_BNE: torch.Tensor, topk_ids_BNK: torch.Tensor) -> torch.Tensor:
     """Load balancing of the refinement router: the standard auxiliary loss of top-k mixtures (Fedus et al., 2022).
 
-    ``E · Σ_e f_e · p_e``: the share of assignments times the mean probability of each expert; 1 when balanced.
+    ``E · Σ_e f_e · p_e``: the share of assignments times the mean probability of each expert; 1 when balanced,
+    0 for an empty batch.
     """
     experts = probs_BNE.shape[-1]
-    share = torch.bincount(topk_ids_BNK.flatten(), minlength=experts).to(probs_BNE) / topk_ids_BNK.numel()
+    if topk_ids_BNK.numel() == 0:
+        return probs_BNE.float().sum() * 0.0
+    share = torch.bincount(topk_ids_BNK.flatten(), minlength=experts).float() / topk_ids_BNK.numel()
     return experts * (share * probs_BNE.float().mean((0, 1))).sum()
 
 
