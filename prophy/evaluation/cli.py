@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from prophy.evaluation.metrics import Interval
 from prophy.pipelines import ProPhyWanPipeline, load
 
 
@@ -26,6 +27,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prophy evaluate", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
+    recogniser = commands.add_parser("recogniser", help="train the classifier that recognition is measured with")
+    _add_work(recogniser)
+    recogniser.add_argument("--model", type=Path, help="also measure it on renders decoded by this model's autoencoder")
+    recogniser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
+    recogniser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
+    recogniser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    recogniser.set_defaults(run=_recogniser)
+
+    recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
+    _add_model(recognition)
+    _add_work(recognition)
+    recognition.add_argument("--prompts", type=int, default=400, help="how many (default: 400)")
+    recognition.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
+    recognition.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    recognition.set_defaults(run=_recognition)
+
     sheet = commands.add_parser("sheet", help="the fixed prompts on one contact sheet, every result shown")
     _add_model(sheet)
     sheet.add_argument("--out", type=Path, default=Path("docs/sheet.png"), help="the picture (default: docs/sheet.png)")
@@ -34,6 +51,28 @@ def build_parser() -> argparse.ArgumentParser:
     sheet.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
     sheet.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
     sheet.set_defaults(run=_sheet)
+
+    localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
+    _add_model(localisation)
+    _add_work(localisation)
+    localisation.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
+    localisation.add_argument(
+        "--match-clips", type=int, default=256, help="test clips to match experts on (default: 256)"
+    )
+    localisation.add_argument("--train-clips", type=int, help="for the image-free control (default: the branch's)")
+    localisation.add_argument("--control-steps", type=int, help="of the image-free control (default: the branch's)")
+    localisation.add_argument(
+        "--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)"
+    )
+    localisation.set_defaults(run=_localisation)
+
+    flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
+    _add_model(flow)
+    _add_work(flow)
+    flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
+    flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
+    flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    flow.set_defaults(run=_flow)
     return parser
 
 
@@ -42,6 +81,12 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     branch = parser.add_mutually_exclusive_group()
     branch.add_argument("--branch", type=Path, help="folder of the branch (default: the one inside the model's)")
     branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
+    )
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
@@ -59,6 +104,59 @@ def _table(rows: list[tuple[str, ...]]) -> None:
         print("  ".join([row[0].ljust(widths[0]), *cells]))
 
 
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _interval(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f}–{100 * interval.high:.1f}, n={interval.n})"
+
+
+def _difference(interval: Interval | None) -> str:
+    return "" if interval is None else f"{interval.value:+.5f} ({interval.low:+.5f} to {interval.high:+.5f})"
+
+
+def _gate(value: float, least: float) -> str:
+    return f"gate {100 * least:.0f} %: {'passed' if value >= least else 'NOT passed'}"
+
+
+def _recogniser(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.recognition import GATE, RecogniserRecipe, train_recogniser
+
+    names = ("clips", "test_clips", "steps")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    vae = None if arguments.model is None else load(arguments.model).vae
+    result = train_recogniser(arguments.work, RecogniserRecipe(**given), vae)
+    rows = [("on held-out renders", "recall", "false alarms")]
+    rows += [(name, _share(value), _share(result.false_alarms[name])) for name, value in result.recall.items()]
+    rows += [("an empty stage", "", _share(result.empty_false_alarms))]
+    rows += [("a first frame that never moves", "", _share(result.frozen_false_alarms))]
+    _table(rows)
+    if result.exact_decoded is not None:
+        print(f"exact after the autoencoder: {_share(result.exact_decoded)}")
+    print(f"exact: {_share(result.exact)} ({_gate(result.exact, GATE)})")
+
+
+def _recognition(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.held_out import held_out_prompts, training_captions
+    from prophy.evaluation.prompted import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+
+    pipeline = _load(arguments)
+    prompts = held_out_prompts(arguments.prompts, training_captions())
+    result = evaluate_recognition(pipeline, arguments.work, prompts, arguments.batch, arguments.steps)
+    score = result.score
+    rows = [("recognised", "share (95 %)", "where not asked for")]
+    rows += [(name, _interval(value), _share(score.unasked[name])) for name, value in score.recall.items()]
+    rows += [(kind, _interval(value), "") for kind, value in score.by_wording.items()]
+    rows += [
+        ("exactly what was asked for", _interval(score.exact), ""),
+        ("one phenomenon", _interval(score.single), _gate(score.single.value, SINGLE_GATE)),
+        ("two phenomena, both", _interval(score.both), _gate(score.both.value, BOTH_GATE)),
+    ]
+    _table(rows)
+    print(f"the classifier is exact on {_share(result.classifier_exact)} of held-out real renders")
+
+
 def _sheet(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.prompts import FIXED_PROMPTS
     from prophy.evaluation.sheet import draw_sheet, generate_fixed, save_sheet
@@ -67,3 +165,72 @@ def _sheet(arguments: argparse.Namespace) -> None:
     picture = draw_sheet(FIXED_PROMPTS, clips, columns=arguments.columns, routing=arguments.routing)
     size = save_sheet(arguments.out, picture)
     print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips.frames)} clips)")
+
+
+def _localisation(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.image_free import ImageFreeRecipe
+    from prophy.evaluation.localisation import LEAST_SHARE, evaluate_localisation
+    from prophy.training.tiny_branch import BranchRecipe
+
+    if arguments.no_branch:
+        raise ValueError("localisation measures the branch: leave --no-branch out")
+    result = evaluate_localisation(
+        _load(arguments),
+        arguments.work,
+        clips=arguments.clips,
+        match_clips=arguments.match_clips,
+        train_clips=arguments.train_clips or BranchRecipe.clips,
+        recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
+        batch=arguments.batch,
+    )
+    for level in result.levels:
+        rows = [
+            (f"noise {level.noise}", "token AP (95 %)", "touched", "energy/area", "pointing", "told apart", "pooled")
+        ]
+        for name, s in level.scores.items():
+            ap = f"{s.ap.value:.3f} ({s.ap.low:.3f}–{s.ap.high:.3f})"
+            others = (s.ap_touched.value, s.energy.value, s.pointing.value, s.apart.value, s.ap_pooled)
+            rows.append((name, ap, *(f"{value:.3f}" for value in others)))
+        _table(rows)
+        gain = level.map_minus_image_free
+        print(f"P' minus the image-free control, token AP: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})\n")
+    rows = [("expert", "of top-k", "of first choices")]
+    rows += [
+        (str(e), _share(a), _share(b)) for e, (a, b) in enumerate(zip(result.use.topk, result.use.top1, strict=True))
+    ]
+    _table(rows)
+    print(f"smallest share of top-k: {_share(min(result.use.topk))} ({_gate(min(result.use.topk), LEAST_SHARE)})\n")
+    rows = [("semantic router", "AUC", "coarse head as it is")]
+    rows += [
+        (name, f"{value:.3f}", f"{result.semantic_auc_head[name]:.3f}") for name, value in result.semantic_auc.items()
+    ]
+    _table(rows)
+
+
+def _flow(arguments: argparse.Namespace) -> None:
+    from diffusers import WanTransformer3DModel
+
+    from prophy.evaluation.flow_gain import evaluate_flow
+
+    if arguments.no_branch and arguments.control is None:
+        raise ValueError("--no-branch leaves only the backbone: give a --control to compare it with")
+    control = None
+    if arguments.control is not None:
+        folder = arguments.control
+        folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
+        control = WanTransformer3DModel.from_pretrained(folder)
+    result = evaluate_flow(
+        _load(arguments), arguments.work, control, arguments.clips, arguments.batch, control and arguments.control.name
+    )
+    for title, which in (("whole latent", "everywhere"), ("where the phenomena are", "acting")):
+        rows = [(title, "noise", "loss", "minus backbone (95 %)")]
+        for level in result.levels:
+            for name, part in getattr(level, which).items():
+                rows.append((name, f"{level.noise}", f"{part.loss.value:.5f}", _difference(part.difference)))
+            if which in level.branch_minus_control:
+                rows.append(
+                    ("branch minus control", f"{level.noise}", "", _difference(level.branch_minus_control[which]))
+                )
+        _table(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -14,12 +15,12 @@ FOLDER = "evaluation"  #: inside ``--work``
 
 
 def write_json(path: Path, result: object) -> Path:
-    """Write a result, a dataclass or plain values; returns the path."""
+    """Write a result, a dataclass or plain values; NaN becomes null. Returns the path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
+    text = json.dumps(_plain(result), indent=2, allow_nan=False)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(plain, indent=2, default=_plain) + "\n")
+    temporary.write_text(text + "\n")
     os.replace(temporary, path)
     return path
 
@@ -35,8 +36,16 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
     if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Path):
-        return str(value)
+        return _plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     raise TypeError(f"{type(value).__name__} does not belong in a result: turn it into plain values first")

@@ -77,8 +77,8 @@ def draw_sheet(
     return sheet
 
 
-def save_sheet(path: Path, sheet: np.ndarray) -> int:
-    """Write a PNG under :data:`MAX_BYTES`, rounding colours a little if that is needed; returns its size in bytes.
+def save_sheet(path: Path, sheet: np.ndarray, limit: int = MAX_BYTES) -> int:
+    """Write a PNG of less than ``limit`` bytes, rounding colours a little if that is needed; returns its size.
 
     Raises:
         ValueError: not a ``.png``, or too large even with rounded colours.
@@ -90,14 +90,15 @@ def save_sheet(path: Path, sheet: np.ndarray) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     for bits in (0, 1, 2, 3):  # the lowest bits of a generated clip are noise that PNG cannot compress
         step = 1 << bits
-        rounded = np.where(sheet == 255, 255, np.minimum((sheet.astype(int) + step // 2) // step * step, 255))
-        data = cv2.imencode(".png", rounded.astype(np.uint8)[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
-        if len(data) < MAX_BYTES:
+        levels = np.minimum((np.arange(256) + step // 2) // step * step, 255).astype(np.uint8)
+        rounded = cv2.LUT(sheet, levels)[..., ::-1]
+        data = cv2.imencode(".png", rounded, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+        if len(data) < limit:
             temporary = path.with_name(path.name + ".new")
             temporary.write_bytes(data)
             temporary.replace(path)
             return len(data)
-    raise ValueError(f"the sheet takes {len(data)} bytes, more than {MAX_BYTES}: use a smaller tile")
+    raise ValueError(f"the sheet takes {len(data)} bytes, more than {limit}: use a smaller tile")
 
 
 def _cell(
@@ -106,11 +107,9 @@ def _cell(
     size = (tile, round(tile * frames.shape[1] / frames.shape[2]))
     whole = tile % frames.shape[2] == 0
     method = cv2.INTER_NEAREST if whole else cv2.INTER_AREA if tile < frames.shape[2] else cv2.INTER_CUBIC
-    large = np.stack([cv2.resize(frame, size, interpolation=method) for frame in frames])
     chosen = np.linspace(0, len(frames) - 1, SHOWN).round().astype(int)
-    strips = [_strip(large[chosen])]
-    if trace is not None:
-        strips.append(_strip(overlay(large, trace, "top1")[chosen]))
+    rows = [frames[chosen]] if trace is None else [frames[chosen], overlay(frames, trace, "top1")[chosen]]
+    strips = [_strip(np.stack([cv2.resize(frame, size, interpolation=method) for frame in row])) for row in rows]
     heading = np.full((lines * _LINE + 4, strips[0].shape[1], 3), _PAPER, np.uint8)
     for i, text in enumerate(caption):
         _write(heading, text, (0, (i + 1) * _LINE - 4), _INK)

@@ -1,0 +1,181 @@
+"""Recognition on generated clips: of held-out prompts, how many become clips that show what was asked for.
+
+    prophy evaluate recognition --model runs/tiny/model --work runs/tiny
+
+Shapes: n prompts, P phenomena, F frames of H×W pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from prophy.evaluation.generated import generate_clips, settings_for
+from prophy.evaluation.held_out import HeldOutPrompt
+from prophy.evaluation.metrics import Interval, bootstrap
+from prophy.evaluation.recognition import load_recogniser, recognise, recogniser_error
+from prophy.evaluation.results import FOLDER, write_arrays, write_json
+from prophy.generation import model_hash
+from prophy.phenomena import IDS, by_id
+from prophy.pipelines import ProPhyWanPipeline
+
+SINGLE_GATE, BOTH_GATE = 0.90, 0.70
+
+
+@dataclass(frozen=True)
+class PromptVerdict:
+    """One prompt and what was recognised in its clip."""
+
+    prompt: str
+    seed: int
+    wording: str
+    asked: tuple[str, ...]
+    found: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RecognitionScore:
+    """How often the prompted phenomena are recognised.
+
+    Attributes:
+        single: share of single-phenomenon prompts whose phenomenon is recognised.
+        both: share of two-phenomena prompts of which both are recognised.
+        exact: share of all prompts with exactly the prompted set.
+        recall: by phenomenon id, over all prompts that ask for it.
+        unasked: by phenomenon id, share of the other prompts in whose clips it is recognised all the same.
+        by_wording: share of prompts of each kind of wording with everything asked for.
+    """
+
+    single: Interval
+    both: Interval
+    exact: Interval
+    recall: dict[str, Interval]
+    unasked: dict[str, float]
+    by_wording: dict[str, Interval]
+
+
+@dataclass(frozen=True)
+class RecognitionResult:
+    """The score, what made it, and every verdict.
+
+    Attributes:
+        classifier_exact: the classifier's own exact share on held-out real renders.
+        branch: whether the branch took part.
+    """
+
+    score: RecognitionScore
+    classifier_exact: float
+    model_sha256: str
+    branch: bool
+    steps: int
+    guidance: float
+    verdicts: tuple[PromptVerdict, ...]
+
+
+def evaluate_recognition(
+    pipeline: ProPhyWanPipeline,
+    work: Path,
+    prompts: Sequence[HeldOutPrompt],
+    batch: int = 8,
+    steps: int | None = None,
+) -> RecognitionResult:
+    """Generate every prompt's clip, classify it, and write ``recognition.json`` (or ``recognition-no-branch.json``).
+
+    Finished batches stay on disk; a killed run goes on where it was.
+
+    Raises:
+        FileNotFoundError: the classifier has not been trained.
+    """
+    work = Path(work)
+    model, classifier_exact = load_recogniser(work), recogniser_error(work)
+    frames = generate_resumed(pipeline, work, prompts, batch, steps)
+    logits = recognise(model, frames)
+    settings = settings_for(prompts[0].prompt, prompts[0].seed, steps)
+    branch = pipeline.attachment is not None and pipeline.attachment.enabled
+    verdicts = tuple(
+        PromptVerdict(p.prompt, p.seed, p.wording, p.phenomena, tuple(IDS[i] for i in np.flatnonzero(row > 0)))
+        for p, row in zip(prompts, logits.numpy(), strict=True)
+    )
+    result = RecognitionResult(
+        score=score(logits, asked(prompts), [p.wording for p in prompts]),
+        classifier_exact=classifier_exact,
+        model_sha256=model_hash(pipeline),
+        branch=branch,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        verdicts=verdicts,
+    )
+    write_json(work / FOLDER / f"recognition{'' if branch else '-no-branch'}.json", result)
+    return result
+
+
+def generate_resumed(
+    pipeline: ProPhyWanPipeline, work: Path, prompts: Sequence[HeldOutPrompt], batch: int, steps: int | None
+) -> np.ndarray:
+    """The prompts' clips, uint8 ``(n, F, H, W, 3)``; batches already made by the same weights are read from disk."""
+    branch = pipeline.attachment is not None and pipeline.attachment.enabled
+    all_settings = [settings_for(p.prompt, p.seed, steps) for p in prompts]
+    about = [model_hash(pipeline), branch, batch, [asdict(settings) for settings in all_settings]]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    folder = Path(work) / FOLDER / f"recognition-clips-{key}"
+    parts = []
+    with tqdm(total=len(prompts), desc="held-out prompts", unit="clip") as bar:
+        for start in range(0, len(prompts), batch):
+            chosen = all_settings[start : start + batch]
+            path = folder / f"{start:05d}.npz"
+            frames = _read_batch(path, len(chosen))
+            if frames is None:
+                frames = generate_clips(pipeline, chosen).frames
+                write_arrays(path, {"frames": frames})
+            parts.append(frames)
+            bar.update(len(chosen))
+    return np.concatenate(parts)
+
+
+def asked(prompts: Sequence[HeldOutPrompt]) -> torch.Tensor:
+    """Multi-hot phenomena the prompts ask for, float32 ``(n, P)``."""
+    labels = torch.zeros(len(prompts), len(IDS))
+    for row, prompt in enumerate(prompts):
+        labels[row, [by_id(name).index for name in prompt.phenomena]] = 1
+    return labels
+
+
+def score(logits_nP: torch.Tensor, asked_nP: torch.Tensor, wordings: Sequence[str]) -> RecognitionScore:
+    """Compare what was recognised with what was asked for.
+
+    Args:
+        logits_nP: the classifier's; above 0 is there.
+        asked_nP: multi-hot.
+        wordings: of each prompt, which kind of sentences it is made of.
+    """
+    found, wanted = (logits_nP > 0).numpy(), asked_nP.bool().numpy()
+    complete = (found | ~wanted).all(1).astype(np.float64)
+    count = wanted.sum(1)
+    kinds = np.array(wordings)
+    asked_for = [i for i in range(len(IDS)) if wanted[:, i].any()]
+    return RecognitionScore(
+        single=bootstrap(complete[count == 1]),
+        both=bootstrap(complete[count == 2]),
+        exact=bootstrap((found == wanted).all(1)),
+        recall={IDS[i]: bootstrap(found[wanted[:, i], i]) for i in asked_for},
+        unasked={IDS[i]: bootstrap(found[~wanted[:, i], i]).value for i in asked_for},
+        by_wording={str(kind): bootstrap(complete[kinds == kind]) for kind in np.unique(kinds)},
+    )
+
+
+def _read_batch(path: Path, count: int) -> np.ndarray | None:
+    """Frames of a finished batch; None when there are none, or they are damaged and must be made again."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            frames = data["frames"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return frames if len(frames) == count and frames.dtype == np.uint8 else None
