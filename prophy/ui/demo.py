@@ -6,6 +6,7 @@ import base64
 import html
 import logging
 import os
+import secrets
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -51,8 +52,9 @@ _COLOURS = gr.themes.Color(
 def build_demo(engine: Engine) -> gr.Blocks:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style."""
     card = engine.card()
+    withdrawn: set[str] = set()  # tickets of requests that were stopped before their turn came
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False) as demo:
-        asked = gr.State()  # a Request, once it was found good
+        asked = gr.State()  # a ticket and its Request, once that was found good
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
         gr.HTML(_HEADER, apply_default_css=False)
         with gr.Row(elem_classes="pp-columns", equal_height=False):
@@ -132,7 +134,9 @@ def build_demo(engine: Engine) -> gr.Blocks:
                 **{part: new for part, new in (open_run(first[0]) if first else {}).items() if part is not live},
             }
 
-        def on_choose(event: gr.EventData) -> dict[gr.Component, Any]:
+        def on_choose(event: gr.EventData, visit: gr.Request) -> dict[gr.Component, Any]:
+            if engine.is_generating(visit.session_hash or ""):
+                return {notice: _error("a clip is being made: wait for it or press Stop, then open another")}
             try:
                 run = engine.find(str(event._data.get("id")))
             except EngineError as error:
@@ -150,45 +154,53 @@ def build_demo(engine: Engine) -> gr.Blocks:
             except EngineError as error:
                 return {asked: None, notice: _error(str(error))}
             return {
-                asked: request,
+                asked: (secrets.token_hex(8), request),
                 notice: "",
-                live: LiveView(request.prompt, "Starting").as_json(),
+                live: _waiting(request.prompt, is_busy=engine.is_busy).as_json(),
                 generate: gr.update(interactive=False),
                 stop: gr.update(interactive=True),
             }
 
         def on_generate(
-            request: Request | None, own: list[str], visit: gr.Request
+            ticket_and_request: tuple[str, Request] | None, own: list[str], visit: gr.Request
         ) -> Iterator[dict[gr.Component, Any]]:
             from prophy.generation import GenerationStopped, StepPreview
 
-            if request is None:
+            if ticket_and_request is None:
                 return
+            ticket, request = ticket_and_request
+            if ticket in withdrawn:
+                withdrawn.discard(ticket)
+                return
+            preview = None
             title = request.prompt
             try:
                 for event in engine.generate(request, visit.session_hash or ""):
                     if isinstance(event, Waiting):
-                        yield {live: LiveView(title, "Waiting", "another clip is being made").as_json()}
+                        yield {live: _waiting(title, is_busy=True).as_json()}
                     elif isinstance(event, Opening):
                         yield {live: LiveView(title, "Opening the model", "only the first time").as_json()}
                     elif isinstance(event, Started):
                         started = LiveView(title, f"Step 0 of {event.steps}", total=event.steps)
                         yield {live: started.as_json(), notice: _unknown_note(event.unknown_words)}
                     elif isinstance(event, StepPreview):
+                        preview = event
                         yield {live: LiveView.of(title, event).as_json()}
                     elif isinstance(event, Finished):
                         ids = [event.run.id, *_ids(own)][:_OWN_RUNS_KEPT]
                         mine = _shelf_update(history_part, history, engine.history(ids))
                         yield {**open_run(event.run), **mine, **_ready(), own_runs: ids, notice: ""}
             except GenerationStopped:
-                return  # whoever stopped it says so
+                yield {live: LiveView.of_stopped(title, preview).as_json(), **_ready()}
             except EngineError as error:
                 yield {live: None, notice: _error(str(error)), **_ready()}
 
-        def on_stop(visit: gr.Request) -> dict[gr.Component, Any]:
-            stopped = engine.stop(visit.session_hash or "")
-            value = None if stopped is None else LiveView.of_stopped(stopped.prompt, stopped.preview).as_json()
-            return {live: value, **_ready()}
+        def on_stop(ticket_and_request: tuple[str, Request] | None, visit: gr.Request) -> dict[gr.Component, Any]:
+            if engine.stop(visit.session_hash or ""):
+                return {live: gr.skip()}  # on_generate, which owns the live view, says so
+            if ticket_and_request is not None:
+                withdrawn.add(ticket_and_request[0])
+            return {live: None, **_ready()}
 
         def _ready() -> dict[gr.Component, Any]:
             return {generate: gr.update(interactive=True), stop: gr.update(interactive=False)}
@@ -211,10 +223,17 @@ def build_demo(engine: Engine) -> gr.Blocks:
             queue=False,
             **quiet,
         )
-        generating = asking.then(
-            on_generate, [asked, own_runs], everything, concurrency_id="gpu", concurrency_limit=1, **quiet
+        asking.then(
+            on_generate,
+            [asked, own_runs],
+            everything,
+            concurrency_id="gpu",
+            concurrency_limit=1,
+            trigger_mode="multiple",
+            **quiet,
         )
-        stop.click(on_stop, None, [live, *controls], cancels=[generating], queue=False, **quiet)
+        # Not gradio's `cancels`: it ends the event from outside and may blank whatever the event was to fill.
+        stop.click(on_stop, asked, [live, *controls], queue=False, **quiet)
     return demo
 
 
@@ -344,6 +363,12 @@ def _about_model(card: ModelCard) -> str:
             f"<details><summary>It knows {len(card.words)} words and nothing else</summary><p>{words}</p></details>"
         )
     return f'<aside class="pp-about">{"".join(parts)}</aside>'
+
+
+def _waiting(prompt: str, *, is_busy: bool) -> LiveView:
+    if is_busy:
+        return LiveView(prompt, "Waiting", "another clip is being made")
+    return LiveView(prompt, "Starting")
 
 
 def _error(message: str) -> str:

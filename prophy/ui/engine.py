@@ -251,6 +251,16 @@ class Engine:
                 if self._jobs.get(session) is job:
                     del self._jobs[session]
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a generation has the model, so that the next one will wait."""
+        return self._model_lock.locked()
+
+    def is_generating(self, session: str) -> bool:
+        """Whether this session's generation is under way."""
+        with self._jobs_lock:
+            return session in self._jobs
+
     def stop(self, session: str) -> Stopped | None:
         """Stop the session's generation and wait until its worker has ended.
 

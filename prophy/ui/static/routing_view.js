@@ -24,6 +24,7 @@ const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
 let run = null;
 let routing = null;
 let frame = 0;
+let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
 const shown = { mode: "top1", expert: 0, phenomenon: 0, step: 0, opacity: 0.45 };
@@ -116,7 +117,7 @@ function showPlaying() {
 const CAPTIONS = {
   top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
   expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
-  phenomenon: "Where the branch's map places a phenomenon. It was trained on masks of synthetic worlds. Percentages: the map's peak.",
+  phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
 };
 
 function choose(change) {
@@ -129,13 +130,11 @@ function choose(change) {
   draw();
 }
 
-function listRow(colour, name, share, isOn, onClick) {
+function listRow(colour, name, onClick) {
   const row = make("button", "pp-row");
   row.type = "button";
-  row.setAttribute("aria-pressed", String(isOn));
   row.style.setProperty("--colour", colour);
-  row.style.setProperty("--share", share);
-  row.append(make("i", "pp-swatch"), make("span", "pp-name", name), make("i", "pp-meter"), make("span", "pp-share", percent(share)));
+  row.append(make("i", "pp-swatch"), make("span", "pp-name", name), make("i", "pp-meter"), make("span", "pp-share"));
   row.addEventListener("click", onClick);
   return row;
 }
@@ -149,20 +148,24 @@ function fillList() {
   if (!isSame) {
     list.dataset.kind = kind;
     list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
+    const indices = isPhenomenon ? order : routing.experts.map((_, e) => e);
     list.replaceChildren(
-      ...values.map((value, i) =>
-        isPhenomenon
-          ? listRow(routing.phenomena[i][1], routing.phenomena[i][0], value, false, () => choose({ phenomenon: i }))
-          : listRow(routing.experts[i], `Expert ${i}`, value, false, () => chooseExpert(i)),
-      ),
+      ...indices.map((i) => {
+        const row = isPhenomenon
+          ? listRow(routing.phenomena[i][1], routing.phenomena[i][0], () => choose({ phenomenon: i }))
+          : listRow(routing.experts[i], `Expert ${i}`, () => chooseExpert(i));
+        row.dataset.index = i;
+        return row;
+      }),
     );
   }
-  [...list.children].forEach((row, i) => {
+  for (const row of list.children) {
+    const i = Number(row.dataset.index);
     const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
     row.setAttribute("aria-pressed", String(isOn));
     row.style.setProperty("--share", values[i]);
     row.lastElementChild.textContent = percent(values[i]);
-  });
+  }
 }
 
 // Choosing the expert on show again returns to all of them.
@@ -236,11 +239,13 @@ function open(next) {
       }),
     );
     stepSlider.max = routing.steps.length - 1;
-    if (shown.expert >= routing.experts.length) shown.expert = 0;
+    const shares = expertShares(routing, routing.steps.length - 1);
+    shown.expert = shares.indexOf(Math.max(...shares));
     delete list.dataset.kind;
     fillBars();
     const peaks = phenomenonPeaks(routing, routing.steps.length - 1);
-    shown.phenomenon = peaks.indexOf(Math.max(...peaks));
+    order = peaks.map((_, p) => p).sort((a, b) => peaks[b] - peaks[a]);
+    shown.phenomenon = order[0];
     chooseStep(routing.steps.length - 1);
   }
   showFrame(0);
