@@ -26,6 +26,7 @@ let routing = null;
 let frame = 0;
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
+let resumes = false;
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
 const shown = { mode: "top1", expert: 0, phenomenon: 0, step: 0, opacity: 0.45 };
 
@@ -58,10 +59,16 @@ function draw() {
 }
 
 function fitCanvas() {
-  if (!stage.clientWidth) {
-    video.pause(); // hidden behind the live view: leave the processor to the model
-    return;
+  // Hidden behind the live view, it leaves the processor to the model.
+  const isHidden = !stage.clientWidth;
+  if (isHidden && !video.paused) {
+    resumes = true;
+    video.pause();
+  } else if (!isHidden && resumes) {
+    resumes = false;
+    video.play().catch(() => {});
   }
+  if (isHidden) return;
   const scale = window.devicePixelRatio || 1;
   const width = Math.round(stage.clientWidth * scale);
   const height = Math.round(stage.clientHeight * scale);
@@ -205,6 +212,7 @@ function fillBars() {
 
 function open(next) {
   run = next;
+  frame = 0; // before anything is drawn: a longer clip's frame may not exist here
   routing = run && run.routing ? readRouting(run.routing) : null;
   view.hidden = !run;
   element.querySelector(".pp-empty").hidden = Boolean(run);
