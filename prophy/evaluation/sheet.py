@@ -92,7 +92,7 @@ def save_sheet(path: Path, sheet: np.ndarray, limit: int = MAX_BYTES) -> int:
         step = 1 << bits
         levels = np.minimum((np.arange(256) + step // 2) // step * step, 255).astype(np.uint8)
         rounded = cv2.LUT(sheet, levels)[..., ::-1]
-        data = cv2.imencode(".png", rounded, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes()
+        data = cv2.imencode(".png", rounded, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
         if len(data) < limit:
             temporary = path.with_name(path.name + ".new")
             temporary.write_bytes(data)
