@@ -96,6 +96,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.pipelines import load
 
     pipeline = load(arguments.model, branch=arguments.branch)
+    if arguments.no_branch and pipeline.attachment is not None:
+        pipeline.attachment.enabled = False
 
     with tqdm(total=settings.steps, unit="step", desc="denoising") as bar:
 

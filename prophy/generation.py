@@ -116,7 +116,7 @@ class Generation:
     Attributes:
         settings: as asked.
         frames: uint8 RGB (F, H, W, 3).
-        trace: the routing; None when the pipeline has no branch.
+        trace: the routing; None when the pipeline has no branch, or it is switched off.
         unknown_words: words of the prompt that the tokenizer has never seen.
         model_id: the model's folder name or hub id.
         model_sha256: see :func:`model_hash`.
@@ -175,7 +175,8 @@ def generate(
     grid = _token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt)
     attachment = getattr(pipeline, "attachment", None)
-    recorder = None if attachment is None else TraceRecorder(grid, settings.steps)
+    routed = attachment is not None and attachment.enabled
+    recorder = TraceRecorder(grid, settings.steps) if routed else None
     colours = None if on_step is None else _latent_colours(pipeline.vae)
     if stop is not None and stop.is_set():
         raise GenerationStopped

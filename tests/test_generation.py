@@ -51,6 +51,16 @@ def stock_pipeline(tiny_pipeline) -> WanPipeline:
 # --- generating -------------------------------------------------------------------------------------------------------
 
 
+def test_a_branch_that_is_switched_off_leaves_the_stock_clip_and_no_routing(tiny_pipeline, stock_pipeline, settings):
+    with_branch = generate(tiny_pipeline, settings)
+    tiny_pipeline.attachment.enabled = False
+    without = generate(tiny_pipeline, settings)
+    assert without.trace is None
+    assert not np.array_equal(without.frames, with_branch.frames)
+    tiny_pipeline.attachment.detach()
+    assert np.array_equal(without.frames, generate(stock_pipeline, settings).frames)
+
+
 def test_the_same_prompt_and_seed_give_the_same_frames_and_routing(tiny_pipeline, settings):
     torch.manual_seed(1)
     first = generate(tiny_pipeline, settings)
