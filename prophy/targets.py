@@ -1,7 +1,7 @@
-"""Token targets: where each phenomenon acts, token by token, whoever says so (a world's masks, a vision-language model).
+"""Token targets: where each phenomenon acts, token by token, whoever says so: a world's masks, a vision-language model.
 
 Shapes: N tokens, P phenomena.
-"""  # noqa: E501
+"""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TokenTargets:
             raise ValueError(f"labelled must be bool of shape {expected[1:]}")
         if not np.isfinite(self.values).all():
             raise ValueError("targets hold values that are not numbers: annotate the clip again")
-        if not self.source:
+        if not isinstance(self.source, str) or not self.source:
             raise ValueError("targets need a source: name who made them")
 
     @classmethod
@@ -70,10 +70,13 @@ class TokenTargets:
 
     def resample(self, grid: TokenGrid) -> TokenTargets:
         """The same targets on another grid: linear in time and space, areas averaged when shrinking."""
-        maps = self.values.reshape(*self.grid.shape, -1)
+        maps = np.moveaxis(self.values.reshape(*self.grid.shape, -1), -1, 1)
         shrinks = grid.height * grid.width < self.grid.height * self.grid.width
         method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-        frames = np.stack([cv2.resize(frame, (grid.width, grid.height), interpolation=method) for frame in maps])
+        size = (grid.width, grid.height)
+        # one map at a time: OpenCV averages areas of at most four channels
+        frames = np.array([[cv2.resize(m, size, interpolation=method) for m in frame] for frame in maps])
+        frames = np.moveaxis(frames, 1, -1)
         at = (np.arange(grid.frames) + 0.5) * self.grid.frames / grid.frames - 0.5
         low = np.clip(np.floor(at).astype(int), 0, self.grid.frames - 1)
         high = np.minimum(low + 1, self.grid.frames - 1)
@@ -101,13 +104,11 @@ class TokenTargets:
             with np.load(path, allow_pickle=False) as data:
                 about = json.loads(str(data["about"]))
                 values, labelled = data["values"], data["labelled"]
-            grid = TokenGrid(*about["grid"])
+            grid, source, version = TokenGrid(*about["grid"]), about["source"], about["phenomena_version"]
         except FileNotFoundError:
             raise
         except Exception as error:
             raise ValueError(f"{Path(path).name} does not hold token targets: annotate the clip again") from error
-        if about["phenomena_version"] != phenomena.VERSION:
-            raise ValueError(
-                f"{Path(path).name} uses phenomena {about['phenomena_version']!r}, not {phenomena.VERSION!r}"
-            )
-        return cls(values, labelled, grid, about["source"])
+        if version != phenomena.VERSION:
+            raise ValueError(f"targets {Path(path).name} use phenomena {version!r}, not {phenomena.VERSION!r}")
+        return cls(values, labelled, grid, source)

@@ -45,6 +45,8 @@ def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    if old.exists() and not folder.exists():  # an earlier save died between its two renames: old is all there is
+        os.replace(old, folder)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     tensors: dict[str, torch.Tensor] = {}

@@ -1,0 +1,569 @@
+"""Training: checkpoints that survive a kill, batches that depend on the step alone, a resumed run bit-identical."""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_transformer
+from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
+from safetensors.torch import load_file
+from transformers import UMT5Config, UMT5EncoderModel
+
+from prophy.branch import ProPhyBranch
+from prophy.data import latents
+from prophy.data.latents import LatentCache, normalise, open_cache
+from prophy.grid import TokenGrid
+from prophy.phenomena import BY_ID
+from prophy.training import checkpoints, tiny_branch, tiny_transformer
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.flow import NOISE_LEVELS, empty_prompt, fixed_batch, flow_batch, flow_loss
+from prophy.training.optimisers import MuonAdamW
+from prophy.training.tiny_branch import BranchRecipe, train_branch
+from prophy.training.tiny_text import MAX_WORDS, answers, build_tokenizer, encode_text
+from prophy.training.tiny_transformer import (
+    SCOPE,
+    Ema,
+    TransformerRecipe,
+    split_parameters,
+    train_transformer,
+    validation_losses,
+)
+from prophy.worlds import COLOURS, sample_clip, sample_scenario
+
+CLIPS = 8
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def make_state(number: int) -> dict:
+    """Everything a checkpoint may hold; the numbers tell which one it is."""
+    torch.manual_seed(number)
+    return {
+        "step": number,
+        "model": {"weight": torch.randn(3, 4), "bias": torch.randn(5).bfloat16(), "empty": torch.zeros(0, 2)},
+        "optimiser": [{"state": {0: {"step": torch.tensor(7.0), "average": torch.randn(3, 4).t()}}, "groups": [0, 1]}],
+        "recipe": {"rate": 0.1 + number, "name": "tiny", "sites": [1, 4], "nothing": None, "flag": True},
+    }
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    return a == b and type(a) is type(b)
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path):
+    assert load_checkpoint(tmp_path / "run") is None
+    save_checkpoint(tmp_path / "run", make_state(1))
+    assert same(load_checkpoint(tmp_path / "run"), make_state(1))
+    save_checkpoint(tmp_path / "run", make_state(2))
+    assert same(load_checkpoint(tmp_path / "run"), make_state(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path):
+    save_checkpoint(tmp_path / "run", make_state(1))
+    weights = tmp_path / "run" / "tensors.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(ValueError, match="is damaged .* delete it to start again") as caught:
+        load_checkpoint(tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+@contextmanager
+def kill(operation: int) -> Iterator[None]:
+    """Die at one of the file operations of a save, having done half of it where half is possible."""
+    count = itertools.count()
+    real = {"rmtree": shutil.rmtree, "replace": checkpoints.os.replace, "write": Path.write_text}
+
+    def dying(name: str, half):
+        def wrapped(*arguments, **named):
+            if next(count) == operation:
+                half(*arguments)
+                raise Killed(name)
+            return real[name](*arguments, **named)
+
+        return wrapped
+
+    def half_removed(folder: Path) -> None:
+        for path in sorted(folder.glob("*"))[-1:]:
+            path.unlink()
+
+    def half_written(target: Path, text: str) -> None:
+        target.write_bytes(text.encode()[: len(text) // 2])
+
+    def half_saved(tensors: dict, target: Path) -> None:
+        target.write_bytes(b"\x10\0\0\0")
+
+    def nothing(*_) -> None: ...
+
+    real["save_file"], real["fsync"], real["mkdir"] = checkpoints.save_file, checkpoints.os.fsync, Path.mkdir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", dying("rmtree", half_removed))
+        patch.setattr(checkpoints.os, "replace", dying("replace", nothing))
+        patch.setattr(checkpoints.os, "fsync", dying("fsync", nothing))
+        patch.setattr(checkpoints, "save_file", dying("save_file", half_saved))
+        patch.setattr(Path, "write_text", dying("write", half_written))
+        patch.setattr(Path, "mkdir", dying("mkdir", nothing))
+        yield
+
+
+def save_and_die(folder: Path, state: dict, operation: int) -> bool:
+    """Whether the process died before the save was done."""
+    try:
+        with kill(operation):
+            save_checkpoint(folder, state)
+    except Killed:
+        return True
+    return False
+
+
+def test_a_kill_at_any_file_operation_leaves_the_old_checkpoint_or_the_new(tmp_path: Path):
+    outcomes = []
+    for operation in itertools.count():
+        folder = tmp_path / str(operation) / "run"
+        save_checkpoint(folder, make_state(1))
+        died = save_and_die(folder, make_state(2), operation)
+        found = load_checkpoint(folder)
+        outcomes.append(found["step"])
+        assert same(found, make_state(found["step"]))
+        save_checkpoint(folder, make_state(3))
+        assert same(load_checkpoint(folder), make_state(3)), "the next save does not recover"
+        if not died:
+            break
+    assert len(outcomes) > 8, "the test patches nothing"
+    assert outcomes == sorted(outcomes)
+    assert set(outcomes) == {1, 2}
+
+
+def test_a_second_kill_does_not_lose_what_the_first_left(tmp_path: Path):
+    for first, second in itertools.product((4, 8, 9, 10), range(12)):  # writing; and around the two renames
+        folder = tmp_path / f"{first}-{second}" / "run"
+        save_checkpoint(folder, make_state(1))
+        save_and_die(folder, make_state(2), first)
+        kept = load_checkpoint(folder)["step"]
+        save_and_die(folder, make_state(3), second)
+        found = load_checkpoint(folder)
+        assert found is not None, f"killed at {first}, then at {second}: the checkpoint is gone"
+        assert found["step"] in (kept, 3), f"killed at {first}, then at {second}"
+        assert same(found, make_state(found["step"]))
+
+
+# --- the latent cache -------------------------------------------------------------------------------------------------
+
+
+def make_vae(seed: int) -> AutoencoderKLWan:
+    torch.manual_seed(seed)
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1, 0.2, -0.3, 0.4],
+        latents_std=[0.5, 1.0, 1.5, 2.0],
+    )
+    return vae.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training folder: small random parts, 8 clips encoded; the 256 of validation are 8 more, again and again."""
+    folder = tmp_path_factory.mktemp("work")
+    vae = make_vae(1)
+    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(300)])
+    encoder = UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
+        )
+    )
+    vae.save_pretrained(folder / "model" / "vae")
+    tokenizer.save_pretrained(folder / "model" / "tokenizer")
+    encoder.save_pretrained(folder / "model" / "text_encoder")
+    parts = tiny_transformer.load_parts(folder)
+    open_cache(folder / "latents", parts.vae, parts.tokenizer, CLIPS, SCOPE)
+    open_cache(folder / "latents-test", parts.vae, parts.tokenizer, CLIPS, SCOPE, "test")
+    for path in (folder / "latents-test").glob("*.npy"):
+        np.save(path, np.concatenate([np.load(path)] * (256 // CLIPS)))
+    marker = folder / "latents-test" / "cache.json"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "count": 256}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def parts(work: Path) -> tiny_transformer.TinyParts:
+    return tiny_transformer.load_parts(work)
+
+
+@pytest.fixture(scope="module")
+def cache(work: Path, parts) -> LatentCache:
+    return open_cache(work / "latents", parts.vae, parts.tokenizer, CLIPS, SCOPE)
+
+
+def test_the_cache_holds_normalised_latents_of_the_same_clips(cache, parts):
+    clip = sample_clip(3, "train", SCOPE)
+    video = torch.from_numpy(clip.frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        expected = parts.vae.encode(video).latent_dist.mode()[0]
+    mean, std = (torch.tensor(parts.vae.config[name]).view(-1, 1, 1, 1) for name in ("latents_mean", "latents_std"))
+    stored = torch.from_numpy(cache.latents[3].astype(np.float32)) * std + mean
+    assert stored.shape == (4, 5, 8, 8)
+    print(f"largest difference of a cached latent: {(stored - expected).abs().max():.3g}")
+    assert (stored - expected).abs().max() < 0.05 * expected.abs().max()
+    torch.testing.assert_close(normalise(expected[None], parts.vae)[0] * std + mean, expected)
+
+
+def test_cached_labels_and_targets_are_those_of_the_clip(cache):
+    grid = TokenGrid(5, 8, 8)
+    rows = np.arange(CLIPS)
+    labels, targets = cache.labels(rows), cache.targets(rows)
+    assert any(labels.sum(1) == 2), "no clip with two phenomena: the test shows little"
+    for row in rows:
+        clip = sample_clip(int(row), "train", SCOPE)
+        np.testing.assert_array_equal(labels[row], clip.scenario.labels)
+        for name, index in ((phenomenon.id, phenomenon.index) for phenomenon in BY_ID.values()):
+            mask = clip.masks.get(name)
+            expected = np.zeros(grid.num_tokens) if mask is None else grid.pool_masks(mask[None])[0]
+            np.testing.assert_allclose(targets[row, :, index], expected, atol=0.5 / 255 + 1e-6)
+
+
+def test_cached_captions_describe_the_clip_in_several_wordings(cache, parts):
+    for row in range(CLIPS):
+        _, text = sample_scenario(row, "train", SCOPE)
+        expected = parts.tokenizer(text, padding="max_length").input_ids
+        assert cache.ids[row, 0].tolist() == expected
+    assert any(len({tuple(ids) for ids in cache.ids[row].tolist()}) > 1 for row in range(CLIPS))
+
+
+def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Path, parts):
+    other_words = build_tokenizer(["a red ball"])
+    for arguments in (
+        (make_vae(2), parts.tokenizer, CLIPS, SCOPE, "train"),
+        (parts.vae, other_words, CLIPS, SCOPE, "train"),
+        (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train"),
+        (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test"),
+    ):
+        with pytest.raises(ValueError, match="cached with other weights or phenomena: delete it or choose another"):
+            open_cache(work / "latents", *arguments)
+
+
+def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(
+    tmp_path: Path, parts, monkeypatch: pytest.MonkeyPatch
+):
+    few = ("collision", "melting")
+    small = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, few)
+    kept = {name: np.array(getattr(small, name)) for name in ("latents", "ids", "masks", "phenomena")}
+    with monkeypatch.context() as patch:
+        patch.setattr(latents, "normalise", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            open_cache(tmp_path, parts.vae, parts.tokenizer, 5, few)
+    for count in (2, 5, 3):
+        opened = open_cache(tmp_path, parts.vae, parts.tokenizer, count, few)
+        assert len(opened) == count
+        for name, array in kept.items():
+            np.testing.assert_array_equal(getattr(opened, name)[:2], array)
+    assert np.abs(open_cache(tmp_path, parts.vae, parts.tokenizer, 5, few).latents[2:]).max((1, 2, 3, 4)).all()
+
+
+# --- flow matching ----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_a_function_of_seed_and_step_alone(cache):
+    first = flow_batch(cache, 5, 3, seed=1)
+    flow_batch(cache, 6, 3, seed=1)
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002  the global state must not matter
+    again = flow_batch(cache, 5, 3, seed=1)
+    for name, value in vars(first).items():
+        assert np.array_equal(np.asarray(value), np.asarray(getattr(again, name))), name
+    for other in (flow_batch(cache, 6, 3, seed=1), flow_batch(cache, 5, 3, seed=2)):
+        assert not torch.equal(other.noisy_BCTHW, first.noisy_BCTHW)
+
+
+def test_noise_and_clean_latent_follow_from_the_noisy_latent_and_the_velocity(cache):
+    batch = flow_batch(cache, 2, 3, seed=0)
+    sigma = (batch.timestep_B / 1000).view(-1, 1, 1, 1, 1)
+    assert ((sigma > 0) & (sigma < 1)).all()
+    clean = batch.noisy_BCTHW - sigma * batch.velocity_BCTHW
+    torch.testing.assert_close(clean, torch.from_numpy(cache.latents[batch.rows].astype(np.float32)), atol=1e-5, rtol=0)
+    noise = batch.noisy_BCTHW + (1 - sigma) * batch.velocity_BCTHW
+    assert abs(float(noise.mean())) < 0.05
+    assert float(noise.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_the_loss_is_zero_for_the_velocity_and_weighs_where_physics_happens(cache):
+    batch = flow_batch(cache, 2, 3, seed=0, foreground_weight=2.0)
+    assert float(flow_loss(batch.velocity_BCTHW, batch)) == 0
+    assert float(batch.weight_BTHW.mean()) == pytest.approx(1)
+    masks = torch.from_numpy(cache.masks[batch.rows].max(1).astype(np.float32) / 255).view(3, 5, 8, 8)
+    inside, outside = (batch.weight_BTHW[where].mean() for where in (masks == 1, masks == 0))
+    assert float(inside / outside) == pytest.approx(3)
+    wrong = batch.velocity_BCTHW + 1
+    assert float(flow_loss(wrong, batch)) == pytest.approx(1, rel=1e-5)
+    error = (masks == 1).float()[:, None]
+    expected = float((batch.weight_BTHW[:, None] * error).mean())
+    assert float(flow_loss(batch.velocity_BCTHW + error, batch)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_dropped_captions_are_the_empty_prompt_of_the_tokenizer(cache, parts):
+    empty = empty_prompt(MAX_WORDS)
+    assert empty.tolist() == parts.tokenizer("", padding="max_length").input_ids
+    kept = 0
+    for step in range(40):
+        batch = flow_batch(cache, step, 3, seed=0, null_share=0.3)
+        kept += int(batch.described_B.sum())
+        assert torch.equal(batch.ids_BL.eq(empty).all(1), ~batch.described_B)
+    assert 0.55 < kept / 120 < 0.85
+
+
+def test_validation_uses_the_same_noise_at_every_level(cache):
+    rows = np.array([1, 4, 6])
+    noises = []
+    for sigma in NOISE_LEVELS:
+        batch = fixed_batch(cache, rows, sigma)
+        torch.testing.assert_close(batch.timestep_B, torch.full((3,), 1000 * sigma))
+        noises.append(batch.noisy_BCTHW + (1 - sigma) * batch.velocity_BCTHW)
+        assert batch.described_B.all()
+        assert (batch.weight_BTHW == 1).all()
+    for noise in noises[1:]:
+        torch.testing.assert_close(noise, noises[0], atol=1e-5, rtol=0)
+
+
+# --- the optimiser and the average ------------------------------------------------------------------------------------
+
+
+class Net(torch.nn.Module):
+    """A matrix and a kernel for Muon, the rest for AdamW."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.conv = torch.nn.Conv2d(3, 5, 2).to(memory_format=torch.channels_last)
+        self.linear = torch.nn.Linear(5, 7)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.conv(x).mean((2, 3)))
+
+
+def make_optimiser(net: Net) -> MuonAdamW:
+    return MuonAdamW([net.conv.weight, net.linear.weight], [net.conv.bias, net.linear.bias], 0.02, 1e-3, 0.01)
+
+
+def take_steps(net: Net, optimiser: MuonAdamW, steps: range) -> None:
+    for step in steps:
+        optimiser.set_rate(1 - 0.2 * step)
+        x = torch.randn(4, 3, 6, 5, generator=torch.Generator().manual_seed(step))
+        net(x).square().sum().backward()
+        optimiser.step()
+
+
+def test_an_optimiser_resumed_from_a_checkpoint_steps_exactly_as_if_never_stopped(tmp_path: Path):
+    straight = Net()
+    take_steps(straight, make_optimiser(straight), range(4))
+    net = Net()
+    optimiser = make_optimiser(net)
+    take_steps(net, optimiser, range(2))
+    save_checkpoint(tmp_path / "run", {"model": net.state_dict(), "optimiser": optimiser.state_dict()})
+    resumed = Net()
+    with torch.no_grad():
+        for p in resumed.parameters():
+            p.zero_()
+    optimiser, state = make_optimiser(resumed), load_checkpoint(tmp_path / "run")
+    resumed.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    take_steps(resumed, optimiser, range(2, 4))
+    start = Net().state_dict()
+    for name, value in straight.state_dict().items():
+        assert not torch.equal(value, start[name]), f"{name} was never trained"
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_a_step_clears_every_gradient(monkeypatch: pytest.MonkeyPatch):
+    net = Net()
+    take_steps(net, make_optimiser(net), range(1))
+    assert all(p.grad is None for p in net.parameters())
+
+
+def test_a_kernel_in_the_wrong_layout_is_refused():
+    conv = torch.nn.Conv2d(3, 5, 2)
+    with pytest.raises(ValueError, match=r"not laid out channels-last: call channels_last\(model\) first"):
+        MuonAdamW([conv.weight], [conv.bias], 0.02, 1e-3)
+
+
+def test_every_trained_parameter_has_exactly_one_optimiser():
+    transformer = make_transformer()
+    transformer.patch_embedding.requires_grad_(False)
+    matrices, others = split_parameters(transformer)
+    expected = [id(p) for p in transformer.parameters() if p.requires_grad]
+    assert sorted(map(id, [*matrices, *others])) == sorted(expected)
+    assert all(p.ndim == 2 for p in matrices)
+    assert len(matrices) == 3 * 10  # four projections in each attention, two in the feed-forward
+
+
+def test_the_average_follows_the_parameters_and_not_the_other_way_round():
+    net = Net()
+    ema = Ema(net, decay=0.75)
+    expected = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimiser = make_optimiser(net)
+    for step in range(40, 43):
+        take_steps(net, optimiser, range(1))
+        ema.update(step)
+        for name, p in net.named_parameters():
+            expected[name] = 0.75 * expected[name] + 0.25 * p.detach()
+    for name, value in ema.average.items():
+        torch.testing.assert_close(value, expected[name])
+        assert not torch.equal(value, dict(net.named_parameters())[name])
+
+
+# --- a run cut in two is the same run ---------------------------------------------------------------------------------
+
+RECIPE = TransformerRecipe(clips=CLIPS, steps=4, cool_down=2, warm_up=2, batch=3, width=32, heads=2, layers=2)
+BRANCH = BranchRecipe(
+    clips=CLIPS, steps=4, warm_up=2, batch=3, sites=(0, 1), semantic_experts=3, refinement_experts=4, top_k=2
+)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "diffusion_pytorch_model.safetensors")
+
+
+def kill_at_step(module, step: int, training: Callable[[], Path]) -> None:
+    """Run a training that dies as it asks for the batch of a step."""
+
+    def dying(cache, number: int, *arguments, **named):
+        if number == step:
+            raise Killed
+        return flow_batch(cache, number, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "flow_batch", dying)
+        with pytest.raises(Killed):
+            training()
+
+
+@pytest.fixture
+def short_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate on 2 clips instead of 128: what is learnt does not depend on it."""
+    for module in (tiny_transformer, tiny_branch):
+        monkeypatch.setattr(module, "validation_losses", partial(validation_losses, clips=2))
+
+
+@pytest.fixture(scope="module")
+def trained(work: Path) -> Path:
+    """The transformer, trained four steps without a stop."""
+    straight = Path(shutil.copytree(work, work.with_name("straight")))
+    train_transformer(straight, RECIPE, minutes=5, checkpoint_every=4)
+    return straight
+
+
+def test_a_resumed_transformer_training_is_bit_identical_to_one_never_stopped(
+    work: Path, trained: Path, tmp_path: Path, short_validation
+):
+    cut = Path(shutil.copytree(work, tmp_path / "cut"))
+    kill_at_step(tiny_transformer, 3, lambda: train_transformer(cut, RECIPE, minutes=5, checkpoint_every=2))
+    assert load_checkpoint(cut / "transformer")["step"] == 2
+    train_transformer(cut, RECIPE, minutes=5, checkpoint_every=2)
+    assert same(load_checkpoint(cut / "transformer"), load_checkpoint(trained / "transformer"))
+    ours, theirs = weights(cut / "model" / "transformer"), weights(trained / "model" / "transformer")
+    assert same(ours, theirs)
+    start = tiny_transformer.build_transformer(RECIPE, 4, 24).state_dict()
+    assert sum(not torch.equal(value, start[name]) for name, value in ours.items()) > len(start) / 2
+
+
+def test_training_leaves_an_ordinary_pipeline_and_a_line_of_losses(trained: Path):
+    pipeline = WanPipeline.from_pretrained(trained / "model")
+    assert type(pipeline.transformer) is WanTransformer3DModel
+    lines = [json.loads(line) for line in (trained / "transformer.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4]
+    assert {str(level) for level in NOISE_LEVELS} < lines[0].keys()
+    assert all(np.isfinite(value) for value in lines[0].values())
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(trained: Path):
+    with pytest.raises(ValueError, match="was trained with adamw_rate=0.001, not 0.002"):
+        train_transformer(trained, replace(RECIPE, adamw_rate=0.002), minutes=5)
+
+
+def test_training_without_its_parts_names_the_stage_to_run(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="run `prophy train tiny-vae` and `tiny-text` first"):
+        train_transformer(tmp_path, RECIPE, minutes=5)
+
+
+def test_a_resumed_branch_training_is_bit_identical_and_leaves_the_backbone_alone(
+    trained: Path, tmp_path: Path, short_validation
+):
+    before = weights(trained / "model" / "transformer")
+    straight, cut = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("straight", "cut"))
+    train_branch(straight, BRANCH, minutes=5, checkpoint_every=4)
+    kill_at_step(tiny_branch, 3, lambda: train_branch(cut, BRANCH, minutes=5, checkpoint_every=2))
+    train_branch(cut, BRANCH, minutes=5, checkpoint_every=2)
+    ours, theirs = (weights(folder / "model" / "branch") for folder in (cut, straight))
+    assert same(ours, theirs)
+    assert same(load_checkpoint(cut / "branch"), load_checkpoint(straight / "branch"))
+    assert same(weights(cut / "model" / "transformer"), before), "the frozen backbone was trained"
+    branch = ProPhyBranch.from_pretrained(cut / "model" / "branch")
+    assert all(projection.weight.abs().max() > 0 for projection in branch.projections)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_tokenizer_reads_words_however_they_are_written_and_marks_unknown_ones():
+    tokenizer = build_tokenizer(["a red ball bounces", "a blue candle"])
+    assert tokenizer.convert_ids_to_tokens(tokenizer("A Red, BALL!  bounces.").input_ids) == [
+        "a",
+        "red",
+        "ball",
+        "bounces",
+        "</s>",
+    ]
+    assert tokenizer("ａ red ball").input_ids == tokenizer("a red ball").input_ids, "full-width letters are letters"
+    assert tokenizer("a flibbert ball").input_ids[1] == tokenizer.unk_token_id == 2
+    assert (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
+    padded = tokenizer(["a", "a red ball"], padding="max_length", truncation=True).input_ids
+    assert {len(row) for row in padded} == {MAX_WORDS}
+    long = tokenizer("ball " * 100, truncation=True).input_ids
+    assert len(long) == MAX_WORDS
+    assert long[-1] == tokenizer.eos_token_id
+
+
+def test_training_encodes_text_exactly_as_the_pipeline_does(tiny_pipeline):
+    prompt = "a red ball bounces on the flibbert"
+    ids = tiny_pipeline.tokenizer(prompt, padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        ours = encode_text(tiny_pipeline.text_encoder, ids)
+        theirs, _ = tiny_pipeline.encode_prompt(
+            prompt, do_classifier_free_guidance=False, max_sequence_length=MAX_WORDS
+        )
+    length = int(ids.ne(0).sum())
+    assert not ours[0, length:].any()
+    assert ours[0, :length].abs().max() > 0.1
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_answers_to_the_place_questions_are_those_of_the_scenario():
+    for seed in range(20):
+        scenario, _ = sample_scenario(seed)
+        table = answers(scenario)
+        assert (table[:, 0] > 0).sum() == len(scenario.events)
+        for event in scenario.events:
+            row = table[("centre", "left", "right").index(event.place)]
+            assert row[0] == 1 + BY_ID[event.phenomenon].index
+            assert [list(COLOURS)[index - 1] for index in row[1:] if index] == list(event.colours)
