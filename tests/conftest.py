@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
@@ -11,7 +13,7 @@ from prophy.branch import ProPhyBranch
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.training.tiny_text import build_tokenizer
 
-torch.set_num_threads(2)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
 def make_transformer() -> WanTransformer3DModel:

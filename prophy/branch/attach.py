@@ -108,7 +108,13 @@ class Attachment:
             self._scales = previous
 
     def detach(self) -> None:
-        """Remove the hooks; the transformer is stock again."""
+        """Remove the hooks; the transformer is stock again.
+
+        Raises:
+            RuntimeError: a cache is enabled; its hooks hold on to ours, so that both would break.
+        """
+        if getattr(self._transformer, "is_cache_enabled", False):
+            raise RuntimeError("a cache is enabled: call transformer.disable_cache(), detach, then enable it again")
         _remove_hooks(self._transformer, self._branch)
 
     def _run(self, args: tuple, kwargs: dict, context: str | None) -> None:
