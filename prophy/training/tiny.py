@@ -1,11 +1,14 @@
-"""The door to the embedded model's own training: ``prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch``."""  # noqa: E501
+"""The door to the embedded model's own training.
+
+prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch | tiny-ship
+"""
 
 from __future__ import annotations
 
 import importlib
 import logging
 
-STAGES = ("tiny-vae", "tiny-text", "tiny-transformer", "tiny-branch")
+STAGES = ("tiny-vae", "tiny-text", "tiny-transformer", "tiny-branch", "tiny-ship")
 
 
 def main(argv: list[str]) -> None:
