@@ -225,6 +225,7 @@ def test_a_bad_prompt_gets_a_message_and_runs_nothing(visit, prompt: str, messag
     page = visit()
     ask(page, prompt, steps=4)
     page.wait_for_selector("#notice .is-error")
+    page.wait_for_timeout(1000)  # what follows the refusal must leave the page as it is
     assert message in page.inner_text("#notice")
     assert page.evaluate("window.ran") is None
     assert page.is_enabled("#generate")

@@ -116,7 +116,7 @@ def build_demo(engine: Engine) -> gr.Blocks:
                 value, trace = RunView.of(run), run.trace()
             except (RunError, OSError) as error:
                 logger.warning("cannot open a run: %s", error)
-                return {notice: _error(f"this run cannot be opened: {error}")}
+                return {live: None, notice: _error(f"this run cannot be opened: {error}")}
             return {
                 view: value.as_json(),
                 live: None,
@@ -166,11 +166,10 @@ def build_demo(engine: Engine) -> gr.Blocks:
         ) -> Iterator[dict[gr.Component, Any]]:
             from prophy.generation import GenerationStopped, StepPreview
 
-            if ticket_and_request is None:
-                return
-            ticket, request = ticket_and_request
-            if ticket in withdrawn:
+            ticket, request = ticket_and_request or (None, None)
+            if request is None or ticket in withdrawn:
                 withdrawn.discard(ticket)
+                yield {notice: gr.skip()}  # gradio blanks every output of a generator that ends without a word
                 return
             preview = None
             title = request.prompt
