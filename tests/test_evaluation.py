@@ -13,7 +13,7 @@ import torch
 from transformers import UMT5EncoderModel
 
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
-from prophy.evaluation import cli, held_out, prompted
+from prophy.evaluation import cli, held_out, prompted, prompts
 from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
 from prophy.evaluation.generated import GeneratedClips, generate_clips, settings_for
 from prophy.evaluation.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
@@ -217,12 +217,12 @@ def test_missing_classifier_names_the_command(tmp_path):
 
 def test_held_out_prompts_are_new_different_and_fixed():
     seen = frozenset(p.prompt for p in held_out_prompts(30, frozenset()))
-    prompts = held_out_prompts(30, seen)
-    assert prompts == held_out_prompts(30, seen)
-    assert not seen & {p.prompt for p in prompts}
-    assert len({p.prompt for p in prompts}) == len({p.seed for p in prompts}) == 30
-    assert [p.wording for p in prompts[:2]] == [USUAL, NEW]
-    assert {name for p in prompts for name in p.phenomena} <= set(SCOPE)
+    chosen = held_out_prompts(30, seen)
+    assert chosen == held_out_prompts(30, seen)
+    assert not seen & {p.prompt for p in chosen}
+    assert len({p.prompt for p in chosen}) == len({p.seed for p in chosen}) == 30
+    assert [p.wording for p in chosen[:2]] == [USUAL, NEW]
+    assert {name for p in chosen for name in p.phenomena} <= set(SCOPE)
 
 
 def test_training_captions_are_those_the_latent_cache_holds(pipeline, tmp_path):
@@ -264,8 +264,8 @@ def test_clips_of_a_batch_equal_those_made_one_by_one(pipeline):
 
 
 def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypatch):
-    prompts = [HeldOutPrompt(p.prompt, p.seed, p.phenomena, USUAL) for p in FIXED_PROMPTS[:3]]
-    whole = generate_resumed(pipeline, tmp_path, prompts, 1, 1)
+    three = [HeldOutPrompt(p.prompt, p.seed, p.phenomena, USUAL) for p in FIXED_PROMPTS[:3]]
+    whole = generate_resumed(pipeline, tmp_path, three, 1, 1)
     made = []
 
     def counted(model, batch):
@@ -276,8 +276,8 @@ def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypat
     files = sorted(tmp_path.rglob("*.npz"))
     files[1].unlink()
     files[2].write_bytes(files[2].read_bytes()[:100])
-    assert np.array_equal(generate_resumed(pipeline, tmp_path, prompts, 1, 1), whole)
-    assert made == [p.prompt for p in prompts[1:]]
+    assert np.array_equal(generate_resumed(pipeline, tmp_path, three, 1, 1), whole)
+    assert made == [p.prompt for p in three[1:]]
 
 
 # --- the sheet --------------------------------------------------------------------------------------------------------
@@ -423,11 +423,13 @@ def model_folder(pipeline, tmp_path) -> Path:
     return folder
 
 
-def test_sheet_command(model_folder, tmp_path, capsys):
+def test_sheet_command(model_folder, tmp_path, capsys, monkeypatch):
+    assert len(FIXED_PROMPTS) == 24
+    monkeypatch.setattr(prompts, "FIXED_PROMPTS", FIXED_PROMPTS[:4])
     out = tmp_path / "docs" / "sheet.png"
     cli.main(["sheet", "--model", str(model_folder), "--out", str(out), "--routing", "--steps", "1"])
     assert out.stat().st_size < MAX_BYTES
-    assert "24 clips" in capsys.readouterr().out
+    assert "4 clips" in capsys.readouterr().out
 
 
 def test_recogniser_and_recognition_commands(model_folder, tmp_path, capsys, monkeypatch):

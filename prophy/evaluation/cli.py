@@ -161,7 +161,7 @@ def _sheet(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.prompts import FIXED_PROMPTS
     from prophy.evaluation.sheet import draw_sheet, generate_fixed, save_sheet
 
-    clips = generate_fixed(_load(arguments), batch=arguments.batch, steps=arguments.steps)
+    clips = generate_fixed(_load(arguments), FIXED_PROMPTS, arguments.batch, arguments.steps)
     picture = draw_sheet(FIXED_PROMPTS, clips, columns=arguments.columns, routing=arguments.routing)
     size = save_sheet(arguments.out, picture)
     print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips.frames)} clips)")
