@@ -32,8 +32,7 @@ def ship(work: Path, out: Path) -> Path:
     if not (source / "transformer").exists():
         raise FileNotFoundError(f"{source / 'transformer'} is missing: run `prophy train tiny-transformer` first")
     transformer = WanTransformer3DModel.from_pretrained(source / "transformer", torch_dtype=torch.float16)
-    parts.vae.half()
-    parts.encoder.half()
+    parts.vae.half()  # the text encoder is as it was trained: half precision but for the layers UMT5 keeps whole
     new, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     save_pipeline(new, parts, transformer)
