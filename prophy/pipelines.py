@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
@@ -25,7 +26,7 @@ class ProPhyWanPipeline(WanPipeline):
         ValueError: the branch belongs to another transformer.
     """
 
-    _optional_components = [*WanPipeline._optional_components, "branch"]  # noqa: RUF012  diffusers' own declaration
+    _optional_components: ClassVar[list[str]] = [*WanPipeline._optional_components, "branch"]
 
     def __init__(
         self,

@@ -1,7 +1,8 @@
 """Routing: what the experts did in one forward pass, and the trace of a whole video.
 
-Shapes: B batch, S semantic experts, N tokens, E refinement experts, K top-k, P phenomena, D denoising steps, T latent frames.
-"""  # noqa: E501
+Shapes: B batch, S semantic experts, N tokens, E refinement experts, K top-k, P phenomena, D denoising steps,
+T latent frames, H token rows, W token columns.
+"""
 
 from __future__ import annotations
 

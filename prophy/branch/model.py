@@ -9,7 +9,7 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -48,7 +48,14 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _keep_in_fp32_modules = ["router", "scale_shift_table", "norm", "time_embedder", "map_head", "coarse_head"]  # noqa: RUF012
+    _keep_in_fp32_modules: ClassVar[list[str]] = [
+        "router",
+        "scale_shift_table",
+        "norm",
+        "time_embedder",
+        "map_head",
+        "coarse_head",
+    ]
 
     @register_to_config
     def __init__(

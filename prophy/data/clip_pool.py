@@ -19,7 +19,12 @@ def _render(task: tuple[int, str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class ClipPool:
-    """Clips ``0 .. count-1`` of a split: :attr:`frames` uint8 ``(n, F, H, W, 3)``, :attr:`masks` bool ``(n, F, H, W)``."""  # noqa: E501
+    """Clips ``0 .. count-1`` of a split.
+
+    Attributes:
+        frames: uint8 ``(n, F, H, W, 3)``.
+        masks: bool ``(n, F, H, W)``: where any phenomenon acts.
+    """
 
     def __init__(self, folder: Path, count: int, split: str = "train", workers: int = 2) -> None:
         folder = Path(folder)

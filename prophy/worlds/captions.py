@@ -68,7 +68,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("liquid_motion", "slosh"): (
         (
-            "[{0} liquid|{0} water|{0} juice] [sloshes|swings|splashes] [from side to side|back and forth|] in a [tank|glass tank|container]",  # noqa: E501
+            "[{0} liquid|{0} water|{0} juice] [sloshes|swings|splashes] [from side to side|back and forth|] in a [tank|glass tank|container]",
             "a [tank|container|glass tank] of [sloshing|moving] {0} [liquid|water|juice]",
             "waves of {0} [liquid|water] in a [tank|container]",
         ),
@@ -97,7 +97,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("deformation", "press"): (
         (
-            "a [press|heavy press] [squeezes|flattens|squashes|crushes] a [block of {0} clay|{0} clay block|lump of {0} clay]",  # noqa: E501
+            "a [press|heavy press] [squeezes|flattens|squashes|crushes] a [block of {0} clay|{0} clay block|lump of {0} clay]",
             "{0} clay is [squeezed|flattened|squashed] [by a press|under a press]",
             "a [soft|] {0} block is [deformed|flattened|squashed] by a [press|heavy press]",
         ),
@@ -105,7 +105,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("melting", "block"): (
         (
-            "a [block of {0} ice|{0} ice block|{0} ice cube|{0} popsicle] [melts|is melting] [into a puddle|on the floor|away|]",  # noqa: E501
+            "a [block of {0} ice|{0} ice block|{0} ice cube|{0} popsicle] [melts|is melting] [into a puddle|on the floor|away|]",
             "{0} ice [melts|is melting] [into a puddle|on the ground|]",
             "a {0} [ice cube|block|ice block] melts [and leaves a puddle|]",
             "a melting [{0} ice cube|block of {0} ice|{0} popsicle]",
@@ -164,7 +164,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("reflection", "mirror"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [is reflected|bounces off|reflects] [by|from|off] a mirror",  # noqa: E501
+            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [is reflected|bounces off|reflects] [by|from|off] a mirror",
             "a mirror reflects a {0} [laser beam|light beam|beam of light|laser]",
             "a {0} [laser|light beam|ray of light] hits a mirror [and is reflected|and bounces off]",
         ),
@@ -172,7 +172,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("refraction", "glass"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [bends|is bent|is refracted|refracts] in [glass|a glass block|a block of glass]",  # noqa: E501
+            "a {0} [laser beam|light beam|beam of light|laser|ray of light] [bends|is bent|is refracted|refracts] in [glass|a glass block|a block of glass]",
             "a [glass block|block of glass] [bends|refracts] a {0} [laser beam|light beam|beam of light|laser]",
             "a {0} [laser|light beam|ray of light] enters a [glass block|block of glass] [and bends|and is refracted|]",
         ),
@@ -180,7 +180,7 @@ TEMPLATES: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     ("scattering", "fog"): (
         (
-            "a {0} [laser beam|light beam|beam of light|laser] [is scattered|scatters|spreads out] in [fog|mist|a cloud of fog]",  # noqa: E501
+            "a {0} [laser beam|light beam|beam of light|laser] [is scattered|scatters|spreads out] in [fog|mist|a cloud of fog]",
             "[fog|mist] scatters a {0} [laser beam|light beam|laser]",
             "a {0} [light beam|laser] shines into [fog|mist|a cloud of fog] [and glows|]",
         ),

@@ -363,7 +363,7 @@ class PressedClay(Event):
         heights = height + (final - height) * share
         retreat = np.clip((TIMES - end - 0.1) * 26, 0, None)
         touch = FLOOR - height - 9
-        plate = np.where(TIMES < begin, touch + (9.0) * TIMES / begin, FLOOR - heights - retreat)  # noqa: SIM300
+        plate = np.where(begin > TIMES, touch + 9.0 * TIMES / begin, FLOOR - heights - retreat)
         self.state = {"height": heights, "half_width": half_width * height / heights, "plate": plate}
 
     def draw(self, painter: Painter, frame: int) -> None:

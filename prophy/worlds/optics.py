@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE
@@ -13,9 +15,9 @@ GLASS_BLOCK = (166, 212, 232)
 
 
 def beam(painter: Painter, path: np.ndarray, reach: float, colour: tuple[int, int, int], act: bool = True) -> None:
-    """Draw a light beam along ``path`` (n, 2), as far as ``reach`` pixels from its start, with a glow and a bright core."""  # noqa: E501
+    """Draw a light beam with a glow and a bright core along ``path`` (n, 2), for ``reach`` pixels from its start."""
     pieces = []
-    for start, end in zip(path[:-1], path[1:], strict=True):  # noqa: RUF007
+    for start, end in pairwise(path):
         length = float(np.hypot(*(end - start)))
         if reach <= 0:
             break

@@ -279,7 +279,7 @@ class BurningLogs(Event):
 
 def _paint_flame(painter: Painter, heat: np.ndarray, x: float, base: float, region: Region, size: float) -> None:
     """Blend a flame's heat (24×18 cells of ``size`` pixels) so that its emitter sits at ``(x, base)``."""
-    rows, cols = heat.shape  # noqa: RUF059
+    cols = heat.shape[1]
     ys = (np.arange(SIZE) + 0.5 - base) / size + 20.0
     xs = (region.left + np.arange(int(region.width)) + 0.5 - x) / size + (cols - 1) / 2
 
@@ -331,7 +331,7 @@ class Bomb(Event):
                 self.centre[1] - self.radius + 1,
                 DARK_STEEL,
             )
-            spark = self.centre + (2.4 + 0.6 * (frame % 2), -self.radius - 4.2 + frame * 0.4)  # noqa: RUF005
+            spark = self.centre + np.array([2.4 + 0.6 * (frame % 2), -self.radius - 4.2 + frame * 0.4])
             painter.line(self.centre - (0, self.radius + 2), spark, 1.0, (90, 70, 50))
             painter.ellipse(spark, (1.7, 1.7), (255, 206, 70))
             return
