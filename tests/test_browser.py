@@ -289,6 +289,11 @@ def test_the_page_fits_a_phone_and_a_desk_by_day_and_by_night(visit, tmp_path: P
     page = visit(width, 844, color_scheme=scheme, reduced_motion="reduce")
     page.wait_for_selector("#timeline .js-plotly-plot")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".pp-stage").bounding_box()["width"] >= 300
+    panel = page.locator(".pp-panel").bounding_box()
+    assert panel["x"] + panel["width"] <= width
+    modes = page.locator(".pp-modes")
+    assert modes.evaluate("(node) => node.scrollWidth <= node.clientWidth"), "a mode's name is cut"
     assert page.evaluate("document.querySelector('video').paused"), "motion in spite of prefers-reduced-motion"
     ink, paper = page.evaluate(
         "['color', 'backgroundColor'].map((name, i) => getComputedStyle(document.querySelector("

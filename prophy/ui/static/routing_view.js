@@ -19,6 +19,7 @@ const ICONS = {
   play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
   pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
 };
+const NARROW = 700; // pixels: below this the panel stands under the video
 const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 let run = null;
@@ -284,6 +285,7 @@ stepSlider.addEventListener("input", () => chooseStep(Number(stepSlider.value)))
 modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
 view.addEventListener("keydown", onKey);
 new ResizeObserver(fitCanvas).observe(stage);
+new ResizeObserver(() => view.classList.toggle("is-narrow", view.clientWidth < NARROW)).observe(view);
 
 showPlaying();
 follow();
