@@ -75,8 +75,8 @@ def load(
     if branch is not None:
         _check_folder(branch, "config.json", "branch")
     try:
-        stock = WanPipeline.from_pretrained(base, torch_dtype=dtype)
-        physics = None if branch is None else ProPhyBranch.from_pretrained(branch, torch_dtype=dtype)
+        stock = WanPipeline.from_pretrained(base, dtype=dtype)
+        physics = None if branch is None else ProPhyBranch.from_pretrained(branch, dtype=dtype)
     except Exception as error:
         reason = str(error).strip().splitlines()
         raise ValueError(f"cannot open {base}: {reason[0] if reason else type(error).__name__}") from error

@@ -377,7 +377,7 @@ def test_a_branch_moved_to_another_folder_still_opens(saved: Path, tmp_path: Pat
 
 
 def test_routing_stays_float32_when_the_branch_computes_in_bfloat16(tiny_branch, saved: Path):
-    small = ProPhyBranch.from_pretrained(saved, torch_dtype=torch.bfloat16).eval()
+    small = ProPhyBranch.from_pretrained(saved, dtype=torch.bfloat16).eval()
     assert small.blocks[0].ffn.net[2].weight.dtype == torch.bfloat16
     latents, timestep, text = make_inputs()
     with torch.no_grad():

@@ -139,7 +139,7 @@ def train_branch(
     cache = open_cache(work / "latents", parts.vae, parts.tokenizer, recipe.clips, SCOPE)
     held_out = open_cache(work / "latents-test", parts.vae, parts.tokenizer, 256, SCOPE, "test")
     # as it ships: rounded to fp16
-    transformer = WanTransformer3DModel.from_pretrained(work / "model" / "transformer", torch_dtype=torch.float16)
+    transformer = WanTransformer3DModel.from_pretrained(work / "model" / "transformer", dtype=torch.float16)
     transformer.float().eval().requires_grad_(False)
     branch = build_branch(transformer, recipe).train()
     for model in (transformer, branch):

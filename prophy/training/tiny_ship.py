@@ -31,13 +31,13 @@ def ship(work: Path, out: Path) -> Path:
     source = work / "model"
     if not (source / "transformer").exists():
         raise FileNotFoundError(f"{source / 'transformer'} is missing: run `prophy train tiny-transformer` first")
-    transformer = WanTransformer3DModel.from_pretrained(source / "transformer", torch_dtype=torch.float16)
+    transformer = WanTransformer3DModel.from_pretrained(source / "transformer", dtype=torch.float16)
     parts.vae.half()  # the text encoder is as it was trained: half precision but for the layers UMT5 keeps whole
     new, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
     shutil.rmtree(new, ignore_errors=True)
     save_pipeline(new, parts, transformer)
     if (source / BRANCH_FOLDER).exists():
-        branch = ProPhyBranch.from_pretrained(source / BRANCH_FOLDER, torch_dtype=torch.float32)
+        branch = ProPhyBranch.from_pretrained(source / BRANCH_FOLDER, dtype=torch.float32)
         branch.half().save_pretrained(new / BRANCH_FOLDER)
     for path in new.rglob("*.json"):
         config = json.loads(path.read_text())

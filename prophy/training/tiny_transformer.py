@@ -185,7 +185,7 @@ def train_transformer(
     ema = Ema(transformer, recipe.ema)
     step = 0
     if initial is not None:
-        weights = WanTransformer3DModel.from_pretrained(initial, torch_dtype=torch.float32)
+        weights = WanTransformer3DModel.from_pretrained(initial, dtype=torch.float32)
         transformer.load_state_dict(weights.state_dict())
         ema.average.update({name: p.detach().clone() for name, p in transformer.named_parameters()})
     if state := load_checkpoint(work / "transformer"):
