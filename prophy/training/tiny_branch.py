@@ -51,8 +51,8 @@ class BranchRecipe:
     semantic_experts: int = 16
     refinement_experts: int = 8
     top_k: int = 2
-    weights: LossWeights = field(default_factory=lambda: LossWeights(coarse=0.1, fine_align=1.0, fine_balance=0.1))
-    align_background: float = 1.0
+    weights: LossWeights = field(default_factory=lambda: LossWeights(coarse=0.1, fine_align=1.0, fine_balance=0.03))
+    align_background: float = 8.0  # with 1, a map may be high for phenomena that the clip does not show
     muon_rate: float = 0.01
     adamw_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -126,9 +126,22 @@ def step_losses(
 
 
 def train_branch(
-    work: Path, recipe: BranchRecipe, minutes: float, compiled: bool = False, checkpoint_every: int = 250
+    work: Path,
+    recipe: BranchRecipe,
+    minutes: float,
+    compiled: bool = False,
+    initial: Path | None = None,
+    checkpoint_every: int = 250,
 ) -> Path:
     """Train until the recipe's end or for ``minutes``, resuming exactly; saves the branch in ``work/model/branch``.
+
+    Args:
+        work: folder of checkpoints and results; ``work/model`` holds the backbone.
+        recipe: what to train.
+        minutes: stop, resumable, after this long.
+        compiled: run the blocks through ``torch.compile``: faster, needs a C++ compiler.
+        initial: folder of a branch to start from, with a new optimiser, when there is no checkpoint.
+        checkpoint_every: steps.
 
     Raises:
         ValueError: the checkpoint was made by another recipe or beside another transformer.
@@ -142,6 +155,8 @@ def train_branch(
     transformer = WanTransformer3DModel.from_pretrained(work / "model" / "transformer", dtype=torch.float16)
     transformer.float().eval().requires_grad_(False)
     branch = build_branch(transformer, recipe).train()
+    if initial is not None:
+        branch.load_state_dict(ProPhyBranch.from_pretrained(initial, dtype=torch.float32).state_dict())
     for model in (transformer, branch):
         model.set_attn_processor(TrainingAttnProcessor())
     optimiser = MuonAdamW(*split_parameters(branch), recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
@@ -208,6 +223,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=600, help="stop, resumable, after this long")
     parser.add_argument("--clips", type=int, default=BranchRecipe.clips, help="training clips to encode")
     parser.add_argument("--steps", type=int, default=BranchRecipe.steps, help="training steps in all")
+    parser.add_argument("--seed", type=int, default=BranchRecipe.seed, help="of the start and of the batches")
+    parser.add_argument("--initial", type=Path, help="branch folder to start from, with a new optimiser")
     parser.add_argument("--compile", action="store_true", help="faster steps; needs a C++ compiler")
     args = parser.parse_args(argv)
-    train_branch(args.work, BranchRecipe(clips=args.clips, steps=args.steps), args.minutes, args.compile)
+    recipe = BranchRecipe(clips=args.clips, steps=args.steps, seed=args.seed)
+    train_branch(args.work, recipe, args.minutes, args.compile, args.initial)
