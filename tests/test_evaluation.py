@@ -14,6 +14,7 @@ from transformers import UMT5EncoderModel
 
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
 from prophy.evaluation import cli, held_out, prompted, prompts
+from prophy.evaluation.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
 from prophy.evaluation.generated import GeneratedClips, generate_clips, settings_for
 from prophy.evaluation.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
@@ -470,3 +471,40 @@ def test_commands_say_what_is_missing(model_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no transformer"):
         cli.main(["flow", *common, "--control", str(tmp_path / "nowhere")])
     assert load(model_folder).attachment is not None
+
+
+# --- training curves --------------------------------------------------------------------------------------------------
+
+
+def test_the_curves_page_shows_every_number_that_the_trainings_logged(tmp_path: Path):
+    held_out = {"0.2": 0.12, "0.5": 0.06, "0.8": 0.08, "0.95": 0.25}
+    later = {level: value / 2 for level, value in held_out.items()}
+    (tmp_path / "transformer.jsonl").write_text(
+        json.dumps({"step": 500, "train": 0.17, **held_out}) + "\n" + json.dumps({"step": 900, "train": 0.1, **later})
+    )
+    (tmp_path / "branch.jsonl").write_text(json.dumps({"step": 250, "train": {"flow": 0.1, "coarse": 0.03}, **later}))
+    branch, transformer = logs = [read_log(tmp_path / f"{name}.jsonl") for name in ("branch", "transformer")]
+    assert transformer.steps == [500, 900]
+    assert transformer.training == {"flow": [0.17, 0.1]}
+    assert branch.training == {"flow": [0.1], "coarse": [0.03]}
+    drawn = {tuple(trace.y) for trace in curves_figure(logs).data}
+    assert drawn == {(value, value / 2) for value in held_out.values()} | {(value,) for value in later.values()} | {
+        (0.17, 0.1),
+        (0.1,),
+        (0.03,),
+    }
+    cli.main(["curves", "--work", str(tmp_path)])
+    page = (tmp_path / "curves.html").read_text()
+    assert "<script src" not in page, "the page asks another machine for plotly"
+
+
+@pytest.mark.parametrize("line", ["{", '{"step": 3}', '{"step": 3, "train": 1.0, "0.2": 1.0}', "[]"])
+def test_a_damaged_training_log_is_refused(tmp_path: Path, line: str):
+    (tmp_path / "branch.jsonl").write_text(line)
+    with pytest.raises(ValueError, match=r"branch\.jsonl is not the log of a training"):
+        read_log(tmp_path / "branch.jsonl")
+
+
+def test_curves_of_a_folder_without_trainings_are_refused(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"holds no \.jsonl of a training"):
+        save_curves(tmp_path, tmp_path / "curves.html")

@@ -25,14 +25,13 @@ from prophy.phenomena import BY_ID
 from prophy.training import checkpoints, tiny_branch, tiny_transformer
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.flow import NOISE_LEVELS, empty_prompt, fixed_batch, flow_batch, flow_loss
+from prophy.training.learner import Ema, split_parameters
 from prophy.training.optimisers import MuonAdamW
 from prophy.training.tiny_branch import BranchRecipe, train_branch
 from prophy.training.tiny_text import MAX_WORDS, answers, build_tokenizer, encode_text
 from prophy.training.tiny_transformer import (
     SCOPE,
-    Ema,
     TransformerRecipe,
-    split_parameters,
     train_transformer,
     validation_losses,
 )
@@ -506,18 +505,22 @@ def test_training_without_its_parts_names_the_stage_to_run(tmp_path: Path):
         train_transformer(tmp_path, RECIPE, minutes=5)
 
 
-def test_a_resumed_branch_training_is_bit_identical_and_leaves_the_backbone_alone(
-    trained: Path, tmp_path: Path, short_validation
+@pytest.mark.parametrize("backbone_rate", [0.0, 0.5])
+def test_a_resumed_branch_training_is_bit_identical_and_trains_the_backbone_only_if_asked(
+    trained: Path, tmp_path: Path, short_validation, backbone_rate: float
 ):
+    recipe = replace(BRANCH, backbone_rate=backbone_rate)
     before = weights(trained / "model" / "transformer")
     straight, cut = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("straight", "cut"))
-    train_branch(straight, BRANCH, minutes=5, checkpoint_every=4)
-    kill_at_step(tiny_branch, 3, lambda: train_branch(cut, BRANCH, minutes=5, checkpoint_every=2))
-    train_branch(cut, BRANCH, minutes=5, checkpoint_every=2)
+    train_branch(straight, recipe, minutes=5, checkpoint_every=4)
+    kill_at_step(tiny_branch, 3, lambda: train_branch(cut, recipe, minutes=5, checkpoint_every=2))
+    train_branch(cut, recipe, minutes=5, checkpoint_every=2)
     ours, theirs = (weights(folder / "model" / "branch") for folder in (cut, straight))
     assert same(ours, theirs)
     assert same(load_checkpoint(cut / "branch"), load_checkpoint(straight / "branch"))
-    assert same(weights(cut / "model" / "transformer"), before), "the frozen backbone was trained"
+    after, uncut = (weights(folder / "model" / "transformer") for folder in (cut, straight))
+    assert same(after, uncut)
+    assert same(after, before) == (backbone_rate == 0)
     branch = ProPhyBranch.from_pretrained(cut / "model" / "branch")
     assert all(projection.weight.abs().max() > 0 for projection in branch.projections)
 

@@ -13,28 +13,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
 
-LATENT_FRAMES = 1 + (FRAMES - 1) // 4
-LATENT_SIZE = SIZE // 8
-TOKENS = LATENT_FRAMES * LATENT_SIZE**2
+GRID = TokenGrid.from_video(FRAMES, SIZE, SIZE, cell=8)  #: of a clip: the autoencoder's factor, patches of one
 CAPTIONS = 4  #: wordings kept for each clip
-
-
-def token_masks(masks_FHW: np.ndarray) -> np.ndarray:
-    """Share of each latent token's pixels and frames where a mask is set, float32 ``(N,)`` in (t, h, w) order."""
-    cells = np.stack(
-        [cv2.resize(m.astype(np.float32), (LATENT_SIZE, LATENT_SIZE), interpolation=cv2.INTER_AREA) for m in masks_FHW]
-    )
-    return np.concatenate([cells[:1], cells[1:].reshape(-1, 4, LATENT_SIZE, LATENT_SIZE).mean(1)]).reshape(-1)
 
 
 def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
@@ -82,11 +72,11 @@ class LatentCache:
 
 def _render(task: tuple[int, str, tuple[str, ...]]):
     clip = sample_clip(*task)
-    masks = np.zeros((2, TOKENS), np.uint8)
+    masks = np.zeros((2, GRID.num_tokens), np.uint8)
     phenomena = np.full(2, -1, np.int8)
-    for slot, (phenomenon, mask) in enumerate(clip.masks.items()):
-        masks[slot] = np.round(token_masks(mask) * 255)
-        phenomena[slot] = by_id(phenomenon).index
+    shown = len(clip.masks)
+    masks[:shown] = np.round(GRID.pool_masks(np.stack(list(clip.masks.values()))) * 255)
+    phenomena[:shown] = [by_id(phenomenon).index for phenomenon in clip.masks]
     return clip.frames, masks, phenomena
 
 
@@ -122,9 +112,9 @@ def open_cache(
             raise ValueError(f"{folder} was cached with other weights or phenomena: delete it or choose another folder")
     channels = vae.config.z_dim
     layout = {
-        "latents": (np.float16, (channels, LATENT_FRAMES, LATENT_SIZE, LATENT_SIZE)),
+        "latents": (np.float16, (channels, *GRID.shape)),
         "ids": (np.int16, (CAPTIONS, tokenizer.model_max_length)),
-        "masks": (np.uint8, (2, TOKENS)),
+        "masks": (np.uint8, (2, GRID.num_tokens)),
         "phenomena": (np.int8, (2,)),
     }
     if done < count:

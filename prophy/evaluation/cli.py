@@ -1,4 +1,4 @@
-"""``prophy evaluate recogniser | recognition | sheet | localisation | flow``: the numbers behind every claim.
+"""``prophy evaluate recogniser | recognition | sheet | localisation | flow | curves``: the numbers behind every claim.
 
 Each command prints a short table and writes everything it found as JSON under ``--work``.
 """
@@ -73,6 +73,11 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
     flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
     flow.set_defaults(run=_flow)
+
+    curves = commands.add_parser("curves", help="the training curves of a work folder as one page")
+    _add_work(curves)
+    curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
+    curves.set_defaults(run=_curves)
     return parser
 
 
@@ -234,3 +239,11 @@ def _flow(arguments: argparse.Namespace) -> None:
                     ("branch minus control", f"{level.noise}", "", _difference(level.branch_minus_control[which]))
                 )
         _table(rows)
+
+
+def _curves(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.curves import save_curves
+
+    out = arguments.out or arguments.work / "curves.html"
+    count = save_curves(arguments.work, out)
+    print(f"curves   {out} ({count} {'training' if count == 1 else 'trainings'})")

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 from transformers import UMT5EncoderModel
 
 from prophy.branch.losses import fine_align_loss
 from prophy.data.latents import LatentCache
+from prophy.evaluation.fitting import minimise
 from prophy.phenomena import IDS
 from prophy.training.tiny_branch import BranchRecipe
 from prophy.training.tiny_text import encode_text
@@ -93,10 +93,8 @@ def train_image_free(cache: LatentCache, encoder: UMT5EncoderModel, recipe: Imag
     """Train the control on captions and masks of training clips; their latents are not looked at."""
     torch.manual_seed(recipe.seed)
     model = ImageFreeMap(encoder.config.d_model, cache.masks.shape[2], recipe).train()
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=0.01)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps, pct_start=0.1)
-    bar = tqdm(range(recipe.steps), desc="image-free control", mininterval=5, unit="step")
-    for step in bar:
+
+    def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         rows = np.sort(rng.integers(0, len(cache), recipe.batch))
         ids = cache.ids[rows, rng.integers(0, cache.ids.shape[1], recipe.batch)]
@@ -104,14 +102,17 @@ def train_image_free(cache: LatentCache, encoder: UMT5EncoderModel, recipe: Imag
             with torch.no_grad():
                 text_BLD = encode_text(encoder, torch.from_numpy(ids.astype(np.int64)))
             maps_BNP = model(text_BLD)
-        loss = fine_align_loss(maps_BNP, cache.targets(rows), cache.labels(rows), recipe.background)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
-        if step % 25 == 0:
-            bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+        return fine_align_loss(maps_BNP, cache.targets(rows), cache.labels(rows), recipe.background)
+
+    minimise(
+        model,
+        loss_at,
+        steps=recipe.steps,
+        rate=recipe.rate,
+        weight_decay=0.01,
+        warm_up=0.1,
+        name="image-free control",
+    )
     return model.eval()
 
 

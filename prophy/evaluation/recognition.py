@@ -23,6 +23,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from prophy.evaluation.fitting import minimise
 from prophy.evaluation.results import FOLDER, write_json
 from prophy.phenomena import IDS
 from prophy.training.tiny_transformer import SCOPE
@@ -205,12 +206,11 @@ def fit(frames_nFHWC: np.ndarray, labels_nP: torch.Tensor, recipe: RecogniserRec
     rng = np.random.default_rng(recipe.seed)
     generator = torch.Generator().manual_seed(recipe.seed)
     model = Recogniser(recipe.width).train().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), recipe.rate, weight_decay=recipe.weight_decay)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.rate, total_steps=recipe.steps, pct_start=0.15)
     empty = empty_stages()
-    bar = tqdm(range(recipe.steps), desc=NAME, mininterval=5, unit="step")
     order = np.empty(0, np.int64)
-    for step in bar:
+
+    def loss_at(step: int) -> torch.Tensor:
+        nonlocal order
         while len(order) < recipe.batch:
             order = np.concatenate([order, rng.permutation(len(frames_nFHWC))])
         rows, order = order[: recipe.batch], order[recipe.batch :]
@@ -223,14 +223,17 @@ def fit(frames_nFHWC: np.ndarray, labels_nP: torch.Tensor, recipe: RecogniserRec
         x = augment(stacked(batch), generator).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(x)
-        loss = functional.binary_cross_entropy_with_logits(logits.float(), target)
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        rate.step()
-        if step % 25 == 0:
-            bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+        return functional.binary_cross_entropy_with_logits(logits.float(), target)
+
+    minimise(
+        model,
+        loss_at,
+        steps=recipe.steps,
+        rate=recipe.rate,
+        weight_decay=recipe.weight_decay,
+        warm_up=0.15,
+        name=NAME,
+    )
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""The embedded model's physical branch, trained beside its frozen transformer with the worlds' masks as targets.
+"""The embedded model's physical branch, trained beside its transformer with the worlds' masks as targets.
 
     prophy train tiny-branch --work runs/tiny
 
@@ -11,6 +11,7 @@ import argparse
 import json
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,23 +29,25 @@ from prophy.routing import Routing
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.fast_attention import TrainingAttnProcessor
 from prophy.training.flow import FlowBatch, flow_batch, flow_loss
-from prophy.training.optimisers import MuonAdamW
+from prophy.training.learner import Learner
 from prophy.training.tiny_text import encode_text
-from prophy.training.tiny_transformer import SCOPE, Ema, load_parts, split_parameters, validation_losses
+from prophy.training.tiny_transformer import SCOPE, TransformerRecipe, load_parts, validation_losses
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class BranchRecipe:
-    """How the branch is trained. The backbone stays frozen.
+    """How the branch is trained, and the backbone with it.
 
-    The loss weights are not the paper's: our terms are means where its are sums, and the embedded model learns its
-    routing from scratch within a few thousand small batches.
+    The paper trains the branch with a LoRA on the backbone; at the embedded model's width a LoRA of its rank is the
+    whole matrix, so the backbone itself learns. Of the losses only the flow's reaches it. The loss weights are not the
+    paper's: our terms are means where its are sums, and the embedded model learns its routing from scratch within a few
+    thousand small batches.
     """
 
     clips: int = 12000
-    steps: int = 1500
+    steps: int = 1400
     warm_up: int = 100
     batch: int = 16
     sites: tuple[int, ...] = (1, 4, 7)
@@ -55,6 +58,7 @@ class BranchRecipe:
     align_background: float = 8.0  # with 1, a map may be high for phenomena that the clip does not show
     muon_rate: float = 0.01
     adamw_rate: float = 1e-3
+    backbone_rate: float = 0.5  # share of the transformer recipe's peak rates; 0 leaves the backbone frozen
     weight_decay: float = 0.01
     ema: float = 0.995
     seed: int = 2
@@ -133,10 +137,12 @@ def train_branch(
     initial: Path | None = None,
     checkpoint_every: int = 250,
 ) -> Path:
-    """Train until the recipe's end or for ``minutes``, resuming exactly; saves the branch in ``work/model/branch``.
+    """Train until the recipe's end or for ``minutes``, resuming exactly.
+
+    Saves the branch in ``work/model/branch``, and the backbone that learnt with it in ``work/model/transformer``.
 
     Args:
-        work: folder of checkpoints and results; ``work/model`` holds the backbone.
+        work: folder of checkpoints and results; ``work/model`` holds the backbone to start from.
         recipe: what to train.
         minutes: stop, resumable, after this long.
         compiled: run the blocks through ``torch.compile``: faster, needs a C++ compiler.
@@ -144,33 +150,36 @@ def train_branch(
         checkpoint_every: steps.
 
     Raises:
-        ValueError: the checkpoint was made by another recipe or beside another transformer.
+        ValueError: the checkpoint was made by another recipe.
         FloatingPointError: the loss is no longer a number.
     """
     work = Path(work)
     parts = load_parts(work)
     cache = open_cache(work / "latents", parts.vae, parts.tokenizer, recipe.clips, SCOPE)
     held_out = open_cache(work / "latents-test", parts.vae, parts.tokenizer, 256, SCOPE, "test")
-    # as it ships: rounded to fp16
-    transformer = WanTransformer3DModel.from_pretrained(work / "model" / "transformer", dtype=torch.float16)
-    transformer.float().eval().requires_grad_(False)
+    transformer = _open_backbone(work / "model" / "transformer", trained=recipe.backbone_rate > 0)
     branch = build_branch(transformer, recipe).train()
     if initial is not None:
         branch.load_state_dict(ProPhyBranch.from_pretrained(initial, dtype=torch.float32).state_dict())
     for model in (transformer, branch):
         model.set_attn_processor(TrainingAttnProcessor())
-    optimiser = MuonAdamW(*split_parameters(branch), recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
-    ema = Ema(branch, recipe.ema)
+    learners = {"branch": Learner(branch, recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay, recipe.ema)}
+    if recipe.backbone_rate > 0:
+        backbone = TransformerRecipe()
+        learners["transformer"] = Learner(
+            transformer, backbone.muon_rate, backbone.adamw_rate, backbone.weight_decay, backbone.ema
+        )
     recorded = json.loads(json.dumps(asdict(recipe)))
     step = 0
     if state := load_checkpoint(work / "branch"):
         if state["recipe"] != recorded:
             raise ValueError(f"{work / 'branch'} was trained with another recipe: choose another --work or delete it")
-        branch.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        ema.average.update(state["ema"])
+        for name, learner in learners.items():
+            learner.load_state_dict(state[name])
         step = state["step"]
         log.info("resumed at step %d", step)
+    else:  # the folder that the backbone came from is written over: keep the start
+        _save(work / "branch", recorded, step, learners)
     if compiled:
         for block in (*transformer.blocks, *branch.blocks[:-1]):  # the last one holds the experts: its groups vary
             block.compile(dynamic=False)
@@ -179,42 +188,49 @@ def train_branch(
     residuals = [torch.zeros(()) for _ in recipe.sites]
     with inject(transformer, branch, residuals):
         while step < recipe.steps and time.monotonic() < end:
-            # 1. learning rate: a short rise, then down to nothing
-            optimiser.set_rate(min(1.0, (step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.steps))
-            # 2. one step of eq. 6
+            # 1. one step of eq. 6
             batch = flow_batch(cache, step, recipe.batch, recipe.seed)
             prediction, routing = predict(transformer, branch, residuals, batch, parts.encoder)
             losses = step_losses(prediction, routing, branch, batch, cache, recipe)
             if not torch.isfinite(losses.total):
                 raise FloatingPointError(f"loss is {float(losses.total)} at step {step} (clips {batch.rows.tolist()})")
             losses.total.backward()
-            torch.nn.utils.clip_grad_norm_(branch.parameters(), 1.0)
-            optimiser.step()
-            ema.update(step)
+            # 2. learn: short rises, then down to nothing
+            left = 1 - step / recipe.steps
+            learners["branch"].step(step, min((step + 1) / recipe.warm_up, left))
+            if "transformer" in learners:
+                share = min((step + 1) / TransformerRecipe.warm_up, recipe.backbone_rate * left)
+                learners["transformer"].step(step, share)
             step += 1
             # 3. report and keep
             bar.update()
             if step % 25 == 0:
                 bar.set_postfix(losses.row(), refresh=False)
             if step % checkpoint_every == 0 or step == recipe.steps or time.monotonic() >= end:
-                live = {name: tensor.clone() for name, tensor in branch.state_dict().items()}
-                branch.load_state_dict({**live, **ema.average})
-                scores = validation_losses(
-                    lambda b: predict(transformer, branch, residuals, b, parts.encoder)[0], held_out
-                )
+                with ExitStack() as stack:
+                    for learner in learners.values():
+                        stack.enter_context(learner.averaged())
+                    scores = validation_losses(
+                        lambda b: predict(transformer, branch, residuals, b, parts.encoder)[0], held_out
+                    )
+                    branch.save_pretrained(work / "model" / BRANCH_FOLDER)
+                    if "transformer" in learners:
+                        transformer.save_pretrained(work / "model" / "transformer")
                 with open(work / "branch.jsonl", "a") as file:
                     file.write(json.dumps({"step": step, "train": losses.row(), **scores}) + "\n")
-                branch.save_pretrained(work / "model" / BRANCH_FOLDER)
-                branch.load_state_dict(live)
-                state = {
-                    "recipe": recorded,
-                    "step": step,
-                    "model": live,
-                    "optimiser": optimiser.state_dict(),
-                    "ema": ema.average,
-                }
-                save_checkpoint(work / "branch", state)
+                _save(work / "branch", recorded, step, learners)
     return work / "model" / BRANCH_FOLDER
+
+
+def _open_backbone(folder: Path, trained: bool) -> WanTransformer3DModel:
+    """The backbone in float32; when it stays frozen, rounded to fp16 as it ships."""
+    transformer = WanTransformer3DModel.from_pretrained(folder, dtype=torch.float32 if trained else torch.float16)
+    return transformer.float().train(trained).requires_grad_(trained)
+
+
+def _save(folder: Path, recipe: dict, step: int, learners: dict[str, Learner]) -> None:
+    states = {name: learner.state_dict() for name, learner in learners.items()}
+    save_checkpoint(folder, {"recipe": recipe, "step": step, **states})
 
 
 def main(argv: list[str]) -> None:

@@ -22,7 +22,7 @@ from prophy.data.latents import LatentCache, open_cache
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.fast_attention import TrainingAttnProcessor
 from prophy.training.flow import NOISE_LEVELS, fixed_batch, flow_batch, flow_loss
-from prophy.training.optimisers import MuonAdamW
+from prophy.training.learner import Learner
 from prophy.training.tiny_text import encode_text
 
 log = logging.getLogger(__name__)
@@ -87,29 +87,6 @@ def build_transformer(recipe: TransformerRecipe, channels: int, text_width: int)
         transformer.proj_out.weight.zero_()
         transformer.proj_out.bias.zero_()
     return transformer
-
-
-def split_parameters(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """Matrices inside blocks, for Muon, and the rest, for AdamW."""
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inner = [p for name, p in named if "blocks." in name and p.ndim == 2]
-    chosen = {id(p) for p in inner}
-    return inner, [p for _, p in named if id(p) not in chosen]
-
-
-class Ema:
-    """Exponential moving average of a model's trained parameters."""
-
-    def __init__(self, model: torch.nn.Module, decay: float) -> None:
-        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.average = {name: p.detach().clone() for name, p in self._parameters.items()}
-        self._decay = decay
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Follow the parameters; faster in the first steps."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
 
 
 @dataclass(frozen=True)
@@ -181,30 +158,23 @@ def train_transformer(
     held_out = open_cache(work / "latents-test", parts.vae, parts.tokenizer, 256, SCOPE, "test")
     transformer = build_transformer(recipe, parts.vae.config.z_dim, parts.encoder.config.d_model)
     transformer.set_attn_processor(TrainingAttnProcessor())
-    optimiser = MuonAdamW(*split_parameters(transformer), recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
-    ema = Ema(transformer, recipe.ema)
-    step = 0
     if initial is not None:
         weights = WanTransformer3DModel.from_pretrained(initial, dtype=torch.float32)
         transformer.load_state_dict(weights.state_dict())
-        ema.average.update({name: p.detach().clone() for name, p in transformer.named_parameters()})
+    learner = Learner(transformer, recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay, recipe.ema)
+    step = 0
     if state := load_checkpoint(work / "transformer"):
         for name, value in asdict(recipe).items():
             if name not in ("clips", "steps", "cool_down") and state["recipe"][name] != value:
                 raise ValueError(f"{work / 'transformer'} was trained with {name}={state['recipe'][name]}, not {value}")
-        transformer.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        ema.average.update(state["ema"])
+        learner.load_state_dict(state)
         step = state["step"]
         log.info("resumed at step %d", step)
     forward = torch.compile(transformer, dynamic=False) if compiled else transformer
     end = time.monotonic() + 60 * minutes
     smooth, bar = None, tqdm(total=recipe.steps, initial=step, desc="transformer", mininterval=10)
     while step < recipe.steps and time.monotonic() < end:
-        # 1. learning rate
-        share = min(1.0, (step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.cool_down)
-        optimiser.set_rate(share)
-        # 2. one step of flow matching
+        # 1. one step of flow matching
         batch = flow_batch(cache, step, recipe.batch, recipe.seed)
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
@@ -214,32 +184,21 @@ def train_transformer(
         if not torch.isfinite(loss):
             raise FloatingPointError(f"loss is {float(loss)} at step {step} (clips {batch.rows.tolist()})")
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(transformer.parameters(), 1.0)
-        optimiser.step()
-        ema.update(step)
+        # 2. learn
+        learner.step(step, min(1.0, (step + 1) / recipe.warm_up, (recipe.steps - step) / recipe.cool_down))
         step += 1
         # 3. report and keep
         smooth = float(loss.detach()) if smooth is None else 0.98 * smooth + 0.02 * float(loss.detach())
         bar.update()
         bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
         if step % checkpoint_every == 0 or step == recipe.steps or time.monotonic() >= end:
-            live = {name: tensor.clone() for name, tensor in transformer.state_dict().items()}
-            transformer.load_state_dict({**live, **ema.average})
-            losses = validation_losses(_predictor(transformer, parts.encoder), held_out)
+            with learner.averaged():
+                losses = validation_losses(_predictor(transformer, parts.encoder), held_out)
+                save_pipeline(work / "model", parts, transformer)
             with open(work / "transformer.jsonl", "a") as file:
                 file.write(json.dumps({"step": step, "train": round(smooth, 5), **losses}) + "\n")
-            save_pipeline(work / "model", parts, transformer)
-            transformer.load_state_dict(live)
-            save_checkpoint(
-                work / "transformer",
-                {
-                    "recipe": asdict(recipe),
-                    "step": step,
-                    "model": live,
-                    "optimiser": optimiser.state_dict(),
-                    "ema": ema.average,
-                },
-            )
+            state = {"recipe": asdict(recipe), "step": step, **learner.state_dict()}
+            save_checkpoint(work / "transformer", state)
     return work / "model"
 
 
