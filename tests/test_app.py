@@ -85,12 +85,28 @@ def test_one_generation_at_a_time_and_a_waiting_one_can_be_stopped(engine: Engin
     first = engine.generate(Request(PROMPT, steps=50), "a")
     next(event for event in first if is_preview(event))
     second = engine.generate(Request(PROMPT, steps=1), "b")
-    assert isinstance(next(second), Waiting)
+    assert next(second) == Waiting(ahead=1)
     assert engine.stop("b").preview is None
     with pytest.raises(GenerationStopped):
         next(second)
     assert isinstance(next(first), object), "stopping one session stopped another"
     first.close()
+
+
+def test_those_who_wait_are_served_in_order_and_told_how_many_are_ahead(engine: Engine):
+    first = engine.generate(Request(PROMPT, steps=50), "a")
+    next(event for event in first if is_preview(event))
+    second = engine.generate(Request(PROMPT, steps=50), "b")
+    assert next(second) == Waiting(ahead=1)
+    third = engine.generate(Request(PROMPT, steps=1), "c")
+    assert next(third) == Waiting(ahead=2)
+    assert engine.ahead == 3
+    first.close()
+    assert isinstance(next(second), Started)
+    assert next(third) == Waiting(ahead=1)
+    second.close()
+    assert isinstance(list(third)[-1], Finished)
+    assert engine.ahead == 0
 
 
 @pytest.mark.parametrize(

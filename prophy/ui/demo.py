@@ -156,7 +156,7 @@ def build_demo(engine: Engine) -> gr.Blocks:
             return {
                 asked: (secrets.token_hex(8), request),
                 notice: "",
-                live: _waiting(request.prompt, is_busy=engine.is_busy).as_json(),
+                live: _waiting(request.prompt, engine.ahead).as_json(),
                 generate: gr.update(interactive=False),
                 stop: gr.update(interactive=True),
             }
@@ -176,7 +176,7 @@ def build_demo(engine: Engine) -> gr.Blocks:
             try:
                 for event in engine.generate(request, visit.session_hash or ""):
                     if isinstance(event, Waiting):
-                        yield {live: _waiting(title, is_busy=True).as_json()}
+                        yield {live: _waiting(title, event.ahead).as_json()}
                     elif isinstance(event, Opening):
                         yield {live: LiveView(title, "Opening the model", "only the first time").as_json()}
                     elif isinstance(event, Started):
@@ -227,7 +227,7 @@ def build_demo(engine: Engine) -> gr.Blocks:
             [asked, own_runs],
             everything,
             concurrency_id="gpu",
-            concurrency_limit=1,
+            concurrency_limit=None,  # the engine keeps its own line, and says how long it is
             trigger_mode="multiple",
             **quiet,
         )
@@ -364,9 +364,10 @@ def _about_model(card: ModelCard) -> str:
     return f'<aside class="pp-about">{"".join(parts)}</aside>'
 
 
-def _waiting(prompt: str, *, is_busy: bool) -> LiveView:
-    if is_busy:
-        return LiveView(prompt, "Waiting", "another clip is being made")
+def _waiting(prompt: str, ahead: int) -> LiveView:
+    if ahead:
+        others = "another clip is" if ahead == 1 else f"{ahead} other clips are"
+        return LiveView(prompt, "Waiting", f"{others} being made first")
     return LiveView(prompt, "Starting")
 
 

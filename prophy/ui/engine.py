@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from prophy.assets import default_model, gallery_dir
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LOCK_POLL_SECONDS = 0.1  # how soon a job that waits for another one sees its own stop
+_TURN_POLL_SECONDS = 0.1  # how soon a job that waits for its turn sees its own stop
 
 
 class EngineError(ValueError):
@@ -51,7 +51,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another generation has the model."""
+    """Other generations have the model first.
+
+    Attributes:
+        ahead: how many of them.
+    """
+
+    ahead: int
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,46 @@ class ModelCard:
     words: tuple[str, ...]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     prompt: str
     stop: Event = field(default_factory=Event)
     events: SimpleQueue = field(default_factory=SimpleQueue)
     worker: Thread | None = None
     preview: StepPreview | None = None
+
+
+class _Line:
+    """Jobs that want the model: first come, first served. The first in line has it."""
+
+    def __init__(self) -> None:
+        self._jobs: list[_Job] = []
+        self._moved = Condition()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def join(self, job: _Job) -> None:
+        with self._moved:
+            self._jobs.append(job)
+
+    def wait(self, job: _Job) -> bool:
+        """Wait until it is this job's turn, telling it how many are ahead; False if it was stopped before."""
+        told = 0
+        with self._moved:
+            while (ahead := self._jobs.index(job)) > 0:
+                if job.stop.is_set():
+                    return False
+                if ahead != told:
+                    job.events.put(Waiting(ahead))
+                    told = ahead
+                self._moved.wait(_TURN_POLL_SECONDS)
+        return True
+
+    def leave(self, job: _Job) -> None:
+        with self._moved:
+            self._jobs.remove(job)
+            self._moved.notify_all()
 
 
 class Engine:
@@ -152,7 +191,7 @@ class Engine:
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
         self._open_pipeline = open_pipeline or self._load
         self._pipeline: DiffusionPipeline | None = None
-        self._model_lock = Lock()  # held by the worker whose turn it is
+        self._line = _Line()
         self._jobs: dict[str, _Job] = {}
         self._jobs_lock = Lock()
         self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
@@ -228,6 +267,7 @@ class Engine:
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         with self._jobs_lock:
             self._jobs[session] = job
+        self._line.join(job)
         job.worker.start()
         try:
             while True:
@@ -252,9 +292,9 @@ class Engine:
                     del self._jobs[session]
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a generation has the model, so that the next one will wait."""
-        return self._model_lock.locked()
+    def ahead(self) -> int:
+        """How many generations have the model first, if one is asked for now."""
+        return len(self._line)
 
     def is_generating(self, session: str) -> bool:
         """Whether this session's generation is under way."""
@@ -288,12 +328,9 @@ class Engine:
     def _run_in_turn(self, job: _Job, settings: GenerationSettings) -> Run:
         from prophy.generation import GenerationStopped, check_prompt, generate, unknown_words
 
-        if not self._model_lock.acquire(blocking=False):
-            job.events.put(Waiting())
-            while not self._model_lock.acquire(timeout=_LOCK_POLL_SECONDS):
-                if job.stop.is_set():
-                    raise GenerationStopped
         try:
+            if not self._line.wait(job):
+                raise GenerationStopped
             if self._pipeline is None:
                 job.events.put(Opening())
                 self._pipeline = self._open_pipeline()
@@ -310,7 +347,7 @@ class Engine:
                 raise GenerationStopped
             return result.save(self.runs_dir)
         finally:
-            self._model_lock.release()
+            self._line.leave(job)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
