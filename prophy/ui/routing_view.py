@@ -4,8 +4,9 @@ Each is one gr.HTML component: a fixed template, a script in ``static/`` and a J
 is ever part of a template: gradio compiles templates as JavaScript, where even escaped text could run. The scripts set
 text as text.
 
-The routing travels as bytes, for every kept denoising step: top-k ids, their weights and the phenomenon maps, so that
-choosing an expert, a phenomenon, a step or an opacity asks the server nothing.
+The routing travels as bytes, for every kept denoising step: top-k ids, their weights and the phenomenon maps; and the
+entropy over all of them. So choosing a mode, an expert, a phenomenon, a step, an opacity, a token or a region asks the
+server nothing.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class RoutingBytes:
         ids: base64 of uint8 (D, N, K), best first.
         weights: base64 of uint8 (D, N, K), 255 is 1.
         maps: base64 of uint8 (D, P, N), 255 is 1.
+        entropy: base64 of uint8 (N,), 255 is 1: of each token's mean distribution over experts, over all steps.
         semantic: the semantic experts' weights.
         experts: colours by expert.
         phenomena: name and colour by phenomenon.
@@ -58,6 +60,7 @@ class RoutingBytes:
     ids: str
     weights: str
     maps: str
+    entropy: str
     semantic: list[float]
     experts: list[str]
     phenomena: list[tuple[str, str]]
@@ -78,6 +81,7 @@ class RoutingBytes:
             ids=_base64(trace.topk_ids[kept]),
             weights=_base64(_quantised(trace.topk_weights[kept])),
             maps=_base64(_quantised(trace.phenomenon_maps[kept]).transpose(0, 2, 1)),
+            entropy=_base64(_quantised(trace.entropy())),
             semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
             experts=[expert_colour(e) for e in range(trace.num_experts)],
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
@@ -98,6 +102,8 @@ class RunView:
         fps: frames a second.
         aspect: width over height.
         routing: None for a run made without a branch.
+        expert: the view opens on this expert alone; None for the mode it is in.
+        frame: the view opens paused at this video frame, from 0; None to play from the start.
     """
 
     id: str
@@ -109,10 +115,17 @@ class RunView:
     fps: float
     aspect: float
     routing: RoutingBytes | None
+    expert: int | None = None
+    frame: int | None = None
 
     @classmethod
-    def of(cls, run: Run) -> RunView:
+    def of(cls, run: Run, *, expert: int | None = None, frame: int | None = None) -> RunView:
         """Read a run's files.
+
+        Args:
+            run: the run.
+            expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
+                left out.
 
         Raises:
             prophy.runs.RunError: its routing is broken.
@@ -123,6 +136,7 @@ class RunView:
         facts = [f"seed {record.seed}", f"{settings['steps']} steps", f"guidance {settings['guidance']:g}"]
         if record.timings:
             facts.append(f"made in {sum(record.timings.values()):.1f} s")
+        experts = 0 if trace is None else trace.num_experts
         return cls(
             id=run.id,
             prompt=record.prompt,
@@ -133,6 +147,8 @@ class RunView:
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
             routing=None if trace is None else RoutingBytes.of(trace),
+            expert=expert if expert is not None and 0 <= expert < experts else None,
+            frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
         )
 
     def as_json(self) -> dict:
@@ -197,7 +213,7 @@ class LiveView:
 
 def routing_view() -> gr.HTML:
     """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one."""
-    return _component("routing_view", ("routing.js", "routing_view.js"))
+    return _component("routing_view", ("routing.js", "stacked_bars.js", "routing_view.js"))
 
 
 def live_view() -> gr.HTML:

@@ -1,4 +1,5 @@
-// The routing view of one run. gradio gives `element`, `props` and `watch`; routing.js stands before this text.
+// The routing view of one run. gradio gives `element`, `props` and `watch`; routing.js and stacked_bars.js stand before
+// this text.
 
 const view = element.querySelector(".pp-view");
 const find = (selector) => view.querySelector(selector);
@@ -14,17 +15,29 @@ const caption = find(".pp-caption");
 const opacity = find(".pp-opacity");
 const stepSlider = find(".pp-step");
 const modes = [...find(".pp-modes").children];
+const scale = find(".pp-scale");
+const label = find(".pp-label");
+const inspect = find(".pp-inspect");
+const overTime = find(".pp-over-time");
+const overSteps = find(".pp-over-steps");
+const copied = find(".pp-copied");
+const linkText = find(".pp-link-text");
 
 const ICONS = {
   play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
   pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
 };
 const NARROW = 700; // pixels: below this the panel stands under the video
+const DRAG = 6; // pixels: a pointer that moved less has clicked
+const COPIED_MS = 1600;
 const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 let run = null;
 let routing = null;
 let frame = 0;
+let hovered = null; // the cell under the pointer: {row, column}
+let selected = null; // the region on show in the panel below: {rows, columns}
+let drag = null; // the pointer is down: {cell, x, y, region}, region once it has moved
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 let resumes = false;
@@ -42,21 +55,38 @@ const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(
 
 // --- the picture ------------------------------------------------------------------------------------------------
 
-const cells = document.createElement("canvas");
+const cells = document.createElement("canvas"); // one pixel a token
 
 function draw() {
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!routing) return;
   const latent = latentFrame(frame, routing.temporal);
-  cells.width = routing.width;
-  cells.height = routing.height;
-  const colours = cellColours(routing, shown, latent);
-  cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
-  context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
-  context.drawImage(cells, 0, 0, canvas.width, canvas.height);
+  if (shown.mode !== "off") {
+    const colours = cellColours(routing, shown, latent);
+    cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
+    context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
+    context.drawImage(cells, 0, 0, canvas.width, canvas.height);
+  }
+  const chosen = (drag && drag.region) || selected;
+  if (chosen) outline(context, chosen, 2);
+  if (hovered && !drag) outline(context, regionBetween(hovered, hovered), 1);
   canvas.dataset.frame = frame;
   canvas.dataset.latent = latent;
+}
+
+// A white line in a dark one, inside the cells: seen on every colour, and it leaves the neighbours as they are.
+function outline(context, { rows, columns }, thickness) {
+  const [x, y] = [(columns[0] / routing.width) * canvas.width, (rows[0] / routing.height) * canvas.height];
+  const width = ((columns[1] + 1 - columns[0]) / routing.width) * canvas.width;
+  const height = ((rows[1] + 1 - rows[0]) / routing.height) * canvas.height;
+  const line = Math.min(thickness * (window.devicePixelRatio || 1), width / 6, height / 6);
+  context.lineWidth = line;
+  ["#000", "#fff"].forEach((colour, i) => {
+    const inset = (i + 0.5) * line;
+    context.strokeStyle = colour;
+    context.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
+  });
 }
 
 function fitCanvas() {
@@ -89,6 +119,8 @@ function showFrame(next) {
     [...latents.children].forEach((mark, t) => mark.classList.toggle("is-on", t === latent));
   }
   draw();
+  showLabel();
+  fillInspect();
 }
 
 // The canvas follows the picture on screen, not a clock: mediaTime names the frame that was presented.
@@ -118,6 +150,7 @@ function togglePlay() {
 function showPlaying() {
   playButton.innerHTML = video.paused ? ICONS.play : ICONS.pause;
   playButton.setAttribute("aria-label", video.paused ? "Play" : "Pause");
+  inspect.firstElementChild.setAttribute("aria-live", video.paused ? "polite" : "off"); // not twice a second
 }
 
 // --- the panel --------------------------------------------------------------------------------------------------
@@ -126,6 +159,9 @@ const CAPTIONS = {
   top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
   expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
   phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
+  entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
+  margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
+  off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
 };
 
 function choose(change) {
@@ -136,6 +172,8 @@ function choose(change) {
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   fillList();
   draw();
+  showLabel();
+  fillInspect();
 }
 
 function listRow(colour, name, onClick) {
@@ -147,13 +185,19 @@ function listRow(colour, name, onClick) {
   return row;
 }
 
-// Rows are made once per kind and refilled in place, so that the keyboard's focus stays where it is.
+// Rows are made once per kind and refilled in place, once per step: the keyboard's focus stays where it is, and
+// switching experts costs next to nothing.
 function fillList() {
-  const isPhenomenon = shown.mode === "phenomenon";
-  const values = isPhenomenon ? phenomenonPeaks(routing, shown.step) : expertShares(routing, shown.step);
-  const kind = isPhenomenon ? "phenomenon" : "expert";
-  const isSame = list.dataset.kind === kind && list.children.length === values.length;
-  if (!isSame) {
+  const isScale = shown.mode === "entropy" || shown.mode === "margin";
+  scale.hidden = !isScale;
+  list.hidden = isScale;
+  if (isScale) {
+    scale.setAttribute("aria-label", `Colour scale of the ${shown.mode}: from dark blue, 0, to yellow, 1`);
+    return;
+  }
+  const kind = shown.mode === "phenomenon" ? "phenomenon" : "expert";
+  const isPhenomenon = kind === "phenomenon";
+  if (list.dataset.kind !== kind) {
     list.dataset.kind = kind;
     list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
     const indices = isPhenomenon ? order : routing.experts.map((_, e) => e);
@@ -167,10 +211,15 @@ function fillList() {
       }),
     );
   }
+  let values = null;
+  if (isOutdated(list, kind, shown.step)) {
+    values = isPhenomenon ? phenomenonPeaks(routing, shown.step) : expertShares(routing, shown.step);
+  }
   for (const row of list.children) {
     const i = Number(row.dataset.index);
     const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
     row.setAttribute("aria-pressed", String(isOn));
+    if (!values) continue;
     row.style.setProperty("--share", values[i]);
     row.lastElementChild.textContent = percent(values[i]);
   }
@@ -209,12 +258,178 @@ function fillBars() {
   );
 }
 
+function scaleGradient() {
+  const stops = Array.from({ length: 18 }, (_, i) => `rgb(${CIVIDIS.subarray(45 * i, 45 * i + 3).join(", ")})`);
+  return `linear-gradient(to right, ${stops.join(", ")})`;
+}
+
+// --- a token or a region ----------------------------------------------------------------------------------------
+
+function showLabel() {
+  label.hidden = !routing || !hovered || Boolean(drag);
+  if (label.hidden) return;
+  const { row, column } = hovered;
+  const token = tokenAt(routing, latentFrame(frame, routing.temporal), row, column);
+  label.textContent = tokenLabel(routing, shown, token);
+  // Beside the cell, on the side with more room.
+  const isRight = column >= routing.width / 2;
+  const isLow = row >= routing.height / 2;
+  const part = (share) => `${100 * share}%`;
+  label.style.left = isRight ? "auto" : part((column + 1) / routing.width);
+  label.style.right = isRight ? part(1 - column / routing.width) : "auto";
+  label.style.top = isLow ? "auto" : part(row / routing.height);
+  label.style.bottom = isLow ? part(1 - (row + 1) / routing.height) : "auto";
+}
+
+function select(region) {
+  const hadFocus = inspect.contains(document.activeElement);
+  selected = region;
+  inspect.hidden = !selected;
+  if (!selected && hadFocus) view.focus({ preventScroll: true });
+  draw();
+  fillInspect();
+}
+
+// Whether a part was last filled for other things than these; it is drawn again only then.
+function isOutdated(part, ...shows) {
+  const key = shows.join(" ");
+  if (part.dataset.shows === key) return false;
+  part.dataset.shows = key;
+  return true;
+}
+
+function fillInspect() {
+  if (!routing || !selected) return;
+  const { rows, columns } = selected;
+  const { step } = shown;
+  const latent = latentFrame(frame, routing.temporal);
+  if (!isOutdated(inspect, rows, columns, latent, step)) return;
+  const heading = regionTitle(latent, selected);
+  inspect.querySelector("h3").textContent = heading;
+  inspect.setAttribute("aria-label", heading);
+  if (isOutdated(overTime, rows, columns, step)) {
+    fillPlot(overTime, {
+      bars: regionOverTime(routing, step, rows, columns),
+      nameOf: (t) => `frame ${t}`,
+      title: `Over the clip, at denoising step ${routing.steps[step]}`,
+      onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
+    });
+  }
+  if (isOutdated(overSteps, rows, columns, latent)) {
+    fillPlot(overSteps, {
+      bars: regionOverSteps(routing, latent, rows, columns),
+      nameOf: (d) => `step ${routing.steps[d]}`,
+      title: `Over denoising, at latent frame ${latent}`,
+      onChoose: chooseStep,
+    });
+  }
+  markBar(overTime.querySelector("svg"), latent);
+  markBar(overSteps.querySelector("svg"), step);
+  fillNumbers(regionWeights(routing, step, latent, rows, columns));
+}
+
+function fillPlot(figure, plot) {
+  figure.querySelector("figcaption").textContent = plot.title;
+  stackedBars(figure.querySelector("svg"), { ...plot, colours: routing.experts });
+  const [first, last] = figure.querySelector(".pp-ends").children;
+  first.textContent = plot.nameOf(0);
+  last.textContent = plot.bars.length > 1 ? plot.nameOf(plot.bars.length - 1) : "";
+}
+
+function fillNumbers(weights) {
+  const line = (colour, name, weight) => {
+    const item = make("li");
+    if (colour) item.style.setProperty("--colour", colour);
+    item.append(make("i", colour ? "pp-swatch" : "pp-swatch pp-others"), make("span", "", name));
+    item.append(make("span", "pp-weight", weight.toFixed(3)));
+    return item;
+  };
+  find(".pp-numbers").replaceChildren(
+    ...ranked(weights).map(([expert, weight]) => {
+      const item = line(routing.experts[expert], `Expert ${expert}`, weight);
+      item.dataset.expert = expert;
+      item.dataset.weight = byteText(weight);
+      return item;
+    }),
+    line(null, "Others", othersWeight(weights)),
+  );
+}
+
+function cellUnder(event) {
+  const box = stage.getBoundingClientRect();
+  return cellAt(routing, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+}
+
+function hover(cell) {
+  const isSame = cell && hovered ? cell.row === hovered.row && cell.column === hovered.column : cell === hovered;
+  if (isSame) return;
+  hovered = cell;
+  draw();
+  showLabel();
+}
+
+function onPointerDown(event) {
+  if (!routing || !event.isPrimary || event.button !== 0) return;
+  drag = { cell: cellUnder(event), x: event.clientX, y: event.clientY, region: null };
+  stage.setPointerCapture(event.pointerId);
+}
+
+function onPointerMove(event) {
+  if (!routing || !event.isPrimary) return;
+  if (!drag) {
+    if (event.pointerType !== "touch") hover(cellUnder(event)); // a finger covers what it points at
+    return;
+  }
+  if (!drag.region && Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < DRAG) return;
+  drag.region = regionBetween(drag.cell, cellUnder(event));
+  showLabel();
+  draw();
+}
+
+function onPointerUp(event) {
+  if (!drag || !event.isPrimary) return;
+  const { cell, region } = drag;
+  drag = null;
+  select(region || regionBetween(cell, cell));
+}
+
+// The page takes over, to scroll.
+function onPointerCancel() {
+  drag = null;
+  draw();
+}
+
+// --- a link -----------------------------------------------------------------------------------------------------
+
+async function copyLink() {
+  const expert = routing && shown.mode === "expert" ? shown.expert : null;
+  const link = linkTo(location.origin + location.pathname, run.id, expert, frame);
+  linkText.value = link;
+  try {
+    await navigator.clipboard.writeText(link);
+  } catch {
+    linkText.hidden = false; // no clipboard, or it was refused: ready to be copied by hand
+    linkText.focus();
+    linkText.select();
+    return;
+  }
+  linkText.hidden = true;
+  copied.textContent = "copied";
+  setTimeout(() => (copied.textContent = ""), COPIED_MS);
+}
+
 // --- a run ------------------------------------------------------------------------------------------------------
+
+const isChosen = (number) => typeof number === "number";
 
 function open(next) {
   run = next;
-  frame = 0; // before anything is drawn: a longer clip's frame may not exist here
+  frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
+  hovered = drag = null;
+  select(null);
+  [list, inspect, overTime, overSteps].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
+  linkText.hidden = true;
   view.hidden = !run;
   element.querySelector(".pp-empty").hidden = Boolean(run);
   if (source) URL.revokeObjectURL(source);
@@ -250,6 +465,9 @@ function open(next) {
     stepSlider.max = routing.steps.length - 1;
     const shares = expertShares(routing, routing.steps.length - 1);
     shown.expert = shares.indexOf(Math.max(...shares));
+    if (isChosen(run.expert)) Object.assign(shown, { mode: "expert", expert: run.expert });
+    cells.width = routing.width;
+    cells.height = routing.height;
     delete list.dataset.kind;
     fillBars();
     const peaks = phenomenonPeaks(routing, routing.steps.length - 1);
@@ -257,14 +475,17 @@ function open(next) {
     shown.phenomenon = order[0];
     chooseStep(routing.steps.length - 1);
   }
-  showFrame(0);
+  showFrame(isChosen(run.frame) ? run.frame : 0);
   fitCanvas();
-  if (!isStill.matches) video.play().catch(() => {});
+  if (!isStill.matches && !isChosen(run.frame)) video.play().catch(() => {});
 }
 
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
 function onKey(event) {
-  if (!run || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!run || event.ctrlKey || event.metaKey || event.altKey || event.target === linkText) return;
   const onControl = event.target.closest("button, input");
+  const isSlider = Boolean(onControl) && onControl.tagName === "INPUT";
   const key = event.key;
   if (key === " " && !(onControl && onControl.tagName === "BUTTON")) togglePlay();
   else if (key === ",") seek(frame - 1);
@@ -272,12 +493,30 @@ function onKey(event) {
   else if (routing && /^[0-9]$/.test(key) && Number(key) < routing.experts.length) chooseExpert(Number(key));
   else if (routing && key === "[") choose({ opacity: Math.max(0, Math.round(20 * shown.opacity - 2) / 20) });
   else if (routing && key === "]") choose({ opacity: Math.min(1, Math.round(20 * shown.opacity + 2) / 20) });
+  else if (routing && !selected && key === "Enter" && !onControl) selectCentre();
+  else if (selected && key in ARROWS && !isSlider) select(movedRegion(routing, selected, ...ARROWS[key]));
+  else if (selected && key === "Escape") select(null);
   else return;
   event.preventDefault();
 }
 
+function selectCentre() {
+  const centre = cellAt(routing, 0.5, 0.5);
+  select(regionBetween(centre, centre));
+}
+
 playButton.addEventListener("click", togglePlay);
-stage.addEventListener("click", togglePlay);
+// Over a routing a click chooses a token; two play.
+stage.addEventListener("click", () => !routing && togglePlay());
+stage.addEventListener("dblclick", () => routing && togglePlay());
+stage.addEventListener("pointerdown", onPointerDown);
+stage.addEventListener("pointermove", onPointerMove);
+stage.addEventListener("pointerup", onPointerUp);
+stage.addEventListener("pointercancel", onPointerCancel);
+stage.addEventListener("pointerleave", () => hover(null));
+find(".pp-close").addEventListener("click", () => select(null));
+find(".pp-copy").addEventListener("click", copyLink);
+video.addEventListener("loadedmetadata", () => run && isChosen(run.frame) && seek(run.frame));
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
@@ -287,6 +526,7 @@ view.addEventListener("keydown", onKey);
 new ResizeObserver(fitCanvas).observe(stage);
 new ResizeObserver(() => view.classList.toggle("is-narrow", view.clientWidth < NARROW)).observe(view);
 
+scale.firstElementChild.style.backgroundImage = scaleGradient();
 showPlaying();
 follow();
 watch("value", () => open(props.value));

@@ -1,0 +1,47 @@
+// Experts' weights as stacked bars, drawn as SVG here: a library of megabytes, or a trip to the server, would make a
+// click wait. routing.js stands before this text.
+
+const BAR_GAP = 0.07; // of a bar's place, on either side
+const MARK_HEIGHT = 0.05; // of a bar's height: the line under the bar that is on show
+
+// Draws `bars`, one array of experts' weights each, from the first expert at the foot to the rest of 1 at the top.
+// `colours`: by expert; `nameOf(i)`: what bar i is; `title`: what the plot is; onChoose(i): a bar was clicked.
+function stackedBars(svg, { bars, colours, nameOf, title, onChoose }) {
+  const shape = (tag, attributes, text) => {
+    const node = document.createElementNS(svg.namespaceURI, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    if (text !== undefined) node.textContent = text;
+    return node;
+  };
+  const texts = bars.map((weights, i) => `${nameOf(i)}: ${weightsText(weights)}`);
+  svg.setAttribute("viewBox", `0 0 ${bars.length} ${1 + 2 * MARK_HEIGHT}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-label", `${title}. ${texts.join("; ")}.`);
+  svg.replaceChildren(
+    ...bars.map((weights, i) => {
+      const bar = shape("g", { class: "pp-stack" });
+      const part = (y, height, attributes) =>
+        bar.append(shape("rect", { x: i + BAR_GAP, y, width: 1 - 2 * BAR_GAP, height, ...attributes }));
+      bar.append(shape("title", {}, texts[i]));
+      let top = 1;
+      weights.forEach((weight, expert) => {
+        const height = Math.min(weight, top); // rounded weights may add up to a little more than 1
+        if (height <= 0) return;
+        top -= height;
+        part(top, height, { fill: colours[expert], "data-expert": expert, "data-weight": byteText(weight) });
+      });
+      part(0, top, { class: "pp-others" });
+      part(1 + MARK_HEIGHT, MARK_HEIGHT, { class: "pp-mark" });
+      return bar;
+    }),
+  );
+  svg.onclick = (event) => {
+    const box = svg.getBoundingClientRect();
+    const at = Math.floor(((event.clientX - box.left) / box.width) * bars.length);
+    onChoose(Math.min(bars.length - 1, Math.max(0, at)));
+  };
+}
+
+function markBar(svg, index) {
+  [...svg.children].forEach((bar, i) => bar.classList.toggle("is-on", i === index));
+}
