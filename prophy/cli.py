@@ -10,6 +10,7 @@ import argparse
 import importlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
@@ -47,10 +48,15 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     generate = commands.add_parser("generate", help="make a clip and its routing from a prompt")
-    generate.add_argument("prompt", help="what should happen, in plain words")
-    generate.add_argument(
-        "--seed", type=int, default=0, help="of the noise: same prompt and seed, same frames (default: 0)"
+    what = generate.add_mutually_exclusive_group(required=True)
+    what.add_argument("prompt", nargs="?", help="what should happen, in plain words")
+    what.add_argument(
+        "--again",
+        type=Path,
+        metavar="RUN_DIR",
+        help="make a run again: its prompt, seed, settings and steering, save what the other flags replace",
     )
+    generate.add_argument("--seed", type=int, help="of the noise: same prompt and seed, same frames (default: 0)")
     generate.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder of runs; each gets its own inside (default: runs)"
     )
@@ -66,6 +72,21 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument("--height", type=int, help="pixels")
     generate.add_argument("--width", type=int, help="pixels")
     generate.add_argument("--fps", type=float, help="frames per second of the file")
+    generate.add_argument(
+        "--steer",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="scale an expert: refinement:3=0, semantic:5=-1 or 3=2; 0 is mute, 2 boost, -1 invert. Repeat for more",
+    )
+    generate.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="one expert on a region: expert=2,frames=0-4,box=0.1:0.2:0.5:0.6 (latent frames; left, top, right and "
+        "bottom as shares of the picture). Repeat for more",
+    )
     generate.set_defaults(run=_generate)
 
     worlds = commands.add_parser("worlds", help="look at the synthetic worlds the embedded model was trained on")
@@ -89,17 +110,36 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from prophy.generation import GenerationSettings, StepPreview, generate
+    from prophy.generation import GenerationSettings, StepPreview, generate, model_hash, token_grid
+    from prophy.runs import read_run
+    from prophy.steering import parse_force, parse_scales
 
-    settings = GenerationSettings(arguments.prompt, **given)  # before the weights: a typo should not cost ten seconds
+    # All of this before the weights: a typo should not cost ten seconds.
+    source = None if arguments.again is None else read_run(arguments.again)
+    if source is None:
+        settings = GenerationSettings(arguments.prompt, **given)
+    else:
+        settings = replace(GenerationSettings.from_record(source.record), **given)
+    scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
+    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
 
     from prophy.pipelines import load
 
     pipeline = load(arguments.model, branch=arguments.branch)
-    if arguments.no_branch and pipeline.attachment is not None:
+    if off and pipeline.attachment is not None:
         pipeline.attachment.enabled = False
+    if source is not None and model_hash(pipeline) != source.record.model_sha256:
+        difference = f"run {source.id} was made by other weights ({source.record.model_id})"
+        if arguments.model is None:
+            raise ValueError(f"{difference}: open them with --model, which also lets any other model try")
+        print(f"{difference}: expect other frames")
+    if arguments.steer or arguments.force:
+        grid = token_grid(pipeline, settings)
+        steering = replace(scales, forced=tuple(box.on(grid) for box in boxes))
+        settings = replace(settings, steering=steering)
 
-    with tqdm(total=settings.steps, unit="step", desc="denoising") as bar:
+    # The delay keeps the bar away from an error that comes before the first step.
+    with tqdm(total=settings.steps, unit="step", desc="denoising", delay=0.5) as bar:
 
         def advance(preview: StepPreview) -> None:
             bar.update(preview.step - bar.n)
@@ -113,6 +153,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     if run.routing_path is not None:
         print(f"routing  {run.routing_path}")
         print(f"sheet    {run.sheet_path}")
+    if not settings.steering.is_neutral:
+        print(f"steered  {'; '.join(settings.steering.describe())}")
     seconds = sum(result.timings.values())
     print(f"made in {seconds:.1f} s with seed {settings.seed}; open it in the app: prophy app --runs {arguments.out}")
 

@@ -10,8 +10,8 @@ import re
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from threading import Event
@@ -26,6 +26,7 @@ from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
+from prophy.steering import Steering, SteeringError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -56,6 +57,7 @@ class GenerationSettings:
         height: pixels.
         width: pixels.
         fps: frames per second of the file.
+        steering: what to do to the experts.
 
     Raises:
         GenerationError: a field is out of range; the message names the cure.
@@ -69,6 +71,7 @@ class GenerationSettings:
     height: int = 64
     width: int = 64
     fps: float = 8.0
+    steering: Steering = field(default_factory=Steering)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -88,6 +91,20 @@ class GenerationSettings:
         if (self.frames - 1) % TEMPORAL:
             nearest = 1 + TEMPORAL * round((self.frames - 1) / TEMPORAL)
             raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest}")
+        if not isinstance(self.steering, Steering):
+            raise GenerationError("steering must be a prophy.steering.Steering")
+
+    @classmethod
+    def from_record(cls, record: RunRecord) -> GenerationSettings:
+        """The settings that made a run: with the same weights, and the branch on or off as then, its frames again.
+
+        Raises:
+            GenerationError: a setting that this release does not know, or out of range.
+        """
+        known = {f.name for f in fields(cls)} - {"prompt", "seed", "steering"}
+        if unknown := sorted(record.settings.keys() - known):
+            raise GenerationError(f"the run has the setting {unknown[0]}, which this release does not know: update it")
+        return cls(record.prompt, record.seed, **record.settings, steering=record.steering)
 
 
 @dataclass(frozen=True)
@@ -134,7 +151,7 @@ class Generation:
     def save(self, root: str | Path, run_id: str | None = None) -> Run:
         """Write a run directory under ``root``; see :func:`prophy.runs.write_run` for ``run_id`` and what it raises."""
         settings = {name: getattr(self.settings, name) for name in GenerationSettings.__dataclass_fields__}
-        prompt, seed = settings.pop("prompt"), settings.pop("seed")
+        prompt, seed, steering = settings.pop("prompt"), settings.pop("seed"), settings.pop("steering")
         record = RunRecord(
             prompt=prompt,
             seed=seed,
@@ -143,6 +160,7 @@ class Generation:
             model_sha256=self.model_sha256,
             timings=self.timings,
             unknown_words=self.unknown_words,
+            steering=steering,
         )
         sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
         return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
@@ -168,14 +186,15 @@ def generate(
         stop: looked at before the first step and after every step.
 
     Raises:
-        GenerationError: the model cannot do what the settings ask for.
+        GenerationError: the model cannot do what the settings ask for, steering of its experts included.
         GenerationStopped: ``stop`` was set.
         RuntimeError: the model produced values that are not numbers.
     """
-    grid = _token_grid(pipeline, settings)
+    grid = token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt)
     attachment = getattr(pipeline, "attachment", None)
     routed = attachment is not None and attachment.enabled
+    steered = _steered(pipeline, settings.steering, grid)
     recorder = TraceRecorder(grid, settings.steps) if routed else None
     colours = None if on_step is None else _latent_colours(pipeline.vae)
     if stop is not None and stop.is_set():
@@ -199,7 +218,7 @@ def generate(
 
     pipeline.set_progress_bar_config(disable=True)
     try:
-        with nullcontext() if recorder is None else attachment.observe(recorder.record):
+        with steered, nullcontext() if recorder is None else attachment.observe(recorder.record):
             video = pipeline(
                 prompt=settings.prompt,
                 height=settings.height,
@@ -386,12 +405,40 @@ def _model_id(pipeline: DiffusionPipeline) -> str:
     return (Path(origin).name if Path(origin).is_dir() else origin) or type(pipeline).__name__
 
 
-def _token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:
+def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:
+    """The token grid of a clip of these settings.
+
+    Raises:
+        GenerationError: a size that does not divide into tokens.
+    """
     cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
     try:
         return TokenGrid.from_video(settings.frames, settings.height, settings.width, cell)
     except ValueError as error:
         raise GenerationError(str(error)) from None
+
+
+def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -> AbstractContextManager[None]:
+    """Steers the pipeline's branch inside its block, in the conditional and the unconditional pass."""
+    if steering.is_neutral:
+        return nullcontext()
+    attachment = getattr(pipeline, "attachment", None)
+    if attachment is None:
+        raise GenerationError("this model has no branch, so no experts to steer: open one that has, or do not steer")
+    if not attachment.enabled:
+        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
+    config = pipeline.branch.config
+    sizes = config.num_semantic_experts, config.num_refinement_experts
+    try:
+        steering.check(*sizes, grid)
+    except SteeringError as error:
+        raise GenerationError(str(error)) from None
+    scales = (steering.semantic, steering.refinement)
+    tensors = [
+        torch.tensor([by_expert.get(expert, 1.0) for expert in range(size)])
+        for by_expert, size in zip(scales, sizes, strict=True)
+    ]
+    return attachment.steer(*tensors, torch.from_numpy(steering.forced_experts(grid)))
 
 
 def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:

@@ -31,7 +31,7 @@ class Routing:
     """The routing of one forward pass: a returned value, float32 whatever the model computes in.
 
     Attributes:
-        semantic_logits_BS: the semantic router's logits.
+        semantic_logits_BS: the semantic router's logits, before steering.
         semantic_weights_BS: their softmax, ρ_s (eq. 1), after steering.
         probs_BNE: the refinement router's softmax, ρ_r (eq. 2), after steering.
         topk_ids_BNK: the chosen experts, best first.

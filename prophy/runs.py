@@ -2,7 +2,7 @@
 and reads it.
 
     <root>/<run id>/
-        run.json      prompt, seed, settings, model, timings, and the size and SHA-256 of every other file
+        run.json      prompt, seed, settings, steering, model, timings, and the size and SHA-256 of every other file
         video.mp4     the clip, enlarged for browsers
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
@@ -36,13 +36,14 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.routing import RoutingTrace
+from prophy.steering import Steering, SteeringError
 from prophy.video import Clip, read_video, write_video
 
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 _RECORD = "run.json"
-_RECORD_MAX_BYTES = 256 * 1024
+_RECORD_MAX_BYTES = 2**21  # room for every cell a steering may paint
 _FILE_MAX_BYTES = {"video.mp4": 2**29, "poster.png": 2**25, "routing.npz": 2**29, "sheet.png": 2**26}
 _ALWAYS_PRESENT = frozenset({"video.mp4", "poster.png"})
 _RUN_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -77,6 +78,7 @@ class RunRecord:
         unknown_words: words of the prompt that the model's tokenizer has never seen.
         created: UTC, ``YYYY-MM-DDTHH:MM:SSZ``.
         phenomena_version: :data:`prophy.phenomena.VERSION` of the program that made the run.
+        steering: what was done to the experts; only when it is not neutral does run.json hold it.
 
     Raises:
         RunError: a field has the wrong type, range or size.
@@ -91,6 +93,7 @@ class RunRecord:
     unknown_words: tuple[str, ...] = ()
     created: str = field(default_factory=_now)
     phenomena_version: str = phenomena.VERSION
+    steering: Steering = field(default_factory=Steering)
 
     def __post_init__(self) -> None:
         _require(_is_text(self.prompt, 4000) and self.prompt.strip() != "", "prompt must be 1 to 4000 characters")
@@ -108,6 +111,7 @@ class RunRecord:
             is_right = _is_int(value) if kind is int else _is_int(value) or isinstance(value, float)
             is_in_range = is_right and 0 <= value < 1e6 and (value > 0 or name == "guidance")
             _require(is_in_range, f"settings must hold {name}, a positive number below a million")
+        _require(isinstance(self.steering, Steering), "steering must be a Steering")
         _check_mapping("timings", self.timings)
         _require(all(_is_int(v) or isinstance(v, float) for v in self.timings.values()), "timings must be seconds")
         words = self.unknown_words
@@ -236,7 +240,7 @@ def write_run(
         written = [name for name in _FILE_MAX_BYTES if (partial / name).exists()]
         files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
         document = {"schema": SCHEMA, **_as_json(record), "files": files}
-        (partial / _RECORD).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / _RECORD).write_text(_one_field_a_line(document), encoding="utf-8")
         for name in (*written, _RECORD):
             _sync(partial / name)
         try:
@@ -330,7 +334,15 @@ _RECORD_FIELDS = frozenset(RunRecord.__dataclass_fields__)
 
 def _as_json(record: RunRecord) -> dict[str, Any]:
     plain = {name: getattr(record, name) for name in RunRecord.__dataclass_fields__}
-    return {**plain, "settings": dict(record.settings), "timings": dict(record.timings)}
+    plain |= {"settings": dict(record.settings), "timings": dict(record.timings), "steering": record.steering.to_json()}
+    if not plain["steering"]:
+        del plain["steering"]  # as in runs written before there was steering
+    return plain
+
+
+def _one_field_a_line(document: dict[str, Any]) -> str:
+    lines = [f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in document.items()]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _parse(raw: bytes, run_id: str) -> dict[str, Any]:
@@ -349,12 +361,16 @@ def _parse(raw: bytes, run_id: str) -> dict[str, Any]:
 def _from_json(document: dict[str, Any]) -> tuple[RunRecord, dict[str, StoredFile]]:
     _require(_is_int(document.get("schema")) and document["schema"] == SCHEMA, f"run.json is not of schema {SCHEMA}")
     expected = _RECORD_FIELDS | {"schema", "files"}
-    missing, unknown = sorted(expected - document.keys()), sorted(document.keys() - expected)
+    missing, unknown = sorted(expected - document.keys() - {"steering"}), sorted(document.keys() - expected)
     _require(not missing, f"run.json lacks {', '.join(missing)}")
     _require(not unknown, f"run.json holds unknown fields {', '.join(unknown)[:120]}")
-    fields = {name: document[name] for name in _RECORD_FIELDS}
+    fields = {name: document[name] for name in _RECORD_FIELDS & document.keys()}
     _require(isinstance(fields["unknown_words"], list), "unknown words must be a list")
-    record = RunRecord(**{**fields, "unknown_words": tuple(fields["unknown_words"])})
+    try:
+        steering = Steering.from_json(fields.get("steering", {}))
+    except SteeringError as error:
+        raise RunError(f"steering: {error}") from None
+    record = RunRecord(**{**fields, "unknown_words": tuple(fields["unknown_words"]), "steering": steering})
 
     entries = document["files"]
     _require(isinstance(entries, dict), "files must be an object")

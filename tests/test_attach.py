@@ -90,6 +90,11 @@ def test_steering_ends_with_its_block_also_when_that_raises(tiny_transformer, ti
         steered = run(tiny_transformer)
     assert not shares[0].any()
     assert not torch.equal(steered, plain)
+    forced_N, first = torch.full((60,), -1), []
+    forced_N[7:19] = 4
+    with attachment.steer(forced_N=forced_N), attachment.observe(lambda _, r: first.append(r.topk_ids_BNK[0, :, 0])):
+        assert not torch.equal(run(tiny_transformer), plain)
+    assert (first[0][7:19] == 4).all()
     with pytest.raises(RuntimeError, match="stop"), attachment.steer(semantic_scale=-torch.ones(6)):
         raise RuntimeError("stop")
     assert torch.equal(run(tiny_transformer), plain)

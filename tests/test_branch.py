@@ -262,6 +262,66 @@ def test_a_boost_doubles_the_odds():
     torch.testing.assert_close(boosted[..., 1] / boosted[..., 0], 2 * odds[..., 1] / odds[..., 0])
 
 
+@pytest.mark.parametrize("top_k", [1, 2, 5])
+def test_a_muted_expert_is_never_first_even_when_it_is_far_ahead_or_there_are_too_few_others(top_k: int):
+    block = make_refinement(top_k=top_k)
+    with torch.no_grad():
+        block.router.bias[2] = 1000.0  # the softmax of the others rounds to zero
+    normal = block.norm(torch.randn(2, 7, 12))
+    assert (block.route(normal).topk_ids_BNK[..., 0] == 2).all()
+    for scale in ([1.0, 1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0, 0.0]):
+        scale_E = torch.tensor(scale)
+        routing = block.route(normal, scale_E)
+        assert not routing.probs_BNE[..., scale_E == 0].any()
+        assert (scale_E[routing.topk_ids_BNK[..., 0]] != 0).all()
+        assert not routing.topk_weights_BNK[scale_E[routing.topk_ids_BNK] == 0].any()
+        torch.testing.assert_close(routing.probs_BNE.sum(-1), torch.ones(2, 7))
+
+
+def test_muting_every_expert_is_refused():
+    block = make_refinement()
+    with pytest.raises(ValueError, match="every expert is muted: leave at least one"):
+        block.route(torch.zeros(1, 1, 12), torch.zeros(5))
+    with pytest.raises(ValueError, match="every expert is muted: leave at least one"):
+        make_semantic()(*make_inputs()[::2], torch.zeros(6))
+
+
+def test_a_forced_token_has_one_expert_and_the_others_are_untouched():
+    block = make_refinement()
+    x_BND = torch.randn(2, 7, 12)
+    normal = block.norm(x_BND)
+    free = block.route(normal)
+    forced_N = torch.tensor([-1, 3, -1, 0, 0, -1, 3])
+    routing = block.route(normal, torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0]), forced_N)
+    taken = forced_N >= 0
+    assert (routing.topk_ids_BNK[:, taken, 0] == forced_N[taken]).all()
+    assert (routing.topk_weights_BNK[:, taken, 0] == 1).all()
+    assert not routing.topk_weights_BNK[:, taken, 1:].any()
+    assert (routing.probs_BNE[:, taken].sum(-1) == 1).all()
+    assert not routing.probs_BNE[:, ~taken, 3].any(), "muted outside its region"
+    alone = block.route(normal, None, forced_N)
+    assert torch.equal(alone.probs_BNE[:, ~taken], free.probs_BNE[:, ~taken])
+    output, _ = block(x_BND, None, forced_N)
+    expected = x_BND[:, 1] + normal[:, 1] @ block.weight_EDD[3] + block.bias_ED[3]
+    torch.testing.assert_close(output[:, 1], expected)
+
+
+def test_nothing_forced_is_exactly_unsteered(tiny_branch):
+    inputs = make_inputs()
+    with torch.no_grad():
+        plain, routing = tiny_branch(*inputs)
+        free, same = tiny_branch(*inputs, torch.ones(6), torch.ones(5), torch.full((60,), -1))
+    assert all(torch.equal(a, b) for a, b in zip(plain, free, strict=True))
+    for name, value in vars(routing).items():
+        assert torch.equal(getattr(same, name), value), name
+
+
+@pytest.mark.parametrize("forced_N", [torch.tensor([1, 1]), torch.tensor([[1] * 7]), torch.tensor([5] * 7)])
+def test_forced_experts_that_do_not_fit_are_refused(forced_N: torch.Tensor):
+    with pytest.raises(ValueError, match="give one below 5, or -1, for each of 7 tokens"):
+        make_refinement().route(torch.zeros(2, 7, 12), None, forced_N)
+
+
 # --- the semantic experts (eq. 1) -------------------------------------------------------------------------------------
 
 
@@ -307,14 +367,18 @@ def test_padding_does_not_change_the_semantic_routing():
     torch.testing.assert_close(block.route(text[1:, :4]), block.route(text[1:]), rtol=1e-6, atol=1e-7)
 
 
-def test_semantic_steering_scales_logits():
+def test_semantic_steering_follows_the_law_of_the_refinement_experts():
     block, (latents, _, text) = make_semantic(), make_inputs()
-    _, logits, weights = block(latents, text)
-    _, inverted, _ = block(latents, text, -torch.ones(6))
-    assert torch.equal(inverted, -logits)
-    _, _, undecided = block(latents, text, torch.zeros(6))
-    torch.testing.assert_close(undecided, torch.full((2, 6), 1 / 6))
-    assert not torch.allclose(weights, undecided, atol=1e-3)
+    plain, logits, weights = block(latents, text)
+    _, same, inverted = block(latents, text, -torch.ones(6))
+    assert torch.equal(same, logits), "the recorded logits are the router's own"
+    torch.testing.assert_close(inverted, (-logits).softmax(-1))
+    enhanced, _, muted = block(latents, text, torch.tensor([1.0, 1.0, 0.0, 1.0, 1.0, 1.0]))
+    expected = weights.clone()
+    expected[:, 2] = 0
+    assert not muted[:, 2].any()
+    torch.testing.assert_close(muted, expected / expected.sum(-1, keepdim=True))
+    assert not torch.equal(enhanced, plain)
 
 
 # --- its own checkpoint -----------------------------------------------------------------------------------------------

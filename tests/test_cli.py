@@ -7,16 +7,29 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from diffusers import WanPipeline
 
 from prophy.cli import build_parser, main
+from prophy.runs import Run, list_runs
+from prophy.steering import Steering
 
 FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
-        *("--frames", "--height", "--width", "--fps"),
+        *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force"),
     },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
 }
+
+
+UNPARSABLE = [
+    [],
+    ["fly"],
+    ["generate"],
+    ["generate", "a", "--branch", "x", "--no-branch"],
+    ["generate", "a", "--again", "runs/x"],
+]
 
 
 def subparser(*names: str):
@@ -61,6 +74,12 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "<b>ball</b>"], "prophy: the prompt looks like HTML"),
         (["generate", "a ball", "--steps", "0"], "prophy: steps=0 must be"),
         (["generate", "a ball", "--frames", "16"], "use 17"),
+        (["generate", "a ball", "--steer", "3"], "such as refinement:3=0"),
+        (["generate", "a ball", "--steer", "3=9"], "must be a number from -4 to 4"),
+        (["generate", "a ball", "--steer", "3=0", "--steer", "refinement:3=2"], "steered twice"),
+        (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
+        (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
+        (["generate", "--again", "absent"], "prophy: no run at absent"),
         (["train"], "prophy: choose a stage"),
         (["train", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
@@ -76,7 +95,7 @@ def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["generate"], ["generate", "a", "--branch", "x", "--no-branch"]])
+@pytest.mark.parametrize("arguments", UNPARSABLE)
 def test_a_command_line_that_cannot_be_parsed_shows_usage_and_exits_2(arguments: list, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -104,3 +123,82 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert str(sheet) in capsys.readouterr().out
+
+
+# --- making a run, and making it again --------------------------------------------------------------------------------
+
+SIZE = ["--steps", "2", "--frames", "9", "--height", "32", "--width", "48"]
+STEERING = ["--steer", "3=mute", "--steer", "semantic:5=-1", "--force", "expert=2,frames=0-1,box=0:0:0.5:1"]
+
+
+@pytest.fixture
+def model(tiny_pipeline, tmp_path: Path, monkeypatch) -> Path:
+    """A small random model on disk, with its branch, where the embedded one is looked for."""
+    parts = {name: part for name, part in tiny_pipeline.components.items() if name != "branch"}
+    WanPipeline(**parts).save_pretrained(tmp_path / "model")
+    tiny_pipeline.branch.save_pretrained(tmp_path / "model" / "branch")
+    monkeypatch.setattr("prophy.pipelines.default_model", lambda: tmp_path / "model")
+    return tmp_path / "model"
+
+
+def make_run(out: Path, *arguments: str) -> Run:
+    """The run that ``prophy generate`` adds to an empty folder."""
+    assert main(["generate", *arguments, "--out", str(out)]) == 0
+    (run,) = list_runs(out)
+    return run
+
+
+def test_a_run_made_again_has_the_same_settings_routing_and_frames(model: Path, tmp_path: Path, capsys):
+    first = make_run(tmp_path / "a", "a red ball", "--seed", "5", "--guidance", "3", *SIZE, *STEERING)
+    described = "steered  semantic expert 5 inverted; expert 3 muted; expert 2 forced on 12 cells, latent frames 0–1"
+    assert capsys.readouterr().out.splitlines()[-2] == described
+    again = make_run(tmp_path / "b", "--again", str(first.path))
+    assert described in capsys.readouterr().out
+    for name in ("prompt", "seed", "settings", "steering", "model_sha256"):
+        assert getattr(again.record, name) == getattr(first.record, name), name
+    assert (again.trace().mean_probs == first.trace().mean_probs).all()
+    assert (again.clip().frames == first.clip().frames).all()
+
+    free = make_run(tmp_path / "c", "a red ball", "--seed", "5", "--guidance", "3", *SIZE)
+    assert free.record.steering == Steering()
+    assert (free.clip().frames != first.clip().frames).any(), "the steering shows nothing"
+
+
+def test_flags_replace_what_the_run_says(model: Path, tmp_path: Path):
+    first = make_run(tmp_path / "a", "a red ball", "--seed", "5", *SIZE, *STEERING)
+    other = make_run(tmp_path / "b", "--again", str(first.path), "--seed", "6", "--steer", "1=boost")
+    assert other.record.seed == 6
+    assert other.record.settings == first.record.settings
+    assert other.record.steering == Steering(refinement={1: 2})
+
+
+def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path: Path, capsys):
+    first = make_run(tmp_path / "a", "a red ball", "--no-branch", *SIZE)
+    again = make_run(tmp_path / "b", "--again", str(first.path))
+    assert again.routing_path is None
+    assert (again.clip().frames == first.clip().frames).all()
+    assert main(["generate", "--again", str(first.path), "--steer", "3=0", "--out", str(tmp_path / "c")]) == 2
+    assert "the branch is switched off, so its experts cannot be steered" in capsys.readouterr().err
+
+
+def test_a_run_of_other_weights_is_refused_unless_a_model_is_named(model: Path, tiny_pipeline, tmp_path: Path, capsys):
+    first = make_run(tmp_path / "a", "a red ball", *SIZE)
+    with torch.no_grad():
+        next(tiny_pipeline.branch.parameters()).add_(1)
+    tiny_pipeline.branch.save_pretrained(model / "branch")
+    capsys.readouterr()
+    assert main(["generate", "--again", str(first.path), "--out", str(tmp_path / "b")]) == 2
+    captured = capsys.readouterr()
+    assert f"run {first.id} was made by other weights (model): open them with --model" in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "b").exists()
+    make_run(tmp_path / "b", "--again", str(first.path), "--model", str(model))
+    assert "expect other frames" in capsys.readouterr().out
+
+
+def test_an_expert_the_model_does_not_have_is_one_line(model: Path, tmp_path: Path, capsys):
+    assert main(["generate", "a red ball", *SIZE, "--steer", "5=0", "--out", str(tmp_path / "a")]) == 2
+    assert "refinement expert 5 does not exist: this model has 5, 0 to 4" in capsys.readouterr().err
+    frames = "expert=2,frames=0-3,box=0:0:1:1"
+    assert main(["generate", "a red ball", *SIZE, "--force", frames, "--out", str(tmp_path / "a")]) == 2
+    assert "latent frame 3 does not exist: this clip has 3, 0 to 2" in capsys.readouterr().err

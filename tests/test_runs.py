@@ -15,6 +15,7 @@ from synthetic import GRID, make_frames, make_record, make_trace
 from prophy import runs
 from prophy.grid import TokenGrid
 from prophy.runs import Run, RunError, find_run, list_runs, read_run, write_run
+from prophy.steering import MAX_CELLS, ForcedRegion, Steering
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,30 @@ def test_a_run_is_read_back_as_it_was_written(whole: Run):
     saved = make_trace()
     for name in ("topk_ids", "topk_weights", "phenomenon_maps", "mean_probs", "semantic_weights"):
         np.testing.assert_array_equal(getattr(trace, name), getattr(saved, name))
+
+
+def test_a_steering_is_read_back_equal_and_a_neutral_one_is_not_written(whole: Run, tmp_path: Path):
+    assert "steering" not in json.loads((whole.path / "run.json").read_text())
+    assert read_run(whole.path).record.steering == Steering()
+    side = int(MAX_CELLS**0.5)
+    largest = ForcedRegion(2, 0, 1, tuple((4095 - row, 4095 - column) for row in range(side) for column in range(side)))
+    for steering in (Steering({5: -1}, {3: 0, 2: 0.1}), Steering(forced=(largest,))):
+        run = write_run(tmp_path, make_record(steering=steering), make_frames())
+        assert read_run(run.path).record.steering == steering
+        assert isinstance(json.loads((run.path / "run.json").read_text())["steering"], dict)
+
+
+@pytest.mark.parametrize(
+    "steering", [[], "mute", {"refinement": {"3": True}}, {"refinement": {"3": 9}}, {"other": {}}, {"forced": [{}]}]
+)
+def test_a_touched_steering_is_refused(copy: Path, steering: object):
+    edit(copy, steering=steering)
+    assert refusal(copy).startswith("run whole: steering: ")
+
+
+def test_an_empty_steering_is_neutral(copy: Path):
+    edit(copy, steering={})
+    assert read_run(copy).record.steering.is_neutral
 
 
 def test_a_run_without_a_branch_has_only_its_video(tmp_path: Path):
@@ -160,6 +185,7 @@ def test_frames_or_routing_of_another_generation_are_refused_before_writing(tmp_
         ({"timings": {"Denoise time": 1.0}}, "lower-case name"),
         ({"timings": {"denoise": "fast"}}, "timings must be seconds"),
         ({"unknown_words": ("a" * 201,)}, "unknown word"),
+        ({"steering": {"refinement": {3: 0}}}, "steering must be a Steering"),
     ],
 )
 def test_an_invalid_record_cannot_be_built(changes: dict, message: str):
@@ -231,7 +257,7 @@ def test_any_json_in_any_field_is_refused_or_valid_but_never_crashes(copy: Path,
         (b"[]", "must hold an object"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"schema": NaN}', "not valid JSON"),
-        (b" " * (256 * 1024 + 1), "is larger than"),
+        (b" " * (runs._RECORD_MAX_BYTES + 1), "is larger than"),
         (b'{"schema": 1}', "lacks created"),
         (b'{"schema": 2}', "not of schema 1"),
         (b'{"schema": true}', "not of schema 1"),

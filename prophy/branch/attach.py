@@ -75,7 +75,7 @@ class Attachment:
         self._transformer, self._branch = transformer, branch
         self._residuals = _Residuals()
         self._observer: Observer | None = None
-        self._scales: tuple[torch.Tensor | None, torch.Tensor | None] = (None, None)
+        self._steering: tuple[torch.Tensor | None, ...] = (None, None, None)  # as the branch's forward takes them
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
@@ -88,9 +88,12 @@ class Attachment:
 
     @contextmanager
     def steer(
-        self, semantic_scale: torch.Tensor | None = None, refinement_scale: torch.Tensor | None = None
+        self,
+        semantic_scale: torch.Tensor | None = None,
+        refinement_scale: torch.Tensor | None = None,
+        forced_N: torch.Tensor | None = None,
     ) -> Iterator[None]:
-        """Steer the experts inside the block; see :meth:`ProPhyBranch.forward`.
+        """Steer the experts inside the block, in every pass; see :meth:`ProPhyBranch.forward`.
 
         Raises:
             ValueError: a scale of the wrong length.
@@ -101,11 +104,11 @@ class Attachment:
                 raise ValueError(
                     f"a steering scale has shape {tuple(scale.shape)}: give one value for each of {length}"
                 )
-        previous, self._scales = self._scales, (semantic_scale, refinement_scale)
+        previous, self._steering = self._steering, (semantic_scale, refinement_scale, forced_N)
         try:
             yield
         finally:
-            self._scales = previous
+            self._steering = previous
 
     def detach(self) -> None:
         """Remove the hooks; the transformer is stock again.
@@ -122,7 +125,7 @@ class Attachment:
             self._residuals.current = None
             return
         latents, timestep, text = self._branch.family.call_arguments(args, kwargs)
-        self._residuals.current, routing = self._branch(latents, timestep, text, *self._scales)
+        self._residuals.current, routing = self._branch(latents, timestep, text, *self._steering)
         if self._observer is not None and context != "uncond":
             self._observer(float(timestep.flatten()[0]), routing)
 

@@ -167,6 +167,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         text_BLD: torch.Tensor,
         semantic_scale: torch.Tensor | None = None,
         refinement_scale: torch.Tensor | None = None,
+        forced_N: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], Routing]:
         """Read the physics.
 
@@ -176,6 +177,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             text_BLD: prompt embeddings, zero after the prompt's end.
             semantic_scale: ``(E_s,)`` steering, see :meth:`SemanticExpertBlock.forward`.
             refinement_scale: ``(E_r,)`` steering, see :meth:`RefinementExpertBlock.route`.
+            forced_N: experts forced on tokens, see :meth:`RefinementExpertBlock.route`.
 
         Returns:
             One residual ``(B, N, D)`` a site, and the routing.
@@ -188,9 +190,9 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             last = i == len(self.blocks) - 1
             step = self._refined if last else self._plain_block
             if torch.is_grad_enabled() and self.gradient_checkpointing:
-                result = self._gradient_checkpointing_func(step, block, hidden, inputs, refinement_scale)
+                result = self._gradient_checkpointing_func(step, block, hidden, inputs, refinement_scale, forced_N)
             else:
-                result = step(block, hidden, inputs, refinement_scale)
+                result = step(block, hidden, inputs, refinement_scale, forced_N)
             hidden, routed = result
             residuals.append(projection(hidden))
         routing = Routing(
@@ -217,15 +219,15 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         with torch.autocast(weights_BS.device.type, enabled=False):
             return nn.functional.linear(weights_BS.float(), self.coarse_head.weight.float())
 
-    def _plain_block(self, block, hidden, inputs, refinement_scale) -> tuple[torch.Tensor, None]:
+    def _plain_block(self, block, hidden, inputs, refinement_scale, forced_N) -> tuple[torch.Tensor, None]:
         return self.family.run_block(block, hidden, inputs), None
 
-    def _refined(self, block, hidden, inputs, refinement_scale) -> tuple[torch.Tensor, TokenRouting]:
+    def _refined(self, block, hidden, inputs, refinement_scale, forced_N) -> tuple[torch.Tensor, TokenRouting]:
         routed = None
 
         def refine(x: torch.Tensor) -> torch.Tensor:
             nonlocal routed
-            x, routed = self.refinement(x, refinement_scale)
+            x, routed = self.refinement(x, refinement_scale, forced_N)
             return x
 
         hidden = self.family.run_refined_block(block, hidden, inputs, refine)

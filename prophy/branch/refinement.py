@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prophy.branch.scales import steered_softmax
+
 
 @dataclass(frozen=True)
 class TokenRouting:
@@ -41,34 +43,36 @@ class RefinementExpertBlock(nn.Module):
         self.weight_EDD = nn.Parameter(torch.randn(num_experts, width, width) * 0.2 * width**-0.5)
         self.bias_ED = nn.Parameter(torch.zeros(num_experts, width))
 
-    def route(self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None) -> TokenRouting:
+    def route(
+        self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None, forced_N: torch.Tensor | None = None
+    ) -> TokenRouting:
         """Choose experts, in float32: bf16 ties make top-k unstable.
 
         Args:
             x_BND: normalised hidden states.
-            scale_E: for each expert: multiplies its logit when negative (inversion, fig. 8), its probability otherwise
-                (0 mutes, 2 boosts; renormalised). All ones changes nothing.
+            scale_E: steering, see :func:`prophy.branch.scales.steered_softmax`.
+            forced_N: int64; the expert that alone acts on a token, whatever its scale, or -1 to leave the token free.
+
+        Raises:
+            ValueError: every expert is muted, or ``forced_N`` fits neither the tokens nor the experts.
         """
         with torch.autocast(x_BND.device.type, enabled=False):
             weight, bias = self.router.weight.float(), self.router.bias.float()
             logits = functional.linear(x_BND.float(), weight, bias)
-        if scale_E is None or bool((scale_E == 1).all()):
-            probs = logits.softmax(-1)
-        else:
-            scale = scale_E.to(logits)
-            probs = torch.where(scale < 0, scale * logits, logits).softmax(-1) * scale.clamp(min=0).where(
-                scale >= 0, torch.ones_like(scale)
-            )
-            probs = probs / probs.sum(-1, keepdim=True).clamp(min=1e-9)
+        probs = steered_softmax(logits, scale_E)
+        if forced_N is not None and bool((forced_N >= 0).any()):
+            probs = _forced(probs, forced_N)
         weights, ids = probs.topk(self.top_k, dim=-1)
         return TokenRouting(probs, ids, weights)
 
-    def forward(self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None) -> tuple[torch.Tensor, TokenRouting]:
-        """Refine the tokens; returns ``x'`` like ``x_BND`` and the routing."""
+    def forward(
+        self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None, forced_N: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, TokenRouting]:
+        """Refine the tokens, steered as in :meth:`route`; returns ``x'`` like ``x_BND`` and the routing."""
         normal = functional.layer_norm(
             x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps
         )
-        routing = self.route(normal, scale_E)
+        routing = self.route(normal, scale_E, forced_N)
         mixed = self._dispatch(normal.to(_compute_dtype(x_BND)).flatten(0, 1), routing)
         return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
 
@@ -85,6 +89,19 @@ class RefinementExpertBlock(nn.Module):
         share_M1 = routing.topk_weights_BNK.flatten()[order_M, None]
         mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
         return mixed.index_add(0, source_M, share_M1 * out_MD)
+
+
+def _forced(probs_BNE: torch.Tensor, forced_N: torch.Tensor) -> torch.Tensor:
+    """Probability 1 on the expert of each token that is not free."""
+    _, tokens, experts = probs_BNE.shape
+    if forced_N.shape != (tokens,) or int(forced_N.max()) >= experts:
+        raise ValueError(
+            f"forced experts of shape {tuple(forced_N.shape)} up to {int(forced_N.max())}: "
+            f"give one below {experts}, or -1, for each of {tokens} tokens"
+        )
+    forced_N = forced_N.to(probs_BNE.device)
+    certain_NE = functional.one_hot(forced_N.clamp(min=0), experts).to(probs_BNE)
+    return torch.where((forced_N >= 0)[:, None], certain_NE, probs_BNE)
 
 
 def _compute_dtype(x: torch.Tensor) -> torch.dtype:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prophy.branch.scales import steered_softmax
+
 
 class SemanticExpertBlock(nn.Module):
     """``X~ = X + Σ_e ρ_s[e] · B_e``: a text router weighs learnable basis maps.
@@ -49,15 +51,16 @@ class SemanticExpertBlock(nn.Module):
         """Enhance the latent.
 
         Args:
-            scale_S: multiplies each expert's *logit* (1: unchanged, 0: undecided, -1: inverted, as in fig. 8).
+            scale_S: steering, see :func:`prophy.branch.scales.steered_softmax`.
 
         Returns:
-            ``X~`` like ``latents_BCTHW``, logits ``(B, S)`` and weights ``(B, S)``, both float32.
+            ``X~`` like ``latents_BCTHW``; logits ``(B, S)`` before steering and weights ``(B, S)`` after, both float32.
+
+        Raises:
+            ValueError: every expert is muted.
         """
         logits_BS = self.route(text_BLD)
-        if scale_S is not None:
-            logits_BS = logits_BS * scale_S.to(logits_BS)
-        weights_BS = logits_BS.softmax(-1)
+        weights_BS = steered_softmax(logits_BS, scale_S)
         basis = self.basis_SCTHW
         if basis.shape[2:] != latents_BCTHW.shape[2:]:
             basis = functional.interpolate(

@@ -46,7 +46,7 @@ def generate_clips(pipeline: ProPhyWanPipeline, batch: Sequence[GenerationSettin
 
     Raises:
         GenerationError: a prompt the model cannot read.
-        ValueError: an empty batch, or settings that differ otherwise.
+        ValueError: an empty batch, or settings that differ otherwise or steer.
         RuntimeError: the model produced values that are not numbers.
     """
     if not batch:
@@ -54,6 +54,8 @@ def generate_clips(pipeline: ProPhyWanPipeline, batch: Sequence[GenerationSettin
     shared = {(s.steps, s.guidance, s.frames, s.height, s.width) for s in batch}
     if len(shared) > 1:
         raise ValueError("settings of one batch may differ in prompt and seed only: generate the others apart")
+    if not all(settings.steering.is_neutral for settings in batch):
+        raise ValueError("a batch cannot be steered: generate its clips one by one")
     for settings in batch:
         check_prompt(pipeline.tokenizer, settings.prompt)
     first = batch[0]

@@ -11,7 +11,7 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,8 @@ def generate_resumed(
     """The prompts' clips, uint8 ``(n, F, H, W, 3)``; batches already made by the same weights are read from disk."""
     branch = pipeline.attachment is not None and pipeline.attachment.enabled
     all_settings = [settings_for(p.prompt, p.seed, steps) for p in prompts]
-    about = [model_hash(pipeline), branch, batch, [asdict(settings) for settings in all_settings]]
+    asked_for = [{k: v for k, v in vars(settings).items() if k != "steering"} for settings in all_settings]
+    about = [model_hash(pipeline), branch, batch, asked_for]  # a batch is never steered
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     folder = Path(work) / FOLDER / f"recognition-clips-{key}"
     parts = []
