@@ -210,7 +210,7 @@ def write_run(
         frames: uint8 RGB, (F, H, W, 3), as ``record.settings`` says.
         trace: the routing of the same generation.
         sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.heatmaps.contact_sheet`.
-        run_id: the directory's name; by default made of the time, the prompt and four random digits.
+        run_id: the directory's name; by default made of the time, the prompt and eight random digits.
 
     Raises:
         RunError: the frames or the trace do not belong to the record, the id is not safe, or it is taken.
@@ -291,6 +291,21 @@ def find_run(root: str | Path, run_id: str) -> Run:
     return read_run(Path(root) / _checked_run_id(run_id))
 
 
+def delete_run(root: str | Path, run_id: str) -> None:
+    """Delete the run with this id, given by an untrusted caller, under ``root``, damaged ones too.
+
+    Raises:
+        RunError: the id is not a run id, or there is no run of that name.
+    """
+    path = Path(root) / _checked_run_id(run_id)
+    if path.is_symlink() or not (path / _RECORD).is_file():
+        raise RunError(f"no run {run_id} in {path.parent.name}/")
+    # Out of every list at once, whatever happens while its files go.
+    gone = path.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")
+    os.rename(path, gone)
+    shutil.rmtree(gone)
+
+
 def list_runs(root: str | Path) -> list[Run]:
     """Every valid run under ``root``, newest first. A directory that is not a valid run is logged and left out."""
     root = Path(root)
@@ -324,7 +339,7 @@ def _new_run_id(record: RunRecord) -> str:
     ascii_prompt = unicodedata.normalize("NFKD", record.prompt).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_prompt).strip("-")[:40].strip("-") or "prompt"
     time = re.sub(r"[^0-9T]", "", record.created).replace("T", "-")
-    return f"{time}-{slug}-s{record.seed}-{secrets.token_hex(2)}"
+    return f"{time}-{slug}-s{record.seed}-{secrets.token_hex(4)}"
 
 
 # --- run.json --------------------------------------------------------------------------------------------------------

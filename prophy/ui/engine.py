@@ -16,7 +16,8 @@ from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from prophy.assets import default_model, gallery_dir
-from prophy.runs import Run, RunError, find_run, list_runs
+from prophy.runs import Run, RunError, delete_run, find_run, list_runs
+from prophy.steering import Steering
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -41,12 +42,16 @@ class Request:
         seed: of the noise.
         steps: denoising steps.
         guidance: classifier-free guidance scale.
+        use_branch: False leaves the backbone alone: a clip without routing.
+        steering: what to do to the experts.
     """
 
     prompt: str
     seed: int = 0
     steps: int = 20
     guidance: float = 4.0
+    use_branch: bool = True
+    steering: Steering = field(default_factory=Steering)
 
 
 @dataclass(frozen=True)
@@ -107,17 +112,22 @@ class ModelCard:
         is_embedded: the model that this repository ships.
         has_branch: there is a branch to attach, so there will be routing to show.
         words: every word a word-level model knows, sorted; empty for a model that spells.
+        semantic_experts: how many; 0 if there is no branch, or only a hub id is known.
+        refinement_experts: likewise.
     """
 
     name: str
     is_embedded: bool
     has_branch: bool
     words: tuple[str, ...]
+    semantic_experts: int = 0
+    refinement_experts: int = 0
 
 
 @dataclass(eq=False)
 class _Job:
     prompt: str
+    use_branch: bool
     stop: Event = field(default_factory=Event)
     events: SimpleQueue = field(default_factory=SimpleQueue)
     worker: Thread | None = None
@@ -206,11 +216,15 @@ class Engine:
     def card(self) -> ModelCard:
         """Describe the model from its folder's small files; a hub id only by its name."""
         folder = default_model() if self._model is None else Path(self._model)
+        branch = folder / "branch" if self._branch is None else Path(self._branch)
+        semantic, refinement = _expert_counts(branch / "config.json")
         return ModelCard(
             name=folder.name if folder.is_dir() else str(self._model),
             is_embedded=folder.resolve() == default_model().resolve(),
-            has_branch=self._branch is not None or (folder / "branch" / "config.json").is_file(),
+            has_branch=self._branch is not None or (branch / "config.json").is_file(),
             words=_vocabulary(folder / "tokenizer" / "tokenizer.json"),
+            semantic_experts=semantic,
+            refinement_experts=refinement,
         )
 
     def warm_up(self) -> None:
@@ -235,7 +249,11 @@ class Engine:
 
         try:
             settings = GenerationSettings(
-                request.prompt, seed=request.seed, steps=request.steps, guidance=request.guidance
+                request.prompt,
+                seed=request.seed,
+                steps=request.steps,
+                guidance=request.guidance,
+                steering=request.steering,
             )
             if self._pipeline is not None:
                 check_prompt(self._pipeline.tokenizer, request.prompt)
@@ -263,7 +281,7 @@ class Engine:
 
         settings = self.check(request)
         self.stop(session)
-        job = _Job(request.prompt)
+        job = _Job(request.prompt, request.use_branch)
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         with self._jobs_lock:
             self._jobs[session] = job
@@ -334,6 +352,8 @@ class Engine:
             if self._pipeline is None:
                 job.events.put(Opening())
                 self._pipeline = self._open_pipeline()
+            if (attachment := getattr(self._pipeline, "attachment", None)) is not None:
+                attachment.enabled = job.use_branch
             tokenizer = self._pipeline.tokenizer
             check_prompt(tokenizer, settings.prompt)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
@@ -366,6 +386,39 @@ class Engine:
                 logger.info("not in the history: %s", error)
         return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
 
+    def same_run(self, request: Request, own: list[str]) -> Run | None:
+        """A shipped run, or one of a visitor's, that the open model made of this very request; None if there is none.
+
+        Same prompt, seed and settings give the same frames, so such a run need not be made again.
+        """
+        if self._pipeline is None:
+            return None
+        from prophy.generation import GenerationError, GenerationSettings, model_hash
+
+        wanted = self.check(request)
+        for run in (*self.history(own), *self.gallery()):
+            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
+                continue
+            try:
+                is_same = GenerationSettings.from_record(run.record) == wanted
+            except GenerationError:
+                continue  # made by another release
+            is_same = is_same and (run.routing_path is not None) == (request.use_branch and self.card().has_branch)
+            if is_same and run.record.model_sha256 == model_hash(self._pipeline):
+                return run
+        return None
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run of the runs folder; shipped ones stay.
+
+        Raises:
+            EngineError: there is none of this id.
+        """
+        try:
+            delete_run(self.runs_dir, run_id)
+        except RunError as error:
+            raise EngineError(str(error)) from None
+
     def find(self, run_id: str) -> Run:
         """A run of the gallery or of the runs folder, by its id, which may come from anyone.
 
@@ -380,6 +433,15 @@ class Engine:
             return find_run(self.runs_dir, run_id)
         except RunError as error:
             raise EngineError(str(error)) from None
+
+
+def _expert_counts(path: Path) -> tuple[int, int]:
+    """Semantic and refinement experts by a branch's ``config.json``; zeros if it does not say."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return int(config["num_semantic_experts"]), int(config["num_refinement_experts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, 0
 
 
 def _vocabulary(path: Path) -> tuple[str, ...]:

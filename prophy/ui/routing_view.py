@@ -1,8 +1,4 @@
-"""The routing view: a video with its routing laid over it in the browser; and the live view, its smaller sibling.
-
-Each is one gr.HTML component: a fixed template, a script in ``static/`` and a JSON value. Nothing that a visitor typed
-is ever part of a template: gradio compiles templates as JavaScript, where even escaped text could run. The scripts set
-text as text.
+"""The routing view: a video with its routing laid over it in the browser.
 
 The routing travels as bytes, for every kept denoising step: top-k ids, their weights and the phenomenon maps; and the
 entropy over all of them. So choosing a mode, an expert, a phenomenon, a step, an opacity, a token or a region asks the
@@ -12,9 +8,8 @@ server nothing.
 from __future__ import annotations
 
 import base64
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
 import gradio as gr
 import numpy as np
@@ -24,13 +19,9 @@ from prophy.grid import TEMPORAL
 from prophy.heatmaps import expert_colour
 from prophy.routing import MAX_STEPS, RoutingTrace
 from prophy.runs import Run
+from prophy.ui.component import component
 
-if TYPE_CHECKING:
-    from prophy.generation import StepPreview
-
-STATIC = Path(__file__).parent / "static"
 MAX_ROUTING_BYTES = 8 * 2**20  #: of routing sent to a browser; of a larger trace, evenly spaced steps
-MAX_LIVE_PICTURES = 8  #: latent frames in the live strip; of a longer video, evenly spaced ones
 
 
 @dataclass(frozen=True)
@@ -78,10 +69,10 @@ class RoutingBytes:
             steps=[numbers[d] for d in kept],
             total_steps=trace.steps,
             top_k=trace.topk_ids.shape[2],
-            ids=_base64(trace.topk_ids[kept]),
-            weights=_base64(_quantised(trace.topk_weights[kept])),
-            maps=_base64(_quantised(trace.phenomenon_maps[kept]).transpose(0, 2, 1)),
-            entropy=_base64(_quantised(trace.entropy())),
+            ids=base64_of(trace.topk_ids[kept]),
+            weights=base64_of(_quantised(trace.topk_weights[kept])),
+            maps=base64_of(_quantised(trace.phenomenon_maps[kept]).transpose(0, 2, 1)),
+            entropy=base64_of(_quantised(trace.entropy())),
             semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
             experts=[expert_colour(e) for e in range(trace.num_experts)],
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
@@ -156,79 +147,16 @@ class RunView:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class LiveView:
-    """What the live view shows while a video is made, and after it was stopped.
+def routing_view(export_run: Callable[[object], dict[str, str]]) -> gr.HTML:
+    """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one.
 
-    Attributes:
-        prompt: as typed.
-        headline: what is happening.
-        detail: more of it, in a few words.
-        step: steps done.
-        total: steps in all; 0 while unknown.
-        is_running: False once it was stopped.
-        pictures: shape (T, h, w) and base64 of uint8 RGB: the predicted clean video, one picture a latent frame.
-        top1: shape (T, H, W) and base64 of uint8: the strongest expert of each token.
-        experts: colours by expert, for every id there can be.
+    Its event ``steer`` carries ``{"id": run id}``.
+
+    Args:
+        export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`.
     """
-
-    prompt: str
-    headline: str
-    detail: str = ""
-    step: int = 0
-    total: int = 0
-    is_running: bool = True
-    pictures: tuple[tuple[int, ...], str] | None = None
-    top1: tuple[tuple[int, ...], str] | None = None
-    experts: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, prompt: str, preview: StepPreview) -> LiveView:
-        """The view after one denoising step."""
-        shown = np.unique(np.linspace(0, len(preview.frames) - 1, MAX_LIVE_PICTURES).round().astype(int))
-        is_last = preview.step == preview.total
-        experts = 0 if preview.top1 is None else int(preview.top1.max()) + 1
-        return cls(
-            prompt=prompt,
-            headline="Decoding the video" if is_last else f"Step {preview.step} of {preview.total}",
-            detail="" if is_last else f"about {_duration(preview.seconds_left)} left",
-            step=preview.step,
-            total=preview.total,
-            pictures=_with_shape(preview.frames[shown]),
-            top1=None if preview.top1 is None else _with_shape(preview.top1[shown]),
-            experts=tuple(expert_colour(e) for e in range(experts)),
-        )
-
-    @classmethod
-    def of_stopped(cls, prompt: str, preview: StepPreview | None) -> LiveView:
-        """The view of a generation that was stopped, with the last pictures it made."""
-        after = "" if preview is None else f" after step {preview.step} of {preview.total}"
-        live = cls(prompt, "") if preview is None else cls.of(prompt, preview)
-        return replace(live, headline=f"Stopped{after}", detail="nothing was saved", is_running=False)
-
-    def as_json(self) -> dict:
-        """The component's value."""
-        return asdict(self)
-
-
-def routing_view() -> gr.HTML:
-    """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one."""
-    return _component("routing_view", ("routing.js", "stacked_bars.js", "routing_view.js"))
-
-
-def live_view() -> gr.HTML:
-    """The component. Its value is :meth:`LiveView.as_json`, or None to show nothing."""
-    return _component("live_view", ("routing.js", "live_view.js"))
-
-
-def _component(name: str, scripts: tuple[str, ...]) -> gr.HTML:
-    return gr.HTML(
-        value=None,
-        html_template=(STATIC / f"{name}.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((STATIC / script).read_text(encoding="utf-8") for script in scripts),
-        apply_default_css=False,
-        elem_id=name.replace("_", "-"),
-    )
+    scripts = ("routing.js", "stacked_bars.js", "download.js", "routing_view.js")
+    return component("routing_view", scripts, server_functions=[export_run])
 
 
 def _step_numbers(trace: RoutingTrace) -> list[int]:
@@ -242,16 +170,6 @@ def _quantised(values: np.ndarray) -> np.ndarray:
     return np.round(255 * np.clip(values.astype(np.float32), 0, 1)).astype(np.uint8)
 
 
-def _base64(array: np.ndarray) -> str:
+def base64_of(array: np.ndarray) -> str:
+    """The bytes of a uint8 array, as text."""
     return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8)).decode()
-
-
-def _with_shape(array: np.ndarray) -> tuple[tuple[int, ...], str]:
-    return array.shape[:3], _base64(array)
-
-
-def _duration(seconds: float) -> str:
-    """A length of time as a person says it."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)} min"

@@ -1,5 +1,5 @@
-// The routing view of one run. gradio gives `element`, `props` and `watch`; routing.js and stacked_bars.js stand before
-// this text.
+// The routing view of one run. gradio gives `element`, `props`, `trigger`, `watch` and `server`; routing.js,
+// stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the run's id.
 
 const view = element.querySelector(".pp-view");
 const find = (selector) => view.querySelector(selector);
@@ -401,6 +401,29 @@ function onPointerCancel() {
 
 // --- a link -----------------------------------------------------------------------------------------------------
 
+// The picture as it is on show, made anew by the server from the run's own files.
+async function save(button) {
+  find(".pp-save").open = false;
+  const said = button.textContent;
+  copied.textContent = `making: ${said.toLowerCase()} …`;
+  const index = { expert: shown.expert, phenomenon: shown.phenomenon }[shown.mode];
+  const overlay = shown.mode === "off" ? { mode: "top1", opacity: 0 } : { mode: shown.mode, index, opacity: shown.opacity };
+  const step = routing ? routing.steps[shown.step] : undefined;
+  const wrong = await download({ run: run.id, what: button.dataset.what, frame, step, ...overlay });
+  copied.textContent = wrong || "saved";
+  setTimeout(() => (copied.textContent = ""), wrong ? 4 * COPIED_MS : COPIED_MS);
+}
+
+// The timeline beneath is plotly's, in a part of its own: choosing a bar goes to its latent frame.
+function bindTimeline() {
+  const plot = document.querySelector("#timeline .js-plotly-plot");
+  if (!plot || !plot.on || plot.dataset.seeks) return;
+  plot.dataset.seeks = "yes";
+  plot.on("plotly_click", ({ points }) => {
+    if (run && routing) seek(firstVideoFrame(points[0].customdata[0], routing.temporal));
+  });
+}
+
 async function copyLink() {
   const expert = routing && shown.mode === "expert" ? shown.expert : null;
   const link = linkTo(location.origin + location.pathname, run.id, expert, frame);
@@ -516,6 +539,13 @@ stage.addEventListener("pointercancel", onPointerCancel);
 stage.addEventListener("pointerleave", () => hover(null));
 find(".pp-close").addEventListener("click", () => select(null));
 find(".pp-copy").addEventListener("click", copyLink);
+find(".pp-to-steer").addEventListener("click", () => trigger("steer", { id: run.id }));
+for (const button of find(".pp-save").querySelectorAll("button")) button.addEventListener("click", () => save(button));
+document.addEventListener("click", (event) => {
+  if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
+});
+const result = element.closest(".pp-result");
+if (result) new MutationObserver(bindTimeline).observe(result, { childList: true, subtree: true });
 video.addEventListener("loadedmetadata", () => run && isChosen(run.frame) && seek(run.frame));
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));

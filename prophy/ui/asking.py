@@ -1,0 +1,69 @@
+"""The controls that every tab asks with: numbers with their ranges, and a ticket for what was asked."""
+
+from __future__ import annotations
+
+import secrets
+from typing import NamedTuple
+
+import gradio as gr
+
+from prophy.ui.engine import Request
+
+MAX_STEPS = 50
+LARGEST_SEED = 2**31 - 1
+
+
+class Ticket(NamedTuple):
+    """What was asked for and found good. A ticket that was stopped before its turn is withdrawn by its number."""
+
+    number: str
+    requests: tuple[Request, ...]
+
+    @classmethod
+    def of(cls, *requests: Request) -> Ticket:
+        return cls(secrets.token_hex(8), requests)
+
+
+class Numbers(NamedTuple):
+    """Seed, denoising steps and guidance."""
+
+    seed: gr.Number
+    steps: gr.Number
+    guidance: gr.Number
+
+
+def numbers(prefix: str = "") -> Numbers:
+    """A row of them.
+
+    Args:
+        prefix: of their ids in the page.
+    """
+    with gr.Row(elem_classes="pp-seed"):
+        return Numbers(
+            _number("Seed", f"{prefix}seed", 0, 0, LARGEST_SEED, precision=0),
+            _number("Steps", f"{prefix}steps", 20, 1, MAX_STEPS, precision=0),
+            _number("Guidance", f"{prefix}guidance", 4, 0, 30, precision=1),
+        )
+
+
+def _number(label: str, elem_id: str, value: float, low: float, high: float, *, precision: int) -> gr.Number:
+    return gr.Number(
+        label=label, value=value, precision=precision, minimum=low, maximum=high, min_width=72, elem_id=elem_id
+    )
+
+
+def request_of(
+    prompt: str | None,
+    seed: float | None,
+    steps: float | None,
+    guidance: float | None,
+    **more: object,
+) -> Request:
+    """The request of what is in the controls, which may be empty."""
+    return Request(
+        prompt or "",
+        seed=int(seed or 0),
+        steps=20 if steps is None else int(steps),
+        guidance=4.0 if guidance is None else float(guidance),
+        **more,
+    )

@@ -1,0 +1,46 @@
+"""The page's own components. Each is one gr.HTML: a fixed template, scripts in ``static/`` and a JSON value.
+
+Nothing that a visitor typed is ever part of a template: gradio compiles templates as JavaScript, where even escaped
+text could run. The scripts set text as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+STATIC = Path(__file__).parent / "static"
+
+
+def component(
+    name: str,
+    scripts: Sequence[str],
+    value: Any = None,
+    *,
+    elem_id: str | None = None,
+    server_functions: Sequence[Callable] = (),
+    **props: Any,
+) -> gr.HTML:
+    """Build a component.
+
+    Args:
+        name: of its template in ``static/``, without ``.html``.
+        scripts: files of ``static/``, run in this order, as one, when the component is on the page. They are given
+            ``element``, ``props``, ``trigger``, ``watch`` and ``server``.
+        value: what it shows at first; JSON.
+        elem_id: in the page; by default the name with dashes.
+        server_functions: what its scripts may call as ``server.<name>(argument)``. Anyone can: they trust nothing.
+        props: other values its scripts read from ``props``.
+    """
+    return gr.HTML(
+        value=value,
+        html_template=(STATIC / f"{name}.html").read_text(encoding="utf-8"),
+        js_on_load="\n".join((STATIC / script).read_text(encoding="utf-8") for script in scripts),
+        apply_default_css=False,
+        elem_id=elem_id or name.replace("_", "-"),
+        server_functions=list(server_functions) or None,
+        **props,
+    )

@@ -1,0 +1,219 @@
+"""Generate: ask for a clip, watch it being made, look at it with its routing; the gallery and the visitor's own runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from prophy import phenomena
+from prophy.evaluation.prompts import FIXED_PROMPTS
+from prophy.runs import Run, RunError
+from prophy.ui import notices
+from prophy.ui.asking import Numbers, Ticket, numbers, request_of
+from prophy.ui.component import component
+from prophy.ui.engine import Engine, EngineError, ModelCard
+from prophy.ui.figures import expert_timeline
+from prophy.ui.files import exporter
+from prophy.ui.live_view import live_view
+from prophy.ui.progress import follow, waiting
+from prophy.ui.routing_view import RunView, routing_view
+from prophy.ui.shelves import Shelf, shelf
+from prophy.ui.visitors import OWN_RUNS_KEPT, Withdrawn, link_of, own_ids
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = tuple(FIXED_PROMPTS[i] for i in (2, 4, 6, 10, 12, 14, 16, 18, 20))
+
+_TIMELINE_HEADING = """
+<h3 class="pp-heading">Experts over time <span>share of each latent frame's tokens whose strongest expert it is, at the
+last denoising step; choose a bar to go there</span></h3>
+"""
+
+
+class GenerateTab:
+    """The tab's parts, built where this is called, inside the page.
+
+    Attributes:
+        view: the routing view; its event ``steer`` carries the id of the run on show.
+        history: the visitor's own runs.
+
+    Args:
+        engine: of the app.
+        card: of its model.
+        own_runs: the ids of the visitor's runs, in their browser.
+    """
+
+    def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
+        self._engine, self._own_runs, self._withdrawn = engine, own_runs, Withdrawn()
+        self._ticket = gr.State()
+        with gr.Row(elem_classes="pp-columns", equal_height=False):
+            with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
+                self.prompt = gr.Textbox(
+                    label="What should happen?",
+                    placeholder="a red ball bounces on the floor",
+                    lines=2,
+                    max_lines=5,
+                    elem_id="prompt",
+                )
+                self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
+                self.numbers: Numbers = numbers()
+                with gr.Row(elem_classes="pp-actions"):
+                    self._generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
+                    self._stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
+                self.notice = gr.HTML(elem_id="notice", elem_classes="pp-notices", apply_default_css=False)
+            with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
+                self._live = live_view()
+                self.view = routing_view(exporter(engine))
+                with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
+                    gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
+                    self._timeline = gr.Plot(show_label=False, container=False)
+        self._gallery: Shelf = shelf(
+            "gallery", "Gallery", "shipped with the code; opens without the model", engine, is_own=False
+        )
+        self.history: Shelf = shelf("history", "Your runs", f"kept in {engine.runs_dir.name}/", engine, is_own=True)
+
+    def wire(self, demo: gr.Blocks) -> None:
+        """Connect the controls."""
+        shown = [self._live, self.view, self._timeline_part, self._timeline, self.notice]
+        controls = [self._generate, self._stop]
+        everything = [*shown, *controls, self._own_runs, *self.history]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+        demo.load(self._on_load, self._own_runs, [*everything, *self._gallery], **quiet)
+        self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
+        for runs in (self._gallery, self.history):
+            runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
+        self.history.cards.delete(
+            self._on_delete, self._own_runs, [self._own_runs, *self.history, self.notice], queue=False, **quiet
+        )
+        gr.on(
+            [self._generate.click, self.prompt.submit],
+            self._on_ask,
+            [self.prompt, *self.numbers],
+            [self._ticket, self._live, self.notice, *controls],
+            queue=False,
+            **quiet,
+        ).then(
+            self._on_generate,
+            [self._ticket, self._own_runs],
+            everything,
+            concurrency_limit=None,  # the engine keeps its own line, and says how long it is
+            trigger_mode="multiple",
+            **quiet,
+        )
+        # Not gradio's `cancels`: it ends the event from outside and may blank whatever the event was to fill.
+        self._stop.click(self._on_stop, self._ticket, [self._live, *controls], queue=False, **quiet)
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def open(self, run: Run, expert: int | None = None, frame: int | None = None) -> dict[Any, Any]:
+        """What shows a run; what says why not, if its files are broken."""
+        try:
+            value, trace = RunView.of(run, expert=expert, frame=frame), run.trace()
+        except (RunError, OSError) as error:
+            logger.warning("cannot open a run: %s", error)
+            return {self._live: None, self.notice: notices.error(f"this run cannot be opened: {error}")}
+        return {
+            self.view: value.as_json(),
+            self._live: None,
+            self._timeline_part: gr.update(visible=trace is not None),
+            self._timeline: None if trace is None else expert_timeline(trace),
+        }
+
+    def _on_load(self, own: list[str], visit: gr.Request) -> dict[Any, Any]:
+        shipped, mine = self._engine.gallery(), self._engine.history(own_ids(own))
+        link, complaint = link_of(visit.query_params), None
+        opened = {}
+        if link.run is not None:
+            try:
+                opened = self.open(self._engine.find(link.run), link.expert, link.frame)
+            except EngineError as error:
+                complaint = notices.error(f"the link cannot be opened: {error}")
+        if not opened and (first := (shipped or mine)[:1]):
+            opened = self.open(first[0])
+        return {
+            **self._gallery.update(shipped),
+            **self.history.update(mine),
+            # The live view is left alone: on a slow machine a generation may have begun meanwhile.
+            **{part: new for part, new in opened.items() if part is not self._live},
+            **({} if complaint is None else {self.notice: complaint}),
+        }
+
+    def _on_choose(self, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        if self._engine.is_generating(visit.session_hash or ""):
+            return {self.notice: notices.error("a clip is being made: wait for it or press Stop, then open another")}
+        try:
+            run = self._engine.find(str(event._data.get("id")))
+        except EngineError as error:
+            return {self.notice: notices.error(str(error))}
+        return {self.notice: "", **self.open(run)}
+
+    def _on_delete(self, own: list[str], event: gr.EventData) -> dict[Any, Any]:
+        run_id = str(event._data.get("id"))
+        kept = [mine for mine in own_ids(own) if mine != run_id]
+        try:
+            self._engine.delete(run_id)
+            said = ""
+        except EngineError as error:
+            said = notices.error(str(error))
+        return {self._own_runs: kept, **self.history.update(self._engine.history(kept)), self.notice: said}
+
+    def _on_example(self, event: gr.EventData) -> tuple[str, int]:
+        example = EXAMPLES[int(event._data["index"]) % len(EXAMPLES)]
+        return example.prompt, example.seed
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def _on_ask(self, *asked: Any) -> dict[Any, Any]:
+        request = request_of(*asked)
+        try:
+            self._engine.check(request)
+        except EngineError as error:
+            return {self._ticket: None, self.notice: notices.error(str(error))}
+        return {
+            self._ticket: Ticket.of(request),
+            self.notice: "",
+            self._live: waiting(request.prompt, self._engine.ahead).as_json(),
+            self._generate: gr.update(interactive=False),
+            self._stop: gr.update(interactive=True),
+        }
+
+    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if ticket is None or self._withdrawn.take(ticket):
+            yield {self.notice: gr.skip()}  # gradio blanks every output of a generator that ends without a word
+            return
+        (request,) = ticket.requests
+        for moment in follow(self._engine, request, visit.session_hash or "", request.prompt):
+            update = {self._live: None if moment.live is None else moment.live.as_json()}
+            if moment.notice is not None:
+                update[self.notice] = moment.notice
+            if moment.is_over:
+                update |= self._ready()
+            if moment.run is not None:
+                ids = [moment.run.id, *own_ids(own)][:OWN_RUNS_KEPT]
+                update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
+                update |= self.open(moment.run)
+            yield update
+
+    def _on_stop(self, ticket: Ticket | None, visit: gr.Request) -> dict[Any, Any]:
+        if self._engine.stop(visit.session_hash or ""):
+            return {self._live: gr.skip()}  # _on_generate, which owns the live view, says so
+        if ticket is not None:
+            self._withdrawn.add(ticket)
+        return {self._live: None, **self._ready()}
+
+    def _ready(self) -> dict[Any, Any]:
+        return {self._generate: gr.update(interactive=True), self._stop: gr.update(interactive=False)}
+
+
+def _chip(index: int) -> dict[str, Any]:
+    example = EXAMPLES[index]
+    known = [phenomena.by_id(phenomenon) for phenomenon in example.phenomena]
+    return {
+        "prompt": example.prompt,
+        "label": " + ".join(phenomenon.name for phenomenon in known),
+        "colours": [phenomenon.colour for phenomenon in known],
+    }
