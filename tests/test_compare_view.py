@@ -19,9 +19,7 @@ from prophy.runs import Run, write_run
 from prophy.ui.compare_view import CompareView
 from prophy.ui.routing_view import STATIC
 
-needs_node = pytest.mark.skipif(
-    shutil.which("node") is None, reason="no node on PATH: the browser tests still cover it"
-)
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH: the browser tests remain")
 
 
 def run_js(expression: str, value: object = None) -> object:

@@ -262,6 +262,7 @@ function choose(change) {
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   opacity.disabled = mode === "off";
   stepSlider.disabled = mode === "off" || mode === "difference";
+  stepSlider.nextElementSibling.textContent = mode === "difference" ? "all" : stepName();
   legend.hidden = mode !== "difference";
   find(".pp-table").hidden = mode === "difference";
   if (routed().length) fillList();
@@ -321,12 +322,15 @@ function chooseExpert(expert) {
 }
 
 function choosePosition(position) {
-  shown.position = position;
   stepSlider.value = position;
+  choose({ position });
+}
+
+// Where the two runs kept other steps, the share of the way.
+function stepName() {
   const names = routed().map((side) => `${side.routing.steps[stepOf(side)]} of ${side.routing.total_steps}`);
-  const isOne = names.every((name) => name === names[0]);
-  stepSlider.nextElementSibling.textContent = isOne ? names[0] : percent(positions === 1 ? 1 : position / (positions - 1));
-  choose({});
+  if (names.every((name) => name === names[0])) return names[0] || "";
+  return percent(positions === 1 ? 1 : shown.position / (positions - 1));
 }
 
 function summarise() {
@@ -358,7 +362,7 @@ function fillBars() {
     return `${"AB"[i]} most: expert ${side.indexOf(largest)}, ${percent(largest)}`;
   });
   find(".pp-semantic-note").textContent =
-    `how the branch reads each prompt, A left and B right of a pair; dark: what one has more. ${strongest.join("; ")}`;
+    `how the branch reads each prompt, A left and B right of a pair; the full part: what one has more. ${strongest.join("; ")}`;
   const bars = find(".pp-bars");
   bars.style.setProperty("--even", 1 / pairs.length / Math.max(...weights.flatMap((side) => side || [])));
   bars.setAttribute("role", "img");
