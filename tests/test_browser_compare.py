@@ -159,10 +159,10 @@ def test_a_scrub_shows_that_frame_of_both_clips_and_a_swap_changes_their_places(
     assert prompts == [pair.a.record.prompt, pair.b.record.prompt]
     page.click(".pp-swap")
     assert [page.inner_text(f".pp-side.is-{name} .pp-prompt") for name in "ab"] == prompts[::-1]
-    assert page.inner_text(".pp-side.is-a .pp-label") == "A · expert 3 muted"
+    assert page.inner_text(".pp-side.is-a .pp-side-label") == "A · expert 3 muted"
     assert nearest_frame(page, "a", b_frames) == 4
     assert nearest_frame(page, "b", a_frames) == 4
-    page.click(".pp-copy")
+    page.click(".pp-copy-side")
     page.wait_for_function("document.querySelector('#copied textarea, #copied input').value !== ''")
     assert page.input_value("#copied textarea, #copied input") == f"{pair.b.id} > {pair.a.id}"
 

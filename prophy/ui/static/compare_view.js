@@ -393,7 +393,7 @@ function fillSides() {
   slots.forEach(({ head, stage, runKey }, i) => {
     const { run, label } = sides[i];
     root.dataset[runKey] = run.id;
-    head.querySelector(".pp-label").textContent = label ? `${"AB"[i]} · ${label}` : "AB"[i];
+    head.querySelector(".pp-side-label").textContent = label ? `${"AB"[i]} · ${label}` : "AB"[i];
     head.querySelector(".pp-prompt").textContent = run.prompt;
     head.querySelector(".pp-facts").textContent = run.facts.filter((fact) => !shared.includes(fact)).join(" · ");
     const unknown = head.querySelector(".pp-unknown");
@@ -529,7 +529,7 @@ stepSlider.addEventListener("input", () => choosePosition(Number(stepSlider.valu
 modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
 layouts.forEach((button) => button.addEventListener("click", () => chooseLayout(button.dataset.layout)));
 find(".pp-swap").addEventListener("click", swap);
-find(".pp-copy").addEventListener("click", () => trigger("copy", { from: sides[0].run.id, to: sides[1].run.id }));
+find(".pp-copy-side").addEventListener("click", () => trigger("copy", { from: sides[0].run.id, to: sides[1].run.id }));
 pad.addEventListener("pointerdown", (event) => {
   pad.setPointerCapture(event.pointerId);
   divider.focus({ preventScroll: true });
