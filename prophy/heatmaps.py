@@ -52,6 +52,11 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
+def level_colours() -> np.ndarray:
+    """The dark-to-bright scale (cividis) of entropy, margin and differences: uint8 RGB (256, 3)."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
+
+
 def token_strengths(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> np.ndarray:
     """What a mode shows at every token.
 
@@ -126,8 +131,7 @@ def overlay(
         colours, alpha = palette[trace.top1(step)], np.ones_like(strengths)
     elif mode in ("entropy", "margin"):
         levels = np.round(255 * strengths).astype(np.uint8)
-        scale = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
-        colours, alpha = scale[levels], np.ones_like(strengths)
+        colours, alpha = level_colours()[levels], np.ones_like(strengths)
     else:
         colour = expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour
         colours, alpha = np.broadcast_to(np.array(rgb(colour), np.uint8), (*strengths.shape, 3)), strengths

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("phenomena", "grid", "assets"),
     ("routing", "targets", "video", "worlds", "steering"),
-    ("heatmaps", "runs", "data"),
+    ("heatmaps", "comparison", "runs", "data"),
     ("branch",),
     ("backbones",),
     ("pipelines",),
@@ -121,7 +121,10 @@ def test_gradio_stays_in_the_app():
     assert {part(module) for module in users} <= {"ui", "app"}
 
 
-@pytest.mark.parametrize("module", ["heatmaps", "runs", "routing", "targets", "video", "worlds", "steering", "cli"])
+NO_TORCH = ("heatmaps", "comparison", "runs", "export", "routing", "targets", "video", "worlds", "steering", "cli")
+
+
+@pytest.mark.parametrize("module", NO_TORCH)
 def test_pictures_runs_and_traces_need_no_torch(module: str):
     code = f"import sys, prophy.{module}; print({{'torch', 'diffusers', 'transformers'}} & {{*sys.modules}} or 'none')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

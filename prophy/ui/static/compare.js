@@ -1,0 +1,72 @@
+// Two runs against each other: arithmetic only. Pure: no page, no component; tests run this file under node.
+
+const HELD_BYTES = 256 * 2 ** 20; // of decoded frames, both clips together
+
+// Width and height to hold frames at, so that two clips fit in memory: their own where that fits.
+function heldSize(width, height, frames) {
+  const scale = Math.min(1, Math.sqrt(HELD_BYTES / (2 * 4 * frames * width * height)));
+  return [width, height].map((side) => Math.max(1, Math.floor(scale * side)));
+}
+
+// The frame on show after so many milliseconds of a loop. The small addition absorbs rounding.
+function loopFrame(milliseconds, fps, frames) {
+  return Math.floor(Math.max(0, (milliseconds * fps) / 1000) + 1e-6) % frames;
+}
+
+// Of a slider with so many positions, the kept step that a position means for a run with `kept` of them: the same share.
+function stepAt(position, positions, kept) {
+  return positions === 1 ? kept - 1 : Math.round((position * (kept - 1)) / (positions - 1));
+}
+
+// RGBA of one latent frame's tokens: each level's colour on the scale, every token alike opaque.
+function differenceColours(levels, scale, latent, perFrame, opacity) {
+  const rgba = new Uint8ClampedArray(4 * perFrame);
+  for (let i = 0; i < perFrame; i++) {
+    const level = levels[latent * perFrame + i];
+    rgba.set(scale.subarray(3 * level, 3 * level + 3), 4 * i);
+    rgba[4 * i + 3] = Math.round(255 * opacity);
+  }
+  return rgba;
+}
+
+// Mean and largest of some levels, 0 to 1.
+function levelSummary(levels) {
+  let sum = 0;
+  let largest = 0;
+  for (const level of levels) {
+    sum += level;
+    largest = Math.max(largest, level);
+  }
+  return { mean: sum / levels.length / 255, largest: largest / 255 };
+}
+
+// Two sets of weights as pairs of bars. Heights are shares of the largest weight; `common` is the share of a bar that the
+// other one reaches too. A missing set gives bars of no height.
+function pairedBars(a, b) {
+  const count = (a || b).length;
+  const largest = Math.max(...(a || []), ...(b || []));
+  return Array.from({ length: count }, (_, s) => {
+    const weights = [a ? a[s] : 0, b ? b[s] : 0];
+    const shorter = Math.min(...weights);
+    return weights.map((weight) => ({ weight, height: weight / largest, common: weight > 0 ? shorter / weight : 0 }));
+  });
+}
+
+// Where the divider goes, in percent from the left; null for a key that does not move it.
+function wipeAfterKey(key, wipe) {
+  const moves = { ArrowLeft: -2, ArrowDown: -2, ArrowRight: 2, ArrowUp: 2, PageDown: -10, PageUp: 10, Home: -100, End: 100 };
+  return key in moves ? Math.min(100, Math.max(0, wipe + moves[key])) : null;
+}
+
+if (typeof module !== "undefined") {
+  module.exports = {
+    HELD_BYTES,
+    differenceColours,
+    heldSize,
+    levelSummary,
+    loopFrame,
+    pairedBars,
+    stepAt,
+    wipeAfterKey,
+  };
+}

@@ -1,0 +1,553 @@
+// Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js and compare.js stand before
+// this text.
+//
+// No <video> plays here: two of them drift, however often they are corrected, and lose each other at every loop. Each
+// clip is read once, frame by frame, into memory, and one clock draws the same number from both: they cannot come apart.
+// A clip too large for memory is held smaller (heldSize), which on half a page does not show; it is never let loose.
+
+const root = element.querySelector(".pp-compare");
+const find = (selector) => root.querySelector(selector);
+const slots = ["a", "b"].map((name) => ({
+  head: find(`.pp-side.is-${name}`),
+  stage: find(`.pp-stage.is-${name}`),
+  canvas: find(`.pp-stage.is-${name} canvas`),
+  frameKey: `frame${name.toUpperCase()}`, // data-frame-a and data-frame-b: what was drawn last
+  runKey: `run${name.toUpperCase()}`,
+}));
+const pad = find(".pp-wipe");
+const divider = find(".pp-divider");
+const playButton = find(".pp-play");
+const scrub = find(".pp-scrub");
+const curve = find(".pp-curve");
+const time = find(".pp-time");
+const list = find(".pp-list");
+const legend = find(".pp-legend");
+const opacity = find(".pp-opacity");
+const stepSlider = find(".pp-step");
+const modes = [...root.querySelectorAll("[data-mode]")];
+const layouts = [...root.querySelectorAll(".pp-modes [data-layout]")];
+
+const ICONS = {
+  play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
+  pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
+};
+const NARROW = 700; // pixels: below this the sides stand one above the other
+const PRESENTED_MS = 250; // a hidden tab presents no frames: after this, `seeked` alone is believed
+const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
+
+let pair = null; // the value
+let sides = []; // of slot A and slot B: { name, run, label, routing, pictures }
+let levels = null; // of the difference
+let scale = null;
+let opened = 0;
+let isReady = false;
+let isPlaying = false;
+let resumes = false;
+let ticking = 0; // the animation frame that was asked for
+let started = 0; // when frame 0 of the loop was due, on the clock of requestAnimationFrame
+let frame = 0;
+let wipe = 50; // percent from the left
+let positions = 1; // of the step slider
+let order = [];
+// What is laid over the clips. Mode and opacity outlive a pair; the rest belongs to it.
+const shown = { mode: "top1", expert: 0, phenomenon: 0, position: 0, opacity: 0.45 };
+
+function make(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = className;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
+const routed = () => sides.filter((side) => side.routing);
+
+// --- reading the clips ------------------------------------------------------------------------------------------
+
+function once(video, name) {
+  return new Promise((resolve, reject) => {
+    video.addEventListener(name, resolve, { once: true });
+    video.addEventListener("error", () => reject(new Error("the clip cannot be decoded")), { once: true });
+  });
+}
+
+// Resolves when the browser presents this very frame, by its own time. `stop` ends the wait.
+function presentation(video, run, wanted) {
+  if (!video.requestVideoFrameCallback) return { isThere: Promise.resolve(), stop: () => {} };
+  let handle;
+  const isThere = new Promise((resolve) => {
+    const onFrame = (_, metadata) => {
+      if (videoFrame(metadata.mediaTime, run.fps, run.frames) === wanted) resolve();
+      else handle = video.requestVideoFrameCallback(onFrame);
+    };
+    handle = video.requestVideoFrameCallback(onFrame);
+  });
+  return { isThere, stop: () => video.cancelVideoFrameCallback(handle) };
+}
+
+async function goTo(video, run, wanted) {
+  const seeked = once(video, "seeked");
+  const { isThere, stop } = presentation(video, run, wanted);
+  video.currentTime = seekTime(wanted, run.fps);
+  await seeked;
+  await Promise.race([isThere, new Promise((resolve) => setTimeout(resolve, PRESENTED_MS))]);
+  stop();
+}
+
+async function readPictures({ run, pictures }, isCurrent, onPicture) {
+  const video = document.createElement("video");
+  Object.assign(video, { muted: true, playsInline: true, preload: "auto" });
+  const source = URL.createObjectURL(new Blob([bytesOf(run.video)], { type: "video/mp4" }));
+  try {
+    const loaded = once(video, "loadeddata");
+    video.src = source;
+    await loaded;
+    const [width, height] = heldSize(video.videoWidth, video.videoHeight, run.frames);
+    const size = width < video.videoWidth ? { resizeWidth: width, resizeHeight: height, resizeQuality: "medium" } : {};
+    for (let f = 0; f < run.frames; f++) {
+      await goTo(video, run, f);
+      const picture = await createImageBitmap(video, size);
+      if (!isCurrent()) {
+        picture.close();
+        return;
+      }
+      pictures.push(picture);
+      onPicture();
+    }
+  } finally {
+    video.removeAttribute("src");
+    video.load();
+    URL.revokeObjectURL(source);
+  }
+}
+
+// --- the pictures -----------------------------------------------------------------------------------------------
+
+const cells = document.createElement("canvas");
+
+function cellsOf(side, latent) {
+  const { routing } = side;
+  if (!routing || shown.mode === "off") return null;
+  if (shown.mode === "difference") {
+    return levels && differenceColours(levels, scale, latent, routing.width * routing.height, shown.opacity);
+  }
+  return cellColours(routing, { ...shown, step: stepOf(side) }, latent);
+}
+
+function paint(slot, side) {
+  const picture = side.pictures[frame];
+  const { canvas } = slot;
+  if (!picture || !canvas.width) return;
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = true;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const colours = side.routing ? cellsOf(side, latentFrame(frame, side.routing.temporal)) : null;
+  if (colours) {
+    cells.width = side.routing.width;
+    cells.height = side.routing.height;
+    cells.getContext("2d").putImageData(new ImageData(colours, cells.width, cells.height), 0, 0);
+    context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
+    context.drawImage(cells, 0, 0, canvas.width, canvas.height);
+  }
+  root.dataset[slot.frameKey] = frame;
+}
+
+function draw() {
+  slots.forEach((slot, i) => sides[i] && paint(slot, sides[i]));
+}
+
+function fitCanvases() {
+  // Hidden, it leaves the processor to the model.
+  const isHidden = !slots[0].stage.clientWidth;
+  if (isHidden && isPlaying) {
+    resumes = true;
+    setPlaying(false);
+  } else if (!isHidden && resumes) {
+    resumes = false;
+    setPlaying(true);
+  }
+  if (isHidden) return;
+  const ratio = window.devicePixelRatio || 1;
+  for (const { stage, canvas } of slots) {
+    const [width, height] = [stage.clientWidth, stage.clientHeight].map((side) => Math.round(side * ratio));
+    if (width === canvas.width && height === canvas.height) continue;
+    canvas.width = width; // empties it
+    canvas.height = height;
+  }
+  draw();
+}
+
+function showFrame(next) {
+  const { frames } = pair.a;
+  frame = next;
+  scrub.value = frame;
+  scrub.setAttribute("aria-valuetext", `frame ${frame + 1} of ${frames}`);
+  if (isReady) time.textContent = `${frame + 1} / ${frames}`;
+  [...curve.children].forEach((mark, f) => mark.classList.toggle("is-on", f === frame));
+  find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${percent(pair.pixels[frame])}`;
+  summarise();
+  draw();
+}
+
+// --- the player -------------------------------------------------------------------------------------------------
+
+function setPlaying(next) {
+  const begins = next && !isPlaying && isReady;
+  isPlaying = next && isReady;
+  playButton.innerHTML = isPlaying ? ICONS.pause : ICONS.play;
+  playButton.setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+  if (!isPlaying) cancelAnimationFrame(ticking);
+  if (begins) {
+    started = performance.now() - (1000 * frame) / pair.a.fps;
+    ticking = requestAnimationFrame(tick);
+  }
+}
+
+function tick(now) {
+  const next = loopFrame(now - started, pair.a.fps, pair.a.frames);
+  if (next !== frame) showFrame(next);
+  ticking = requestAnimationFrame(tick);
+}
+
+function togglePlay() {
+  setPlaying(!isPlaying);
+}
+
+function seek(next) {
+  if (!isReady) return;
+  setPlaying(false);
+  showFrame(Math.min(pair.a.frames - 1, Math.max(0, next)));
+}
+
+// --- layouts and the divider ------------------------------------------------------------------------------------
+
+function chooseLayout(layout) {
+  root.dataset.layout = layout;
+  layouts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.layout === layout)));
+}
+
+function moveDivider(next) {
+  wipe = next;
+  find(".pp-sides").style.setProperty("--wipe", wipe);
+  divider.setAttribute("aria-valuenow", Math.round(wipe));
+  divider.setAttribute("aria-valuetext", `A on the left ${Math.round(wipe)} %`);
+}
+
+function dragDivider(event) {
+  const box = pad.getBoundingClientRect();
+  moveDivider(Math.min(100, Math.max(0, (100 * (event.clientX - box.left)) / box.width)));
+}
+
+// --- the panel --------------------------------------------------------------------------------------------------
+
+const CAPTIONS = {
+  off: "The two clips as they were made.",
+  top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
+  expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
+  phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
+  difference:
+    "How far apart the two runs' experts are at each token, the same on both sides: Jensen-Shannon distance of their weights, averaged over all denoising steps.",
+};
+
+function stepOf(side) {
+  return stepAt(shown.position, positions, side.routing.steps.length);
+}
+
+function choose(change) {
+  Object.assign(shown, change);
+  const { mode } = shown;
+  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
+  find(".pp-caption").textContent = CAPTIONS[mode];
+  opacity.value = Math.round(100 * shown.opacity);
+  opacity.nextElementSibling.textContent = `${opacity.value} %`;
+  opacity.disabled = mode === "off";
+  stepSlider.disabled = mode === "off" || mode === "difference";
+  stepSlider.nextElementSibling.textContent = mode === "difference" ? "all" : stepName();
+  legend.hidden = mode !== "difference";
+  find(".pp-table").hidden = mode === "difference";
+  if (routed().length) fillList();
+  summarise();
+  draw();
+}
+
+function listRow(colour, name, onClick) {
+  const row = make("button", "pp-row");
+  row.type = "button";
+  row.style.setProperty("--colour", colour);
+  const meters = make("span", "pp-meters");
+  meters.append(make("i", "pp-meter"), make("i", "pp-meter"));
+  row.append(make("i", "pp-swatch"), make("span", "pp-name", name), meters, make("span", "pp-share"), make("span", "pp-share"));
+  row.addEventListener("click", onClick);
+  return row;
+}
+
+// Rows are made once per kind and refilled in place, so that the keyboard's focus stays where it is.
+function fillList() {
+  const isPhenomenon = shown.mode === "phenomenon";
+  const { experts, phenomena } = routed()[0].routing;
+  const kind = isPhenomenon ? "phenomenon" : "expert";
+  if (list.dataset.kind !== kind) {
+    list.dataset.kind = kind;
+    list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
+    list.replaceChildren(
+      ...(isPhenomenon ? order : experts.map((_, e) => e)).map((i) => {
+        const row = isPhenomenon
+          ? listRow(phenomena[i][1], phenomena[i][0], () => choose({ phenomenon: i }))
+          : listRow(experts[i], `Expert ${i}`, () => chooseExpert(i));
+        row.dataset.index = i;
+        return row;
+      }),
+    );
+  }
+  const values = sides.map((side) => {
+    if (!side.routing) return null;
+    return isPhenomenon ? phenomenonPeaks(side.routing, stepOf(side)) : expertShares(side.routing, stepOf(side));
+  });
+  for (const row of list.children) {
+    const i = Number(row.dataset.index);
+    const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
+    row.setAttribute("aria-pressed", String(isOn));
+    const [meters, ...shares] = [...row.children].slice(2);
+    values.forEach((value, side) => {
+      meters.children[side].style.setProperty("--share", value ? value[i] : 0);
+      shares[side].textContent = value ? percent(value[i]) : "–";
+    });
+  }
+}
+
+// Choosing the expert on show again returns to all of them.
+function chooseExpert(expert) {
+  if (shown.mode === "expert" && shown.expert === expert) choose({ mode: "top1" });
+  else choose({ mode: "expert", expert });
+}
+
+function choosePosition(position) {
+  stepSlider.value = position;
+  choose({ position });
+}
+
+// Where the two runs kept other steps, the share of the way.
+function stepName() {
+  const names = routed().map((side) => `${side.routing.steps[stepOf(side)]} of ${side.routing.total_steps}`);
+  if (names.every((name) => name === names[0])) return names[0] || "";
+  return percent(positions === 1 ? 1 : shown.position / (positions - 1));
+}
+
+function summarise() {
+  if (!levels || shown.mode !== "difference") return;
+  const { routing } = sides[0];
+  const perFrame = routing.width * routing.height;
+  const latent = latentFrame(frame, routing.temporal);
+  const here = levelSummary(levels.subarray(latent * perFrame, (latent + 1) * perFrame));
+  const all = levelSummary(levels);
+  find(".pp-summary").textContent =
+    `Mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`;
+}
+
+function fillLegend() {
+  const rgba = new Uint8ClampedArray(4 * 256);
+  for (let level = 0; level < 256; level++) {
+    rgba.set(scale.subarray(3 * level, 3 * level + 3), 4 * level);
+    rgba[4 * level + 3] = 255;
+  }
+  legend.querySelector("canvas").getContext("2d").putImageData(new ImageData(rgba, 256, 1), 0, 0);
+}
+
+function fillBars() {
+  const weights = sides.map((side) => side.routing && side.routing.semantic);
+  const pairs = pairedBars(...weights);
+  const strongest = weights.map((side, i) => {
+    if (!side) return `${"AB"[i]}: no branch`;
+    const largest = Math.max(...side);
+    return `${"AB"[i]} most: expert ${side.indexOf(largest)}, ${percent(largest)}`;
+  });
+  find(".pp-semantic-note").textContent =
+    `how the branch reads each prompt, A left and B right of a pair; the full part: what one has more. ${strongest.join("; ")}`;
+  const bars = find(".pp-bars");
+  bars.style.setProperty("--even", 1 / pairs.length / Math.max(...weights.flatMap((side) => side || [])));
+  bars.setAttribute("role", "img");
+  bars.setAttribute("aria-label", `Weights of ${pairs.length} semantic experts in A and B. ${strongest.join("; ")}`);
+  bars.replaceChildren(
+    ...pairs.map((both, s) => {
+      const bar = make("div", "pp-bar pp-pair");
+      bar.title = `semantic expert ${s}: A ${(100 * both[0].weight).toFixed(1)} %, B ${(100 * both[1].weight).toFixed(1)} %`;
+      for (const { height, common } of both) {
+        const half = make("i");
+        half.style.setProperty("--height", height);
+        half.style.setProperty("--common", common);
+        bar.append(half);
+      }
+      bar.append(make("span", "", s));
+      return bar;
+    }),
+  );
+}
+
+// --- a pair of runs ---------------------------------------------------------------------------------------------
+
+// All that depends on which run stands on which side.
+function fillSides() {
+  const facts = sides.map((side) => side.run.facts);
+  const shared = facts[0].filter((fact) => facts[1].includes(fact));
+  find(".pp-shared").textContent = shared.length ? `Both: ${shared.join(" · ")}` : "";
+  slots.forEach(({ head, stage, runKey }, i) => {
+    const { run, label } = sides[i];
+    root.dataset[runKey] = run.id;
+    head.querySelector(".pp-side-label").textContent = label ? `${"AB"[i]} · ${label}` : "AB"[i];
+    head.querySelector(".pp-prompt").textContent = run.prompt;
+    head.querySelector(".pp-facts").textContent = run.facts.filter((fact) => !shared.includes(fact)).join(" · ");
+    const unknown = head.querySelector(".pp-unknown");
+    unknown.hidden = run.unknown_words.length === 0;
+    unknown.textContent = `The model has never seen: ${run.unknown_words.join(", ")}.`;
+    stage.style.aspectRatio = run.aspect;
+  });
+  const bare = sides.flatMap((side, i) => (side.routing ? [] : ["AB"[i]]));
+  root.classList.toggle("is-bare", bare.length === 2);
+  find(".pp-bare").hidden = bare.length === 0;
+  find(".pp-bare").textContent =
+    bare.length === 2
+      ? "Both clips were made without a physical branch, so there is no routing to compare."
+      : `${bare[0]} was made without a physical branch, so there is no routing to lay over it.`;
+  if (bare.length < 2) fillBars();
+}
+
+function swap() {
+  if (!pair) return;
+  sides.reverse();
+  fillSides();
+  choose({});
+}
+
+function fillRouting() {
+  const known = routed();
+  positions = Math.min(...known.map((side) => side.routing.steps.length));
+  stepSlider.max = positions - 1;
+  const last = known.map(({ routing }) => routing.steps.length - 1);
+  const shares = expertShares(known[0].routing, last[0]);
+  shown.expert = shares.indexOf(Math.max(...shares));
+  const peaks = known.map(({ routing }, i) => phenomenonPeaks(routing, last[i]));
+  const highest = peaks[0].map((_, p) => Math.max(...peaks.map((side) => side[p])));
+  order = highest.map((_, p) => p).sort((a, b) => highest[b] - highest[a]);
+  shown.phenomenon = order[0];
+  delete list.dataset.kind;
+}
+
+function setState(state) {
+  root.dataset.state = state;
+  isReady = state === "ready";
+  scrub.disabled = playButton.disabled = !isReady;
+}
+
+async function open(next) {
+  const turn = ++opened;
+  const isCurrent = () => turn === opened;
+  setState("empty");
+  setPlaying(false);
+  resumes = false;
+  sides.forEach(({ pictures }) => pictures.forEach((picture) => picture.close()));
+  [pair, sides, levels, frame] = [next, [], null, 0];
+  for (const { frameKey, runKey } of slots) {
+    delete root.dataset[frameKey];
+    delete root.dataset[runKey];
+  }
+  root.hidden = !pair;
+  element.querySelector(".pp-empty").hidden = Boolean(pair);
+  if (!pair) return;
+
+  sides = ["a", "b"].map((name, i) => {
+    const run = pair[name];
+    return { run, label: pair.labels[i], routing: run.routing ? readRouting(run.routing) : null, pictures: [] };
+  });
+  const { frames } = pair.a;
+  scrub.max = frames - 1;
+  const largest = Math.max(...pair.pixels, 1e-9);
+  curve.replaceChildren(
+    ...pair.pixels.map((share) => {
+      const mark = make("i");
+      mark.style.setProperty("--height", share / largest);
+      return mark;
+    }),
+  );
+  scale = bytesOf(pair.scale);
+  levels = pair.difference ? bytesOf(pair.difference) : null;
+  find("[data-mode=difference]").disabled = !levels;
+  if (!levels && shown.mode === "difference") shown.mode = "top1";
+  fillSides();
+  fillLegend();
+  if (routed().length) {
+    fillRouting();
+    choosePosition(positions - 1);
+  } else {
+    choose({});
+  }
+  setState("reading");
+  showFrame(0);
+  fitCanvases();
+
+  const current = sides;
+  const onPicture = () => {
+    const [read, theirs] = current.map(({ pictures }) => pictures.length);
+    time.textContent = `reading ${percent((read + theirs) / (2 * frames))}`;
+    if (Math.min(read, theirs) <= 1) draw(); // something to look at meanwhile
+  };
+  onPicture();
+  try {
+    await Promise.all(current.map((side) => readPictures(side, isCurrent, onPicture)));
+  } catch (error) {
+    if (isCurrent()) setState("failed");
+    if (isCurrent()) time.textContent = error.message;
+    return;
+  }
+  if (!isCurrent()) return;
+  setState("ready");
+  showFrame(0);
+  if (isStill.matches) return;
+  if (slots[0].stage.clientWidth) setPlaying(true);
+  else resumes = true;
+}
+
+function onKey(event) {
+  if (!pair || event.ctrlKey || event.metaKey || event.altKey) return;
+  const onControl = event.target.closest("button, input");
+  const known = routed();
+  const key = event.key;
+  if (key === " " && !(onControl && onControl.tagName === "BUTTON")) togglePlay();
+  else if (key === ",") seek(frame - 1);
+  else if (key === ".") seek(frame + 1);
+  else if (known.length && /^[0-9]$/.test(key) && Number(key) < known[0].routing.experts.length) chooseExpert(Number(key));
+  else if (known.length && key === "[") choose({ opacity: Math.max(0, Math.round(20 * shown.opacity - 2) / 20) });
+  else if (known.length && key === "]") choose({ opacity: Math.min(1, Math.round(20 * shown.opacity + 2) / 20) });
+  else return;
+  event.preventDefault();
+}
+
+playButton.addEventListener("click", togglePlay);
+slots.forEach(({ stage }) => stage.addEventListener("click", togglePlay));
+scrub.addEventListener("input", () => seek(Number(scrub.value)));
+opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
+stepSlider.addEventListener("input", () => choosePosition(Number(stepSlider.value)));
+modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
+layouts.forEach((button) => button.addEventListener("click", () => chooseLayout(button.dataset.layout)));
+find(".pp-swap").addEventListener("click", swap);
+find(".pp-copy-side").addEventListener("click", () => trigger("copy", { from: sides[0].run.id, to: sides[1].run.id }));
+pad.addEventListener("pointerdown", (event) => {
+  pad.setPointerCapture(event.pointerId);
+  divider.focus({ preventScroll: true });
+  dragDivider(event);
+  event.preventDefault(); // keeps the focus on the divider
+});
+pad.addEventListener("pointermove", (event) => pad.hasPointerCapture(event.pointerId) && dragDivider(event));
+divider.addEventListener("keydown", (event) => {
+  const next = wipeAfterKey(event.key, wipe);
+  if (next === null) return;
+  moveDivider(next);
+  event.preventDefault();
+});
+root.addEventListener("keydown", onKey);
+new ResizeObserver(fitCanvases).observe(slots[0].stage);
+new ResizeObserver(() => root.classList.toggle("is-narrow", root.clientWidth < NARROW)).observe(root);
+
+chooseLayout("side");
+moveDivider(50);
+watch("value", () => open(props.value));
+open(props.value || null);
