@@ -4,19 +4,29 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from prophy.cli import build_parser, main
+from prophy.export import OverlaySettings, export_still
+from prophy.phenomena import by_id
+from prophy.runs import read_run
 
 FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps"),
     },
+    ("export",): {
+        *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
+        *("--index", "--step", "--opacity", "--frame"),
+    },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
 }
+
+EXPORT = ("export", "explosion", "--what", "still", "--out", "a.png")
 
 
 def subparser(*names: str):
@@ -38,7 +48,7 @@ def test_help_names_every_command_and_answers_at_once():
     started = time.perf_counter()
     result = prophy("--help")
     assert result.returncode == 0
-    for command in ("app", "generate", "worlds", "train", "evaluate"):
+    for command in ("app", "generate", "export", "worlds", "train", "evaluate"):
         assert command in result.stdout
     assert time.perf_counter() - started < 2  # a fifth of a second on a quiet machine; torch alone takes more than this
 
@@ -61,6 +71,18 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "<b>ball</b>"], "prophy: the prompt looks like HTML"),
         (["generate", "a ball", "--steps", "0"], "prophy: steps=0 must be"),
         (["generate", "a ball", "--frames", "16"], "use 17"),
+        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
+        ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+        ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),
+        ([*EXPORT, "--expert", "2", "--index", "3"], "prophy: --expert says which"),
+        ([*EXPORT, "--step", "21"], "prophy: the run has no denoising step 21: use 1 to 20"),
+        ([*EXPORT, "--frame", "0"], "prophy: --frame 0 lies outside the clip: use 1 to 17"),
+        ([*EXPORT, "--frame", "18"], "prophy: --frame 18 lies outside the clip: use 1 to 17"),
+        (["export", "explosion", "--what", "zip", "--out", "a.png"], "prophy: a.png must end in .zip"),
+        (["export", "explosion", "--what", "zip", "--out", "a.zip", "--step", "2"], "--step changes nothing in a zip"),
+        (["export", "explosion", "--what", "overlay", "--out", "a.mp4", "--frame", "2"], "--frame changes nothing"),
+        (["export", "nowhere", "--what", "zip", "--out", "a.zip"], "prophy: no run 'nowhere': give a run's folder, or"),
+        (["export", ".", "--what", "zip", "--out", "a.zip"], "is not a run id"),
         (["train"], "prophy: choose a stage"),
         (["train", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
@@ -76,7 +98,9 @@ def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["generate"], ["generate", "a", "--branch", "x", "--no-branch"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["generate"], ["export", "explosion"], ["generate", "a", "--branch", "x", "--no-branch"]]
+)
 def test_a_command_line_that_cannot_be_parsed_shows_usage_and_exits_2(arguments: list, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)
@@ -104,3 +128,25 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert str(sheet) in capsys.readouterr().out
+
+
+def test_a_shipped_run_is_exported_by_its_id_and_its_parts_by_their_folder(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "explosion", "--what", "zip", "--out", "run.zip"]) == 0
+    assert capsys.readouterr().out == "zip      run.zip\n"
+    with zipfile.ZipFile("run.zip") as archive:
+        archive.extractall()
+    still = ["export", "explosion/", "--what", "still", "--phenomenon", "explosion", "--out", "a.png"]
+    assert main([*still, "--step", "3", "--frame", "17", "--opacity", "1"]) == 0
+    assert main(["export", "explosion", "--what", "trace", "--out", "a.npz"]) == 0
+    assert Path("a.npz").read_bytes() == Path("explosion/routing.npz").read_bytes()
+
+    run = read_run(tmp_path / "explosion")
+    settings = OverlaySettings("phenomenon", by_id("explosion").index, step=3, opacity=1)
+    expected = export_still(run, tmp_path / "expected.png", settings, 16).read_bytes()
+    assert Path("a.png").read_bytes() == expected
+    assert main(still) == 2
+    assert "a.png already exists" in capsys.readouterr().err
+    assert Path("a.png").read_bytes() == expected
+    assert main([*still, "--overwrite"]) == 0
+    assert Path("a.png").read_bytes() != expected

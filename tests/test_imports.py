@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Top to bottom: a module imports its own layer and the ones before it.
 LAYERS = (
-    ("phenomena", "grid", "assets"),
+    ("phenomena", "grid", "assets", "legend"),
     ("routing", "targets", "video", "worlds"),
     ("heatmaps", "runs", "data"),
+    ("export",),
     ("branch",),
     ("backbones",),
     ("pipelines",),
@@ -121,7 +122,7 @@ def test_gradio_stays_in_the_app():
     assert {part(module) for module in users} <= {"ui", "app"}
 
 
-@pytest.mark.parametrize("module", ["heatmaps", "runs", "routing", "targets", "video", "worlds", "cli"])
+@pytest.mark.parametrize("module", ["heatmaps", "runs", "export", "routing", "targets", "video", "worlds", "cli"])
 def test_pictures_runs_and_traces_need_no_torch(module: str):
     code = f"import sys, prophy.{module}; print({{'torch', 'diffusers', 'transformers'}} & {{*sys.modules}} or 'none')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
