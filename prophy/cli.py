@@ -1,4 +1,4 @@
-"""The command line: ``prophy app | generate | worlds | train | evaluate``.
+"""The command line: ``prophy app | generate | export | worlds | train | evaluate``.
 
 Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line
 on stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
@@ -12,6 +12,11 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prophy.export import OverlaySettings
+    from prophy.runs import Run
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
 _FORWARDED = {
@@ -89,6 +94,30 @@ def build_parser() -> argparse.ArgumentParser:
     )
     generate.set_defaults(run=_generate)
 
+    export = commands.add_parser("export", help="take a run out as a video with its routing, a picture, or a zip")
+    export.add_argument("source", metavar="RUN", help="a run's folder, or the id of a shipped run")
+    export.add_argument(
+        "--what",
+        required=True,
+        choices=("overlay", "still", "trace", "zip"),
+        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it",
+    )
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    shown = export.add_mutually_exclusive_group()
+    shown.add_argument(
+        "--mode", help="top1, expert, phenomenon, entropy or margin (default: top1, the strongest expert)"
+    )
+    shown.add_argument("--expert", type=int, metavar="N", help="only this expert, from 0")
+    shown.add_argument("--phenomenon", metavar="ID", help="only this one, by its id, such as liquid_motion")
+    export.add_argument("--index", type=int, metavar="N", help="which expert or phenomenon, for these two modes")
+    export.add_argument("--step", type=int, metavar="N", help="denoising step, from 1 (default: the last)")
+    export.add_argument("--opacity", type=float, help="of the routing, 0 to 1 (default: 0.55)")
+    export.add_argument(
+        "--frame", type=int, metavar="N", help="video frame of a still, from 1 (default: the middle one)"
+    )
+    export.set_defaults(run=_export)
+
     worlds = commands.add_parser("worlds", help="look at the synthetic worlds the embedded model was trained on")
     actions = worlds.add_subparsers(dest="action", required=True, metavar="action")
     preview = actions.add_parser("preview", help="write a contact sheet: frames, outlined masks, captions")
@@ -157,6 +186,61 @@ def _generate(arguments: argparse.Namespace) -> None:
         print(f"steered  {'; '.join(settings.steering.describe())}")
     seconds = sum(result.timings.values())
     print(f"made in {seconds:.1f} s with seed {settings.seed}; open it in the app: prophy app --runs {arguments.out}")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    what, out, overwrite = arguments.what, arguments.out, arguments.overwrite
+    overlay_only = ("mode", "expert", "phenomenon", "index", "step", "opacity")
+    unused = {"overlay": ("frame",), "still": (), "trace": (*overlay_only, "frame"), "zip": (*overlay_only, "frame")}
+    for name in unused[what]:
+        if getattr(arguments, name) is not None:
+            raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
+
+    from prophy.export import export_overlay, export_still, export_trace, export_zip
+
+    if what in ("trace", "zip"):
+        write = export_trace if what == "trace" else export_zip
+        write(_run_named(arguments.source), out, overwrite=overwrite)
+    else:
+        settings = _overlay_settings(arguments)
+        run = _run_named(arguments.source)
+        if what == "overlay":
+            export_overlay(run, out, settings, overwrite=overwrite)
+        else:
+            frames = run.record.settings["frames"]
+            number = 1 + frames // 2 if arguments.frame is None else arguments.frame
+            if not 1 <= number <= frames:
+                raise ValueError(f"--frame {number} lies outside the clip: use 1 to {frames}")
+            export_still(run, out, settings, number - 1, overwrite=overwrite)
+    print(f"{what:8} {out}")
+
+
+def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
+    from prophy.export import OverlaySettings
+    from prophy.phenomena import by_id
+
+    mode, index = arguments.mode or "top1", arguments.index
+    for name in ("expert", "phenomenon"):
+        if getattr(arguments, name) is not None:
+            if index is not None:
+                raise ValueError(f"--{name} says which: leave --index out")
+            mode = name
+            index = by_id(arguments.phenomenon).index if name == "phenomenon" else arguments.expert
+    given = {name: getattr(arguments, name) for name in ("step", "opacity") if getattr(arguments, name) is not None}
+    return OverlaySettings(mode, index, **given)
+
+
+def _run_named(source: str) -> Run:
+    """The run in a folder, or the shipped one with this id."""
+    from prophy.assets import gallery_dir
+    from prophy.runs import find_run, read_run
+
+    if Path(source).is_dir():
+        return read_run(Path(os.path.abspath(source)))  # "." has no name; links stay links, and are refused
+    shipped = sorted(path.name for path in gallery_dir().iterdir())
+    if source not in shipped:
+        raise ValueError(f"no run {source!r}: give a run's folder, or one of the shipped {', '.join(shipped)}")
+    return find_run(gallery_dir(), source)
 
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:

@@ -6,12 +6,15 @@ Shapes: F video frames, T latent frames; frames are uint8 RGB (F, H, W, 3).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import cv2
 import numpy as np
 
 from prophy import phenomena
+from prophy.grid import TokenGrid
+from prophy.legend import Entry, strip
 from prophy.routing import RoutingTrace
 
 Mode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
@@ -38,7 +41,6 @@ EXPERT_COLOURS: tuple[str, ...] = (
     "#777777",
 )
 
-_INK = (34, 34, 34)
 _PAPER = (255, 255, 255)
 
 
@@ -123,24 +125,75 @@ def overlay(
         raise ValueError(f"frames must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}")
     if len(frames) != trace.grid.num_video_frames:
         raise ValueError(f"the clip has {len(frames)} frames, its routing {trace.grid.num_video_frames}")
+    tint = _tint(trace, mode, index, step, opacity)
+    laid = np.empty_like(frames)
+    for t in range(trace.grid.frames):  # one latent frame at a time: a long clip in float32 would be several gigabytes
+        shown_at = trace.grid.video_frames(t)
+        laid[shown_at.start : shown_at.stop] = _mixed(frames[shown_at.start : shown_at.stop], tint, t)
+    return laid
+
+
+def overlay_frame(
+    picture: np.ndarray,
+    trace: RoutingTrace,
+    video_frame: int,
+    mode: Mode = "top1",
+    *,
+    index: int | None = None,
+    step: int = -1,
+    opacity: float = 0.55,
+) -> np.ndarray:
+    """:func:`overlay` of a single frame.
+
+    Args:
+        picture: uint8 RGB (H, W, 3): frame ``video_frame`` of the clip, the first is 0.
+        trace, mode, index, step, opacity: see :func:`overlay`.
+
+    Raises:
+        ValueError: see :func:`overlay`.
+        IndexError: the trace has no such video frame.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(f"the picture must be uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
+    return _mixed(picture[None], _tint(trace, mode, index, step, opacity), trace.grid.latent_frame(video_frame))[0]
+
+
+@dataclass(frozen=True)
+class _Tint:
+    """Colour, uint8 (T, H, W, 3), and share of it in the mixture, float32 (T, H, W), of every token."""
+
+    colours: np.ndarray
+    alpha: np.ndarray
+
+
+def _tint(trace: RoutingTrace, mode: Mode, index: int | None, step: int, opacity: float) -> _Tint:
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity={opacity} must be from 0 to 1")
     strengths = token_strengths(trace, mode, index=index, step=step)
+    alpha = np.ones_like(strengths)
     if mode == "top1":
         palette = np.array([rgb(expert_colour(e)) for e in range(trace.num_experts)], np.uint8)
-        colours, alpha = palette[trace.top1(step)], np.ones_like(strengths)
+        colours = palette[trace.top1(step)]
     elif mode in ("entropy", "margin"):
-        levels = np.round(255 * strengths).astype(np.uint8)
-        colours, alpha = level_colours()[levels], np.ones_like(strengths)
+        colours = level_colours()[np.round(255 * strengths).astype(np.uint8)]
     else:
-        colour = expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour
-        colours, alpha = np.broadcast_to(np.array(rgb(colour), np.uint8), (*strengths.shape, 3)), strengths
+        colours = np.broadcast_to(np.array(_own_colour(mode, index), np.uint8), (*strengths.shape, 3))
+        alpha = strengths
+    return _Tint(colours, opacity * alpha)
 
-    height, width = frames.shape[1:3]
-    shown = [trace.grid.to_pixels(np.ascontiguousarray(colours[..., c]), height, width) for c in range(3)]
-    blend = opacity * trace.grid.to_pixels(alpha, height, width)[..., None]
-    mixed = frames * (1 - blend) + np.stack(shown, axis=-1) * blend
-    return np.round(mixed).astype(np.uint8)
+
+def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
+    """Lay latent frame ``t`` over the pictures (F, H, W, 3) that show it."""
+    one = TokenGrid(1, *tint.alpha.shape[1:])
+    height, width = pictures.shape[1:3]
+    channels = [one.to_pixels(tint.colours[t, ..., c], height, width)[0] for c in range(3)]
+    blend = one.to_pixels(tint.alpha[t], height, width)[0, ..., None]
+    shown = np.stack(channels, axis=-1) * blend
+    return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
+
+
+def _own_colour(mode: Mode, index: int) -> tuple[int, int, int]:
+    return rgb(expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour)
 
 
 def contact_sheet(
@@ -173,34 +226,31 @@ def contact_sheet(
     laid = overlay(enlarged, trace, mode, index=index, step=step, opacity=opacity)
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int))
     rows = [np.concatenate([_framed(row[f]) for f in chosen], axis=1) for row in (enlarged, laid)]
-    entries = _legend_entries(trace, mode, index, step)
-    return np.concatenate([*rows, _legend(entries, rows[0].shape[1])], axis=0)
+    legend = strip(legend_entries(trace, mode, index=index, step=step), rows[0].shape[1])
+    return np.concatenate([*rows, legend], axis=0)
 
 
-def _legend_entries(trace: RoutingTrace, mode: Mode, index: int | None, step: int) -> list[tuple[str, str]]:
-    """Colour and text of each line of the legend; experts with their share of the clip's tokens, largest first."""
+def legend_entries(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> list[Entry]:
+    """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, largest first.
+
+    Args:
+        trace, mode, index, step: see :func:`token_strengths`, also for what it raises.
+    """
     if mode == "top1":
         shares = np.bincount(trace.top1(step).ravel(), minlength=trace.num_experts) / trace.grid.num_tokens
-        used = [e for e in np.argsort(-shares, kind="stable") if shares[e] > 0]
-        return [(expert_colour(e), f"expert {e}  {100 * shares[e]:.0f} %") for e in used]
+        used = [int(e) for e in np.argsort(-shares, kind="stable") if shares[e] > 0]
+        return [Entry(f"expert {e}: {_percent(shares[e])}", (rgb(expert_colour(e)),)) for e in used]
+    if mode in ("entropy", "margin"):
+        return [Entry(f"{mode}, 0 to 1", tuple(tuple(colour.tolist()) for colour in level_colours()[::15]))]
     if mode == "expert":
-        return [(expert_colour(index), f"expert {index}")]
-    if mode == "phenomenon":
-        phenomenon = phenomena.PHENOMENA[index]
-        return [(phenomenon.colour, phenomenon.name)]
-    return [("#00224e", f"{mode}: low"), ("#fde737", "high")]
+        name = f"expert {_checked(index, trace.num_experts, 'expert')}"
+    else:
+        name = phenomena.PHENOMENA[_checked(index, len(phenomena.PHENOMENA), "phenomenon")].name
+    return [Entry(f"{name}, 0 to 1", (_PAPER, _own_colour(mode, index)))]
 
 
-def _legend(entries: list[tuple[str, str]], width: int) -> np.ndarray:
-    entry_width, line = 124, 22
-    per_line = max(1, width // entry_width)
-    image = np.full((line * -(-len(entries) // per_line), width, 3), _PAPER, np.uint8)
-    for i, (colour, text) in enumerate(entries):
-        x, y = entry_width * (i % per_line) + 4, line * (i // per_line)
-        cv2.rectangle(image, (x, y + 5), (x + 11, y + 16), rgb(colour), cv2.FILLED)
-        cv2.rectangle(image, (x, y + 5), (x + 11, y + 16), _INK, 1)
-        cv2.putText(image, text, (x + 17, y + 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, _INK, 1, cv2.LINE_AA)
-    return image
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
 
 
 def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:

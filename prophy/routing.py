@@ -123,6 +123,12 @@ class RoutingTrace:
     def num_kept(self) -> int:
         return len(self.timesteps)
 
+    @property
+    def step_numbers(self) -> tuple[int, ...]:
+        """The number, from 1, of every step kept: of a long generation only some are, see :class:`TraceRecorder`."""
+        stride = -(-self.steps // MAX_STEPS)
+        return (*(1 + stride * d for d in range(self.num_kept - 1)), self.steps)
+
     def top1(self, step: int = -1) -> np.ndarray:
         """The strongest expert of every token at a kept step, uint8 ``(T, H, W)``."""
         return self.topk_ids[step, :, 0].reshape(self.grid.shape)

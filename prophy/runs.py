@@ -192,6 +192,22 @@ class Run:
         _check_trace_belongs(trace, self.record)
         return trace
 
+    def read_bytes(self, name: str) -> bytes:
+        """One of :attr:`files`, or run.json itself, as it is stored.
+
+        Raises:
+            RunError: the run has no such file, or it changed since the run was read.
+        """
+        if name == _RECORD:
+            raw = _read_regular(self.path / name, _RECORD_MAX_BYTES)
+            is_same = _from_json(_parse(raw, self.id)) == (self.record, self.files)
+        else:
+            _require(name in self.files, f"run {self.id} has no file {name[:80]!r}")
+            raw = _read_regular(self.path / name, _FILE_MAX_BYTES[name])
+            is_same = hashlib.sha256(raw).hexdigest() == self.files[name].sha256
+        _require(is_same, f"run {self.id}: {name} changed since the run was read")
+        return raw
+
 
 def write_run(
     root: str | Path,

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import torch
 from diffusers import WanPipeline
 
 from prophy.cli import build_parser, main
-from prophy.runs import Run, list_runs
+from prophy.export import OverlaySettings, export_still
+from prophy.phenomena import by_id
+from prophy.runs import Run, list_runs, read_run
 from prophy.steering import Steering
 
 FLAGS = {
@@ -19,8 +22,14 @@ FLAGS = {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force"),
     },
+    ("export",): {
+        *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
+        *("--index", "--step", "--opacity", "--frame"),
+    },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
 }
+
+EXPORT = ("export", "explosion", "--what", "still", "--out", "a.png")
 
 
 UNPARSABLE = [
@@ -29,6 +38,7 @@ UNPARSABLE = [
     ["generate"],
     ["generate", "a", "--branch", "x", "--no-branch"],
     ["generate", "a", "--again", "runs/x"],
+    ["export", "explosion"],
 ]
 
 
@@ -51,7 +61,7 @@ def test_help_names_every_command_and_answers_at_once():
     started = time.perf_counter()
     result = prophy("--help")
     assert result.returncode == 0
-    for command in ("app", "generate", "worlds", "train", "evaluate"):
+    for command in ("app", "generate", "export", "worlds", "train", "evaluate"):
         assert command in result.stdout
     assert time.perf_counter() - started < 2  # a fifth of a second on a quiet machine; torch alone takes more than this
 
@@ -80,6 +90,18 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
         (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
+        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
+        ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+        ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),
+        ([*EXPORT, "--expert", "2", "--index", "3"], "prophy: --expert says which"),
+        ([*EXPORT, "--step", "21"], "prophy: the run has no denoising step 21: use 1 to 20"),
+        ([*EXPORT, "--frame", "0"], "prophy: --frame 0 lies outside the clip: use 1 to 17"),
+        ([*EXPORT, "--frame", "18"], "prophy: --frame 18 lies outside the clip: use 1 to 17"),
+        (["export", "explosion", "--what", "zip", "--out", "a.png"], "prophy: a.png must end in .zip"),
+        (["export", "explosion", "--what", "zip", "--out", "a.zip", "--step", "2"], "--step changes nothing in a zip"),
+        (["export", "explosion", "--what", "overlay", "--out", "a.mp4", "--frame", "2"], "--frame changes nothing"),
+        (["export", "nowhere", "--what", "zip", "--out", "a.zip"], "prophy: no run 'nowhere': give a run's folder, or"),
+        (["export", ".", "--what", "zip", "--out", "a.zip"], "is not a run id"),
         (["train"], "prophy: choose a stage"),
         (["train", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
@@ -202,3 +224,25 @@ def test_an_expert_the_model_does_not_have_is_one_line(model: Path, tmp_path: Pa
     frames = "expert=2,frames=0-3,box=0:0:1:1"
     assert main(["generate", "a red ball", *SIZE, "--force", frames, "--out", str(tmp_path / "a")]) == 2
     assert "latent frame 3 does not exist: this clip has 3, 0 to 2" in capsys.readouterr().err
+
+
+def test_a_shipped_run_is_exported_by_its_id_and_its_parts_by_their_folder(tmp_path: Path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "explosion", "--what", "zip", "--out", "run.zip"]) == 0
+    assert capsys.readouterr().out == "zip      run.zip\n"
+    with zipfile.ZipFile("run.zip") as archive:
+        archive.extractall()
+    still = ["export", "explosion/", "--what", "still", "--phenomenon", "explosion", "--out", "a.png"]
+    assert main([*still, "--step", "3", "--frame", "17", "--opacity", "1"]) == 0
+    assert main(["export", "explosion", "--what", "trace", "--out", "a.npz"]) == 0
+    assert Path("a.npz").read_bytes() == Path("explosion/routing.npz").read_bytes()
+
+    run = read_run(tmp_path / "explosion")
+    settings = OverlaySettings("phenomenon", by_id("explosion").index, step=3, opacity=1)
+    expected = export_still(run, tmp_path / "expected.png", settings, 16).read_bytes()
+    assert Path("a.png").read_bytes() == expected
+    assert main(still) == 2
+    assert "a.png already exists" in capsys.readouterr().err
+    assert Path("a.png").read_bytes() == expected
+    assert main([*still, "--overwrite"]) == 0
+    assert Path("a.png").read_bytes() != expected

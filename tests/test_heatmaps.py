@@ -1,11 +1,24 @@
 """Overlays show exactly what the trace recorded, at the place and time it was recorded."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_trace
 
 from prophy.grid import TokenGrid
-from prophy.heatmaps import EXPERT_COLOURS, MODES, contact_sheet, expert_colour, overlay, rgb, token_strengths
+from prophy.heatmaps import (
+    EXPERT_COLOURS,
+    MODES,
+    contact_sheet,
+    expert_colour,
+    legend_entries,
+    overlay,
+    overlay_frame,
+    rgb,
+    token_strengths,
+)
+from prophy.legend import Entry
 from prophy.phenomena import PHENOMENA
 
 INDEX = {"expert": 2, "phenomenon": 10}
@@ -62,6 +75,43 @@ def test_overlay_works_at_any_enlargement():
     large = make_frames().repeat(3, 1).repeat(3, 2)
     shown = overlay(large, trace, "top1", opacity=1)
     assert (shown[:, ::3, ::3] == overlay(make_frames(), trace, "top1", opacity=1)).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_frame_is_laid_over_as_in_the_whole_clip(mode: str):
+    trace, frames = make_trace(), make_frames()
+    arguments = {"index": INDEX.get(mode), "step": 1, "opacity": 0.7}
+    whole = overlay(frames, trace, mode, **arguments)
+    for f in range(GRID.num_video_frames):
+        np.testing.assert_array_equal(overlay_frame(frames[f], trace, f, mode, **arguments), whole[f])
+
+
+def test_a_long_overlay_takes_little_more_memory_than_its_frames():
+    grid = TokenGrid(21, 4, 5)
+    trace, frames = make_trace(grid=grid), make_frames(grid=grid).repeat(4, 1).repeat(4, 2)
+    tracemalloc.start()
+    try:
+        overlay(frames, trace)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6 * frames.nbytes, f"{peak / frames.nbytes:.2f} times the frames"
+
+
+def test_the_legend_names_every_expert_that_is_shown_with_its_share():
+    trace = make_trace()
+    entries = legend_entries(trace, "top1", step=1)
+    shares = np.bincount(trace.top1(1).ravel(), minlength=NUM_EXPERTS) / GRID.num_tokens
+    first = int(shares.argmax())
+    assert entries[0] == Entry(f"expert {first}: {100 * shares[first]:.0f} %", (rgb(expert_colour(first)),))
+    assert {entry.colours[0] for entry in entries} == {rgb(expert_colour(e)) for e in np.unique(trace.top1(1))}
+
+
+def test_the_legend_of_one_expert_or_phenomenon_ends_in_its_colour():
+    assert legend_entries(make_trace(), "expert", index=2)[0].colours[-1] == rgb(expert_colour(2))
+    (entry,) = legend_entries(make_trace(), "phenomenon", index=10)
+    assert entry.colours[-1] == rgb(PHENOMENA[10].colour)
+    assert "combustion" in entry.text
 
 
 def test_contact_sheet_holds_both_rows_and_names_the_experts():

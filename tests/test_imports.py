@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Top to bottom: a module imports its own layer and the ones before it.
 LAYERS = (
-    ("phenomena", "grid", "assets"),
+    ("phenomena", "grid", "assets", "legend"),
     ("routing", "targets", "video", "worlds", "steering"),
     ("heatmaps", "comparison", "runs", "data"),
+    ("export",),
     ("branch",),
     ("backbones",),
     ("pipelines",),

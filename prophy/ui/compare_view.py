@@ -1,12 +1,10 @@
 """The compare view: two runs of one length in one player, with the routing of each and the difference of both.
 
-One gr.HTML component, built as the routing view is: a fixed template, scripts in ``static/`` and a JSON value. Swapping
-the sides, the layouts and the overlays ask the server nothing.
+Swapping the sides, the layouts and the overlays ask the server nothing.
 """
 
 from __future__ import annotations
 
-import base64
 from dataclasses import asdict, dataclass
 
 import gradio as gr
@@ -15,7 +13,8 @@ import numpy as np
 from prophy.comparison import pixel_difference, routing_difference
 from prophy.heatmaps import level_colours
 from prophy.runs import Run
-from prophy.ui.routing_view import STATIC, RunView
+from prophy.ui.component import component
+from prophy.ui.routing_view import RunView, base64_of
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class CompareView:
             a=RunView.of(a),
             b=RunView.of(b),
             labels=labels,
-            difference=None if None in traces else _base64(np.round(255 * routing_difference(*traces))),
-            scale=_base64(level_colours()),
+            difference=None if None in traces else base64_of(np.round(255 * routing_difference(*traces))),
+            scale=base64_of(level_colours()),
             pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],
         )
 
@@ -75,14 +74,7 @@ def compare_view() -> gr.HTML:
     Its event ``copy`` ("Copy A to B") carries the ids of the runs on show: ``{"from": A's, "to": B's}``. They change
     places when the visitor swaps the sides.
     """
-    scripts = ("routing.js", "compare.js", "compare_view.js")
-    return gr.HTML(
-        value=None,
-        html_template=(STATIC / "compare_view.html").read_text(encoding="utf-8"),
-        js_on_load="\n".join((STATIC / script).read_text(encoding="utf-8") for script in scripts),
-        apply_default_css=False,
-        elem_id="compare-view",
-    )
+    return component("compare_view", ("routing.js", "compare.js", "compare_view.js"))
 
 
 def _check_pair(a: Run, b: Run) -> None:
@@ -91,7 +83,3 @@ def _check_pair(a: Run, b: Run) -> None:
         sizes = ["×".join(f"{settings[name]:g}" for name in names) for settings in (ours, theirs)]
         if sizes[0] != sizes[1]:
             raise ValueError(f"A has {sizes[0]} {what} and B {sizes[1]}: compare runs of one length, rate and size")
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8)).decode()

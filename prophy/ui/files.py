@@ -6,7 +6,7 @@ import base64
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 from prophy.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
 from prophy.runs import Run, RunError

@@ -1,4 +1,4 @@
-"""Generate: ask for a clip, watch it being made, look at it with its routing; the gallery and the visitor's own runs."""
+"""Generate: ask for a clip, watch it being made, look at its routing; the gallery and the visitor's own runs."""
 
 from __future__ import annotations
 

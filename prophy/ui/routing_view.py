@@ -17,7 +17,7 @@ import numpy as np
 from prophy import phenomena
 from prophy.grid import TEMPORAL
 from prophy.heatmaps import expert_colour
-from prophy.routing import MAX_STEPS, RoutingTrace
+from prophy.routing import RoutingTrace
 from prophy.runs import Run
 from prophy.ui.component import component
 
@@ -62,11 +62,10 @@ class RoutingBytes:
         bytes_a_step = trace.topk_ids[0].size * 2 + trace.phenomenon_maps[0].size
         most = int(np.clip(MAX_ROUTING_BYTES // bytes_a_step, 1, trace.num_kept))
         kept = np.unique(np.linspace(trace.num_kept - 1, 0, most).round().astype(int))
-        numbers = _step_numbers(trace)
         return cls(
             grid=trace.grid.shape,
             temporal=TEMPORAL,
-            steps=[numbers[d] for d in kept],
+            steps=[trace.step_numbers[d] for d in kept],
             total_steps=trace.steps,
             top_k=trace.topk_ids.shape[2],
             ids=base64_of(trace.topk_ids[kept]),
@@ -157,13 +156,6 @@ def routing_view(export_run: Callable[[object], dict[str, str]]) -> gr.HTML:
     """
     scripts = ("routing.js", "stacked_bars.js", "download.js", "routing_view.js")
     return component("routing_view", scripts, server_functions=[export_run])
-
-
-def _step_numbers(trace: RoutingTrace) -> list[int]:
-    """The number, from 1, of every step a trace keeps: see :class:`prophy.routing.TraceRecorder`."""
-    stride = -(-trace.steps // MAX_STEPS)
-    numbers = [1 + stride * d for d in range(trace.num_kept)]
-    return [*numbers[:-1], trace.steps]
 
 
 def _quantised(values: np.ndarray) -> np.ndarray:

@@ -20,8 +20,10 @@ _POSTER_SIDE = 192  # of a card, in pixels
 
 
 class Shelf(NamedTuple):
-    """A heading with cards under it; hidden while it is empty. The events of ``cards``, ``choose`` and ``delete``, carry
-    the run's id."""
+    """A heading with cards under it; hidden while it is empty.
+
+    The events of ``cards``, ``choose`` and ``delete``, carry the run's id.
+    """
 
     part: gr.Column
     cards: gr.HTML

@@ -1,0 +1,324 @@
+"""Exports: what is seen is what was recorded, what is packed is the run, and nothing half-written is left."""
+
+import dataclasses
+import hashlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from synthetic import GRID, make_frames, make_record, make_trace
+
+from prophy import export
+from prophy.assets import gallery_dir
+from prophy.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.grid import TokenGrid
+from prophy.heatmaps import expert_colour, overlay, rgb
+from prophy.phenomena import PHENOMENA
+from prophy.routing import RoutingTrace
+from prophy.runs import Run, RunError, find_run, read_run, write_run
+from prophy.video import read_video
+
+GALLERY = sorted(path.name for path in gallery_dir().iterdir())
+TOP1 = OverlaySettings()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small valid run; tests that damage it copy it first."""
+    sheet = np.zeros((20, 30, 3), np.uint8)
+    root = tmp_path_factory.mktemp("runs")
+    return write_run(root, make_record(), make_frames(), trace=make_trace(), sheet=sheet, run_id="whole")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run made without a branch."""
+    return write_run(tmp_path_factory.mktemp("runs"), make_record(), make_frames(), run_id="bare")
+
+
+@pytest.fixture
+def copy(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read_run(shutil.copytree(whole.path, tmp_path_factory.mktemp("runs") / "whole"))
+
+
+def write(what: str, run: Run, folder: Path, **arguments) -> Path:
+    """Export under the usual name."""
+    if what == "overlay":
+        return export_overlay(run, folder / "a.mp4", TOP1, **arguments)
+    if what == "still":
+        return export_still(run, folder / "a.png", TOP1, 4, **arguments)
+    if what == "trace":
+        return export_trace(run, folder / "a.npz", **arguments)
+    return export_zip(run, folder / "a.zip", **arguments)
+
+
+def centres(pictures: np.ndarray, grid: TokenGrid) -> np.ndarray:
+    """The pixels in the middle of each token: int (..., token rows, token columns, 3)."""
+    height, width = pictures.shape[-3] // grid.height, pictures.shape[-2] // grid.width
+    return pictures[..., height // 2 :: height, width // 2 :: width, :].astype(int)
+
+
+def read_png(path: Path) -> np.ndarray:
+    return cv2.imread(str(path))[..., ::-1]
+
+
+# --- what is seen is what was recorded --------------------------------------------------------------------------------
+
+
+def settings_that_show_much(mode: str, trace: RoutingTrace) -> OverlaySettings:
+    """A view of step 3, of the expert or the phenomenon that is strongest there."""
+    experts = [trace.expert_map(e, 2).mean() for e in range(trace.num_experts)]
+    index = {"expert": int(np.argmax(experts)), "phenomenon": int(trace.phenomenon_maps[2].mean(0).argmax())}
+    return OverlaySettings(mode, index.get(mode), step=3, opacity=0.8)
+
+
+@pytest.mark.parametrize("mode", ["top1", "phenomenon", "expert"])
+def test_the_video_shows_the_overlay_frame_by_frame(tmp_path: Path, mode: str):
+    run = find_run(gallery_dir(), GALLERY[0])
+    clip, trace = run.clip(), run.trace()
+    settings = settings_that_show_much(mode, trace)
+    written = read_video(export_overlay(run, tmp_path / "a.mp4", settings))
+    assert (len(written.frames), written.fps) == (len(clip.frames), clip.fps)
+    shown = overlay(clip.frames, trace, mode, index=settings.index, step=2, opacity=0.8)
+    height = shown.shape[1]
+    expected, found = centres(shown, trace.grid), centres(written.frames[:, :height], trace.grid)
+    assert np.abs(expected - centres(clip.frames, trace.grid)).max() > 36, "shows too little to be tested"
+    assert np.abs(found - expected).max() <= 12
+    assert np.abs(found - expected).mean() < 2
+    legend = written.frames[:, height::4, ::4].astype(int)
+    assert legend.shape[1] > 0
+    assert np.abs(legend - legend[0]).max() <= 24, "the legend moves"
+
+
+def test_the_video_plays_in_browsers_and_keeps_its_frame_times(whole: Run, tmp_path: Path):
+    path = export_overlay(whole, tmp_path / "a.mp4", TOP1)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name in ("h264", "vp9")
+        assert stream.pix_fmt == "yuv420p"
+        assert stream.height % 2 == stream.width % 2 == 0
+        assert [frame.time for frame in container.decode(stream)] == [f / 8 for f in range(GRID.num_video_frames)]
+    data = path.read_bytes()
+    assert data.find(b"moov") < data.find(b"mdat")
+
+
+@pytest.mark.parametrize("run_id", GALLERY)
+def test_a_stills_pixels_are_the_frame_mixed_with_the_colour_of_the_recorded_expert(tmp_path: Path, run_id: str):
+    run = find_run(gallery_dir(), run_id)
+    trace, frame = run.trace(), 9
+    picture = read_png(export_still(run, tmp_path / "a.png", OverlaySettings(step=20, opacity=0.4), frame))
+    under = run.clip().frames[frame]
+    experts = trace.topk_ids[19, :, 0].reshape(trace.grid.shape)[trace.grid.latent_frame(frame)]
+    assert len(np.unique(experts)) > 1
+    palette = np.array([rgb(expert_colour(e)) for e in range(trace.num_experts)])
+    expected = 0.6 * centres(under, trace.grid) + 0.4 * palette[experts]
+    assert np.abs(centres(picture[: len(under)], trace.grid) - expected).max() <= 1
+
+
+def test_a_still_of_each_step_and_frame_is_its_own(whole: Run, tmp_path: Path):
+    trace, frames = whole.trace(), whole.clip().frames
+    for step, frame in [(1, 0), (2, 1), (4, 8)]:
+        settings = OverlaySettings("expert", 2, step=step, opacity=1)
+        path = export_still(whole, tmp_path / "a.png", settings, frame, legend=False, overwrite=True)
+        expected = overlay(frames, trace, "expert", index=2, step=step - 1, opacity=1)[frame]
+        np.testing.assert_array_equal(read_png(path), expected)
+
+
+def test_the_last_step_is_shown_unless_another_is_asked_for(whole: Run, tmp_path: Path):
+    last = export_still(whole, tmp_path / "last.png", TOP1, 0).read_bytes()
+    assert export_still(whole, tmp_path / "4.png", OverlaySettings(step=4), 0).read_bytes() == last
+    assert export_still(whole, tmp_path / "3.png", OverlaySettings(step=3), 0).read_bytes() != last
+
+
+def test_the_legend_holds_the_colour_of_every_expert_in_the_clip(whole: Run, tmp_path: Path):
+    height = whole.clip().frames.shape[1]
+    beneath = read_png(export_still(whole, tmp_path / "a.png", TOP1, 4))[height:]
+    for expert in np.unique(whole.trace().top1()):
+        assert (beneath == rgb(expert_colour(expert))).all(axis=2).sum() > 50, expert
+    assert (beneath == 255).all(axis=2).mean() > 0.6
+
+
+def test_without_a_legend_the_picture_has_the_clips_size(whole: Run, tmp_path: Path):
+    size = whole.clip().frames.shape
+    assert read_video(export_overlay(whole, tmp_path / "a.mp4", TOP1, legend=False)).frames.shape == size
+    assert read_png(export_still(whole, tmp_path / "a.png", TOP1, 4, legend=False)).shape == size[1:]
+
+
+# --- what is packed is the run ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run_id", GALLERY)
+def test_a_zip_holds_the_run_and_unpacks_into_one(tmp_path: Path, run_id: str):
+    run = find_run(gallery_dir(), run_id)
+    with zipfile.ZipFile(export_zip(run, tmp_path / "a.zip")) as archive:
+        assert archive.testzip() is None
+        assert sorted(archive.namelist()) == sorted(f"{run_id}/{name}" for name in ("run.json", *run.files))
+        for name, stored in run.files.items():
+            assert hashlib.sha256(archive.read(f"{run_id}/{name}")).hexdigest() == stored.sha256
+        archive.extractall(tmp_path / "unpacked")
+    again = read_run(tmp_path / "unpacked" / run_id)
+    assert (again.record, again.files) == (run.record, run.files)
+    np.testing.assert_array_equal(again.trace().topk_ids, run.trace().topk_ids)
+
+
+def test_the_same_run_gives_the_same_zip_whenever_and_beside_whatever_it_is_packed(copy: Run, tmp_path: Path):
+    first = export_zip(copy, tmp_path / "first.zip").read_bytes()
+    for name in copy.files:
+        os.utime(copy.path / name, (1e9, 1e9))
+        os.chmod(copy.path / name, 0o600)
+    (copy.path / "notes.txt").write_text("mine")
+    assert export_zip(copy, tmp_path / "second.zip").read_bytes() == first
+
+
+def test_a_trace_is_copied_byte_by_byte(whole: Run, tmp_path: Path):
+    path = export_trace(whole, tmp_path / "a.npz")
+    assert path.read_bytes() == whole.routing_path.read_bytes()
+    np.testing.assert_array_equal(RoutingTrace.load(path).topk_weights, make_trace().topk_weights)
+
+
+def test_a_run_without_routing_can_only_be_packed(bare: Run, tmp_path: Path):
+    for what in ("overlay", "still", "trace"):
+        with pytest.raises(ExportError, match=f"bare was made without a branch, .* no routing for the {what}"):
+            write(what, bare, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with zipfile.ZipFile(write("zip", bare, tmp_path)) as archive:
+        assert sorted(archive.namelist()) == ["bare/poster.png", "bare/run.json", "bare/video.mp4"]
+
+
+# --- nothing half-written is left -------------------------------------------------------------------------------------
+
+WHATS = ("overlay", "still", "trace", "zip")
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "poster.png", "routing.npz", "run.json"])
+def test_a_run_that_was_damaged_after_it_was_read_is_refused(copy: Run, tmp_path: Path, name: str):
+    data = bytearray((copy.path / name).read_bytes())
+    data[len(data) // 2] ^= 255
+    (copy.path / name).write_bytes(data)
+    for what in WHATS:
+        with pytest.raises(RunError) as caught:
+            write(what, copy, tmp_path)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", WHATS)
+def test_an_existing_file_is_replaced_only_when_asked(whole: Run, tmp_path: Path, what: str):
+    path = write(what, whole, tmp_path)
+    path.write_bytes(b"mine")
+    with pytest.raises(ExportError, match="already exists: choose another name, or overwrite it"):
+        write(what, whole, tmp_path)
+    assert path.read_bytes() == b"mine"
+    write(what, whole, tmp_path, overwrite=True)
+    assert path.read_bytes() != b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("what", "stage"), [("overlay", "write_video"), ("still", "_legend"), ("trace", "_checked"), ("zip", "read_run")]
+)
+def test_an_export_that_fails_midway_keeps_the_old_file(
+    whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, stage: str
+):
+    path = write(what, whole, tmp_path)
+    before = path.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(export, stage, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write(what, whole, tmp_path, overwrite=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_zip_cut_short_by_a_full_disk_is_not_left(whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def half(self: Run, name: str, read=Run.read_bytes) -> bytes:
+        if name == "video.mp4":
+            raise OSError("disk full")
+        return read(self, name)
+
+    monkeypatch.setattr(Run, "read_bytes", half)
+    with pytest.raises(OSError, match="disk full"):
+        write("zip", whole, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "suffix"), [("overlay", ".avi"), ("overlay", ".MP4"), ("still", ".jpg"), ("trace", ""), ("zip", ".npz")]
+)
+def test_a_name_with_another_ending_is_refused(whole: Run, tmp_path: Path, what: str, suffix: str):
+    write_to = {"overlay": export_overlay, "still": export_still, "trace": export_trace, "zip": export_zip}[what]
+    arguments = {"overlay": (TOP1,), "still": (TOP1, 0)}.get(what, ())
+    with pytest.raises(ExportError, match=f"^a{suffix} must end in "):
+        write_to(whole, tmp_path / f"a{suffix}", *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_would_harm_the_run_or_is_none_is_refused(copy: Run, tmp_path: Path):
+    before = {path.name: path.read_bytes() for path in copy.path.iterdir()}
+    (tmp_path / "link").symlink_to(copy.path)
+    (tmp_path / "folder.mp4").mkdir()
+    for out, message in [
+        (copy.video_path, "lies inside the run"),
+        (copy.path / "overlay.mp4", "lies inside the run"),
+        (tmp_path / "link" / "video.mp4", "lies inside the run"),
+        (tmp_path / "folder.mp4", "is a folder"),
+        (tmp_path / "absent" / "a.mp4", "there is no folder"),
+    ]:
+        with pytest.raises(ExportError, match=message):
+            export_overlay(copy, out, TOP1, overwrite=True)
+    assert {path.name: path.read_bytes() for path in copy.path.iterdir()} == before
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
+        ({"mode": "expert"}, "index=None is not an expert: experts are numbered from 0"),
+        ({"mode": "expert", "index": -1}, "index=-1 is not an expert"),
+        ({"mode": "phenomenon"}, "index=None is not a phenomenon: use 0 to 16"),
+        ({"mode": "phenomenon", "index": len(PHENOMENA)}, "index=17 is not a phenomenon"),
+        ({"mode": "entropy", "index": 2}, "mode entropy shows every expert: leave index=2 out"),
+        ({"step": 0}, "step=0 is not a denoising step: they are numbered from 1"),
+        ({"step": -1}, "step=-1 is not"),
+        ({"step": 1.5}, "step=1.5 is not"),
+        ({"opacity": 1.01}, "opacity=1.01 must be from 0 to 1"),
+        ({"opacity": float("nan")}, "opacity=nan must be"),
+        ({"opacity": "half"}, "opacity=half must be"),
+    ],
+)
+def test_settings_that_fit_no_run_cannot_be_built(settings: dict, message: str):
+    with pytest.raises(ExportError, match=message):
+        OverlaySettings(**settings)
+
+
+def test_settings_that_do_not_fit_the_run_are_refused_and_name_what_would(whole: Run, tmp_path: Path):
+    for settings, frame, message in [
+        (OverlaySettings("expert", 6), 0, "the run has no expert 6: use 0 to 5"),
+        (OverlaySettings(step=5), 0, "the run has no denoising step 5: use 1 to 4"),
+        (TOP1, 9, "frame=9 lies outside the clip: use 0 to 8"),
+        (TOP1, -1, "frame=-1 lies outside"),
+    ]:
+        with pytest.raises(ExportError, match=message):
+            export_still(whole, tmp_path / "a.png", settings, frame)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_go_by_their_number_also_when_a_trace_keeps_only_some():
+    kept = dataclasses.replace(make_trace(steps=51), steps=100)  # the recorder keeps 1, 3, … 99 and 100
+    assert kept.step_numbers == (*range(1, 100, 2), 100)
+    for step, place in [(1, 0), (3, 1), (99, 49), (100, 50), (None, 50)]:
+        assert OverlaySettings(step=step).kept_step(kept) == place
+    with pytest.raises(ExportError, match="step 4 was not kept, only 51 of 100 were: use 3 or 5"):
+        OverlaySettings(step=4).kept_step(kept)
