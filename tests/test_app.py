@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,15 @@ from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 
 from prophy import heatmaps
 from prophy.runs import list_runs, write_run
+from prophy.steering import Steering
 from prophy.ui import routing_view
+from prophy.ui.component import STATIC
 from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
 from prophy.ui.figures import expert_timeline
-from prophy.ui.routing_view import STATIC, LiveView, RoutingBytes, RunView
+from prophy.ui.files import exporter
+from prophy.ui.live_view import LiveView
+from prophy.ui.routing_view import RoutingBytes, RunView
+from prophy.ui.visitors import Link, link_of, own_ids
 
 PROMPT = "a red ball bounces"
 
@@ -170,6 +177,118 @@ def test_the_embedded_model_is_described_without_being_opened(tmp_path: Path):
         Engine(tmp_path / "missing", runs=tmp_path)
 
 
+def test_a_request_made_before_is_found_again_only_if_everything_is_the_same(engine: Engine):
+    asked = Request(PROMPT, seed=3, steps=2)
+    assert engine.same_run(asked, []) is None, "no model is open: nothing can be the same"
+    run = list(engine.generate(asked, "a"))[-1].run
+    assert engine.same_run(asked, [run.id]).path == run.path
+    assert engine.same_run(asked, []) is None, "another visitor's run"
+    others = (
+        replace(asked, seed=4),
+        replace(asked, steps=3),
+        replace(asked, guidance=2.0),
+        replace(asked, use_branch=False),
+        replace(asked, steering=Steering(refinement={1: 0})),
+    )
+    for other in others:
+        assert engine.same_run(other, [run.id]) is None, other
+
+
+def test_a_request_without_the_branch_has_no_routing_and_the_next_one_has(engine: Engine):
+    without = list(engine.generate(Request(PROMPT, steps=1, use_branch=False), "a"))[-1].run
+    with_it = list(engine.generate(Request(PROMPT, steps=1), "a"))[-1].run
+    assert without.trace() is None
+    assert with_it.trace() is not None
+
+
+def test_a_steered_request_says_so_in_its_run(engine: Engine):
+    steering = Steering(refinement={2: 0})
+    run = list(engine.generate(Request(PROMPT, steps=1, steering=steering), "a"))[-1].run
+    assert run.record.steering == steering
+    assert not (run.trace().topk_ids[..., 0] == 2).any()
+    with pytest.raises(EngineError, match="refinement expert 9 does not exist"):
+        list(engine.generate(Request(PROMPT, steps=1, steering=Steering(refinement={9: 0})), "a"))
+
+
+def test_a_deleted_run_is_gone_and_nothing_else_can_be_deleted(tmp_path: Path):
+    shipped = write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="shipped")
+    mine = write_run(tmp_path / "runs", make_record(), make_frames(), run_id="mine")
+    (tmp_path / "runs" / "folder").mkdir()
+    (tmp_path / "runs" / "link").symlink_to(shipped.path)
+    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
+    for run_id in ("shipped", "folder", "link", "../gallery/shipped", "", ".", "mine/run.json"):
+        with pytest.raises(EngineError):
+            engine.delete(run_id)
+    engine.delete("mine")
+    assert not mine.path.exists()
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["folder", "link"]
+    assert engine.gallery() == [shipped]
+
+
+# --- files for a visitor ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def export_run(tmp_path: Path) -> Callable[[object], dict[str, str]]:
+    write_run(tmp_path / "gallery", make_record(), make_frames(), trace=make_trace(), run_id="shipped")
+    write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="bare")
+    return exporter(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"))
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "start"),
+    [
+        ("overlay", "shipped-overlay.mp4", b"ftyp"),
+        ("still", "shipped-still.png", b"PNG"),
+        ("trace", "shipped-trace.npz", b"PK"),
+        ("zip", "shipped-zip.zip", b"PK"),
+    ],
+)
+def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: bytes):
+    sent = export_run({"run": "shipped", "what": what, "mode": "expert", "index": 1, "step": 2, "frame": 3})
+    assert sent["name"] == name
+    assert start in base64.b64decode(sent["data"])[:12]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (None, "malformed"),
+        (["shipped"], "malformed"),
+        ({}, "is not a run id"),
+        ({"run": "../gallery/shipped", "what": "zip"}, "is not a run id"),
+        ({"run": "absent", "what": "zip"}, "no run at"),
+        ({"run": "shipped", "what": "weights"}, "cannot be exported: choose overlay, still, trace, zip"),
+        ({"run": "shipped", "what": {"a": 1}}, "cannot be exported"),
+        ({"run": "bare", "what": "overlay"}, "without a branch"),
+        ({"run": "shipped", "what": "overlay", "mode": "<b>"}, "is not one of"),
+        ({"run": "shipped", "what": "overlay", "opacity": "x"}, "must be from 0 to 1"),
+        ({"run": "shipped", "what": "overlay", "mode": "expert", "index": 10**30}, "has no expert"),
+        ({"run": "shipped", "what": "still", "frame": "../../x"}, "lies outside the clip"),
+        ({"run": "shipped", "what": "still", "step": [1]}, "is not a denoising step"),
+    ],
+)
+def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_run, tmp_path, asked, message: str):
+    sent = export_run(asked)
+    assert set(sent) == {"error"}
+    assert message in sent["error"]
+    assert "\n" not in sent["error"]
+
+
+# --- what comes from a browser ----------------------------------------------------------------------------------------
+
+
+def test_links_are_read_and_what_is_no_number_is_not_there():
+    assert link_of({"run": "a-b", "expert": "3", "frame": "16"}) == Link("a-b", 3, 16)
+    assert link_of({}) == link_of({"run": "", "expert": "-1", "frame": "1e9"}) == Link(None, None, None)
+    assert link_of({"run": "<script>", "expert": "٣", "frame": "9" * 400}) == Link("<script>", None, None)
+
+
+@pytest.mark.parametrize("stored", [None, 3, {"a": 1}, [1, None, {}], "abc"])
+def test_a_browsers_storage_may_hold_anything(stored: object):
+    assert own_ids(stored) == []
+
+
 # --- what the browser is sent -----------------------------------------------------------------------------------------
 
 
@@ -223,13 +342,13 @@ def test_the_timeline_shares_sum_to_one_over_every_video_frame():
 # --- the page ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_built_without_opening_a_model_and_guards_it_with_one_queue(engine: Engine):
+def test_the_page_is_built_without_opening_a_model_and_only_named_endpoints_are_public(engine: Engine):
     from prophy.ui.demo import build_demo
 
     demo = build_demo(engine)
     assert not engine.is_open
-    limits = {fn.concurrency_id: fn.concurrency_limit for fn in demo.fns.values()}
-    assert limits["gpu"] == 1
+    public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
+    assert public == {"generate", "compare", "inspect_token", "export_overlay", "list_gallery"}
     assert demo.analytics_enabled is False
 
 

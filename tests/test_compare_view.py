@@ -17,7 +17,7 @@ from prophy.comparison import jensen_shannon, pixel_difference, routing_differen
 from prophy.grid import TokenGrid
 from prophy.runs import Run, write_run
 from prophy.ui.compare_view import CompareView
-from prophy.ui.routing_view import STATIC
+from prophy.ui.component import STATIC
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH: the browser tests remain")
 

@@ -14,7 +14,8 @@ from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 from prophy import heatmaps
 from prophy.grid import TokenGrid
 from prophy.runs import write_run
-from prophy.ui.routing_view import STATIC, RoutingBytes, RunView
+from prophy.ui.component import STATIC
+from prophy.ui.routing_view import RoutingBytes, RunView
 
 node = shutil.which("node")
 pytestmark = pytest.mark.skipif(node is None, reason="no node on PATH: the browser tests still cover the routing view")

@@ -16,6 +16,7 @@ from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from prophy.assets import default_model, gallery_dir
+from prophy.grid import TokenGrid
 from prophy.runs import Run, RunError, delete_run, find_run, list_runs
 from prophy.steering import Steering
 
@@ -114,6 +115,7 @@ class ModelCard:
         words: every word a word-level model knows, sorted; empty for a model that spells.
         semantic_experts: how many; 0 if there is no branch, or only a hub id is known.
         refinement_experts: likewise.
+        grid: latent frames, token rows and columns of a clip of the default size.
     """
 
     name: str
@@ -122,6 +124,7 @@ class ModelCard:
     words: tuple[str, ...]
     semantic_experts: int = 0
     refinement_experts: int = 0
+    grid: tuple[int, int, int] = (5, 8, 8)
 
 
 @dataclass(eq=False)
@@ -225,6 +228,7 @@ class Engine:
             words=_vocabulary(folder / "tokenizer" / "tokenizer.json"),
             semantic_experts=semantic,
             refinement_experts=refinement,
+            grid=TokenGrid.from_video(17, 64, 64, _cell(folder)).shape,
         )
 
     def warm_up(self) -> None:
@@ -442,6 +446,17 @@ def _expert_counts(path: Path) -> tuple[int, int]:
         return int(config["num_semantic_experts"]), int(config["num_refinement_experts"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0, 0
+
+
+def _cell(folder: Path) -> int:
+    """Pixels on a side of a token, by a pipeline folder's configurations; 8 if they do not say."""
+    try:
+        vae, transformer = (
+            json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("vae", "transformer")
+        )
+        return int(vae.get("scale_factor_spatial", 8)) * int(transformer["patch_size"][1])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 8
 
 
 def _vocabulary(path: Path) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from prophy import phenomena
 from prophy.evaluation.prompts import FIXED_PROMPTS
 from prophy.runs import Run, RunError
 from prophy.ui import notices
+from prophy.ui.about_tab import about_model
 from prophy.ui.asking import Numbers, Ticket, numbers, request_of
 from prophy.ui.component import component
 from prophy.ui.engine import Engine, EngineError, ModelCard
@@ -64,6 +65,7 @@ class GenerateTab:
                     self._generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     self._stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
                 self.notice = gr.HTML(elem_id="notice", elem_classes="pp-notices", apply_default_css=False)
+                gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view()
                 self.view = routing_view(exporter(engine))

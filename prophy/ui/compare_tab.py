@@ -1,0 +1,218 @@
+"""Compare: two clips of the same noise in one player: two prompts, the branch on and off, or steered and not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from prophy.runs import Run, RunError
+from prophy.steering import Steering, SteeringError
+from prophy.ui import notices
+from prophy.ui.asking import Ticket, numbers, request_of
+from prophy.ui.compare_view import CompareView, compare_view
+from prophy.ui.engine import Engine, EngineError, ModelCard, Request
+from prophy.ui.live_view import live_view
+from prophy.ui.progress import follow, waiting
+from prophy.ui.shelves import Shelf, poster
+from prophy.ui.steer_panel import SteerView, steer_panel
+from prophy.ui.visitors import OWN_RUNS_KEPT, Withdrawn, own_ids
+
+PROMPTS, BRANCH, STEERING = "Two prompts", "Branch on and off", "Steered and not"
+
+
+class CompareTab:
+    """The tab's parts, built where this is called, inside the page.
+
+    Args:
+        engine: of the app.
+        card: of its model.
+        own_runs: the ids of the visitor's runs, in their browser.
+    """
+
+    def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
+        self._engine, self._card, self._own_runs = engine, card, own_runs
+        self._withdrawn = Withdrawn()
+        self._ticket, self._steering = gr.State(), gr.State({})
+        choices = [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
+        with gr.Row(elem_classes="pp-columns", equal_height=False):
+            with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
+                self._kind = gr.Radio(choices, value=PROMPTS, label="What differs", elem_id="compare-kind")
+                self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
+                self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
+                self._numbers = numbers("compare-")
+                with gr.Column(visible=False, elem_id="steering") as self._steer_part:
+                    self._panel = steer_panel(self._blank_panel())
+                with gr.Row(elem_classes="pp-actions"):
+                    self._generate = gr.Button("Generate both", variant="primary", elem_id="compare", min_width=120)
+                    self._stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", min_width=80)
+                self._notice = gr.HTML(elem_id="compare-notice", elem_classes="pp-notices", apply_default_css=False)
+            with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
+                self._live = live_view("compare-live")
+                self._view = compare_view()
+
+    def wire(self, history: Shelf) -> None:
+        """Connect the controls.
+
+        Args:
+            history: the shelf of the visitor's runs, which these join.
+        """
+        self._history = history
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        controls = [self._generate, self._stop]
+        self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
+        self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
+        self._view.copy(self._on_copy, None, [self._kind, self.prompt, self._other], queue=False, **quiet)
+        gr.on(
+            [self._generate.click, self.prompt.submit, self._other.submit],
+            self._on_ask,
+            [self._kind, self.prompt, self._other, self._steering, *self._numbers],
+            [self._ticket, self._live, self._notice, *controls],
+            queue=False,
+            **quiet,
+        ).then(
+            self._on_generate,
+            [self._ticket, self._own_runs],
+            [self._live, self._view, self._notice, *controls, self._own_runs, *history],
+            concurrency_limit=None,
+            trigger_mode="multiple",
+            **quiet,
+        )
+        self._stop.click(self._on_stop, self._ticket, [self._live, *controls], queue=False, **quiet)
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What :meth:`to_steer` fills."""
+        return [self._kind, self.prompt, *self._numbers, self._panel, self._steering]
+
+    def to_steer(self, run: Run) -> dict[Any, Any]:
+        """Fill the controls with a run's, ready to steer it."""
+        record = run.record
+        seed, steps, guidance = self._numbers
+        return {
+            self._kind: STEERING,
+            self.prompt: record.prompt,
+            seed: record.seed,
+            steps: record.settings["steps"],
+            guidance: record.settings["guidance"],
+            self._panel: replace(self._blank_panel(), poster=poster(run), steering=record.steering.to_json()).as_json(),
+            self._steering: record.steering.to_json(),
+        }
+
+    def _blank_panel(self) -> SteerView | None:
+        card = self._card
+        if not card.refinement_experts:
+            return None
+        return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid)
+
+    def _on_kind(self, kind: str) -> dict[Any, Any]:
+        return {
+            self._other: gr.update(visible=kind == PROMPTS),
+            self._steer_part: gr.update(visible=kind == STEERING),
+        }
+
+    def _on_steer(self, event: gr.EventData) -> dict[Any, Any]:
+        document = event._data.get("steering")
+        try:
+            Steering.from_json(document)
+        except SteeringError as error:
+            return {self._steering: {}, self._notice: notices.error(str(error))}
+        return {self._steering: document, self._notice: ""}
+
+    def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
+        """Copy A to B: B's prompt becomes the one on show at A."""
+        try:
+            prompt = self._engine.find(str(event._data.get("from"))).record.prompt
+        except EngineError:
+            return {self._kind: gr.skip()}
+        return {self._kind: PROMPTS, self.prompt: prompt, self._other: prompt}
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def _on_ask(self, kind: str, prompt: str, other: str, steering: dict, *asked: Any) -> dict[Any, Any]:
+        try:
+            a, b = self._requests(kind, prompt, other, steering, asked)
+            for request in (a, b):
+                self._engine.check(request)
+        except (EngineError, SteeringError) as error:
+            return {self._ticket: None, self._notice: notices.error(str(error))}
+        return {
+            self._ticket: Ticket.of(a, b),
+            self._notice: "",
+            self._live: waiting(f"A · {a.prompt}", self._engine.ahead).as_json(),
+            self._generate: gr.update(interactive=False),
+            self._stop: gr.update(interactive=True),
+        }
+
+    def _requests(
+        self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
+    ) -> tuple[Request, Request]:
+        a = request_of(prompt, *asked)
+        if kind == BRANCH:
+            return a, replace(a, use_branch=False)
+        if kind == STEERING:
+            steered = Steering.from_json(steering)
+            if steered.is_neutral:
+                raise EngineError("nothing is steered: mute, boost or invert an expert, or force one on a region")
+            return a, replace(a, steering=steered)
+        return a, request_of(other, *asked)
+
+    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if ticket is None or self._withdrawn.take(ticket):
+            yield {self._notice: gr.skip()}
+            return
+        runs: list[Run] = []
+        ids = own_ids(own)
+        for side, request in zip("AB", ticket.requests, strict=True):
+            if self._withdrawn.take(ticket):  # stopped between the two
+                yield {self._live: None, **self._ready()}
+                return
+            if (made := self._engine.same_run(request, ids)) is not None:
+                runs.append(made)
+                continue
+            moment = None
+            for moment in follow(self._engine, request, visit.session_hash or "", f"{side} · {request.prompt}"):
+                if moment.run is None:
+                    update = {self._live: None if moment.live is None else moment.live.as_json()}
+                    if moment.notice is not None:
+                        update[self._notice] = moment.notice
+                    yield {**update, **(self._ready() if moment.is_over else {})}
+            if moment is None or moment.run is None:
+                return
+            runs.append(moment.run)
+            ids = [moment.run.id, *ids][:OWN_RUNS_KEPT]
+            yield {self._own_runs: ids, **self._history.update(self._engine.history(ids))}
+        try:
+            view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
+        except (ValueError, RunError, OSError) as error:
+            yield {self._live: None, self._notice: notices.error(str(error)), **self._ready()}
+            return
+        yield {self._live: None, self._view: view, **self._ready()}
+
+    def _on_stop(self, ticket: Ticket | None, visit: gr.Request) -> dict[Any, Any]:
+        if self._engine.stop(visit.session_hash or ""):
+            return {self._live: gr.skip()}
+        if ticket is not None:
+            self._withdrawn.add(ticket)
+        return {self._live: None, **self._ready()}
+
+    def _ready(self) -> dict[Any, Any]:
+        return {self._generate: gr.update(interactive=True), self._stop: gr.update(interactive=False)}
+
+
+def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:
+    return gr.Textbox(label=label, placeholder=placeholder, lines=2, max_lines=5, elem_id=elem_id)
+
+
+def _labels(a: Request, b: Request) -> tuple[str, str]:
+    """What sets each side apart, in a few words."""
+
+    def label(request: Request) -> str:
+        return "branch off" if not request.use_branch else ", ".join(request.steering.describe())
+
+    said = label(a), label(b)
+    if said == ("", ""):
+        return said
+    return tuple(text or ("branch on" if not b.use_branch else "not steered") for text in said)
