@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from prophy.evaluation.generated import generate_clips
 from prophy.generation import Generation, GenerationError, GenerationSettings, generate
 from prophy.grid import TokenGrid
 from prophy.runs import read_run
@@ -257,6 +258,12 @@ def test_a_pipeline_without_experts_cannot_be_steered(tiny_pipeline):
     stock = WanPipeline(**{name: part for name, part in tiny_pipeline.components.items() if name != "branch"})
     with pytest.raises(GenerationError, match="this model has no branch, so no experts to steer"):
         make(stock, EVERYTHING)
+
+
+def test_a_batch_is_refused_rather_than_left_unsteered(tiny_pipeline):
+    settings = GenerationSettings("a red ball", **SIZE, steering=EVERYTHING)
+    with pytest.raises(ValueError, match="a batch cannot be steered: generate its clips one by one"):
+        generate_clips(tiny_pipeline, [settings])
 
 
 def test_a_saved_run_says_how_to_make_it_again(tiny_pipeline, tmp_path: Path):
