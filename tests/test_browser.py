@@ -22,6 +22,7 @@ from prophy.assets import default_model
 from prophy.routing import RoutingTrace
 from prophy.runs import list_runs, write_run
 from prophy.ui.engine import Engine
+from prophy.video import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -97,7 +98,7 @@ def visit(app: App, browser):
     """Opens the page in a context of its own; at the end, checks that no request and no script went astray."""
     contexts, requests, complaints = [], [], []
 
-    def open_page(width: int = 1280, height: int = 900, **options):
+    def open_page(width: int = 1280, height: int = 900, query: str = "", **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         context.on("request", lambda request: requests.append(request.url))
@@ -105,8 +106,8 @@ def visit(app: App, browser):
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: complaints.append(f"{error}: {error.stack}"))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.goto(app.address)
-        page.wait_for_selector(".pp-view[data-run]")
+        page.goto(f"{app.address}/{query}")
+        page.wait_for_selector("#routing-view .pp-view[data-run]")
         return page
 
     yield open_page
@@ -495,6 +496,119 @@ def test_closing_the_tab_stops_the_generation(visit):
     while is_generating() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not is_generating()
+
+
+def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit):
+    page = visit(query="?run=made-up&expert=2&frame=5")
+    page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '5'")
+    assert page.get_attribute("[data-mode=expert]", "aria-pressed") == "true"
+    assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
+    assert page.evaluate("document.querySelector('video').paused")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?run=..%2F..%2Fetc%2Fpasswd",
+        "?run=<img src=x onerror=window.ran=1>",
+        "?run=absent&expert=2",
+        "?run=made-up%00",
+    ],
+)
+def test_a_hostile_link_gets_a_message_and_the_first_run(app: App, visit, query: str):
+    page = visit(query=query)
+    page.wait_for_selector("#notice .is-error")
+    assert page.inner_text("#notice").startswith("The link cannot be opened")
+    assert page.get_attribute(".pp-view", "data-run") == "made-up"
+    assert page.evaluate("window.ran") is None
+
+
+@pytest.mark.parametrize("query", ["?run=made-up&expert=99&frame=99999", "?run=made-up&expert=-1&frame=x"])
+def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, query: str):
+    page = visit(query=query)
+    assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
+    assert page.is_hidden("#notice .is-error")
+
+
+@pytest.mark.parametrize(
+    ("what", "suffix"), [("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
+)
+def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: str):
+    page = visit()
+    page.click(".pp-save summary")
+    with page.expect_download() as caught:
+        page.click(f".pp-save [data-what={what}]")
+    saved = tmp_path / caught.value.suggested_filename
+    caught.value.save_as(saved)
+    assert saved.suffix == suffix
+    if what == "overlay":
+        assert len(read_video(saved).frames) == GRID.num_video_frames
+    assert saved.stat().st_size > 500
+
+
+def test_ones_own_run_is_deleted_on_the_second_press(app: App, visit):
+    page = visit()
+    ask(page, PROMPT, steps=1)
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    run_id = page.get_attribute(".pp-view", "data-run")
+    page.wait_for_selector("#history .pp-card")
+    assert page.locator("#gallery .pp-card-actions").count() == 0
+    delete = page.locator("#history .pp-card").first.get_by_text("Delete")
+    delete.click()
+    assert (app.runs / run_id).exists()
+    page.locator("#history .pp-card").first.get_by_text("Really delete?").click()
+    page.wait_for_function("!document.querySelector('#history .pp-card')")
+    assert not (app.runs / run_id).exists()
+
+
+def test_the_branch_on_and_off_are_compared_in_one_player(app: App, visit):
+    page = visit()
+    page.get_by_role("tab", name="Compare and steer").click()
+    page.get_by_label("Branch on and off").check()
+    page.wait_for_selector("#compare-prompt-b", state="hidden")
+    page.fill("#compare-prompt-a textarea", PROMPT)
+    page.fill("#compare-steps input", "2")
+    page.click("#compare")
+    page.wait_for_selector("#compare-live .pp-headline:has-text('Step')")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    assert page.locator(".pp-side-label").all_inner_texts() == ["branch on", "branch off"]
+    a, b = (app.engine.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
+    assert (a.trace() is None, b.trace() is None) == (False, True)
+    assert (a.record.prompt, a.record.seed) == (b.record.prompt, b.record.seed)
+
+
+def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, tmp_path: Path):
+    page = visit()
+    ask(page, PROMPT, steps=2)
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    first = page.get_attribute(".pp-view", "data-run")
+    page.click(".pp-to-steer")
+    page.wait_for_selector(".pp-steer .pp-knob")
+    assert page.input_value("#compare-prompt-a textarea") == PROMPT
+    page.click("#compare")
+    page.wait_for_selector("#compare-notice .is-error:has-text('Nothing is steered')")
+    page.click("[data-kind=refinement] [data-expert='1'] [data-scale='0']")
+    page.get_by_text("Force an expert on a region").click()
+    page.select_option(".pp-which", "2")
+    page.select_option(".pp-to", "1")
+    brush = page.locator(".pp-brush")
+    brush.scroll_into_view_if_needed()
+    box = brush.bounding_box()
+    brush.click(position={"x": 0.5 / 8 * box["width"], "y": 0.5 / 8 * box["height"]})
+    assert page.get_attribute(".pp-brush", "data-cells") == "1"
+    page.click(".pp-add")
+    said = "expert 1 muted · expert 2 forced on 1 cell, latent frames 0–1"
+    assert page.inner_text(".pp-steer-said") == said
+    page.screenshot(path=tmp_path / "steer.png", full_page=True)
+    page.click("#compare")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    assert page.get_attribute(".pp-compare", "data-run-a") == first, "the unsteered clip was made again"
+    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    assert steered.record.steering.describe() == said.split(" · ")
+    trace = steered.trace()
+    assert trace.top1()[0, 0, 0] == trace.top1()[1, 0, 0] == 2
+    assert not (trace.topk_ids[..., 0] == 1).any()
+    page.screenshot(path=tmp_path / "compare.png", full_page=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
