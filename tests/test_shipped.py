@@ -9,9 +9,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
-from prophy.assets import default_model
+from prophy.assets import default_model, gallery_dir
 from prophy.branch import ProPhyBranch
+from prophy.evaluation.gallery import SHIPPED
+from prophy.evaluation.prompts import FIXED_PROMPTS
+from prophy.generation import model_hash
 from prophy.pipelines import BRANCH_FOLDER, load
+from prophy.runs import list_runs
+from prophy.training.tiny_transformer import SCOPE
 from prophy.worlds import sample_clip
 
 pytestmark = pytest.mark.shipped
@@ -98,6 +103,21 @@ def test_the_shipped_branch_belongs_to_the_shipped_transformer(stock):
     if not folder.is_dir():
         pytest.skip("no branch is shipped")
     ProPhyBranch.from_pretrained(folder).check_fits(stock.transformer)
+
+
+def test_the_gallery_shows_every_phenomenon_and_was_made_by_the_shipped_weights():
+    runs = {run.id: run for run in list_runs(gallery_dir())}
+    assert set(runs) == set(SHIPPED.values())
+    assert len(runs) >= 12
+    shown = {phenomenon for fixed in FIXED_PROMPTS if fixed.seed in SHIPPED for phenomenon in fixed.phenomena}
+    assert shown == set(SCOPE)
+    weights = model_hash(load())
+    for fixed in FIXED_PROMPTS:
+        if fixed.seed in SHIPPED:
+            run = runs[SHIPPED[fixed.seed]]
+            assert (run.record.prompt, run.record.seed) == (fixed.prompt, fixed.seed)
+            assert run.record.model_sha256 == weights, f"{run.id}: run `prophy evaluate gallery` again"
+            assert run.trace().num_kept == run.record.settings["steps"]
 
 
 def test_the_folder_is_small_enough_for_an_ordinary_clone():

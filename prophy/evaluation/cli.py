@@ -1,4 +1,4 @@
-"""``prophy evaluate recogniser | recognition | sheet | localisation | flow | curves``: the numbers behind every claim.
+"""``prophy evaluate recogniser | recognition | sheet | localisation | flow | gallery | curves``: behind every claim.
 
 Each command prints a short table and writes everything it found as JSON under ``--work``.
 """
@@ -73,6 +73,13 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
     flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
     flow.set_defaults(run=_flow)
+
+    gallery = commands.add_parser("gallery", help="make the shipped runs anew")
+    _add_model(gallery)
+    gallery.add_argument(
+        "--out", type=Path, default=Path("assets/gallery"), help="folder to replace (default: assets/gallery)"
+    )
+    gallery.set_defaults(run=_gallery)
 
     curves = commands.add_parser("curves", help="the training curves of a work folder as one page")
     _add_work(curves)
@@ -239,6 +246,12 @@ def _flow(arguments: argparse.Namespace) -> None:
                     ("branch minus control", f"{level.noise}", "", _difference(level.branch_minus_control[which]))
                 )
         _table(rows)
+
+
+def _gallery(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.gallery import make_gallery
+
+    print(f"gallery  {arguments.out} ({make_gallery(_load(arguments), arguments.out)} runs)")
 
 
 def _curves(arguments: argparse.Namespace) -> None:
