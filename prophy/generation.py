@@ -9,12 +9,13 @@ import hashlib
 import re
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from threading import Event
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -248,6 +249,44 @@ def generate(
         model_sha256=model_hash(pipeline),
         timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
     )
+
+
+def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterator[StepPreview | Generation]:
+    """:func:`generate`, one denoising step at a time: a preview after each, the generation at the end.
+
+    The next step begins when the next value is asked for. Closing the iterator ends the generation where it stands.
+
+    Raises:
+        As :func:`generate`.
+    """
+    asked, made = SimpleQueue(), SimpleQueue()
+    closing = Event()
+
+    def on_step(preview: StepPreview) -> None:
+        made.put(preview)
+        asked.get()
+
+    def work() -> None:
+        try:
+            made.put(generate(pipeline, settings, on_step=on_step, stop=closing))
+        except BaseException as error:
+            made.put(error)
+
+    worker = Thread(target=work, name="prophy-denoising", daemon=True)
+    worker.start()
+    try:
+        while True:
+            event = made.get()
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+            if isinstance(event, Generation):
+                return
+            asked.put(None)
+    finally:
+        closing.set()
+        asked.put(None)
+        worker.join()
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from prophy.ui.component import STATIC
 from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
 from prophy.ui.figures import expert_timeline
 from prophy.ui.files import exporter
+from prophy.ui.gpu import on_gpu
 from prophy.ui.live_view import LiveView
 from prophy.ui.routing_view import RoutingBytes, RunView
 from prophy.ui.visitors import Link, link_of, own_ids
@@ -223,6 +225,19 @@ def test_a_deleted_run_is_gone_and_nothing_else_can_be_deleted(tmp_path: Path):
     assert not mine.path.exists()
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["folder", "link"]
     assert engine.gallery() == [shipped]
+
+
+def test_a_lent_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
+    def stream(n: int) -> Iterator[int]:
+        yield from range(n)
+
+    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
+    assert on_gpu(stream) is stream
+    lent = types.ModuleType("spaces")  # the host's package, which is nowhere else
+    lent.GPU = lambda duration: lambda function: lambda *arguments: (2 * value for value in function(*arguments))
+    monkeypatch.setitem(sys.modules, "spaces", lent)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    assert list(on_gpu(stream)(3)) == [0, 2, 4]
 
 
 # --- files for a visitor ----------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """A prompt becomes a run: deterministic, stoppable within a step, honest about words, strict about input."""
 
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from threading import enumerate as enumerate_threads
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from prophy.generation import (
     generate,
     known_words,
     model_hash,
+    stream,
     unknown_words,
 )
 from prophy.grid import TokenGrid
@@ -186,6 +190,31 @@ def test_stop_is_obeyed_within_the_step(tiny_pipeline, settings, at: int):
     with pytest.raises(GenerationStopped):
         generate(tiny_pipeline, settings, on_step=watch, stop=stop)
     assert seen == list(range(1, at + 1))
+
+
+def test_a_stream_makes_the_same_clip_one_step_at_a_time(tiny_pipeline, settings):
+    *previews, last = stream(tiny_pipeline, settings)
+    assert [preview.step for preview in previews] == [1, 2, 3]
+    assert np.array_equal(last.frames, generate(tiny_pipeline, settings).frames)
+
+
+def test_a_stream_makes_no_step_that_nobody_asked_for_and_ends_when_it_is_closed(tiny_pipeline, settings):
+    calls = []
+    tiny_pipeline.transformer.register_forward_pre_hook(lambda *_: calls.append(1))
+    events = stream(tiny_pipeline, settings)
+    assert calls == []
+    next(events)
+    of_one_step = len(calls)
+    time.sleep(0.3)
+    assert len(calls) == of_one_step, "it ran ahead"
+    events.close()
+    assert len(calls) == of_one_step
+    assert not [thread for thread in enumerate_threads() if thread.name == "prophy-denoising"]
+
+
+def test_an_error_in_a_stream_reaches_whoever_asks(tiny_pipeline, settings):
+    with pytest.raises(GenerationError, match="knows no word"):
+        next(stream(tiny_pipeline, replace(settings, prompt="zzz qqq")))
 
 
 def test_stop_before_the_start_runs_no_step(tiny_pipeline, settings):

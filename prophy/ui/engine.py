@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,11 +20,12 @@ from prophy.assets import default_model, gallery_dir
 from prophy.grid import TokenGrid
 from prophy.runs import Run, RunError, delete_run, find_run, list_runs
 from prophy.steering import Steering
+from prophy.ui.gpu import on_gpu
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from prophy.generation import GenerationSettings, StepPreview
+    from prophy.generation import Generation, GenerationSettings, StepPreview
 
 logger = logging.getLogger(__name__)
 
@@ -203,6 +205,7 @@ class Engine:
         self.runs_dir = Path(runs)
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
         self._open_pipeline = open_pipeline or self._load
+        self._on_gpu = on_gpu(self._stream)
         self._pipeline: DiffusionPipeline | None = None
         self._line = _Line()
         self._jobs: dict[str, _Job] = {}
@@ -348,7 +351,7 @@ class Engine:
             job.events.put(error)
 
     def _run_in_turn(self, job: _Job, settings: GenerationSettings) -> Run:
-        from prophy.generation import GenerationStopped, check_prompt, generate, unknown_words
+        from prophy.generation import Generation, GenerationStopped, StepPreview, check_prompt, unknown_words
 
         try:
             if not self._line.wait(job):
@@ -356,22 +359,28 @@ class Engine:
             if self._pipeline is None:
                 job.events.put(Opening())
                 self._pipeline = self._open_pipeline()
-            if (attachment := getattr(self._pipeline, "attachment", None)) is not None:
-                attachment.enabled = job.use_branch
             tokenizer = self._pipeline.tokenizer
             check_prompt(tokenizer, settings.prompt)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
-
-            def on_step(preview: StepPreview) -> None:
-                job.preview = preview
-                job.events.put(preview)
-
-            result = generate(self._pipeline, settings, on_step=on_step, stop=job.stop)
-            if job.stop.is_set():  # while the video was decoded: a stop leaves nothing behind
-                raise GenerationStopped
-            return result.save(self.runs_dir)
+            with closing(self._on_gpu(settings, job.use_branch)) as events:
+                for event in events:
+                    if isinstance(event, StepPreview):
+                        job.preview = event
+                        job.events.put(event)
+                    if job.stop.is_set():  # while the video was decoded, too: a stop leaves nothing behind
+                        raise GenerationStopped
+                    if isinstance(event, Generation):
+                        return event.save(self.runs_dir)
+            raise RuntimeError("the generation ended without a clip")
         finally:
             self._line.leave(job)
+
+    def _stream(self, settings: GenerationSettings, use_branch: bool) -> Iterator[StepPreview | Generation]:
+        from prophy.generation import stream
+
+        if (attachment := getattr(self._pipeline, "attachment", None)) is not None:
+            attachment.enabled = use_branch
+        yield from stream(self._pipeline, settings)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
