@@ -647,3 +647,20 @@ def test_app_py_serves_a_page_and_offers_no_file_of_this_machine(tmp_path: Path)
                 assert refused.value.code in (403, 404)
         finally:
             process.terminate()
+
+
+def test_a_large_upload_is_refused(app: App):
+    boundary = "b"
+    body = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="x.bin"\r\n\r\n'.encode()
+        + bytes(3 * 2**20)
+        + f"\r\n--{boundary}--\r\n".encode()
+    )
+    request = urllib.request.Request(
+        f"{app.address}/gradio_api/upload",
+        data=body,
+        headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request)
+    assert refused.value.code == 413
