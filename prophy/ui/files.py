@@ -33,7 +33,9 @@ def export_run(
     Raises:
         EngineError: it cannot be; one line.
     """
-    out = Path(folder) / f"{run.id}-{what}{_SUFFIXES.get(what, '')}"
+    if what not in get_args(What):
+        raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
+    out = Path(folder) / f"{run.id}-{what}{_SUFFIXES[what]}"
     try:
         if what == "overlay":
             return export_overlay(run, out, OverlaySettings(mode, index, step, opacity), overwrite=True)
@@ -41,11 +43,9 @@ def export_run(
             return export_still(run, out, OverlaySettings(mode, index, step, opacity), frame, overwrite=True)
         if what == "trace":
             return export_trace(run, out, overwrite=True)
-        if what == "zip":
-            return export_zip(run, out, overwrite=True)
+        return export_zip(run, out, overwrite=True)
     except (ExportError, RunError) as error:
         raise EngineError(str(error)) from None
-    raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
 
 
 def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
