@@ -58,7 +58,8 @@ class BranchRecipe:
     align_background: float = 8.0  # with 1, a map may be high for phenomena that the clip does not show
     muon_rate: float = 0.01
     adamw_rate: float = 1e-3
-    backbone_rate: float = 0.5  # share of the transformer recipe's peak rates; 0 leaves the backbone frozen
+    rate: float = 1.0  # share of the peak rates below to start from
+    backbone_rate: float = 0.5  # share of the transformer recipe's peak rates to start from; 0 leaves it frozen
     weight_decay: float = 0.01
     ema: float = 0.995
     seed: int = 2
@@ -197,7 +198,7 @@ def train_branch(
             losses.total.backward()
             # 2. learn: short rises, then down to nothing
             left = 1 - step / recipe.steps
-            learners["branch"].step(step, min((step + 1) / recipe.warm_up, left))
+            learners["branch"].step(step, min((step + 1) / recipe.warm_up, recipe.rate * left))
             if "transformer" in learners:
                 share = min((step + 1) / TransformerRecipe.warm_up, recipe.backbone_rate * left)
                 learners["transformer"].step(step, share)
@@ -241,7 +242,16 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--steps", type=int, default=BranchRecipe.steps, help="training steps in all")
     parser.add_argument("--seed", type=int, default=BranchRecipe.seed, help="of the start and of the batches")
     parser.add_argument("--initial", type=Path, help="branch folder to start from, with a new optimiser")
+    parser.add_argument("--rate", type=float, default=BranchRecipe.rate, help="share of the peak rates to start from")
+    parser.add_argument(
+        "--backbone-rate",
+        type=float,
+        default=BranchRecipe.backbone_rate,
+        help="the same for the backbone's own recipe; 0 leaves it frozen",
+    )
     parser.add_argument("--compile", action="store_true", help="faster steps; needs a C++ compiler")
     args = parser.parse_args(argv)
-    recipe = BranchRecipe(clips=args.clips, steps=args.steps, seed=args.seed)
+    recipe = BranchRecipe(
+        clips=args.clips, steps=args.steps, seed=args.seed, rate=args.rate, backbone_rate=args.backbone_rate
+    )
     train_branch(args.work, recipe, args.minutes, args.compile, args.initial)
