@@ -58,7 +58,7 @@ class BranchRecipe:
     align_background: float = 8.0  # with 1, a map may be high for phenomena that the clip does not show
     muon_rate: float = 0.01
     adamw_rate: float = 1e-3
-    rate: float = 1.0  # share of the peak rates below to start from
+    rate: float = 1.0  # share of these two peak rates to start from
     backbone_rate: float = 0.5  # share of the transformer recipe's peak rates to start from; 0 leaves it frozen
     weight_decay: float = 0.01
     ema: float = 0.995
