@@ -402,7 +402,7 @@ def test_a_copied_link_names_the_run_the_expert_and_the_frame(app: App, visit):
     link = page.evaluate("navigator.clipboard.readText()")
     assert link == f"{app.address}/?run=made-up&expert=2&frame=4"
     page.wait_for_function("document.querySelector('.pp-copied').textContent === ''")
-    page.evaluate("navigator.clipboard.writeText = () => Promise.reject(new Error('refused'))")
+    page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
     page.click("[data-mode=top1]")
     page.click(".pp-copy")
     page.wait_for_selector(".pp-link-text")
