@@ -571,7 +571,7 @@ def test_the_branch_on_and_off_are_compared_in_one_player(app: App, visit):
     page.click("#compare")
     page.wait_for_selector("#compare-live .pp-headline:has-text('Step')")
     page.wait_for_selector(".pp-compare[data-state=ready]")
-    assert page.locator(".pp-side-label").all_inner_texts() == ["branch on", "branch off"]
+    assert page.locator(".pp-side-label").all_inner_texts() == ["A · branch on", "B · branch off"]
     a, b = (app.engine.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
     assert (a.trace() is None, b.trace() is None) == (False, True)
     assert (a.record.prompt, a.record.seed) == (b.record.prompt, b.record.seed)
