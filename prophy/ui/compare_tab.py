@@ -75,7 +75,7 @@ class CompareTab:
         ).then(
             self._on_generate,
             [self._ticket, self._own_runs],
-            [self._live, self._view, self._notice, *controls, self._own_runs, *history],
+            [self._live, self._view, self._notice, *controls, self._own_runs, *history.outputs],
             concurrency_limit=None,
             trigger_mode="multiple",
             **quiet,

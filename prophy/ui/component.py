@@ -22,7 +22,6 @@ def component(
     *,
     elem_id: str | None = None,
     server_functions: Sequence[Callable] = (),
-    **props: Any,
 ) -> gr.HTML:
     """Build a component.
 
@@ -33,7 +32,6 @@ def component(
         value: what it shows at first; JSON.
         elem_id: in the page; by default the name with dashes.
         server_functions: what its scripts may call as ``server.<name>(argument)``. Anyone can: they trust nothing.
-        props: other values its scripts read from ``props``.
     """
     return gr.HTML(
         value=value,
@@ -42,5 +40,4 @@ def component(
         apply_default_css=False,
         elem_id=elem_id or name.replace("_", "-"),
         server_functions=list(server_functions) or None,
-        **props,
     )

@@ -81,15 +81,15 @@ class GenerateTab:
         """Connect the controls."""
         shown = [self._live, self.view, self._timeline_part, self._timeline, self.notice]
         controls = [self._generate, self._stop]
-        everything = [*shown, *controls, self._own_runs, *self.history]
+        everything = [*shown, *controls, self._own_runs, *self.history.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-        demo.load(self._on_load, self._own_runs, [*everything, *self._gallery], **quiet)
+        demo.load(self._on_load, self._own_runs, [*everything, *self._gallery.outputs], **quiet)
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
         self.history.cards.delete(
-            self._on_delete, self._own_runs, [self._own_runs, *self.history, self.notice], queue=False, **quiet
+            self._on_delete, self._own_runs, [self._own_runs, *self.history.outputs, self.notice], queue=False, **quiet
         )
         gr.on(
             [self._generate.click, self.prompt.submit],

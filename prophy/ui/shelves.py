@@ -27,10 +27,17 @@ class Shelf(NamedTuple):
 
     part: gr.Column
     cards: gr.HTML
+    is_own: bool
+
+    @property
+    def outputs(self) -> tuple[gr.Column, gr.HTML]:
+        """What :meth:`update` changes."""
+        return self.part, self.cards
 
     def update(self, runs: list[Run]) -> dict[gr.components.Component | gr.blocks.Block, Any]:
         """What shows these runs."""
-        return {self.part: gr.update(visible=bool(runs)), self.cards: [_card(run) for run in runs]}
+        cards = [_card(run, self.is_own) for run in runs]
+        return {self.part: gr.update(visible=bool(runs)), self.cards: cards}
 
 
 def shelf(elem_id: str, name: str, note: str, engine: Engine, *, is_own: bool) -> Shelf:
@@ -52,9 +59,8 @@ def shelf(elem_id: str, name: str, note: str, engine: Engine, *, is_own: bool) -
             [],
             elem_id=elem_id,
             server_functions=[exporter(engine)],
-            is_own=is_own,
         )
-    return Shelf(part, cards)
+    return Shelf(part, cards, is_own)
 
 
 def poster(run: Run) -> str:
@@ -62,7 +68,7 @@ def poster(run: Run) -> str:
     return _poster(run.poster_path, run.files["poster.png"].sha256)
 
 
-def _card(run: Run) -> dict[str, Any]:
+def _card(run: Run, is_own: bool) -> dict[str, Any]:
     marks = ["steered"] if not run.record.steering.is_neutral else []
     marks += ["no branch"] if run.routing_path is None else []
     return {
@@ -70,6 +76,7 @@ def _card(run: Run) -> dict[str, Any]:
         "prompt": run.record.prompt,
         "seed": run.record.seed,
         "marks": marks,
+        "is_own": is_own,
         "poster": poster(run),
     }
 

@@ -54,7 +54,7 @@ function card(run) {
   button.append(poster, prompt, seed);
   button.addEventListener("click", () => trigger("choose", { id: run.id }));
   whole.append(button);
-  if (props.is_own) {
+  if (run.is_own) {
     const actions = document.createElement("div");
     actions.className = "pp-card-actions";
     actions.append(
