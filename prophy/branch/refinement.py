@@ -84,8 +84,9 @@ class RefinementExpertBlock(nn.Module):
         counts_E = torch.bincount(ids_M, minlength=len(self.bias_ED))
         ends_E = counts_E.cumsum(0).to(torch.int32)
         weight = self.weight_EDD.to(tokens_RD.dtype)
-        out_MD = functional.grouped_mm(tokens_RD[source_M], weight, offs=ends_E)
-        out_MD = out_MD.float() + self.bias_ED.float()[ids_M[order_M]]
+        # index_select, not brackets: their backward adds up in a fixed order, so that a resumed training is exact.
+        out_MD = functional.grouped_mm(tokens_RD.index_select(0, source_M), weight, offs=ends_E)
+        out_MD = out_MD.float() + self.bias_ED.float().index_select(0, ids_M[order_M])
         share_M1 = routing.topk_weights_BNK.flatten()[order_M, None]
         mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
         return mixed.index_add(0, source_M, share_M1 * out_MD)
