@@ -93,3 +93,15 @@ def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
         transformer=tiny_transformer,
         branch=tiny_branch,
     )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A chromium without a window."""
+    from chromium import ARGUMENTS, CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()

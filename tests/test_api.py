@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import free_port
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from synthetic import GRID, make_frames, make_record, make_trace
-from test_browser import free_port
 
 from prophy.comparison import routing_difference
 from prophy.routing import RoutingTrace

@@ -150,7 +150,7 @@ def test_a_pipeline_without_a_branch_generates_without_routing(tiny_pipeline, tm
     engine = Engine(runs=tmp_path / "runs", gallery=tmp_path, open_pipeline=lambda: stock)
     *_, preview, finished = engine.generate(Request(PROMPT, steps=1), "a")
     assert LiveView.of(PROMPT, preview).top1 is None
-    assert RunView.of(finished.run).routing is None
+    assert RunView.of(finished.run, finished.run.trace()).routing is None
 
 
 def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wanted(tmp_path: Path):
@@ -330,7 +330,7 @@ def test_a_large_trace_sends_fewer_steps_and_says_which(monkeypatch):
 def test_a_run_reaches_the_browser_as_plain_json_without_paths_of_this_machine(tmp_path: Path):
     record = make_record(prompt="a <b>ball</b> & ${1+1} {{x}}")
     run = write_run(tmp_path, record, make_frames(), trace=make_trace(prompt=record.prompt))
-    text = json.dumps(RunView.of(run).as_json())
+    text = json.dumps(RunView.of(run, run.trace()).as_json())
     assert json.loads(text)["prompt"] == record.prompt
     assert str(tmp_path) not in text
 

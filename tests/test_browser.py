@@ -1,8 +1,6 @@
 """The app in a real browser: what a visitor sees, and that nothing they type or do reaches further than it should."""
 
 import json
-import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 from synthetic import GRID, make_frames, make_record, make_trace
 
 from prophy import heatmaps
@@ -25,15 +24,6 @@ from prophy.ui.engine import Engine
 from prophy.video import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--autoplay-policy=no-user-gesture-required",
-    "--mute-audio",
-]
-PATIENCE_MS = 100_000
 PROMPT = "a red ball bounces on the floor"
 
 pytestmark = [
@@ -83,16 +73,6 @@ def app(branch: Path | None, tmp_path_factory) -> Iterator[App]:
     demo.close(verbose=False)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visit(app: App, browser):
     """Opens the page in a context of its own; at the end, checks that no request and no script went astray."""
@@ -117,23 +97,10 @@ def visit(app: App, browser):
     assert complaints == []
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def ask(page, prompt: str, steps: int) -> None:
     page.fill("#prompt textarea", prompt)
     page.fill("#steps input", str(steps))
     page.click("#generate")
-
-
-def slide(page, selector: str, value: int) -> None:
-    """Move a range input as a hand would."""
-    page.eval_on_selector(
-        selector, "(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }", value
-    )
 
 
 def seek(page, frame: int) -> int:

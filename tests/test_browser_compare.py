@@ -7,7 +7,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-from test_browser import ARGUMENTS, CHROMIUM, PATIENCE_MS, free_port, slide
+from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 
 from prophy import heatmaps
 from prophy.assets import gallery_dir
@@ -76,16 +76,6 @@ def pair() -> Iterator[Pair]:
         view.copy(on_copy, None, copied, show_progress="hidden")
     yield Pair(launch(demo, port=free_port()).rstrip("/"), a, b, {run.id: small_frames(run) for run in (a, b)})
     demo.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -249,10 +249,14 @@ def test_a_view_opens_on_the_expert_and_frame_of_a_link_if_the_run_has_them(tmp_
     run = write_run(tmp_path, make_record(), make_frames(), trace=make_trace())
     bare = write_run(tmp_path, make_record(), make_frames())
     last = GRID.num_video_frames - 1
-    opened = [RunView.of(run, expert=e, frame=f) for e, f in [(0, 0), (NUM_EXPERTS - 1, last), (NUM_EXPERTS, last + 1)]]
+    trace = run.trace()
+    asked = [(0, 0), (NUM_EXPERTS - 1, last), (NUM_EXPERTS, last + 1)]
+    opened = [RunView.of(run, trace, expert=e, frame=f) for e, f in asked]
     assert [(view.expert, view.frame) for view in opened] == [(0, 0), (NUM_EXPERTS - 1, last), (None, None)]
-    assert [RunView.of(run, expert=-1, frame=-1).as_json()[key] for key in ("expert", "frame")] == [None, None]
-    assert (RunView.of(bare, expert=0, frame=3).expert, RunView.of(bare, expert=0, frame=3).frame) == (None, 3)
+    negative = RunView.of(run, trace, expert=-1, frame=-1).as_json()
+    assert [negative[key] for key in ("expert", "frame")] == [None, None]
+    without = RunView.of(bare, bare.trace(), expert=0, frame=3)
+    assert (without.expert, without.frame) == (None, 3)
 
 
 def test_shares_and_peaks_are_the_traces_own(sent: dict):

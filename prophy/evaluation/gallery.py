@@ -5,7 +5,6 @@ prophy evaluate gallery --out assets/gallery
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from prophy.evaluation.prompts import FIXED_PROMPTS
 from prophy.generation import GenerationSettings, generate
 from prophy.pipelines import ProPhyWanPipeline
+from prophy.training.checkpoints import replace_folder
 
 #: run ids by the seed of the fixed prompt
 SHIPPED = {
@@ -40,14 +40,10 @@ def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
         GenerationError: the model cannot read a prompt.
     """
     out = Path(out)
-    new, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
+    new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     chosen = [fixed for fixed in FIXED_PROMPTS if fixed.seed in SHIPPED]
     for fixed in tqdm(chosen, "gallery", unit="run"):
         generate(pipeline, GenerationSettings(fixed.prompt, fixed.seed)).save(new, run_id=SHIPPED[fixed.seed])
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(new, out)
     return len(chosen)

@@ -12,8 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from prophy.generation import GenerationSettings, check_prompt
-from prophy.grid import TokenGrid
+from prophy.generation import GenerationSettings, check_prompt, token_grid
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.routing import Routing, RoutingTrace, TraceRecorder
 
@@ -59,8 +58,7 @@ def generate_clips(pipeline: ProPhyWanPipeline, batch: Sequence[GenerationSettin
     for settings in batch:
         check_prompt(pipeline.tokenizer, settings.prompt)
     first = batch[0]
-    cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
-    grid = TokenGrid.from_video(first.frames, first.height, first.width, cell)
+    grid = token_grid(pipeline, first)
     attachment = pipeline.attachment
     routed = attachment is not None and attachment.enabled
     recorders = [TraceRecorder(grid, first.steps) for _ in batch]

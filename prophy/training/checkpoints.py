@@ -40,6 +40,16 @@ def _restore(plan: State, tensors: dict[str, torch.Tensor]) -> State:
     return plan
 
 
+def replace_folder(new: Path, folder: Path) -> None:
+    """Let a finished folder take the place of ``folder``, which may exist; the old one is deleted last."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     """Write ``state`` so that ``folder`` holds either the old checkpoint or the new one, whenever the process dies."""
     folder = Path(folder)
@@ -56,11 +66,7 @@ def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     for name in ("tensors.safetensors", "state.json"):
         with open(new / name, "rb") as file:
             os.fsync(file.fileno())
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(new, folder)
 
 
 def load_checkpoint(folder: Path) -> dict[str, State] | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from diffusers import WanTransformer3DModel
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.pipelines import BRANCH_FOLDER
+from prophy.training.checkpoints import replace_folder
 from prophy.training.tiny_transformer import load_parts, save_pipeline
 
 
@@ -33,7 +33,7 @@ def ship(work: Path, out: Path) -> Path:
         raise FileNotFoundError(f"{source / 'transformer'} is missing: run `prophy train tiny-transformer` first")
     transformer = WanTransformer3DModel.from_pretrained(source / "transformer", dtype=torch.float16)
     parts.vae.half()  # the text encoder is as it was trained: half precision but for the layers UMT5 keeps whole
-    new, old = out.with_name(out.name + ".new"), out.with_name(out.name + ".old")
+    new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     save_pipeline(new, parts, transformer)
     if (source / BRANCH_FOLDER).exists():
@@ -43,11 +43,7 @@ def ship(work: Path, out: Path) -> Path:
         config = json.loads(path.read_text())
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(new, out)
     return out
 
 

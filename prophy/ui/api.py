@@ -78,9 +78,9 @@ def endpoints(engine: Engine) -> None:
         if trace is None:
             raise gr.Error(f"run {run} was made without a branch: it has no routing")
         numbers = trace.step_numbers
-        kept = numbers.index(step) if step in numbers else len(numbers) - 1
         if step != 0 and step not in numbers:
             raise gr.Error(f"step={step} was not kept: choose one of {', '.join(map(str, numbers))}, or 0 for the last")
+        kept = numbers.index(step or numbers[-1])
         try:
             token = trace.grid.index(frame, row, column)
         except (IndexError, TypeError):

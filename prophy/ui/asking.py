@@ -1,8 +1,7 @@
-"""The controls that every tab asks with: numbers with their ranges, and a ticket for what was asked."""
+"""The numbers that every tab asks with, their ranges, and the request they make."""
 
 from __future__ import annotations
 
-import secrets
 from typing import NamedTuple
 
 import gradio as gr
@@ -11,17 +10,6 @@ from prophy.ui.engine import Request
 
 MAX_STEPS = 50
 LARGEST_SEED = 2**31 - 1
-
-
-class Ticket(NamedTuple):
-    """What was asked for and found good. A ticket that was stopped before its turn is withdrawn by its number."""
-
-    number: str
-    requests: tuple[Request, ...]
-
-    @classmethod
-    def of(cls, *requests: Request) -> Ticket:
-        return cls(secrets.token_hex(8), requests)
 
 
 class Numbers(NamedTuple):
@@ -40,9 +28,9 @@ def numbers(prefix: str = "") -> Numbers:
     """
     with gr.Row(elem_classes="pp-seed"):
         return Numbers(
-            _number("Seed", f"{prefix}seed", 0, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", 20, 1, MAX_STEPS, precision=0),
-            _number("Guidance", f"{prefix}guidance", 4, 0, 30, precision=1),
+            _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
+            _number("Steps", f"{prefix}steps", Request.steps, 1, MAX_STEPS, precision=0),
+            _number("Guidance", f"{prefix}guidance", Request.guidance, 0, 30, precision=1),
         )
 
 
@@ -62,8 +50,8 @@ def request_of(
     """The request of what is in the controls, which may be empty."""
     return Request(
         prompt or "",
-        seed=int(seed or 0),
-        steps=20 if steps is None else int(steps),
-        guidance=4.0 if guidance is None else float(guidance),
+        seed=Request.seed if seed is None else int(seed),
+        steps=Request.steps if steps is None else int(steps),
+        guidance=Request.guidance if guidance is None else float(guidance),
         **more,
     )

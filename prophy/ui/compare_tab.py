@@ -11,14 +11,15 @@ import gradio as gr
 from prophy.runs import Run, RunError
 from prophy.steering import Steering, SteeringError
 from prophy.ui import notices
-from prophy.ui.asking import Ticket, numbers, request_of
+from prophy.ui.asking import numbers, request_of
 from prophy.ui.compare_view import CompareView, compare_view
 from prophy.ui.engine import Engine, EngineError, ModelCard, Request
 from prophy.ui.live_view import live_view
-from prophy.ui.progress import follow, waiting
+from prophy.ui.progress import follow
 from prophy.ui.shelves import Shelf, poster
 from prophy.ui.steer_panel import SteerView, steer_panel
-from prophy.ui.visitors import OWN_RUNS_KEPT, Withdrawn, own_ids
+from prophy.ui.turn import Ticket, Turn
+from prophy.ui.visitors import OWN_RUNS_KEPT, own_ids
 
 PROMPTS, BRANCH, STEERING = "Two prompts", "Branch on and off", "Steered and not"
 
@@ -34,8 +35,7 @@ class CompareTab:
 
     def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
         self._engine, self._card, self._own_runs = engine, card, own_runs
-        self._withdrawn = Withdrawn()
-        self._ticket, self._steering = gr.State(), gr.State({})
+        self._steering = gr.State({})
         choices = [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -46,12 +46,13 @@ class CompareTab:
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(self._blank_panel())
                 with gr.Row(elem_classes="pp-actions"):
-                    self._generate = gr.Button("Generate both", variant="primary", elem_id="compare", min_width=120)
-                    self._stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", min_width=80)
+                    generate = gr.Button("Generate both", variant="primary", elem_id="compare", min_width=120)
+                    stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", min_width=80)
                 self._notice = gr.HTML(elem_id="compare-notice", elem_classes="pp-notices", apply_default_css=False)
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view("compare-live")
                 self._view = compare_view()
+        self._turn = Turn(engine, generate, stop, self._live, self._notice)
 
     def wire(self, history: Shelf) -> None:
         """Connect the controls.
@@ -61,26 +62,17 @@ class CompareTab:
         """
         self._history = history
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        controls = [self._generate, self._stop]
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
         self._view.copy(self._on_copy, None, [self._kind, self.prompt, self._other], queue=False, **quiet)
-        gr.on(
-            [self._generate.click, self.prompt.submit, self._other.submit],
+        self._turn.wire(
+            [self.prompt.submit, self._other.submit],
             self._on_ask,
             [self._kind, self.prompt, self._other, self._steering, *self._numbers],
-            [self._ticket, self._live, self._notice, *controls],
-            queue=False,
-            **quiet,
-        ).then(
             self._on_generate,
-            [self._ticket, self._own_runs],
-            [self._live, self._view, self._notice, *controls, self._own_runs, *history.outputs],
-            concurrency_limit=None,
-            trigger_mode="multiple",
-            **quiet,
+            self._own_runs,
+            [self._view, self._own_runs, *history.outputs],
         )
-        self._stop.click(self._on_stop, self._ticket, [self._live, *controls], queue=False, **quiet)
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -134,17 +126,9 @@ class CompareTab:
     def _on_ask(self, kind: str, prompt: str, other: str, steering: dict, *asked: Any) -> dict[Any, Any]:
         try:
             a, b = self._requests(kind, prompt, other, steering, asked)
-            for request in (a, b):
-                self._engine.check(request)
+            return self._turn.begin([a, b], f"A · {a.prompt}")
         except (EngineError, SteeringError) as error:
-            return {self._ticket: None, self._notice: notices.error(str(error))}
-        return {
-            self._ticket: Ticket.of(a, b),
-            self._notice: "",
-            self._live: waiting(f"A · {a.prompt}", self._engine.ahead).as_json(),
-            self._generate: gr.update(interactive=False),
-            self._stop: gr.update(interactive=True),
-        }
+            return self._turn.refuse(error)
 
     def _requests(
         self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
@@ -160,14 +144,14 @@ class CompareTab:
         return a, request_of(other, *asked)
 
     def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if ticket is None or self._withdrawn.take(ticket):
-            yield {self._notice: gr.skip()}
+        if ticket is None or self._turn.is_withdrawn(ticket):
+            yield self._turn.nothing()
             return
         runs: list[Run] = []
         ids = own_ids(own)
         for side, request in zip("AB", ticket.requests, strict=True):
-            if self._withdrawn.take(ticket):  # stopped between the two
-                yield {self._live: None, **self._ready()}
+            if self._turn.is_withdrawn(ticket):  # stopped between the two
+                yield {self._live: None, **self._turn.ended()}
                 return
             if (made := self._engine.same_run(request, ids)) is not None:
                 runs.append(made)
@@ -178,7 +162,7 @@ class CompareTab:
                     update = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
                         update[self._notice] = moment.notice
-                    yield {**update, **(self._ready() if moment.is_over else {})}
+                    yield {**update, **(self._turn.ended() if moment.is_over else {})}
             if moment is None or moment.run is None:
                 return
             runs.append(moment.run)
@@ -187,19 +171,9 @@ class CompareTab:
         try:
             view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
         except (ValueError, RunError, OSError) as error:
-            yield {self._live: None, self._notice: notices.error(str(error)), **self._ready()}
+            yield {self._live: None, self._notice: notices.error(str(error)), **self._turn.ended()}
             return
-        yield {self._live: None, self._view: view, **self._ready()}
-
-    def _on_stop(self, ticket: Ticket | None, visit: gr.Request) -> dict[Any, Any]:
-        if self._engine.stop(visit.session_hash or ""):
-            return {self._live: gr.skip()}
-        if ticket is not None:
-            self._withdrawn.add(ticket)
-        return {self._live: None, **self._ready()}
-
-    def _ready(self) -> dict[Any, Any]:
-        return {self._generate: gr.update(interactive=True), self._stop: gr.update(interactive=False)}
+        yield {self._live: None, self._view: view, **self._turn.ended()}
 
 
 def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:

@@ -11,7 +11,6 @@ import gradio as gr
 import numpy as np
 
 from prophy.comparison import pixel_difference, routing_difference
-from prophy.heatmaps import level_colours
 from prophy.runs import Run
 from prophy.ui.component import component
 from prophy.ui.routing_view import RunView, base64_of
@@ -27,7 +26,6 @@ class CompareView:
         labels: for each side, what sets it apart, in a few words ("branch off"); empty for nothing.
         difference: base64 of uint8 (T, H, W), 255 is 1: Jensen-Shannon distance between the two runs' experts at every
             token, over all denoising steps. None if a side has no routing.
-        scale: base64 of uint8 RGB (256, 3): the colour of each level of ``difference``.
         pixels: mean absolute difference of the two pictures, 0 to 1, for each video frame.
     """
 
@@ -35,7 +33,6 @@ class CompareView:
     b: RunView
     labels: tuple[str, str]
     difference: str | None
-    scale: str
     pixels: list[float]
 
     @classmethod
@@ -55,11 +52,10 @@ class CompareView:
         _check_pair(a, b)
         traces = a.trace(), b.trace()
         return cls(
-            a=RunView.of(a),
-            b=RunView.of(b),
+            a=RunView.of(a, traces[0]),
+            b=RunView.of(b, traces[1]),
             labels=labels,
             difference=None if None in traces else base64_of(np.round(255 * routing_difference(*traces))),
-            scale=base64_of(level_colours()),
             pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],
         )
 
@@ -74,7 +70,7 @@ def compare_view() -> gr.HTML:
     Its event ``copy`` ("Copy A to B") carries the ids of the runs on show: ``{"from": A's, "to": B's}``. They change
     places when the visitor swaps the sides.
     """
-    return component("compare_view", ("routing.js", "compare.js", "compare_view.js"))
+    return component("compare_view", ("routing.js", "parts.js", "compare.js", "compare_view.js"))
 
 
 def _check_pair(a: Run, b: Run) -> None:

@@ -409,14 +409,16 @@ class Engine:
         from prophy.generation import GenerationError, GenerationSettings, model_hash
 
         wanted = self.check(request)
+        is_routed = request.use_branch and self.card().has_branch
         for run in (*self.history(own), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
+                continue
+            if (run.routing_path is not None) != is_routed:
                 continue
             try:
                 is_same = GenerationSettings.from_record(run.record) == wanted
             except GenerationError:
                 continue  # made by another release
-            is_same = is_same and (run.routing_path is not None) == (request.use_branch and self.card().has_branch)
             if is_same and run.record.model_sha256 == model_hash(self._pipeline):
                 return run
         return None

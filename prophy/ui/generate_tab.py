@@ -13,16 +13,17 @@ from prophy.evaluation.prompts import FIXED_PROMPTS
 from prophy.runs import Run, RunError
 from prophy.ui import notices
 from prophy.ui.about_tab import about_model
-from prophy.ui.asking import Numbers, Ticket, numbers, request_of
+from prophy.ui.asking import Numbers, numbers, request_of
 from prophy.ui.component import component
 from prophy.ui.engine import Engine, EngineError, ModelCard
 from prophy.ui.figures import expert_timeline
 from prophy.ui.files import exporter
 from prophy.ui.live_view import live_view
-from prophy.ui.progress import follow, waiting
+from prophy.ui.progress import follow
 from prophy.ui.routing_view import RunView, routing_view
 from prophy.ui.shelves import Shelf, shelf
-from prophy.ui.visitors import OWN_RUNS_KEPT, Withdrawn, link_of, own_ids
+from prophy.ui.turn import Ticket, Turn
+from prophy.ui.visitors import OWN_RUNS_KEPT, link_of, own_ids
 
 logger = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ class GenerateTab:
     """
 
     def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
-        self._engine, self._own_runs, self._withdrawn = engine, own_runs, Withdrawn()
-        self._ticket = gr.State()
+        self._engine, self._own_runs = engine, own_runs
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
                 self.prompt = gr.Textbox(
@@ -62,8 +62,8 @@ class GenerateTab:
                 self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
                 self.numbers: Numbers = numbers()
                 with gr.Row(elem_classes="pp-actions"):
-                    self._generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
-                    self._stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
+                    generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
+                    stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
                 self.notice = gr.HTML(elem_id="notice", elem_classes="pp-notices", apply_default_css=False)
                 gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
@@ -72,6 +72,7 @@ class GenerateTab:
                 with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
                     gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
                     self._timeline = gr.Plot(show_label=False, container=False)
+        self._turn = Turn(engine, generate, stop, self._live, self.notice)
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, is_own=False
         )
@@ -79,42 +80,26 @@ class GenerateTab:
 
     def wire(self, demo: gr.Blocks) -> None:
         """Connect the controls."""
-        shown = [self._live, self.view, self._timeline_part, self._timeline, self.notice]
-        controls = [self._generate, self._stop]
-        everything = [*shown, *controls, self._own_runs, *self.history.outputs]
+        parts = [self.view, self._timeline_part, self._timeline]
+        shown = [*parts, self._live, self.notice]
+        lists = [self._own_runs, *self.history.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-        demo.load(self._on_load, self._own_runs, [*everything, *self._gallery.outputs], **quiet)
+        demo.load(self._on_load, self._own_runs, [*shown, *lists, *self._gallery.outputs], **quiet)
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
-        self.history.cards.delete(
-            self._on_delete, self._own_runs, [self._own_runs, *self.history.outputs, self.notice], queue=False, **quiet
-        )
-        gr.on(
-            [self._generate.click, self.prompt.submit],
-            self._on_ask,
-            [self.prompt, *self.numbers],
-            [self._ticket, self._live, self.notice, *controls],
-            queue=False,
-            **quiet,
-        ).then(
-            self._on_generate,
-            [self._ticket, self._own_runs],
-            everything,
-            concurrency_limit=None,  # the engine keeps its own line, and says how long it is
-            trigger_mode="multiple",
-            **quiet,
-        )
-        # Not gradio's `cancels`: it ends the event from outside and may blank whatever the event was to fill.
-        self._stop.click(self._on_stop, self._ticket, [self._live, *controls], queue=False, **quiet)
+        self.history.cards.delete(self._on_delete, self._own_runs, [*lists, self.notice], queue=False, **quiet)
+        asked = [self.prompt, *self.numbers]
+        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, self._own_runs, [*parts, *lists])
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
     def open(self, run: Run, expert: int | None = None, frame: int | None = None) -> dict[Any, Any]:
         """What shows a run; what says why not, if its files are broken."""
         try:
-            value, trace = RunView.of(run, expert=expert, frame=frame), run.trace()
+            trace = run.trace()
+            value = RunView.of(run, trace, expert=expert, frame=frame)
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: notices.error(f"this run cannot be opened: {error}")}
@@ -172,20 +157,13 @@ class GenerateTab:
     def _on_ask(self, *asked: Any) -> dict[Any, Any]:
         request = request_of(*asked)
         try:
-            self._engine.check(request)
+            return self._turn.begin([request], request.prompt)
         except EngineError as error:
-            return {self._ticket: None, self.notice: notices.error(str(error))}
-        return {
-            self._ticket: Ticket.of(request),
-            self.notice: "",
-            self._live: waiting(request.prompt, self._engine.ahead).as_json(),
-            self._generate: gr.update(interactive=False),
-            self._stop: gr.update(interactive=True),
-        }
+            return self._turn.refuse(error)
 
     def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if ticket is None or self._withdrawn.take(ticket):
-            yield {self.notice: gr.skip()}  # gradio blanks every output of a generator that ends without a word
+        if ticket is None or self._turn.is_withdrawn(ticket):
+            yield self._turn.nothing()
             return
         (request,) = ticket.requests
         for moment in follow(self._engine, request, visit.session_hash or "", request.prompt):
@@ -193,22 +171,12 @@ class GenerateTab:
             if moment.notice is not None:
                 update[self.notice] = moment.notice
             if moment.is_over:
-                update |= self._ready()
+                update |= self._turn.ended()
             if moment.run is not None:
                 ids = [moment.run.id, *own_ids(own)][:OWN_RUNS_KEPT]
                 update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
                 update |= self.open(moment.run)
             yield update
-
-    def _on_stop(self, ticket: Ticket | None, visit: gr.Request) -> dict[Any, Any]:
-        if self._engine.stop(visit.session_hash or ""):
-            return {self._live: gr.skip()}  # _on_generate, which owns the live view, says so
-        if ticket is not None:
-            self._withdrawn.add(ticket)
-        return {self._live: None, **self._ready()}
-
-    def _ready(self) -> dict[Any, Any]:
-        return {self._generate: gr.update(interactive=True), self._stop: gr.update(interactive=False)}
 
 
 def _chip(index: int) -> dict[str, Any]:

@@ -109,20 +109,21 @@ class RunView:
     frame: int | None = None
 
     @classmethod
-    def of(cls, run: Run, *, expert: int | None = None, frame: int | None = None) -> RunView:
-        """Read a run's files.
+    def of(
+        cls, run: Run, trace: RoutingTrace | None, *, expert: int | None = None, frame: int | None = None
+    ) -> RunView:
+        """Read a run's video and put its routing beside it.
 
         Args:
             run: the run.
+            trace: its own, from :meth:`prophy.runs.Run.trace`.
             expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
                 left out.
 
         Raises:
-            prophy.runs.RunError: its routing is broken.
             OSError: its video cannot be read.
         """
-        record, trace = run.record, run.trace()
-        settings = record.settings
+        record, settings = run.record, run.record.settings
         facts = [f"seed {record.seed}", f"{settings['steps']} steps", f"guidance {settings['guidance']:g}"]
         if record.timings:
             facts.append(f"made in {sum(record.timings.values()):.1f} s")
@@ -154,7 +155,7 @@ def routing_view(export_run: Callable[[object], dict[str, str]]) -> gr.HTML:
     Args:
         export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`.
     """
-    scripts = ("routing.js", "stacked_bars.js", "download.js", "routing_view.js")
+    scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
     return component("routing_view", scripts, server_functions=[export_run])
 
 

@@ -53,4 +53,6 @@ class SteerView:
 
 def steer_panel(value: SteerView | None) -> gr.HTML:
     """The component. Its value is :meth:`SteerView.as_json`, or None for nothing to steer."""
-    return component("steer_panel", ("steering.js", "steer_panel.js"), None if value is None else value.as_json())
+    return component(
+        "steer_panel", ("parts.js", "steering.js", "steer_panel.js"), None if value is None else value.as_json()
+    )

@@ -1,11 +1,9 @@
-"""What comes from a visitor's browser, and may therefore be anything: their run ids, the page's link, old tickets."""
+"""What comes from a visitor's browser, and may therefore be anything: their run ids, the page's link."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import NamedTuple
-
-from prophy.ui.asking import Ticket
 
 OWN_RUNS_KEPT = 24
 
@@ -26,22 +24,6 @@ def link_of(query: Mapping[str, str]) -> Link:
 def own_ids(stored: object) -> list[str]:
     """The run ids in a browser's storage."""
     return [run_id for run_id in stored if isinstance(run_id, str)][:OWN_RUNS_KEPT] if isinstance(stored, list) else []
-
-
-class Withdrawn:
-    """Tickets that were stopped before their turn came."""
-
-    def __init__(self) -> None:
-        self._numbers: set[str] = set()
-
-    def add(self, ticket: Ticket) -> None:
-        self._numbers.add(ticket.number)
-
-    def take(self, ticket: Ticket) -> bool:
-        """Whether this one was withdrawn; it is forgotten."""
-        was = ticket.number in self._numbers
-        self._numbers.discard(ticket.number)
-        return was
 
 
 def _whole(text: str | None) -> int | None:

@@ -1,5 +1,5 @@
-// Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js and compare.js stand before
-// this text.
+// Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js and compare.js
+// stand before this text.
 //
 // No <video> plays here: two of them drift, however often they are corrected, and lose each other at every loop. Each
 // clip is read once, frame by frame, into memory, and one clock draws the same number from both: they cannot come apart.
@@ -27,18 +27,11 @@ const stepSlider = find(".pp-step");
 const modes = [...root.querySelectorAll("[data-mode]")];
 const layouts = [...root.querySelectorAll(".pp-modes [data-layout]")];
 
-const ICONS = {
-  play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
-  pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
-};
-const NARROW = 700; // pixels: below this the sides stand one above the other
 const PRESENTED_MS = 250; // a hidden tab presents no frames: after this, `seeked` alone is believed
-const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 let pair = null; // the value
 let sides = []; // of slot A and slot B: { name, run, label, routing, pictures }
 let levels = null; // of the difference
-let scale = null;
 let opened = 0;
 let isReady = false;
 let isPlaying = false;
@@ -52,14 +45,6 @@ let order = [];
 // What is laid over the clips. Mode and opacity outlive a pair; the rest belongs to it.
 const shown = { mode: "top1", expert: 0, phenomenon: 0, position: 0, opacity: 0.45 };
 
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
 const routed = () => sides.filter((side) => side.routing);
 
 // --- reading the clips ------------------------------------------------------------------------------------------
@@ -129,7 +114,7 @@ function cellsOf(side, latent) {
   const { routing } = side;
   if (!routing || shown.mode === "off") return null;
   if (shown.mode === "difference") {
-    return levels && differenceColours(levels, scale, latent, routing.width * routing.height, shown.opacity);
+    return levels && differenceColours(levels, CIVIDIS, latent, routing.width * routing.height, shown.opacity);
   }
   return cellColours(routing, { ...shown, step: stepOf(side) }, latent);
 }
@@ -194,8 +179,7 @@ function showFrame(next) {
 function setPlaying(next) {
   const begins = next && !isPlaying && isReady;
   isPlaying = next && isReady;
-  playButton.innerHTML = isPlaying ? ICONS.pause : ICONS.play;
-  playButton.setAttribute("aria-label", isPlaying ? "Pause" : "Play");
+  showOnButton(playButton, isPlaying);
   if (!isPlaying) cancelAnimationFrame(ticking);
   if (begins) {
     started = performance.now() - (1000 * frame) / pair.a.fps;
@@ -241,10 +225,8 @@ function dragDivider(event) {
 // --- the panel --------------------------------------------------------------------------------------------------
 
 const CAPTIONS = {
+  ...OVERLAYS,
   off: "The two clips as they were made.",
-  top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
-  expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
-  phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
   difference:
     "How far apart the two runs' experts are at each token, the same on both sides: Jensen-Shannon distance of their weights, averaged over all denoising steps.",
 };
@@ -342,15 +324,6 @@ function summarise() {
   const all = levelSummary(levels);
   find(".pp-summary").textContent =
     `Mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`;
-}
-
-function fillLegend() {
-  const rgba = new Uint8ClampedArray(4 * 256);
-  for (let level = 0; level < 256; level++) {
-    rgba.set(scale.subarray(3 * level, 3 * level + 3), 4 * level);
-    rgba[4 * level + 3] = 255;
-  }
-  legend.querySelector("canvas").getContext("2d").putImageData(new ImageData(rgba, 256, 1), 0, 0);
 }
 
 function fillBars() {
@@ -468,12 +441,10 @@ async function open(next) {
       return mark;
     }),
   );
-  scale = bytesOf(pair.scale);
   levels = pair.difference ? bytesOf(pair.difference) : null;
   find("[data-mode=difference]").disabled = !levels;
   if (!levels && shown.mode === "difference") shown.mode = "top1";
   fillSides();
-  fillLegend();
   if (routed().length) {
     fillRouting();
     choosePosition(positions - 1);
@@ -515,8 +486,7 @@ function onKey(event) {
   else if (key === ",") seek(frame - 1);
   else if (key === ".") seek(frame + 1);
   else if (known.length && /^[0-9]$/.test(key) && Number(key) < known[0].routing.experts.length) chooseExpert(Number(key));
-  else if (known.length && key === "[") choose({ opacity: Math.max(0, Math.round(20 * shown.opacity - 2) / 20) });
-  else if (known.length && key === "]") choose({ opacity: Math.min(1, Math.round(20 * shown.opacity + 2) / 20) });
+  else if (known.length && "[]".includes(key)) choose({ opacity: opacityAfter(key, shown.opacity) });
   else return;
   event.preventDefault();
 }
@@ -547,6 +517,7 @@ root.addEventListener("keydown", onKey);
 new ResizeObserver(fitCanvases).observe(slots[0].stage);
 new ResizeObserver(() => root.classList.toggle("is-narrow", root.clientWidth < NARROW)).observe(root);
 
+legend.firstElementChild.style.backgroundImage = scaleGradient();
 chooseLayout("side");
 moveDivider(50);
 watch("value", () => open(props.value));

@@ -1,5 +1,5 @@
 // The routing view of one run. gradio gives `element`, `props`, `trigger`, `watch` and `server`; routing.js,
-// stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the run's id.
+// parts.js, stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the run's id.
 
 const view = element.querySelector(".pp-view");
 const find = (selector) => view.querySelector(selector);
@@ -23,14 +23,8 @@ const overSteps = find(".pp-over-steps");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
-const ICONS = {
-  play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
-  pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
-};
-const NARROW = 700; // pixels: below this the panel stands under the video
 const DRAG = 6; // pixels: a pointer that moved less has clicked
 const COPIED_MS = 1600;
-const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");
 
 let run = null;
 let routing = null;
@@ -43,15 +37,6 @@ let source = null;
 let resumes = false;
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
 const shown = { mode: "top1", expert: 0, phenomenon: 0, step: 0, opacity: 0.45 };
-
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
 
 // --- the picture ------------------------------------------------------------------------------------------------
 
@@ -148,17 +133,14 @@ function togglePlay() {
 }
 
 function showPlaying() {
-  playButton.innerHTML = video.paused ? ICONS.play : ICONS.pause;
-  playButton.setAttribute("aria-label", video.paused ? "Play" : "Pause");
+  showOnButton(playButton, !video.paused);
   inspect.firstElementChild.setAttribute("aria-live", video.paused ? "polite" : "off"); // not twice a second
 }
 
 // --- the panel --------------------------------------------------------------------------------------------------
 
 const CAPTIONS = {
-  top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
-  expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
-  phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
+  ...OVERLAYS,
   entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
   margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
   off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
@@ -256,11 +238,6 @@ function fillBars() {
       return bar;
     }),
   );
-}
-
-function scaleGradient() {
-  const stops = Array.from({ length: 18 }, (_, i) => `rgb(${CIVIDIS.subarray(45 * i, 45 * i + 3).join(", ")})`);
-  return `linear-gradient(to right, ${stops.join(", ")})`;
 }
 
 // --- a token or a region ----------------------------------------------------------------------------------------
@@ -514,8 +491,7 @@ function onKey(event) {
   else if (key === ",") seek(frame - 1);
   else if (key === ".") seek(frame + 1);
   else if (routing && /^[0-9]$/.test(key) && Number(key) < routing.experts.length) chooseExpert(Number(key));
-  else if (routing && key === "[") choose({ opacity: Math.max(0, Math.round(20 * shown.opacity - 2) / 20) });
-  else if (routing && key === "]") choose({ opacity: Math.min(1, Math.round(20 * shown.opacity + 2) / 20) });
+  else if (routing && "[]".includes(key)) choose({ opacity: opacityAfter(key, shown.opacity) });
   else if (routing && !selected && key === "Enter" && !onControl) selectCentre();
   else if (selected && key in ARROWS && !isSlider) select(movedRegion(routing, selected, ...ARROWS[key]));
   else if (selected && key === "Escape") select(null);

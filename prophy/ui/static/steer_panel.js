@@ -1,4 +1,5 @@
-// The steering panel. gradio gives `element`, `props`, `trigger` and `watch`; steering.js stands before this text.
+// The steering panel. gradio gives `element`, `props`, `trigger` and `watch`; parts.js and steering.js stand before
+// this text.
 //
 // Its value is {experts, semantic, grid, poster, steering}: colours of the refinement experts, how many semantic ones,
 // the clip's token grid, a picture to paint on, and what to begin with. Each change triggers 'steer' with the JSON of
@@ -15,13 +16,6 @@ let steering = neutral();
 let painted = new Set();
 let cursor = null; // the cell that the keyboard is on
 let picture = null;
-
-function make(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
 
 // --- knobs --------------------------------------------------------------------------------------------------------
 
