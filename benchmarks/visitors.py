@@ -8,8 +8,9 @@ it. Needs chromium and the packages of requirements-dev.txt.
 from __future__ import annotations
 
 import argparse
-import gc
 import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -17,18 +18,16 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from prophy.ui.demo import build_demo, launch
-from prophy.ui.engine import Engine
+from prophy.runs import find_run
 
 LEVEL = 0.10  #: by how much memory may differ from that after the first round
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "white", "cyan")
 PATIENCE_MS = 600_000
 
 
-def resident_mib() -> float:
-    """Memory of this process, which is the app's too."""
-    gc.collect()
-    status = Path("/proc/self/status").read_text()
+def resident_mib(process: int) -> float:
+    """Resident memory of a process."""
+    status = Path(f"/proc/{process}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
@@ -54,12 +53,12 @@ def ask(page: Page, visitor: int, seed: int, steps: int) -> str:
     return before
 
 
-def is_own(page: Page, engine: Engine, before: str, visitor: int, seed: int) -> bool:
+def is_own(page: Page, runs: Path, before: str, visitor: int, seed: int) -> bool:
     """Wait for a visitor's clip; whether it is what they asked for, on the page and on disk."""
     page.wait_for_function(
         "(before) => document.querySelector('#routing-view .pp-view').dataset.run !== before", arg=before
     )
-    record = engine.find(page.get_attribute("#routing-view .pp-view", "data-run")).record
+    record = find_run(runs, page.get_attribute("#routing-view .pp-view", "data-run")).record
     shown = page.inner_text("#routing-view .pp-prompt")
     return (record.prompt, record.seed, shown) == (prompt_of(visitor), seed, prompt_of(visitor))
 
@@ -67,11 +66,14 @@ def is_own(page: Page, engine: Engine, before: str, visitor: int, seed: int) -> 
 def measure(visitors: int, jobs: int, steps: int) -> tuple[int, list[tuple[float, float]]]:
     """Mixed-up clips, and for each round its seconds and the memory after it."""
     folder = Path(tempfile.mkdtemp())
-    engine = Engine(runs=folder, list_earlier=False)
-    demo = build_demo(engine)
-    address = launch(demo)
+    app = subprocess.Popen(
+        [sys.executable, "-m", "prophy", "app", "--no-browser", "--runs", str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     mixed, rounds = 0, []
     try:
+        address = next(line.split()[-1] for line in app.stdout if line.startswith("ProPhy is at"))
         with sync_playwright() as playwright:
             chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--mute-audio"])
@@ -81,14 +83,15 @@ def measure(visitors: int, jobs: int, steps: int) -> tuple[int, list[tuple[float
                 seeds = [1000 * visitor + job for visitor in range(visitors)]
                 before = [ask(page, visitor, seeds[visitor], steps) for visitor, page in enumerate(pages)]
                 mixed += sum(
-                    not is_own(page, engine, before[visitor], visitor, seeds[visitor])
+                    not is_own(page, folder, before[visitor], visitor, seeds[visitor])
                     for visitor, page in enumerate(pages)
                 )
-                rounds.append((time.perf_counter() - begin, resident_mib()))
+                rounds.append((time.perf_counter() - begin, resident_mib(app.pid)))
                 print(f"round {job + 1}: {rounds[-1][0]:.0f} s, {rounds[-1][1]:.0f} MiB, {mixed} mixed up", flush=True)
             browser.close()
     finally:
-        demo.close(verbose=False)
+        app.terminate()
+        app.wait()
         shutil.rmtree(folder, ignore_errors=True)
     return mixed, rounds
 

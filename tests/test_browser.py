@@ -1,6 +1,7 @@
 """The app in a real browser: what a visitor sees, and that nothing they type or do reaches further than it should."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -17,7 +18,6 @@ from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 from synthetic import GRID, make_frames, make_record, make_trace
 
 from prophy import heatmaps
-from prophy.assets import default_model
 from prophy.routing import RoutingTrace
 from prophy.runs import list_runs, write_run
 from prophy.ui.engine import Engine
@@ -40,33 +40,14 @@ class App(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def branch(tmp_path_factory) -> Path | None:
-    """The shipped branch; until there is one, an untrained one beside the shipped transformer."""
-    if (default_model() / "branch" / "config.json").is_file():
-        return None
-    import torch
-    from diffusers import WanTransformer3DModel
-
-    import prophy.backbones  # noqa: F401  registers the families
-    from prophy.branch import ProPhyBranch
-
-    transformer = WanTransformer3DModel.from_pretrained(default_model() / "transformer")
-    torch.manual_seed(0)
-    made = ProPhyBranch.from_transformer(transformer, sites=[1, 4, 7])
-    folder = tmp_path_factory.mktemp("branch")
-    made.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def app(branch: Path | None, tmp_path_factory) -> Iterator[App]:
+def app(tmp_path_factory) -> Iterator[App]:
     """The real page over the shipped model, with one made-up run in its gallery."""
     from prophy.ui.demo import build_demo, launch
 
     folder = tmp_path_factory.mktemp("app")
     trace = make_trace()
     write_run(folder / "gallery", make_record(), make_frames(), trace=trace, run_id="made-up")
-    engine = Engine(branch=branch, runs=folder / "runs", gallery=folder / "gallery")
+    engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
     address = launch(demo, port=free_port())
     yield App(address.rstrip("/"), engine, trace, folder / "runs")
@@ -173,7 +154,7 @@ def test_a_shipped_run_plays_under_its_routing_without_a_model(app: App, visit):
     page = visit()
     page.wait_for_function("document.querySelector('video').readyState >= 3")
     assert page.inner_text(".pp-view .pp-prompt") == app.shipped.prompt
-    assert_overlay_is_the_trace(page, app.shipped, [5, 0, 8, 1, 4, 3, 7])
+    assert_overlay_is_the_trace(page, app.shipped, [5, 0, 8, 1, 4, 3, 7, 2, 6, 0, 1, 8, 5, 4, 6, 3, 2, 7, 1, 0])
     slide(page, ".pp-step", 0)
     latent = int(page.get_attribute(".pp-canvas", "data-latent"))
     assert np.array_equal(drawn_cells(page, GRID)[..., :3], palette(app.shipped)[app.shipped.top1(0)[latent]])
@@ -599,21 +580,75 @@ def test_the_page_fits_a_phone_and_a_desk_by_day_and_by_night(visit, tmp_path: P
     assert len(picture) > 10_000
 
 
-def test_app_py_serves_a_page_and_offers_no_file_of_this_machine(tmp_path: Path):
+ALONE = """
+import runpy, socket, sys
+from importlib.machinery import PathFinder
+
+tried, find = open(sys.argv.pop(1), "a", buffering=1), PathFinder.find_spec
+
+def find_all_but_some(name, path=None, target=None):
+    return None if name.split(".")[0] in {"spaces", "imageio", "imageio_ffmpeg"} else find(name, path, target)
+
+def watch(event, arguments):
+    host = {"socket.connect": lambda: arguments[1][0], "socket.getaddrinfo": lambda: arguments[0]}.get(event)
+    if host is not None and (host := host()) not in {"127.0.0.1", "localhost", "::1", b"127.0.0.1"}:
+        tried.write(f"{event} {host}\\n")
+        raise OSError("this machine is alone")
+
+PathFinder.find_spec = find_all_but_some
+sys.addaudithook(watch)
+sys.argv.pop(0)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_app_py_generates_with_no_network_no_ffmpeg_and_offers_no_file_of_this_machine(browser, tmp_path: Path):
     port = free_port()
-    command = [sys.executable, str(ROOT / "app.py"), "--port", str(port), "--no-browser", "--runs", str(tmp_path / "r")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    address = f"http://127.0.0.1:{port}"
+    flags = ["--port", str(port), "--no-browser", "--runs", str(tmp_path / "runs")]
+    tried, nothing = tmp_path / "tried.txt", tmp_path / "nothing"
+    nothing.mkdir()
+    command = [sys.executable, "-c", ALONE, str(tried), str(ROOT / "app.py"), *flags]
+    surroundings = {**os.environ, "PATH": str(nothing)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=surroundings) as process:
         try:
-            assert process.stdout.readline().strip() == f"ProPhy is at http://127.0.0.1:{port}/"
-            address = f"http://127.0.0.1:{port}"
+            assert process.stdout.readline().strip() == f"ProPhy is at {address}/"
             with urllib.request.urlopen(f"{address}/config") as answer:
                 assert json.load(answer)["title"] == "ProPhy"
-            for path in ("/etc/passwd", str(ROOT / "README.md"), f"{tmp_path}/../x"):
+            page = browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(address)
+            before = page.get_attribute(".pp-view[data-run]", "data-run")
+            ask(page, PROMPT, steps=2)
+            page.wait_for_function("(id) => document.querySelector('.pp-view').dataset.run !== id", arg=before)
+            page.wait_for_function("document.querySelector('video').readyState >= 3")
+            (run,) = list_runs(tmp_path / "runs")
+            assert page.get_attribute(".pp-view", "data-run") == run.id
+            page.close()
+            for path in ("/etc/passwd", str(ROOT / "README.md"), f"{tmp_path}/../x", f"{run.path}/../../tried.txt"):
                 with pytest.raises(urllib.error.HTTPError) as refused:
                     urllib.request.urlopen(f"{address}/gradio_api/file={path}")
                 assert refused.value.code in (403, 404)
         finally:
             process.terminate()
+    assert tried.read_text() == "", "the app asked something of another machine"
+
+
+def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
+    before = {run.id for run in list_runs(app.runs)}
+    prompts = ["a green ball bounces on the floor", "a red candle burns on the right"]
+    pages = [visit() for _ in prompts]
+    for page, prompt in zip(pages, prompts, strict=True):
+        ask(page, prompt, steps=3)
+    shown = []
+    for page, prompt in zip(pages, prompts, strict=True):
+        page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+        shown.append(page.get_attribute(".pp-view", "data-run"))
+        assert page.inner_text(".pp-view .pp-prompt") == prompt
+        assert app.engine.find(shown[-1]).record.prompt == prompt
+        page.wait_for_function("document.querySelectorAll('#history .pp-card').length === 1")
+        assert prompt in page.inner_text("#history .pp-card")
+    assert {run.id for run in list_runs(app.runs)} - before == {*shown}
 
 
 def test_a_large_upload_is_refused(app: App):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import sys
 from pathlib import Path
 from threading import Thread
 
 from prophy.ui.engine import Engine
+
+_M_ARENA_MAX = -8  # of malloc.h
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         SystemExit: a flag is wrong, or ``--help``.
     """
     arguments = build_parser().parse_args(argv)
+    _share_memory_between_threads()
     # On a Space anyone may be looking: earlier runs are then nobody's to list.
     is_public = "SPACE_ID" in os.environ
     engine = Engine(arguments.model, arguments.branch, runs=arguments.runs, list_earlier=not is_public)
@@ -56,3 +61,13 @@ def main(argv: list[str] | None = None) -> None:
     # Only now: importing torch would keep the page waiting.
     Thread(target=engine.warm_up, name="prophy-warm-up", daemon=True).start()
     demo.block_thread()
+
+
+def _share_memory_between_threads() -> None:
+    """Let every thread allocate from two arenas (glibc; elsewhere this does nothing).
+
+    Every generation has threads of its own. With an arena for each, what the last ones freed stays with their arenas
+    and the app grows by a tenth over its first fifty clips.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 2)
