@@ -8,11 +8,11 @@ How each part was verified:
   ``transformer_2/config.json`` of its repository; Wan2.2-TI2V-5B's with the authors' ``wan_ti2v_5B.py``; CogVideoX's
   with ``scripts/convert_cogvideox_to_diffusers.py``.
 * Autoencoders: the defaults of diffusers' classes are Wan2.1's and CogVideoX-2B's, 5B differs in the scaling factor;
-  Wan2.2's was compared with ``vae/config.json`` of its repository, as others quote it. The statistics of its 48 channels
-  come with its weights: the ones here are neutral and have the same size.
+  Wan2.2's was compared with ``vae/config.json`` of its repository, as others quote it. The statistics of its 48
+  channels come with its weights: the ones here are neutral and have the same size.
 * UMT5-XXL was compared with the ``text_encoder/config.json`` of a Wan repository.
-* Sizes, frames, rates, steps and guidance are the recommendations of the model cards and of the authors' configurations;
-  they decide nothing but defaults.
+* Sizes, frames, rates, steps and guidance are what the model cards and the authors' configurations recommend; they
+  decide nothing but defaults.
 """
 
 from __future__ import annotations

@@ -122,7 +122,19 @@ def test_gradio_stays_in_the_app():
     assert {part(module) for module in users} <= {"ui", "app"}
 
 
-NO_TORCH = ("published", "heatmaps", "comparison", "runs", "export", "routing", "targets", "video", "worlds", "steering", "cli")
+NO_TORCH = (
+    "published",
+    "heatmaps",
+    "comparison",
+    "runs",
+    "export",
+    "routing",
+    "targets",
+    "video",
+    "worlds",
+    "steering",
+    "cli",
+)
 
 
 @pytest.mark.parametrize("module", NO_TORCH)
