@@ -48,10 +48,10 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     """
 
     _supports_gradient_checkpointing = True
+    # Compared with the dotted parts of each parameter's name: "norm" would keep CogVideoX's too, which meet bfloat16.
     _keep_in_fp32_modules: ClassVar[list[str]] = [
         "router",
         "scale_shift_table",
-        "norm",
         "time_embedder",
         "map_head",
         "coarse_head",
@@ -184,7 +184,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         """
         enhanced, logits_BS, weights_BS = self.semantic(latents_BCTHW, text_BLD, semantic_scale)
         inputs = self.family.embed(self.embedders, enhanced, timestep, text_BLD)
-        hidden, residuals = inputs.hidden_BND, []
+        hidden, residuals = inputs.hidden, []
         routed: TokenRouting | None = None
         for i, (block, projection) in enumerate(zip(self.blocks, self.projections, strict=True)):
             last = i == len(self.blocks) - 1
@@ -194,7 +194,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             else:
                 result = step(block, hidden, inputs, refinement_scale, forced_N)
             hidden, routed = result
-            residuals.append(projection(hidden))
+            residuals.append(projection(self.family.video_tokens(hidden)))
         routing = Routing(
             semantic_logits_BS=logits_BS,
             semantic_weights_BS=weights_BS,
