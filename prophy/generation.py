@@ -6,6 +6,7 @@ Shapes: C latent channels, T latent frames, h and w latent rows and columns, F v
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 import weakref
@@ -25,6 +26,7 @@ from tokenizers.models import WordLevel
 
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
+from prophy.pipelines import ClipRules, clip_rules
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
 from prophy.steering import Steering, SteeringError
@@ -116,7 +118,8 @@ class StepPreview:
         step: steps done, 1 to ``total``.
         total: denoising steps in all.
         seconds_left: the mean time of a step times the steps to go; decoding comes on top.
-        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame.
+        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame; the video
+            with what noise is left, where the scheduler does not keep its prediction (CogVideoX's).
         top1: each token's strongest expert at this step, uint8 (T, token rows, token columns); None without a branch.
     """
 
@@ -181,7 +184,7 @@ def generate(
     time per pipeline: its scheduler keeps state.
 
     Args:
-        pipeline: a :class:`prophy.pipelines.ProPhyWanPipeline`, or a stock Wan pipeline (then there is no trace).
+        pipeline: opened by :func:`prophy.pipelines.load`, or a stock Wan or CogVideoX pipeline (then without a trace).
         settings: what to generate.
         on_step: called after every denoising step, on the calling thread.
         stop: looked at before the first step and after every step.
@@ -189,8 +192,9 @@ def generate(
     Raises:
         GenerationError: the model cannot do what the settings ask for, steering of its experts included.
         GenerationStopped: ``stop`` was set.
-        RuntimeError: the model produced values that are not numbers.
+        RuntimeError: the model produced values that are not numbers; one line that names the cure.
     """
+    rules = clip_rules(pipeline)
     grid = token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt)
     attachment = getattr(pipeline, "attachment", None)
@@ -208,8 +212,17 @@ def generate(
         nonlocal denoised_at
         denoised_at = time.perf_counter()
         done = index + 1
+        latents = tensors["latents"]
+        # one number a step, so that a run that has failed does not go on for minutes
+        if not math.isfinite(float(latents.sum(dtype=torch.float32))):
+            raise RuntimeError(
+                f"step {done} of {settings.steps} gave values that are not numbers: load the model in bfloat16 "
+                "(float16 overflows), or download its weights again"
+            )
         if on_step is not None:
-            clean_CThw = _predicted_clean(pipeline.scheduler, tensors["latents"])[0]
+            clean_CThw = _predicted_clean(pipeline.scheduler, latents)[0]
+            if rules.frames_first:
+                clean_CThw = clean_CThw.transpose(0, 1)
             left = (denoised_at - started) / done * (settings.steps - done)
             top1 = None if recorder is None else recorder.latest_top1()
             on_step(StepPreview(done, settings.steps, left, colours(clean_CThw), top1))
@@ -229,7 +242,7 @@ def generate(
                 guidance_scale=settings.guidance,
                 generator=torch.Generator("cpu").manual_seed(settings.seed),
                 output_type="np",
-                max_sequence_length=_token_limit(pipeline.tokenizer),
+                max_sequence_length=rules.text_tokens,
                 callback_on_step_end=after_step,
             ).frames[0]
     except BaseException:
@@ -238,7 +251,7 @@ def generate(
     finished = time.perf_counter()
     if not np.isfinite(video).all():
         raise RuntimeError(
-            "the model produced values that are not numbers: its weights are damaged or its dtype too small"
+            "the autoencoder gave values that are not numbers: load it in bfloat16 or float32, or download it again"
         )
     return Generation(
         settings=settings,
@@ -359,7 +372,7 @@ class _LatentColours:
 
     def __init__(self, vae: torch.nn.Module) -> None:
         rng = np.random.default_rng(0)
-        side = 8 * vae.config.scale_factor_spatial
+        side = 8 * vae.config.get("scale_factor_spatial", 8)
         coarse = rng.integers(0, 256, (4, 5, 5, 3)).astype(np.float32)
         images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
             0, 255
@@ -368,10 +381,7 @@ class _LatentColours:
             torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)[:, :, None].repeat(1, 1, 1 + TEMPORAL, 1, 1)
         )
         latents = vae.encode(pixels_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
-        mean, std = (
-            torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        latents = (latents - mean) / std
+        latents = _normalised(vae, latents)
         targets = np.stack(
             [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
         )
@@ -390,6 +400,14 @@ class _LatentColours:
         pictures = [frame @ (first if t == 0 else rest)[:-1] for t, frame in enumerate(channels_last)]
         offsets = np.stack([(first if t == 0 else rest)[-1] for t in range(len(pictures))])[:, None, None]
         return np.round(np.clip(np.stack(pictures) + offsets, 0, 255)).astype(np.uint8)
+
+
+def _normalised(vae: torch.nn.Module, latents_BCThw: torch.Tensor) -> torch.Tensor:
+    """Latents as the transformer sees them: by each channel's statistics (Wan), or by one factor (CogVideoX)."""
+    if vae.config.latents_mean is None:
+        return latents_BCThw * vae.config.scaling_factor
+    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
+    return (latents_BCThw - mean) / std
 
 
 _colours_by_vae: weakref.WeakKeyDictionary[torch.nn.Module, _LatentColours] = weakref.WeakKeyDictionary()
@@ -448,13 +466,26 @@ def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Tok
     """The token grid of a clip of these settings.
 
     Raises:
-        GenerationError: a size that does not divide into tokens.
+        GenerationError: a size or a length that the pipeline cannot make; the message names the nearest that it can.
     """
-    cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
-    try:
-        return TokenGrid.from_video(settings.frames, settings.height, settings.width, cell)
-    except ValueError as error:
-        raise GenerationError(str(error)) from None
+    rules = clip_rules(pipeline)
+    _check_clip(settings, rules)
+    return TokenGrid.from_video(settings.frames, settings.height, settings.width, rules.cell)
+
+
+def _check_clip(settings: GenerationSettings, rules: ClipRules) -> None:
+    step = rules.size_step
+    nearest = [step * max(1, round(size / step)) for size in (settings.height, settings.width)]
+    if nearest != [settings.height, settings.width]:
+        raise GenerationError(
+            f"{settings.height}×{settings.width} pixels do not divide into this model's steps of {step}: "
+            f"use {nearest[0]}×{nearest[1]}"
+        )
+    frames = 1 + rules.frame_step * round((settings.frames - 1) / rules.frame_step)
+    if frames != settings.frames:
+        raise GenerationError(
+            f"frames={settings.frames} is not 1 + {rules.frame_step}k, all this model can make: use {frames}"
+        )
 
 
 def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -> AbstractContextManager[None]:

@@ -329,7 +329,7 @@ def test_a_less_than_sign_is_not_html():
 
 def test_a_size_the_model_cannot_make_is_refused_before_any_step(tiny_pipeline, prompt):
     seen = []
-    with pytest.raises(GenerationError, match="do not divide into 8-pixel tokens"):
+    with pytest.raises(GenerationError, match="36×48 pixels do not divide into this model's steps of 16: use 32×48"):
         generate(tiny_pipeline, GenerationSettings(prompt, **{**SIZE, "height": 36}), on_step=seen.append)
     assert seen == []
 
