@@ -40,7 +40,7 @@ _LONGEST_PROMPT_TOKENS = 512  # the stock pipeline's own limit; a tokenizer with
 
 
 class GenerationError(ValueError):
-    """The request cannot be met as it stands. The message is one line, for the person who made it."""
+    """The request cannot be met as it stands, or not by these weights. One line, for the person who made it."""
 
 
 class GenerationStopped(Exception):
@@ -190,9 +190,9 @@ def generate(
         stop: looked at before the first step and after every step.
 
     Raises:
-        GenerationError: the model cannot do what the settings ask for, steering of its experts included.
+        GenerationError: the model cannot do what the settings ask for, steering of its experts included; or it produced
+            values that are not numbers, which ends the generation at that step.
         GenerationStopped: ``stop`` was set.
-        RuntimeError: the model produced values that are not numbers; one line that names the cure.
     """
     rules = clip_rules(pipeline)
     grid = token_grid(pipeline, settings)
@@ -215,7 +215,7 @@ def generate(
         latents = tensors["latents"]
         # one number a step, so that a run that has failed does not go on for minutes
         if not math.isfinite(float(latents.sum(dtype=torch.float32))):
-            raise RuntimeError(
+            raise GenerationError(
                 f"step {done} of {settings.steps} gave values that are not numbers: load the model in bfloat16 "
                 "(float16 overflows), or download its weights again"
             )
@@ -250,7 +250,7 @@ def generate(
         raise
     finished = time.perf_counter()
     if not np.isfinite(video).all():
-        raise RuntimeError(
+        raise GenerationError(
             "the autoencoder gave values that are not numbers: load it in bfloat16 or float32, or download it again"
         )
     return Generation(
@@ -372,7 +372,7 @@ class _LatentColours:
 
     def __init__(self, vae: torch.nn.Module) -> None:
         rng = np.random.default_rng(0)
-        side = 8 * vae.config.get("scale_factor_spatial", 8)
+        side = 8 * getattr(vae.config, "scale_factor_spatial", 8)
         coarse = rng.integers(0, 256, (4, 5, 5, 3)).astype(np.float32)
         images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
             0, 255

@@ -129,8 +129,23 @@ def test_weights_that_give_nonsense_are_an_error_and_not_a_black_clip(tiny_pipel
             return np.full((9, 32, 48, 3), np.nan, np.float32)
 
     monkeypatch.setattr(tiny_pipeline.video_processor, "postprocess_video", lambda *_, **__: BrokenVideo())
-    with pytest.raises(RuntimeError, match="values that are not numbers"):
+    with pytest.raises(GenerationError, match="the autoencoder gave values that are not numbers: load it in bfloat16"):
         generate(tiny_pipeline, settings)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_overflows_ends_the_generation_there_and_names_the_cure(tiny_pipeline, settings, value: float):
+    """As float16 does: every step after it would be wasted."""
+    calls = []
+
+    def overflow(module, args, output):
+        calls.append(1)
+        return (torch.full_like(output[0], value),) if len(calls) == 3 else output  # the second step's first pass
+
+    tiny_pipeline.transformer.register_forward_hook(overflow)
+    with pytest.raises(GenerationError, match="step 2 of 3 gave values that are not numbers: load .* in bfloat16"):
+        generate(tiny_pipeline, settings)
+    assert len(calls) == 4
 
 
 # --- watching and stopping --------------------------------------------------------------------------------------------

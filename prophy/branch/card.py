@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from prophy import phenomena
-
-if TYPE_CHECKING:
-    from prophy.branch.model import ProPhyBranch
+from prophy.branch.family import Family
 
 _CARD = """---
 library_name: prophy
@@ -55,23 +54,29 @@ licence applies to these weights too.
 """
 
 
-def write_card(branch: ProPhyBranch, folder: str | Path) -> None:
-    """Write ``README.md`` beside a saved branch; an existing one is replaced whole or not at all."""
-    config, family = branch.config, branch.family
-    backbone = config.backbone
+def write_card(folder: str | Path, config: Mapping[str, Any], family: Family, parameters: int) -> None:
+    """Write ``README.md`` beside a saved branch; an existing one is replaced whole or not at all.
+
+    Args:
+        folder: where the branch was saved.
+        config: of the branch.
+        family: of its backbone.
+        parameters: of the branch.
+    """
+    backbone = config["backbone"]
     text = _CARD.format(
-        family=config.family,
+        family=family.name,
         depth=family.num_blocks(backbone),
         width=family.width(backbone),
         channels=family.channels(backbone),
         text=family.text_dim(backbone),
-        parameters=sum(p.numel() for p in branch.parameters()),
-        sites=", ".join(str(site) for site in config.sites),
-        semantic=config.num_semantic_experts,
-        grid="×".join(str(size) for size in config.reference_grid),
-        refinement=config.num_refinement_experts,
-        top_k=config.top_k,
-        version=config.phenomena_version,
+        parameters=parameters,
+        sites=", ".join(str(site) for site in config["sites"]),
+        semantic=config["num_semantic_experts"],
+        grid="×".join(str(size) for size in config["reference_grid"]),
+        refinement=config["num_refinement_experts"],
+        top_k=config["top_k"],
+        version=config["phenomena_version"],
         phenomena=", ".join(phenomenon.name for phenomenon in phenomena.PHENOMENA),
     )
     temporary = Path(folder) / "README.md.new"

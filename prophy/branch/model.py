@@ -147,11 +147,14 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         super().save_pretrained(save_directory, *args, **kwargs)
         if kwargs.get("is_main_process", True):
-            write_card(self, save_directory)
+            self._write_card(save_directory)
 
     def _upload_folder(self, working_dir: str | Path, *args: Any, **kwargs: Any) -> str:
-        write_card(self, working_dir)  # where push_to_hub has just put a card that says nothing
+        self._write_card(working_dir)  # where push_to_hub has just put a card that says nothing
         return super()._upload_folder(working_dir, *args, **kwargs)
+
+    def _write_card(self, folder: str | Path) -> None:
+        write_card(folder, self.config, self.family, sum(p.numel() for p in self.parameters()))
 
     def check_fits(self, transformer: nn.Module) -> None:
         """Refuse a backbone this branch was not made for.
