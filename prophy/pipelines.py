@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderKLCogVideoX,
@@ -27,7 +28,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderMod
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
-from prophy.branch import ProPhyBranch, attach
+from prophy.branch import ProPhyBranch, attach, check_fits
 
 BRANCH_FOLDER = "branch"
 
@@ -60,6 +61,8 @@ class _WithBranch:
         if Path(base).is_dir():
             _check_components(Path(base), index, given=kwargs.keys())
         try:
+            if branch is not None:
+                check_fits(_transformers(base, index, kwargs), kwargs["branch"])
             return super().from_pretrained(str(base), **kwargs)
         except Exception as error:
             raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
@@ -232,6 +235,20 @@ def _check_components(folder: Path, index: dict[str, Any], given: Collection[str
         if not (folder / name).is_dir():
             raise ValueError(f"{folder} lacks its component {name}/: copy or download that folder again")
         _check_weights(folder / name)
+
+
+def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]) -> list[nn.Module]:
+    """The transformers that will be opened, by their configurations: reading their weights can take minutes."""
+    found = []
+    for name in ("transformer", "transformer_2"):
+        _, class_name = index.get(name) or (None, None)
+        if name in given:
+            found.append(given[name])
+        elif class_name is not None:
+            kind = getattr(diffusers, class_name)
+            with torch.device("meta"):
+                found.append(kind.from_config(kind.load_config(str(base), subfolder=name)))
+    return [transformer for transformer in found if transformer is not None]
 
 
 def _check_weights(folder: Path) -> None:
