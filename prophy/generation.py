@@ -26,7 +26,7 @@ from tokenizers.models import WordLevel
 
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
-from prophy.pipelines import ClipRules, clip_rules
+from prophy.pipelines import LONGEST_PROMPT_TOKENS, ClipRules, clip_rules
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
 from prophy.steering import Steering, SteeringError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_PROMPT_CHARS = 2000
-_LONGEST_PROMPT_TOKENS = 512  # the stock pipeline's own limit; a tokenizer without one says 10^30
 
 
 class GenerationError(ValueError):
@@ -196,7 +195,7 @@ def generate(
     """
     rules = clip_rules(pipeline)
     grid = token_grid(pipeline, settings)
-    check_prompt(pipeline.tokenizer, settings.prompt)
+    check_prompt(pipeline.tokenizer, settings.prompt, rules.text_tokens)
     attachment = getattr(pipeline, "attachment", None)
     routed = attachment is not None and attachment.enabled
     steered = _steered(pipeline, settings.steering, grid)
@@ -323,13 +322,19 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str,
     return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
 
 
-def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: int = LONGEST_PROMPT_TOKENS) -> None:
     """Refuse a prompt that the model would cut or cannot read at all.
+
+    Args:
+        tokenizer: the model's.
+        prompt: plain words.
+        text_tokens: how many the model reads, see :class:`prophy.pipelines.ClipRules`; the tokenizer may know fewer.
 
     Raises:
         GenerationError: more tokens than the model reads, or not one known word.
     """
-    count, limit = len(tokenizer(prompt, truncation=False, verbose=False).input_ids), _token_limit(tokenizer)
+    count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    limit = min(tokenizer.model_max_length, text_tokens)
     if count > limit:
         raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
     words = re.findall(r"[^\W_]+", prompt.lower())
@@ -348,10 +353,6 @@ def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
     ids = tokenizer(word, add_special_tokens=False).input_ids
     return bool(ids) and tokenizer.unk_token_id not in ids
-
-
-def _token_limit(tokenizer: PreTrainedTokenizerBase) -> int:
-    return min(tokenizer.model_max_length, _LONGEST_PROMPT_TOKENS)
 
 
 # --- previews --------------------------------------------------------------------------------------------------------

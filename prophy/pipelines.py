@@ -31,6 +31,7 @@ from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach, check_fits
 
 BRANCH_FOLDER = "branch"
+LONGEST_PROMPT_TOKENS = 512  #: the stock Wan pipeline's own limit; a tokenizer without one says 10^30
 
 
 class _WithBranch:
@@ -201,7 +202,7 @@ def clip_rules(pipeline: DiffusionPipeline) -> ClipRules:
         return ClipRules(cell, cell, 2 * pipeline.vae_scale_factor_temporal, config.max_text_seq_length, True)
     cell = pipeline.vae_scale_factor_spatial * patch[1]
     step = math.lcm(cell, 16)  # the stock pipeline refuses what 16 does not divide, whatever its parts are
-    tokens = min(pipeline.tokenizer.model_max_length, 512)  # the stock limit; a tokenizer without one says 10^30
+    tokens = min(pipeline.tokenizer.model_max_length, LONGEST_PROMPT_TOKENS)
     return ClipRules(cell, step, pipeline.vae_scale_factor_temporal, tokens, False)
 
 

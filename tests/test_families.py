@@ -11,7 +11,7 @@ from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipe
 from prophy.backbones import COGVIDEOX
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
-from prophy.generation import GenerationSettings, generate
+from prophy.generation import GenerationError, GenerationSettings, generate
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.published import PUBLISHED
 
@@ -253,6 +253,25 @@ def test_cogvideox_generates_with_a_trace_that_lines_up_and_live_previews(cogvid
     without = generate(pipeline, settings)
     assert without.trace is None
     assert (without.frames != result.frames).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"height": 72}, "72×96 pixels do not divide into this model's steps of 16: use 64×96"),
+        ({"width": 101}, "64×101 pixels do not divide into this model's steps of 16: use 64×96"),
+        # its autoencoder decodes an even number of latent frames to four pictures each, the first one too
+        ({"frames": 13}, r"frames=13 is not 1 \+ 8k, all this model can make: use 17"),
+        ({"prompt": "a red ball bounces on the floor"}, "8 tokens long and the model reads 7: shorten it"),
+    ],
+)
+def test_what_cogvideox_cannot_make_is_refused_before_any_step(changes: dict, message: str):
+    pipeline, calls = make_cogvideox_pipeline(make_cogvideox()), []
+    for part in (pipeline.transformer, pipeline.text_encoder, pipeline.vae):
+        part.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(GenerationError, match=message):
+        generate(pipeline, GenerationSettings(**{"prompt": "a red ball", **CLIP, **changes}))
+    assert calls == []
 
 
 def test_only_the_conditional_half_of_cogvideox_batches_is_recorded(cogvideox):
