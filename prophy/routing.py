@@ -231,7 +231,9 @@ class TraceRecorder:
         self._count = 0
 
     def record(self, timestep: float, routing: Routing) -> None:
-        """Add one step: the first row of ``routing``, which must be the conditional pass.
+        """Add one step: the last row of ``routing``, which must be the conditional pass.
+
+        The one row of a pass of its own, and the last of a pass that is made together with the unconditional one.
 
         Raises:
             ValueError: the routing has another number of tokens than the grid.
@@ -241,7 +243,7 @@ class TraceRecorder:
                 f"routing of {routing.probs_BNE.shape[1]} tokens does not fit a grid of {self._grid.num_tokens}"
             )
         means = [
-            part[0].detach().float().cpu().numpy()
+            part[-1].detach().float().cpu().numpy()
             for part in (routing.probs_BNE, routing.semantic_weights_BS, routing.semantic_logits_BS)
         ]
         self._sums = means if not self._sums else [a + b for a, b in zip(self._sums, means, strict=True)]
@@ -251,9 +253,9 @@ class TraceRecorder:
             self._kept.append(
                 (
                     float(timestep),
-                    routing.topk_ids_BNK[0].cpu().numpy().astype(np.uint8),
-                    routing.topk_weights_BNK[0].detach().float().cpu().numpy().astype(np.float16),
-                    routing.phenomenon_map_BNP[0].detach().float().cpu().numpy().astype(np.float16),
+                    routing.topk_ids_BNK[-1].cpu().numpy().astype(np.uint8),
+                    routing.topk_weights_BNK[-1].detach().float().cpu().numpy().astype(np.float16),
+                    routing.phenomenon_map_BNP[-1].detach().float().cpu().numpy().astype(np.float16),
                 )
             )
         self._count += 1

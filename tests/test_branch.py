@@ -101,8 +101,8 @@ def test_run_refined_block_that_refines_nothing_is_the_stock_block(tiny_transfor
     for name, time in (("one timestep a clip", timestep), ("one timestep a token", per_token)):
         with torch.no_grad():
             inputs = WAN.embed(zero_branch.embedders, latents, time, text)
-            stock = WAN.run_block(block, inputs.hidden_BND, inputs)
-            ours = WAN.run_refined_block(block, inputs.hidden_BND, inputs, lambda x: x)
+            stock = WAN.run_block(block, inputs.hidden, inputs)
+            ours = WAN.run_refined_block(block, inputs.hidden, inputs, lambda x: x)
         print(f"largest difference, {name}: {(ours - stock).abs().max():.3g}")
         assert torch.equal(ours, stock)
 
@@ -120,7 +120,7 @@ def test_refinement_sits_between_cross_attention_and_feed_forward(tiny_transform
 
     with torch.no_grad():
         inputs = WAN.embed(zero_branch.embedders, latents, timestep, text)
-        WAN.run_refined_block(block, inputs.hidden_BND, inputs, refine)
+        WAN.run_refined_block(block, inputs.hidden, inputs, refine)
     assert order == ["attn1", "attn2", "refine", "ffn"]
 
 
@@ -492,7 +492,7 @@ def test_a_configuration_that_cannot_work_is_refused_where_it_is_built(tiny_tran
 
 
 def test_an_unknown_backbone_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of WanTransformer3DModel"):
+    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of CogVideoX"):
         ProPhyBranch.from_transformer(torch.nn.Linear(3, 4), sites=[0])
 
 

@@ -335,7 +335,7 @@ def test_a_description_that_is_not_an_object_is_refused(saved: Path):
 
 
 def make_routing(seed: int, tokens: int = GRID.num_tokens, batch: int = 2) -> Routing:
-    """The routing of a forward pass; the second row is another clip's."""
+    """The routing of a forward pass; the first row is the unconditional pass."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(batch, 4, generator=generator)
     probs = torch.randn(batch, tokens, NUM_EXPERTS, generator=generator).softmax(-1)
@@ -351,17 +351,17 @@ def record(total: int, given_steps: int | None = None) -> RoutingTrace:
     return recorder.finish("a red ball", 3)
 
 
-def test_the_recorder_keeps_the_first_row_of_every_step_and_averages():
+def test_the_recorder_keeps_the_last_row_of_every_step_and_averages():
     trace = record(3)
     assert (trace.prompt, trace.seed, trace.steps, trace.num_kept) == ("a red ball", 3, 3, 3)
     assert trace.timesteps.tolist() == [1000.0, 999.0, 998.0]
     passes = [make_routing(step) for step in range(3)]
     for step, made in enumerate(passes):
-        np.testing.assert_array_equal(trace.topk_ids[step], made.topk_ids_BNK[0])
-        np.testing.assert_array_equal(trace.topk_weights[step], made.topk_weights_BNK[0].half())
-        np.testing.assert_array_equal(trace.phenomenon_maps[step], made.phenomenon_map_BNP[0].half())
+        np.testing.assert_array_equal(trace.topk_ids[step], made.topk_ids_BNK[-1])
+        np.testing.assert_array_equal(trace.topk_weights[step], made.topk_weights_BNK[-1].half())
+        np.testing.assert_array_equal(trace.phenomenon_maps[step], made.phenomenon_map_BNP[-1].half())
     for name, source in (("mean_probs", "probs_BNE"), ("semantic_weights", "semantic_weights_BS")):
-        mean = torch.stack([getattr(made, source)[0] for made in passes]).mean(0)
+        mean = torch.stack([getattr(made, source)[-1] for made in passes]).mean(0)
         np.testing.assert_allclose(getattr(trace, name), mean, atol=1e-6)
 
 
@@ -386,7 +386,7 @@ def test_the_recorder_stays_bounded_when_more_steps_come_than_announced():
 def test_averages_run_over_all_steps_also_those_not_kept():
     trace = record(100)
     assert trace.num_kept < 100
-    mean = torch.stack([make_routing(step).probs_BNE[0] for step in range(100)]).mean(0)
+    mean = torch.stack([make_routing(step).probs_BNE[-1] for step in range(100)]).mean(0)
     np.testing.assert_allclose(trace.mean_probs, mean, atol=1e-6)
 
 
@@ -394,7 +394,7 @@ def test_the_recorder_shows_the_latest_step():
     recorder = TraceRecorder(GRID, 3)
     for step in range(2):
         recorder.record(1000.0 - step, make_routing(step))
-        expected = make_routing(step).topk_ids_BNK[0, :, 0].reshape(GRID.shape)
+        expected = make_routing(step).topk_ids_BNK[-1, :, 0].reshape(GRID.shape)
         np.testing.assert_array_equal(recorder.latest_top1(), expected)
 
 

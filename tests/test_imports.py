@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Top to bottom: a module imports its own layer and the ones before it.
 LAYERS = (
-    ("phenomena", "grid", "assets", "legend"),
+    ("phenomena", "published", "grid", "assets", "legend"),
     ("routing", "targets", "video", "worlds", "steering"),
     ("heatmaps", "comparison", "runs", "data"),
     ("export",),
@@ -122,7 +122,19 @@ def test_gradio_stays_in_the_app():
     assert {part(module) for module in users} <= {"ui", "app"}
 
 
-NO_TORCH = ("heatmaps", "comparison", "runs", "export", "routing", "targets", "video", "worlds", "steering", "cli")
+NO_TORCH = (
+    "published",
+    "heatmaps",
+    "comparison",
+    "runs",
+    "export",
+    "routing",
+    "targets",
+    "video",
+    "worlds",
+    "steering",
+    "cli",
+)
 
 
 @pytest.mark.parametrize("module", NO_TORCH)

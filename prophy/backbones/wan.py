@@ -34,14 +34,16 @@ _DESCRIBED = (
 
 
 class WanFamily:
-    """Wan2.1 text-to-video transformers of any size."""
+    """Wan2.1 and Wan2.2 text-to-video transformers of any size."""
 
     name = "WanTransformer3DModel"
 
     def describe(self, transformer: nn.Module) -> dict:
-        if transformer.config.image_dim is not None or transformer.config.added_kv_proj_dim is not None:
+        config = transformer.config
+        widened = config.in_channels != (config.out_channels or config.in_channels)  # how Wan2.2 takes its image
+        if widened or config.image_dim is not None or config.added_kv_proj_dim is not None:
             raise ValueError("this is an image-to-video Wan: ProPhy attaches to text-to-video models")
-        described = {key: transformer.config[key] for key in _DESCRIBED}
+        described = {key: config[key] for key in _DESCRIBED}
         return {**described, "patch_size": list(described["patch_size"])}
 
     def width(self, config: dict) -> int:
@@ -132,6 +134,9 @@ class WanFamily:
 
         normal = (block.norm3(hidden_BND.float()) * (1 + ff_scale) + ff_shift).type_as(hidden_BND)
         return (hidden_BND.float() + block.ffn(normal).float() * ff_gate).type_as(hidden_BND)
+
+    def video_tokens(self, hidden_BND: torch.Tensor) -> torch.Tensor:
+        return hidden_BND
 
     def add_residual(self, output: torch.Tensor, residual_BND: torch.Tensor) -> torch.Tensor:
         return output + residual_BND.to(output.dtype)

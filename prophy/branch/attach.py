@@ -1,13 +1,14 @@
 """Residual injection: the branch beside a stock, unmodified transformer.
 
 ``attach`` hooks a transformer so that each of its forward passes first runs the branch, then adds residual i after
-block i. The hooks are diffusers' own and sit *inside* those of its caches and offloading, so a skipped or moved block
-keeps its residual exactly once; attaching in any other order is refused.
+block i. Two transformers that take turns along the noise, as Wan2.2's, share one branch and one attachment: the branch
+reads the noisy latent, never hidden states. The hooks are diffusers' own and sit *inside* those of its caches and
+offloading, so a skipped or moved block keeps its residual exactly once; attaching in any other order is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -64,22 +65,26 @@ class _RunBranch(ModelHook):
 
 
 class Attachment:
-    """A branch attached to a transformer. Made by :func:`attach`.
+    """A branch attached to one or more transformers. Made by :func:`attach`.
 
     Attributes:
         enabled: False leaves the backbone alone.
     """
 
-    def __init__(self, transformer: nn.Module, branch: ProPhyBranch) -> None:
+    def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:
         self.enabled = True
-        self._transformer, self._branch = transformer, branch
+        self._transformers, self._branch = transformers, branch
         self._residuals = _Residuals()
         self._observer: Observer | None = None
         self._steering: tuple[torch.Tensor | None, ...] = (None, None, None)  # as the branch's forward takes them
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
-        """Call ``observer(timestep, routing)`` for every conditional pass inside the block."""
+        """Call ``observer(timestep, routing)`` for every conditional pass inside the block.
+
+        Where a pipeline makes both passes in one call, as CogVideoX's, the routing holds both: the unconditional rows
+        come first, so that of one video the last row is always the conditional one.
+        """
         previous, self._observer = self._observer, observer
         try:
             yield
@@ -111,14 +116,15 @@ class Attachment:
             self._steering = previous
 
     def detach(self) -> None:
-        """Remove the hooks; the transformer is stock again.
+        """Remove the hooks; every transformer is stock again.
 
         Raises:
             RuntimeError: a cache is enabled; its hooks hold on to ours, so that both would break.
         """
-        if getattr(self._transformer, "is_cache_enabled", False):
+        if any(getattr(transformer, "is_cache_enabled", False) for transformer in self._transformers):
             raise RuntimeError("a cache is enabled: call transformer.disable_cache(), detach, then enable it again")
-        _remove_hooks(self._transformer, self._branch)
+        for transformer in self._transformers:
+            _remove_hooks(transformer, self._branch)
 
     def _run(self, args: tuple, kwargs: dict, context: str | None) -> None:
         if not self.enabled:
@@ -127,21 +133,26 @@ class Attachment:
         latents, timestep, text = self._branch.family.call_arguments(args, kwargs)
         self._residuals.current, routing = self._branch(latents, timestep, text, *self._steering)
         if self._observer is not None and context != "uncond":
-            self._observer(float(timestep.flatten()[0]), routing)
+            # with a timestep for each token, tokens that hold a given picture are at 0 and the others at the step's
+            self._observer(float(timestep.max()), routing)
 
 
-def attach(transformer: nn.Module, branch: ProPhyBranch) -> Attachment:
-    """Attach a branch to a stock transformer.
+def attach(transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch) -> Attachment:
+    """Attach a branch to a stock transformer, or to several that take turns. All of them are hooked, or none.
 
     Raises:
-        ValueError: the branch was made for another backbone, or one is attached already.
+        ValueError: the branch was made for another backbone, fits only some of the transformers, or one is attached
+            already.
         RuntimeError: a cache or offloading was enabled first; the message says what to do.
     """
-    branch.check_fits(transformer)
-    _check_order(transformer, branch)
-    attachment = Attachment(transformer, branch)
-    HookRegistry.check_if_exists_or_initialize(transformer).register_hook(_RunBranch(attachment), _NAME)
-    _hook_blocks(transformer, branch, attachment._residuals)
+    transformers = (transformer,) if isinstance(transformer, nn.Module) else tuple(transformer)
+    check_fits(transformers, branch)
+    for each in transformers:
+        _check_order(each, branch)
+    attachment = Attachment(transformers, branch)
+    for each in transformers:
+        HookRegistry.check_if_exists_or_initialize(each).register_hook(_RunBranch(attachment), _NAME)
+        _hook_blocks(each, branch, attachment._residuals)
     return attachment
 
 
@@ -163,6 +174,24 @@ def inject(transformer: nn.Module, branch: ProPhyBranch, residuals: list[torch.T
         yield
     finally:
         _remove_hooks(transformer, branch)
+
+
+def check_fits(transformers: Sequence[nn.Module], branch: ProPhyBranch) -> None:
+    """Refuse a branch that was not made for every one of a pipeline's transformers; their weights may be missing.
+
+    Raises:
+        ValueError: one line that says what differs.
+    """
+    refusals = []
+    for transformer in transformers:
+        try:
+            branch.check_fits(transformer)
+        except ValueError as error:
+            refusals.append(error)
+    if len(refusals) == len(transformers):
+        raise refusals[0] if refusals else ValueError("no transformer to attach the branch to: pass one at least")
+    if refusals:
+        raise ValueError(f"the branch fits only one of the pipeline's transformers, and must fit all: {refusals[0]}")
 
 
 def _hook_blocks(transformer: nn.Module, branch: ProPhyBranch, residuals: _Residuals) -> None:

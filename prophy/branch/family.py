@@ -12,17 +12,28 @@ from typing import Protocol
 import torch
 from torch import nn
 
+Hidden = torch.Tensor | tuple[torch.Tensor, ...]  #: what a family's blocks take and return; it knows the parts
+
 
 @dataclass(frozen=True)
 class BlockInputs:
-    """What every block of one forward pass receives besides the hidden states; the family knows its parts."""
+    """What the first block of one forward pass receives, and what every block receives besides.
 
-    hidden_BND: torch.Tensor
-    conditioning: tuple[torch.Tensor | tuple[torch.Tensor, ...], ...]
+    Attributes:
+        hidden: the first hidden states.
+        conditioning: the rest; the family knows its parts.
+    """
+
+    hidden: Hidden
+    conditioning: tuple[torch.Tensor | tuple[torch.Tensor, ...] | None, ...]
 
 
 class Family(Protocol):
-    """A backbone family. One module in ``prophy.backbones`` implements it for each."""
+    """A backbone family. One module in ``prophy.backbones`` implements it for each.
+
+    ``describe`` returns the part of a transformer's configuration that a branch depends on, and refuses transformers
+    that no branch fits (ValueError); the methods that take ``config`` take that part.
+    """
 
     name: str
 
@@ -38,15 +49,16 @@ class Family(Protocol):
     def embed(
         self, embedders: nn.ModuleDict, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text_BLD: torch.Tensor
     ) -> BlockInputs: ...
-    def run_block(self, block: nn.Module, hidden_BND: torch.Tensor, inputs: BlockInputs) -> torch.Tensor: ...
+    def run_block(self, block: nn.Module, hidden: Hidden, inputs: BlockInputs) -> Hidden: ...
     def run_refined_block(
         self,
         block: nn.Module,
-        hidden_BND: torch.Tensor,
+        hidden: Hidden,
         inputs: BlockInputs,
         refine: Callable[[torch.Tensor], torch.Tensor],
-    ) -> torch.Tensor: ...
-    def add_residual(self, output, residual_BND: torch.Tensor): ...
+    ) -> Hidden: ...
+    def video_tokens(self, hidden: Hidden) -> torch.Tensor: ...
+    def add_residual(self, output: Hidden, residual_BND: torch.Tensor) -> Hidden: ...
     def call_arguments(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
 
 

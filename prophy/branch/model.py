@@ -8,6 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from prophy import phenomena
+from prophy.branch.card import write_card
 from prophy.branch.family import family_of
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
@@ -48,10 +50,10 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     """
 
     _supports_gradient_checkpointing = True
+    # Compared with the dotted parts of each parameter's name: "norm" would keep CogVideoX's too, which meet bfloat16.
     _keep_in_fp32_modules: ClassVar[list[str]] = [
         "router",
         "scale_shift_table",
-        "norm",
         "time_embedder",
         "map_head",
         "coarse_head",
@@ -141,6 +143,19 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
                 raise ValueError(f"the branch in {path} has {kind} weights: {', '.join(keys[:3])}{more}")
         return (branch, report) if wants_report else branch
 
+    @wraps(ModelMixin.save_pretrained)  # the pipelines read its signature
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            self._write_card(save_directory)
+
+    def _upload_folder(self, working_dir: str | Path, *args: Any, **kwargs: Any) -> str:
+        self._write_card(working_dir)  # where push_to_hub has just put a card that says nothing
+        return super()._upload_folder(working_dir, *args, **kwargs)
+
+    def _write_card(self, folder: str | Path) -> None:
+        write_card(folder, self.config, self.family, sum(p.numel() for p in self.parameters()))
+
     def check_fits(self, transformer: nn.Module) -> None:
         """Refuse a backbone this branch was not made for.
 
@@ -184,7 +199,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         """
         enhanced, logits_BS, weights_BS = self.semantic(latents_BCTHW, text_BLD, semantic_scale)
         inputs = self.family.embed(self.embedders, enhanced, timestep, text_BLD)
-        hidden, residuals = inputs.hidden_BND, []
+        hidden, residuals = inputs.hidden, []
         routed: TokenRouting | None = None
         for i, (block, projection) in enumerate(zip(self.blocks, self.projections, strict=True)):
             last = i == len(self.blocks) - 1
@@ -194,7 +209,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             else:
                 result = step(block, hidden, inputs, refinement_scale, forced_N)
             hidden, routed = result
-            residuals.append(projection(hidden))
+            residuals.append(projection(self.family.video_tokens(hidden)))
         routing = Routing(
             semantic_logits_BS=logits_BS,
             semantic_weights_BS=weights_BS,

@@ -1,0 +1,51 @@
+"""The published backbones: their configurations build models of the published sizes, and a clip of each divides."""
+
+import diffusers
+import pytest
+import torch
+import transformers
+
+from prophy.grid import TokenGrid
+from prophy.published import PUBLISHED, PublishedModel
+
+#: parameters of one transformer, of the autoencoder and of the text encoder, counted in the published weights
+COUNTS = {
+    "wan2.1-1.3b": (1_418_996_800, 126_892_531, 5_680_910_336),
+    "wan2.1-14b": (14_288_491_584, 126_892_531, 5_680_910_336),
+    "wan2.2-a14b": (14_288_491_584, 126_892_531, 5_680_910_336),
+    "wan2.2-ti2v-5b": (4_999_787_712, 704_688_668, 5_680_910_336),
+    "cogvideox-2b": (1_693_783_872, 215_583_907, 4_762_310_656),
+    "cogvideox-5b": (5_570_283_072, 215_583_907, 4_762_310_656),
+}
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("key", COUNTS)
+def test_the_published_configurations_build_models_of_the_published_sizes(key: str):
+    model = PUBLISHED[key]
+    encoder = getattr(transformers, model.text_encoder_class)
+    with torch.device("meta"):
+        parts = (
+            getattr(diffusers, model.transformer_class)(**model.transformer),
+            getattr(diffusers, model.vae_class)(**model.vae),
+            encoder(encoder.config_class(**model.text_encoder)),
+        )
+    assert tuple(count(part) for part in parts) == COUNTS[key]
+
+
+def test_every_published_model_is_counted():
+    assert PUBLISHED.keys() == COUNTS.keys()
+
+
+@pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
+def test_the_recommended_clip_of_each_model_divides_into_tokens(model: PublishedModel):
+    patch = model.transformer["patch_size"]
+    cell = model.vae.get("scale_factor_spatial", 8) * (patch if isinstance(patch, int) else patch[1])
+    grid = TokenGrid.from_video(model.frames, model.height, model.width, cell)
+    assert grid.num_video_frames == model.frames
+    text = model.transformer["text_dim" if model.transformer_class.startswith("Wan") else "text_embed_dim"]
+    assert text == model.text_encoder["d_model"]
+    assert model.transformer["in_channels"] == model.vae.get("z_dim", model.vae.get("latent_channels"))
