@@ -9,7 +9,7 @@ from prophy.grid import TokenGrid
 from prophy.published import PUBLISHED, PublishedModel
 
 #: parameters of one transformer, of the autoencoder and of the text encoder. The transformers of Wan2.1-1.3B, 14B and
-#: CogVideoX-5B are known from their published weights; the others are what these configurations build, kept from drifting
+#: CogVideoX-5B are known from their published weights; the others are what these configurations build
 COUNTS = {
     "wan2.1-1.3b": (1_418_996_800, 126_892_531, 5_680_910_336),
     "wan2.1-14b": (14_288_491_584, 126_892_531, 5_680_910_336),
