@@ -89,6 +89,7 @@ CASES = {
     "wan text encoding, float32": Case("wan", "text encoding", "float32", (64, 64, 17)),
     "wan decoding, float32": Case("wan", "decoding", "float32", (288, 96, 5)),
     "wan decoding in tiles, float32": Case("wan", "decoding", "float32", (288, 96, 5), tiling=True),
+    "wan decoding, float32, larger": Case("wan", "decoding", "float32", (288, 160, 5)),
     "wan decoding, bfloat16": Case("wan", "decoding", "bfloat16", (288, 96, 5)),
     "cogvideox decoding, float32": Case("cogvideox", "decoding", "float32", (160, 112, 9)),
     "cogvideox decoding in tiles, float32": Case("cogvideox", "decoding", "float32", (160, 112, 9), tiling=True),

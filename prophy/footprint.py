@@ -163,19 +163,27 @@ def _convolution_copies(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor
     return max(at_work, copied)
 
 
-def _onednn_convolution(out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, *args: Any) -> int:
-    """As :func:`_convolution_copies`; float32 along time alone, or of one cell, is a matrix product over columns."""
-    if x.dtype is torch.float32 and weight.shape[-2:] == (1, 1):
-        taps = math.prod(weight.shape[2:])
-        return 0 if taps == 1 else taps * weight.shape[1] * (out.nbytes // out.shape[1])
-    return _convolution_copies(out, x, weight)
+def _cpu_convolution(
+    out: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: list[int], *args: Any
+) -> int:
+    """oneDNN's copies; or all columns of the matrix product that torch makes of what it thinks too small for oneDNN."""
+    if x.dtype is not torch.float32 or _onednn_takes(x, weight, stride):
+        return _convolution_copies(out, x, weight)
+    taps = math.prod(weight.shape[2:])
+    return 0 if taps == 1 else taps * weight.shape[1] * (out.nbytes // out.shape[1])
+
+
+def _onednn_takes(x: torch.Tensor, weight: torch.Tensor, stride: list[int]) -> bool:
+    """torch's own rule for float32 (``ConvParams::use_mkldnn``), for undilated convolutions in one group."""
+    more_than_a_product = max(stride) > 1 or len(x) >= 16 or weight.shape[-2:] != (1, 1) or torch.get_num_threads() > 1
+    return more_than_a_product and (min(weight.shape[-2:]) > 3 or len(x) > 1 or math.prod(x.shape[:4]) > 20480)
 
 
 #: Bytes that a kernel allocates within itself, by device and operation. ``cpu`` is what oneDNN and torch do on x86,
-#: measured by ``benchmarks/plan.py``; ``cuda`` takes convolutions to work on copies in their own layout, unmeasured.
+#: checked by ``benchmarks/plan.py``; ``cuda`` takes convolutions to work on copies in their own layout, unmeasured.
 SCRATCH: dict[str, dict[Any, Callable[..., int]]] = {
     "cuda": {aten.convolution: _convolution_copies},
-    "cpu": {aten.convolution: _onednn_convolution},
+    "cpu": {aten.convolution: _cpu_convolution},
 }
 
 
