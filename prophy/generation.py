@@ -6,6 +6,7 @@ Shapes: C latent channels, T latent frames, h and w latent rows and columns, F v
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 import weakref
@@ -27,6 +28,7 @@ from tokenizers.models import WordLevel
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
 from prophy.memory import state_of
+from prophy.pipelines import LONGEST_PROMPT_TOKENS, ClipRules, clip_rules
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
 from prophy.steering import Steering, SteeringError
@@ -36,11 +38,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_PROMPT_CHARS = 2000
-_LONGEST_PROMPT_TOKENS = 512  # the stock pipeline's own limit; a tokenizer without one says 10^30
 
 
 class GenerationError(ValueError):
-    """The request cannot be met as it stands. The message is one line, for the person who made it."""
+    """The request cannot be met as it stands, or not by these weights. One line, for the person who made it."""
 
 
 class GenerationStopped(Exception):
@@ -118,7 +119,8 @@ class StepPreview:
         step: steps done, 1 to ``total``.
         total: denoising steps in all.
         seconds_left: the mean time of a step times the steps to go; decoding comes on top.
-        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame.
+        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame; the video
+            with what noise is left, where the scheduler does not keep its prediction (CogVideoX's).
         top1: each token's strongest expert at this step, uint8 (T, token rows, token columns); None without a branch.
     """
 
@@ -183,18 +185,19 @@ def generate(
     time per pipeline: its scheduler keeps state.
 
     Args:
-        pipeline: a :class:`prophy.pipelines.ProPhyWanPipeline`, or a stock Wan pipeline (then there is no trace).
+        pipeline: opened by :func:`prophy.pipelines.load`, or a stock Wan or CogVideoX pipeline (then without a trace).
         settings: what to generate.
         on_step: called after every denoising step, on the calling thread.
         stop: looked at before the first step and after every step.
 
     Raises:
-        GenerationError: the model cannot do what the settings ask for, steering of its experts included.
+        GenerationError: the model cannot do what the settings ask for, steering of its experts included; or it produced
+            values that are not numbers, which ends the generation at that step.
         GenerationStopped: ``stop`` was set.
-        RuntimeError: the model produced values that are not numbers.
     """
+    rules = clip_rules(pipeline)
     grid = token_grid(pipeline, settings)
-    check_prompt(pipeline.tokenizer, settings.prompt)
+    check_prompt(pipeline.tokenizer, settings.prompt, rules.text_tokens)
     attachment = getattr(pipeline, "attachment", None)
     routed = attachment is not None and attachment.enabled
     steered = _steered(pipeline, settings.steering, grid)
@@ -210,8 +213,17 @@ def generate(
         nonlocal denoised_at
         denoised_at = time.perf_counter()
         done = index + 1
+        latents = tensors["latents"]
+        # one number a step, so that a run that has failed does not go on for minutes
+        if not math.isfinite(float(latents.sum(dtype=torch.float32))):
+            raise GenerationError(
+                f"step {done} of {settings.steps} gave values that are not numbers: load the model in bfloat16 "
+                "(float16 overflows), or download its weights again"
+            )
         if on_step is not None:
-            clean_CThw = _predicted_clean(pipeline.scheduler, tensors["latents"])[0]
+            clean_CThw = _predicted_clean(pipeline.scheduler, latents)[0]
+            if rules.frames_first:
+                clean_CThw = clean_CThw.transpose(0, 1)
             left = (denoised_at - started) / done * (settings.steps - done)
             top1 = None if recorder is None else recorder.latest_top1()
             on_step(StepPreview(done, settings.steps, left, colours(clean_CThw), top1))
@@ -231,7 +243,7 @@ def generate(
                 guidance_scale=settings.guidance,
                 generator=torch.Generator("cpu").manual_seed(settings.seed),
                 output_type="np",
-                max_sequence_length=_token_limit(pipeline.tokenizer),
+                max_sequence_length=rules.text_tokens,
                 callback_on_step_end=after_step,
             ).frames[0]
     except BaseException:
@@ -239,8 +251,8 @@ def generate(
         raise
     finished = time.perf_counter()
     if not np.isfinite(video).all():
-        raise RuntimeError(
-            "the model produced values that are not numbers: its weights are damaged or its dtype too small"
+        raise GenerationError(
+            "the autoencoder gave values that are not numbers: load it in bfloat16 or float32, or download it again"
         )
     return Generation(
         settings=settings,
@@ -312,13 +324,19 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str,
     return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
 
 
-def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: int = LONGEST_PROMPT_TOKENS) -> None:
     """Refuse a prompt that the model would cut or cannot read at all.
+
+    Args:
+        tokenizer: the model's.
+        prompt: plain words.
+        text_tokens: how many the model reads, see :class:`prophy.pipelines.ClipRules`; the tokenizer may know fewer.
 
     Raises:
         GenerationError: more tokens than the model reads, or not one known word.
     """
-    count, limit = len(tokenizer(prompt, truncation=False, verbose=False).input_ids), _token_limit(tokenizer)
+    count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    limit = min(tokenizer.model_max_length, text_tokens)
     if count > limit:
         raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
     words = re.findall(r"[^\W_]+", prompt.lower())
@@ -339,10 +357,6 @@ def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
     return bool(ids) and tokenizer.unk_token_id not in ids
 
 
-def _token_limit(tokenizer: PreTrainedTokenizerBase) -> int:
-    return min(tokenizer.model_max_length, _LONGEST_PROMPT_TOKENS)
-
-
 # --- previews --------------------------------------------------------------------------------------------------------
 
 
@@ -361,7 +375,7 @@ class _LatentColours:
 
     def __init__(self, vae: torch.nn.Module) -> None:
         rng = np.random.default_rng(0)
-        side = 8 * vae.config.scale_factor_spatial
+        side = 8 * getattr(vae.config, "scale_factor_spatial", 8)
         coarse = rng.integers(0, 256, (4, 5, 5, 3)).astype(np.float32)
         images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
             0, 255
@@ -371,10 +385,7 @@ class _LatentColours:
         )
         device = get_module_execution_device(vae)  # where its weights come to, when they are offloaded
         latents = vae.encode(pixels_BCFHW.to(device, vae.dtype)).latent_dist.mode().float().cpu()
-        mean, std = (
-            torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        latents = (latents - mean) / std
+        latents = _normalised(vae, latents)
         targets = np.stack(
             [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
         )
@@ -393,6 +404,14 @@ class _LatentColours:
         pictures = [frame @ (first if t == 0 else rest)[:-1] for t, frame in enumerate(channels_last)]
         offsets = np.stack([(first if t == 0 else rest)[-1] for t in range(len(pictures))])[:, None, None]
         return np.round(np.clip(np.stack(pictures) + offsets, 0, 255)).astype(np.uint8)
+
+
+def _normalised(vae: torch.nn.Module, latents_BCThw: torch.Tensor) -> torch.Tensor:
+    """Latents as the transformer sees them: by each channel's statistics (Wan), or by one factor (CogVideoX)."""
+    if vae.config.latents_mean is None:
+        return latents_BCThw * vae.config.scaling_factor
+    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
+    return (latents_BCThw - mean) / std
 
 
 _colours_by_vae: weakref.WeakKeyDictionary[torch.nn.Module, _LatentColours] = weakref.WeakKeyDictionary()
@@ -451,13 +470,26 @@ def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Tok
     """The token grid of a clip of these settings.
 
     Raises:
-        GenerationError: a size that does not divide into tokens.
+        GenerationError: a size or a length that the pipeline cannot make; the message names the nearest that it can.
     """
-    cell = pipeline.vae_scale_factor_spatial * pipeline.transformer.config.patch_size[1]
-    try:
-        return TokenGrid.from_video(settings.frames, settings.height, settings.width, cell)
-    except ValueError as error:
-        raise GenerationError(str(error)) from None
+    rules = clip_rules(pipeline)
+    _check_clip(settings, rules)
+    return TokenGrid.from_video(settings.frames, settings.height, settings.width, rules.cell)
+
+
+def _check_clip(settings: GenerationSettings, rules: ClipRules) -> None:
+    step = rules.size_step
+    nearest = [step * max(1, round(size / step)) for size in (settings.height, settings.width)]
+    if nearest != [settings.height, settings.width]:
+        raise GenerationError(
+            f"{settings.height}×{settings.width} pixels do not divide into this model's steps of {step}: "
+            f"use {nearest[0]}×{nearest[1]}"
+        )
+    frames = 1 + rules.frame_step * round((settings.frames - 1) / rules.frame_step)
+    if frames != settings.frames:
+        raise GenerationError(
+            f"frames={settings.frames} is not 1 + {rules.frame_step}k, all this model can make: use {frames}"
+        )
 
 
 def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -> AbstractContextManager[None]:

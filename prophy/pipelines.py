@@ -2,22 +2,75 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import diffusers
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    AutoencoderKLWan,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+    DiffusionPipeline,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from torch import nn
+from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderModel
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
-from prophy.branch import ProPhyBranch, attach
+from prophy.branch import ProPhyBranch, attach, check_fits
 
 BRANCH_FOLDER = "branch"
+LONGEST_PROMPT_TOKENS = 512  #: the stock Wan pipeline's own limit; a tokenizer without one says 10^30
 
 
-class ProPhyWanPipeline(WanPipeline):
-    """A stock ``WanPipeline`` whose transformer has a physical branch beside it; only ``__init__`` is new.
+class _WithBranch:
+    """What both pipelines share: they open a branch beside the base, and save it with the base."""
+
+    @classmethod
+    def from_pretrained(
+        cls, base: str | Path, branch: str | Path | ProPhyBranch | None = None, **kwargs: Any
+    ) -> DiffusionPipeline:
+        """Open a base model and, beside it, a branch. Further arguments as in diffusers.
+
+        Args:
+            base: a diffusers folder or hub id; one that :meth:`save_pretrained` wrote brings its branch back.
+            branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
+
+        Raises:
+            FileNotFoundError: a folder that holds no model or no branch.
+            ValueError: a base of another kind, a component or weights that are missing or damaged, or a branch of
+                another base. One line each, which names the cure.
+        """
+        index = _read_index(base)
+        _check_class(base, index, cls)
+        inside = Path(base) / BRANCH_FOLDER
+        if branch is None and inside.is_dir():
+            branch = inside
+        if branch is not None:
+            kwargs["branch"] = _open_branch(branch, kwargs.get("dtype", kwargs.get("torch_dtype")))
+        if Path(base).is_dir():
+            _check_components(Path(base), index, given=kwargs.keys())
+        try:
+            if branch is not None:
+                check_fits(_transformers(base, index, kwargs), kwargs["branch"])
+            return super().from_pretrained(str(base), **kwargs)
+        except Exception as error:
+            raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+
+
+class ProPhyWanPipeline(_WithBranch, WanPipeline):
+    """A stock ``WanPipeline`` with a physical branch beside its transformer, or beside both of Wan2.2 A14B's.
 
     Attributes:
         attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
@@ -51,41 +104,189 @@ class ProPhyWanPipeline(WanPipeline):
             expand_timesteps=expand_timesteps,
         )
         self.register_modules(branch=branch)
+        present = [part for part in (transformer, transformer_2) if part is not None]
+        self.attachment = None if branch is None else attach(present, branch)
+
+
+class ProPhyCogVideoXPipeline(_WithBranch, CogVideoXPipeline):
+    """A stock ``CogVideoXPipeline`` with a physical branch beside its transformer.
+
+    Attributes:
+        attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
+
+    Raises:
+        ValueError: the branch belongs to another transformer.
+    """
+
+    _optional_components: ClassVar[list[str]] = [*CogVideoXPipeline._optional_components, "branch"]
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: T5EncoderModel,
+        vae: AutoencoderKLCogVideoX,
+        transformer: CogVideoXTransformer3DModel,
+        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+        branch: ProPhyBranch | None = None,
+    ) -> None:
+        super().__init__(
+            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
+        )
+        self.register_modules(branch=branch)
         self.attachment = None if branch is None else attach(transformer, branch)
 
 
+ProPhyPipeline = ProPhyWanPipeline | ProPhyCogVideoXPipeline
+
+_OPENED_BY = {
+    "WanPipeline": ProPhyWanPipeline,
+    "ProPhyWanPipeline": ProPhyWanPipeline,
+    "CogVideoXPipeline": ProPhyCogVideoXPipeline,
+    "ProPhyCogVideoXPipeline": ProPhyCogVideoXPipeline,
+}
+
+
 def load(
-    model: str | Path | None = None, branch: str | Path | None = None, dtype: torch.dtype = torch.float32
-) -> ProPhyWanPipeline:
-    """Open a base model and, beside it, a branch.
+    model: str | Path | None = None,
+    branch: str | Path | ProPhyBranch | None = None,
+    dtype: torch.dtype = torch.float32,
+    **components: nn.Module,
+) -> ProPhyPipeline:
+    """Open a base model of any supported family and, beside it, a branch.
 
     Args:
         model: a diffusers folder or hub id; default: the embedded model.
-        branch: the branch's folder or hub id; default: the ``branch`` folder inside ``model``, if there is one.
+        branch: a folder, a hub id or the branch itself; default: the one saved inside ``model``, if there is one.
         dtype: of the weights.
+        components: parts to use instead of the base's, by their names there: a fine-tuned ``transformer``, say.
 
     Raises:
-        FileNotFoundError: a folder that does not exist.
-        ValueError: weights that cannot be read, or a branch of another base. One line each.
+        As :meth:`ProPhyWanPipeline.from_pretrained`.
     """
     base = default_model() if model is None else model
+    index = _read_index(base)
+    _check_class(base, index)
+    return _OPENED_BY[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
+
+
+# --- what a pipeline asks of a clip ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ClipRules:
+    """What a pipeline asks of a clip, and how its latents lie.
+
+    Attributes:
+        cell: pixels on a side of one token.
+        size_step: height and width must be multiples of this many pixels.
+        frame_step: the number of video frames must be one more than a multiple of this.
+        text_tokens: length the prompt is padded to; the tokenizer may know a smaller one.
+        frames_first: latents lie as (B, T, C, H, W), not (B, C, T, H, W).
+    """
+
+    cell: int
+    size_step: int
+    frame_step: int
+    text_tokens: int
+    frames_first: bool
+
+
+def clip_rules(pipeline: DiffusionPipeline) -> ClipRules:
+    """The rules of a Wan or CogVideoX pipeline, with a branch or without."""
+    config = (pipeline.transformer or pipeline.transformer_2).config
+    patch = config.patch_size
+    if isinstance(pipeline, CogVideoXPipeline):
+        cell = pipeline.vae_scale_factor_spatial * patch
+        # Its autoencoder makes 1 + 4k frames of an odd number of latent frames only, and 4k of an even one.
+        # Its positions are laid out for one length of text, which is not the tokenizer's to choose.
+        return ClipRules(cell, cell, 2 * pipeline.vae_scale_factor_temporal, config.max_text_seq_length, True)
+    cell = pipeline.vae_scale_factor_spatial * patch[1]
+    step = math.lcm(cell, 16)  # the stock pipeline refuses what 16 does not divide, whatever its parts are
+    tokens = min(pipeline.tokenizer.model_max_length, LONGEST_PROMPT_TOKENS)
+    return ClipRules(cell, step, pipeline.vae_scale_factor_temporal, tokens, False)
+
+
+# --- refusing what cannot open, before it costs minutes --------------------------------------------------------------
+
+
+def _read_index(base: str | Path) -> dict[str, Any]:
+    """``model_index.json`` of a folder or a hub id."""
     _check_folder(base, "model_index.json", "model")
-    if branch is None and (Path(base) / BRANCH_FOLDER).is_dir():
-        branch = Path(base) / BRANCH_FOLDER
-    if branch is not None:
-        _check_folder(branch, "config.json", "branch")
     try:
-        stock = WanPipeline.from_pretrained(base, dtype=dtype)
-        physics = None if branch is None else ProPhyBranch.from_pretrained(branch, dtype=dtype)
+        if (Path(base) / "model_index.json").is_file():
+            return json.loads((Path(base) / "model_index.json").read_text())
+        return DiffusionPipeline.load_config(str(base))
     except Exception as error:
-        reason = str(error).strip().splitlines()
-        raise ValueError(f"cannot open {base}: {reason[0] if reason else type(error).__name__}") from error
-    components = {**stock.components, "branch": physics}
-    pipeline = ProPhyWanPipeline(
-        **components, boundary_ratio=stock.config.boundary_ratio, expand_timesteps=stock.config.expand_timesteps
-    )
-    pipeline.register_to_config(_name_or_path=str(base))
-    return pipeline
+        raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+
+
+def _check_class(base: str | Path, index: dict[str, Any], opened_by: type | None = None) -> None:
+    name = index.get("_class_name", "pipeline without a class")
+    if name not in _OPENED_BY:
+        if "ImageToVideo" in name:
+            raise ValueError(f"{base} is image-to-video ({name}): ProPhy attaches to text-to-video models")
+        raise ValueError(f"{base} is a {name}: open a WanPipeline or a CogVideoXPipeline")
+    if opened_by is not None and not issubclass(opened_by, _OPENED_BY[name]):
+        raise ValueError(f"{base} is a {name}, not for {opened_by.__name__}: open it with prophy.load")
+
+
+def _check_components(folder: Path, index: dict[str, Any], given: Collection[str]) -> None:
+    parts = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    for name in sorted(parts - set(given)):
+        if not (folder / name).is_dir():
+            raise ValueError(f"{folder} lacks its component {name}/: copy or download that folder again")
+        _check_weights(folder / name)
+
+
+def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]) -> list[nn.Module]:
+    """The transformers that will be opened, by their configurations: reading their weights can take minutes."""
+    found = []
+    for name in ("transformer", "transformer_2"):
+        _, class_name = index.get(name) or (None, None)
+        if name in given:
+            found.append(given[name])
+        elif class_name is not None:
+            kind = getattr(diffusers, class_name)
+            with torch.device("meta"):
+                found.append(kind.from_config(kind.load_config(str(base), subfolder=name)))
+    return [transformer for transformer in found if transformer is not None]
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weight files that are missing or cut short, by their sizes alone."""
+    for index in folder.glob("*.safetensors.index.json"):
+        for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
+            if not (folder / shard).is_file():
+                raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.stat().st_size != _safetensors_size(path):
+            raise ValueError(f"{path} is cut short or damaged: copy or download it again")
+
+
+def _safetensors_size(path: Path) -> int:
+    """The size that a safetensors file says it has, -1 where it says nothing sensible."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, 100_000_000)))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return -1
+    return 8 + length + max(ends, default=0)
+
+
+def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
+    if isinstance(branch, ProPhyBranch):
+        return branch
+    _check_folder(branch, "config.json", "branch")
+    if Path(branch).is_dir():
+        _check_weights(Path(branch))
+    if isinstance(dtype, dict):
+        dtype = dtype.get("branch", dtype.get("default"))
+    try:
+        return ProPhyBranch.from_pretrained(branch, **({} if dtype is None else {"dtype": dtype}))
+    except Exception as error:
+        raise ValueError(f"cannot open the branch in {branch}: {_first_line(error)}") from error
 
 
 def _check_folder(path: str | Path, marker: str, kind: str) -> None:
@@ -94,3 +295,8 @@ def _check_folder(path: str | Path, marker: str, kind: str) -> None:
     local = isinstance(path, Path) or str(path).startswith((".", "/", "~")) or folder.exists()
     if local and not (folder / marker).is_file():
         raise FileNotFoundError(f"{folder} holds no {kind} ({marker} is missing): give a {kind} folder or a hub id")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -129,8 +129,23 @@ def test_weights_that_give_nonsense_are_an_error_and_not_a_black_clip(tiny_pipel
             return np.full((9, 32, 48, 3), np.nan, np.float32)
 
     monkeypatch.setattr(tiny_pipeline.video_processor, "postprocess_video", lambda *_, **__: BrokenVideo())
-    with pytest.raises(RuntimeError, match="values that are not numbers"):
+    with pytest.raises(GenerationError, match="the autoencoder gave values that are not numbers: load it in bfloat16"):
         generate(tiny_pipeline, settings)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_overflows_ends_the_generation_there_and_names_the_cure(tiny_pipeline, settings, value: float):
+    """As float16 does: every step after it would be wasted."""
+    calls = []
+
+    def overflow(module, args, output):
+        calls.append(1)
+        return (torch.full_like(output[0], value),) if len(calls) == 3 else output  # the second step's first pass
+
+    tiny_pipeline.transformer.register_forward_hook(overflow)
+    with pytest.raises(GenerationError, match="step 2 of 3 gave values that are not numbers: load .* in bfloat16"):
+        generate(tiny_pipeline, settings)
+    assert len(calls) == 4
 
 
 # --- watching and stopping --------------------------------------------------------------------------------------------
@@ -329,7 +344,7 @@ def test_a_less_than_sign_is_not_html():
 
 def test_a_size_the_model_cannot_make_is_refused_before_any_step(tiny_pipeline, prompt):
     seen = []
-    with pytest.raises(GenerationError, match="do not divide into 8-pixel tokens"):
+    with pytest.raises(GenerationError, match="36×48 pixels do not divide into this model's steps of 16: use 32×48"):
         generate(tiny_pipeline, GenerationSettings(prompt, **{**SIZE, "height": 36}), on_step=seen.append)
     assert seen == []
 

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate.hooks import AlignDevicesHook
+from conftest import make_branch
+from diffusers.hooks import apply_group_offloading
+from diffusers.hooks.group_offloading import ModuleGroup
+from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
 from prophy.generation import GenerationSettings, generate
 from prophy.memory import (
@@ -37,26 +41,94 @@ def branch_calls(pipeline) -> list[int]:
 # --- modes ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(params=["wan", "cogvideox"])
+def pipeline(request, tiny_pipeline):
+    """A small pipeline of each family, its branch at blocks 0 and 2."""
+    if request.param == "wan":
+        return tiny_pipeline
+    transformer = make_cogvideox()
+    return make_cogvideox_pipeline(transformer, make_branch(transformer, trained=True))
+
+
 @pytest.mark.parametrize("device", ["cpu", CUDA])
-def test_every_mode_makes_the_same_clip_with_the_same_routing_one_after_the_other(tiny_pipeline, device: str):
+def test_every_mode_makes_the_same_clip_with_the_same_routing_one_after_the_other(pipeline, device: str):
     """On one pipeline, so that each mode also leaves the last one behind."""
-    calls = branch_calls(tiny_pipeline)
-    expected = generate(tiny_pipeline, SETTINGS)
+    calls = branch_calls(pipeline)
+    expected = generate(pipeline, SETTINGS)
     per_clip = len(calls)
-    assert per_clip == 2 * 2 * 2, "two blocks, two steps, two passes"
+    assert per_clip >= 2 * 2, "two blocks, two steps"
     for mode in (*Mode, Mode.GROUP, Mode.ALL):
         calls.clear()
-        apply(tiny_pipeline, Profile(mode), device)
+        apply(pipeline, Profile(mode), device)
         for _ in range(2):  # a second clip finds what the first left
-            made = generate(tiny_pipeline, SETTINGS)
+            made = generate(pipeline, SETTINGS)
         assert len(calls) == 2 * per_clip, mode
-        assert profile_of(tiny_pipeline) == Profile(mode)
+        assert profile_of(pipeline) == Profile(mode)
         assert made.model_sha256 == expected.model_sha256, mode
         if device == "cpu":
             assert np.array_equal(made.frames, expected.frames), mode
             assert np.array_equal(made.trace.topk_ids, expected.trace.topk_ids), mode
         else:
             assert np.abs(made.frames.astype(int) - expected.frames).max() <= 2, mode
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_previews_come_in_every_mode(tiny_pipeline, mode: Mode):
+    """They encode a few pictures first, outside the pipeline's own call."""
+    apply(tiny_pipeline, Profile(mode), "cpu")
+    previews = []
+    generate(tiny_pipeline, SETTINGS, on_step=previews.append)
+    assert [preview.step for preview in previews] == [1, 2]
+
+
+@pytest.fixture
+def absent_when_offloaded(monkeypatch):
+    """Group offloading that spoils the weights it takes away, as they are no use there on an accelerator."""
+    kept = {}
+
+    def tensors(group: ModuleGroup) -> list[torch.Tensor]:
+        own = [t for module in group.modules for t in (*module.parameters(), *module.buffers())]
+        return [t for t in (*own, *group.parameters, *group.buffers) if t.is_floating_point()]
+
+    def offload(group: ModuleGroup) -> None:
+        for tensor in tensors(group):
+            if id(tensor) not in kept:
+                kept[id(tensor)] = tensor.data
+                tensor.data = torch.full_like(tensor, float("nan"))
+
+    def onload(group: ModuleGroup) -> None:
+        for tensor in tensors(group):
+            if id(tensor) in kept:
+                tensor.data = kept.pop(id(tensor))
+
+    monkeypatch.setattr(ModuleGroup, "offload_", offload)
+    monkeypatch.setattr(ModuleGroup, "onload_", onload)
+
+
+@pytest.mark.parametrize("mode", [Mode.GROUP, Mode.SEQUENTIAL])
+def test_no_weight_is_read_where_it_was_offloaded_to(pipeline, absent_when_offloaded, mode: Mode):
+    expected = generate(pipeline, SETTINGS)
+    apply(pipeline, Profile(mode), "cpu")
+    assert any(p.isnan().any() for p in pipeline.branch.parameters()), "nothing was taken away"
+    for _ in range(2):
+        made = generate(pipeline, SETTINGS)
+        assert np.array_equal(made.frames, expected.frames)
+        assert np.array_equal(made.trace.topk_ids, expected.trace.topk_ids)
+
+
+def test_offloading_a_branch_block_by_block_as_diffusers_would_reads_weights_that_are_away(
+    tiny_branch, absent_when_offloaded
+):
+    """Why a branch has groups of its own; should this pass one day, they can go."""
+    inputs = torch.randn(1, 4, 3, 4, 5), torch.tensor([700.0]), torch.randn(1, 7, 24)
+    cpu = torch.device("cpu")
+    with torch.no_grad():
+        assert all(residual.isfinite().all() for residual in tiny_branch(*inputs)[0])
+        apply_group_offloading(tiny_branch, cpu, cpu, offload_type="block_level", num_blocks_per_group=1)
+        residuals, routing = tiny_branch(*inputs)
+    assert residuals[0].isfinite().all()
+    assert residuals[1].isnan().any()
+    assert routing.phenomenon_map_BNP.isnan().any()
 
 
 def test_sequential_leaves_no_weight_of_the_backbone_in_place_and_gives_all_back(tiny_pipeline):

@@ -150,7 +150,7 @@ def attach(transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch) -
         RuntimeError: a cache or offloading was enabled first; the message says what to do.
     """
     transformers = (transformer,) if isinstance(transformer, nn.Module) else tuple(transformer)
-    _check_fits(transformers, branch)
+    check_fits(transformers, branch)
     for each in transformers:
         _check_order(each, branch)
     attachment = Attachment(transformers, branch)
@@ -180,7 +180,12 @@ def inject(transformer: nn.Module, branch: ProPhyBranch, residuals: list[torch.T
         _remove_hooks(transformer, branch)
 
 
-def _check_fits(transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:
+def check_fits(transformers: Sequence[nn.Module], branch: ProPhyBranch) -> None:
+    """Refuse a branch that was not made for every one of a pipeline's transformers; their weights may be missing.
+
+    Raises:
+        ValueError: one line that says what differs.
+    """
     refusals = []
     for transformer in transformers:
         try:

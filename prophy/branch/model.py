@@ -8,6 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 
 from __future__ import annotations
 
+from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from prophy import phenomena
+from prophy.branch.card import write_card
 from prophy.branch.family import family_of
 from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
@@ -141,6 +143,19 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
                 more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
                 raise ValueError(f"the branch in {path} has {kind} weights: {', '.join(keys[:3])}{more}")
         return (branch, report) if wants_report else branch
+
+    @wraps(ModelMixin.save_pretrained)  # the pipelines read its signature
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            self._write_card(save_directory)
+
+    def _upload_folder(self, working_dir: str | Path, *args: Any, **kwargs: Any) -> str:
+        self._write_card(working_dir)  # where push_to_hub has just put a card that says nothing
+        return super()._upload_folder(working_dir, *args, **kwargs)
+
+    def _write_card(self, folder: str | Path) -> None:
+        write_card(folder, self.config, self.family, sum(p.numel() for p in self.parameters()))
 
     def check_fits(self, transformer: nn.Module) -> None:
         """Refuse a backbone this branch was not made for.
