@@ -1,4 +1,4 @@
-"""The command line: ``prophy app | generate | export | worlds | train | evaluate``.
+"""The command line: ``prophy app | generate | export | worlds | plan | train | evaluate``.
 
 Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line
 on stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
@@ -128,6 +128,19 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("--phenomenon", help="only this one, by its id, such as liquid_motion (default: all)")
     preview.set_defaults(run=_worlds_preview)
 
+    plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
+    plan.add_argument(
+        "--model", required=True, help="a published backbone by name, such as wan2.1-1.3b, or a diffusers folder"
+    )
+    plan.add_argument("--size", metavar="WxHxF", help="of the clip, such as 832x480x81 (default: as published)")
+    plan.add_argument("--vram", type=float, metavar="GIB", help="memory of the accelerator, to choose a profile for")
+    plan.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of the weights")
+    branch = plan.add_mutually_exclusive_group()
+    branch.add_argument("--branch", metavar="DIR", help="a branch's folder (default: the model's own, else our shape)")
+    branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
+    plan.add_argument("--json", action="store_true", help="for machines; sizes in bytes")
+    plan.set_defaults(run=_plan)
+
     for name, (_, text) in _FORWARDED.items():
         commands.add_parser(name, help=text, add_help=False)
     return parser
@@ -248,3 +261,39 @@ def _worlds_preview(arguments: argparse.Namespace) -> None:
 
     write_contact_sheet(arguments.out, seed=arguments.seed, phenomenon=arguments.phenomenon)
     print(f"sheet    {arguments.out}")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    from prophy.published import PUBLISHED
+
+    known = PUBLISHED.get(arguments.model)
+    if arguments.size is not None:
+        try:
+            width, height, frames = map(int, arguments.size.lower().split("x"))
+        except ValueError:
+            raise ValueError(f"--size {arguments.size} is not WxHxF: give three numbers, as in 832x480x81") from None
+    elif known is not None:
+        width, height, frames = known.width, known.height, known.frames
+    elif not Path(arguments.model).is_dir():
+        raise ValueError(f"no model {arguments.model!r}: use one of {', '.join(PUBLISHED)}, or a diffusers folder")
+    else:
+        raise ValueError("a folder does not say what clip it was made for: give --size, as in 832x480x81")
+
+    import json
+
+    import torch
+
+    from prophy.plan import GIB, describe, plan
+    from prophy.stages import Clip
+
+    if arguments.vram is not None and not arguments.vram > 0:
+        raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")
+    made = plan(
+        arguments.model,
+        Clip(width, height, frames),
+        dtype=getattr(torch, arguments.dtype),
+        vram=None if arguments.vram is None else round(arguments.vram * GIB),
+        branch=arguments.branch,
+        with_branch=not arguments.no_branch,
+    )
+    print(json.dumps(made.to_dict(), indent=2) if arguments.json else describe(made))

@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import torch
+from diffusers.utils.torch_utils import get_module_execution_device
 from tokenizers.models import WordLevel
 
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
+from prophy.memory import state_of
 from prophy.pipelines import LONGEST_PROMPT_TOKENS, ClipRules, clip_rules
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
@@ -381,7 +383,8 @@ class _LatentColours:
         pixels_BCFHW = (
             torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)[:, :, None].repeat(1, 1, 1 + TEMPORAL, 1, 1)
         )
-        latents = vae.encode(pixels_BCFHW.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
+        device = get_module_execution_device(vae)  # where its weights come to, when they are offloaded
+        latents = vae.encode(pixels_BCFHW.to(device, vae.dtype)).latent_dist.mode().float().cpu()
         latents = _normalised(vae, latents)
         targets = np.stack(
             [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
@@ -444,7 +447,7 @@ def _component_hash(component: torch.nn.Module) -> str:
         status = path.stat()
         digest.update(_file_hash(path, status.st_size, status.st_mtime_ns))
     if not files:
-        for name, tensor in sorted(component.state_dict().items()):
+        for name, tensor in sorted(state_of(component).items()):
             raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(raw.numpy().tobytes())

@@ -59,6 +59,10 @@ class _RunBranch(ModelHook):
         self._attachment._run(args, kwargs, None if context is None else context.name)
         return args, kwargs
 
+    def post_forward(self, module: nn.Module, output):
+        self._attachment._residuals.current = None  # as large as a block's own tensors: not to be held while decoding
+        return output
+
     def reset_state(self, module: nn.Module) -> nn.Module:
         self._context.reset()
         return module

@@ -22,6 +22,7 @@ from torch import nn
 from prophy import phenomena
 from prophy.branch.card import write_card
 from prophy.branch.family import family_of
+from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
 from prophy.routing import Routing
@@ -223,7 +224,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     def phenomenon_map(self, probs_BNE: torch.Tensor) -> torch.Tensor:
         """``P' = MLP(ρ_r)`` (eq. 5), float32 ``(B, N, P)``."""
         x = probs_BNE.float()
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             for layer in self.map_head:
                 linear = isinstance(layer, nn.Linear)
                 x = nn.functional.linear(x, layer.weight.float(), layer.bias.float()) if linear else layer(x)
@@ -231,7 +232,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
 
     def labels_from_semantics(self, weights_BS: torch.Tensor) -> torch.Tensor:
         """The linear map from the semantic router's weights to label space (eq. 3), float32 ``(B, P)``."""
-        with torch.autocast(weights_BS.device.type, enabled=False):
+        with without_autocast(weights_BS):
             return nn.functional.linear(weights_BS.float(), self.coarse_head.weight.float())
 
     def _plain_block(self, block, hidden, inputs, refinement_scale, forced_N) -> tuple[torch.Tensor, None]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prophy.branch.precision import compute_dtype, without_autocast
 from prophy.branch.scales import steered_softmax
 
 
@@ -56,7 +57,7 @@ class RefinementExpertBlock(nn.Module):
         Raises:
             ValueError: every expert is muted, or ``forced_N`` fits neither the tokens nor the experts.
         """
-        with torch.autocast(x_BND.device.type, enabled=False):
+        with without_autocast(x_BND):
             weight, bias = self.router.weight.float(), self.router.bias.float()
             logits = functional.linear(x_BND.float(), weight, bias)
         probs = steered_softmax(logits, scale_E)
@@ -73,7 +74,7 @@ class RefinementExpertBlock(nn.Module):
             x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps
         )
         routing = self.route(normal, scale_E, forced_N)
-        mixed = self._dispatch(normal.to(_compute_dtype(x_BND)).flatten(0, 1), routing)
+        mixed = self._dispatch(normal.to(compute_dtype(x_BND)).flatten(0, 1), routing)
         return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
 
     def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
@@ -103,8 +104,3 @@ def _forced(probs_BNE: torch.Tensor, forced_N: torch.Tensor) -> torch.Tensor:
     forced_N = forced_N.to(probs_BNE.device)
     certain_NE = functional.one_hot(forced_N.clamp(min=0), experts).to(probs_BNE)
     return torch.where((forced_N >= 0)[:, None], certain_NE, probs_BNE)
-
-
-def _compute_dtype(x: torch.Tensor) -> torch.dtype:
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from prophy.branch.precision import without_autocast
 from prophy.branch.scales import steered_softmax
 
 
@@ -38,7 +39,7 @@ class SemanticExpertBlock(nn.Module):
         present = text_BLD.abs().amax(-1, keepdim=True).gt(0)
         mean = (text_BLD.float() * present).sum(1) / present.sum(1).clamp(min=1)
         # the router computes in float32: bf16 ties make the weights jump between equal prompts
-        with torch.autocast(text_BLD.device.type, enabled=False):
+        with without_autocast(text_BLD):
             x = mean
             for layer in self.router:
                 weight = getattr(layer, "weight", None)
