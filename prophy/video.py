@@ -5,6 +5,7 @@ PyAV only: OpenCV's writer has no H.264 encoder in its wheels, and its mp4v file
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from fractions import Fraction
@@ -23,6 +24,8 @@ _ENCODERS = (
     ("libvpx-vp9", {"b": "0", "deadline": "realtime", "cpu-used": "5"}),
 )
 _CODEC_NAMES = {"libx264": "h264", "libvpx-vp9": "vp9"}
+# What training data may be packed in. FFmpeg goes by content, and would follow a playlist under a video's name.
+_CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 _MAX_DECODED_BYTES = 4 * 1024**3
 
 
@@ -31,6 +34,22 @@ class Clip(NamedTuple):
 
     frames: np.ndarray
     fps: float
+
+
+class UnreadableClip(ValueError):
+    """A file that gives no clip: its path, and why, in one line. A pipeline can log it, count it and go on.
+
+    Attributes:
+        path: the file.
+        reason: what is the matter, without the path.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path, self.reason = path, " ".join(reason.split())
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
 
 
 def read_video(path: str | Path) -> Clip:
@@ -65,6 +84,113 @@ def read_video(path: str | Path) -> Clip:
     if len({frame.shape for frame in frames}) > 1:
         raise ValueError(f"{path} changes its frame size midway: re-encode it at one size")
     return Clip(np.stack(frames), fps)
+
+
+def sample_frames(
+    path: str | Path, frames: int, fps: float, height: int, width: int, *, start: float = 0.0
+) -> np.ndarray:
+    """The frames on show at ``start + k / fps`` seconds for ``k`` below ``frames``, at one size.
+
+    Decoding begins at the key frame before ``start`` and ends with the last frame needed, and only the frames taken
+    are held, so a long file costs no more than the piece that is read. Each is cut to the shape asked for, around its
+    middle, and resized. A frame is repeated where the file has fewer a second than asked for.
+
+    Args:
+        path: MP4, MOV, Matroska, WebM, AVI and the like, whatever its name says.
+        frames: how many.
+        fps: frames a second of what is returned, whatever the file's own.
+        height: pixels of what is returned.
+        width: pixels of what is returned.
+        start: seconds into the file.
+
+    Returns:
+        uint8 RGB, (F, H, W, 3).
+
+    Raises:
+        UnreadableClip: the file is missing, is no video, has no picture, is cut off or broken before the last frame
+            needed, or is too short.
+        ValueError: a size, count, rate or start that is out of range.
+    """
+    if min(frames, height, width) < 1:
+        raise ValueError(f"frames={frames}, height={height} and width={width} must be at least 1")
+    if not (0 < fps < math.inf and 0 <= start < math.inf):
+        raise ValueError(f"fps={fps} must be above 0, and start={start} at least 0")
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableClip(path, "is not a file" if path.exists() else "does not exist")
+    taken: list[np.ndarray] = []
+    seconds = 0.0
+    declared = None
+    problem = ""
+    try:
+        with av.open(str(path), options={"format_whitelist": _CONTAINERS}) as container:
+            if not container.streams.video:
+                raise UnreadableClip(path, "has no video stream")
+            stream = container.streams.video[0]
+            declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+            try:
+                seconds = _take_frames(container, stream, taken, frames, fps, height, width, start)
+            except av.FFmpegError as error:
+                problem = f"breaks off: {error.strerror or error}"
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableClip(path, f"cannot be read as a video: {error.strerror or error}") from error
+    if len(taken) == frames:
+        return np.stack(taken)
+    need = f"{frames} frames at {fps:g} a second from {start:g} s need {start + (frames - 1) / fps:.2f} s"
+    if problem:
+        raise UnreadableClip(path, f"{problem}; {need}")
+    if seconds == 0:
+        raise UnreadableClip(path, "holds no frames")
+    # Containers round: half a second less than declared is no sign of a cut.
+    if declared is not None and declared > seconds + 0.5:
+        raise UnreadableClip(path, f"is cut off after {seconds:.2f} of {declared:.2f} s; {need}")
+    raise UnreadableClip(path, f"is too short, {seconds:.2f} s; {need}")
+
+
+def _take_frames(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    taken: list[np.ndarray],
+    frames: int,
+    fps: float,
+    height: int,
+    width: int,
+    start: float,
+) -> float:
+    """Append the frames on show at the times wanted, as many as there are; returns when the last one decoded ends."""
+    rate = float(stream.average_rate or stream.guessed_rate or 0)
+    origin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+    if start > 0:
+        container.seek(int((origin + start) * av.time_base), backward=True)
+    # Containers keep times in whole ticks, of a millisecond in the coarsest: a frame may be on show that much early.
+    times = [start + k / fps + 0.0015 for k in range(frames)]
+    shown: av.VideoFrame | None = None
+    picture: np.ndarray | None = None
+    end = 0.0
+    for number, frame in enumerate(container.decode(stream)):
+        time = frame.time - origin if frame.time is not None else number / (rate or fps)
+        while shown is not None and len(taken) < frames and times[len(taken)] < time:
+            picture = _fitted(shown.to_ndarray(format="rgb24"), height, width) if picture is None else picture
+            taken.append(picture)
+        if len(taken) == frames:
+            return time
+        shown, picture = frame, None
+        end = time + 1 / (rate or fps)
+    while shown is not None and len(taken) < frames and times[len(taken)] < end + 0.0015:
+        picture = _fitted(shown.to_ndarray(format="rgb24"), height, width) if picture is None else picture
+        taken.append(picture)
+    return end
+
+
+def _fitted(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The middle of a frame in the shape ``height`` × ``width``, resized to it."""
+    old_height, old_width = frame.shape[:2]
+    scale = min(old_height / height, old_width / width)
+    rows, columns = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (old_height - rows) // 2, (old_width - columns) // 2
+    middle = np.ascontiguousarray(frame[top : top + rows, left : left + columns])
+    # Averaging is the only one of OpenCV's that does not alias when it shrinks.
+    return cv2.resize(middle, (width, height), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_CUBIC)
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float, *, scale: int = 1, crf: int = 12) -> str:
