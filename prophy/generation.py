@@ -27,7 +27,7 @@ from tokenizers.models import WordLevel
 
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
-from prophy.memory import state_of
+from prophy.memory import Stage, profile_of, state_of, watch_memory
 from prophy.pipelines import LONGEST_PROMPT_TOKENS, ClipRules, clip_rules
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
@@ -194,6 +194,7 @@ def generate(
         GenerationError: the model cannot do what the settings ask for, steering of its experts included; or it produced
             values that are not numbers, which ends the generation at that step.
         GenerationStopped: ``stop`` was set.
+        prophy.memory.OutOfMemory: memory ran out; the message names the memory profile to try.
     """
     rules = clip_rules(pipeline)
     grid = token_grid(pipeline, settings)
@@ -213,6 +214,8 @@ def generate(
         nonlocal denoised_at
         denoised_at = time.perf_counter()
         done = index + 1
+        if done == settings.steps:
+            watch.stage = Stage.DECODING
         latents = tensors["latents"]
         # one number a step, so that a run that has failed does not go on for minutes
         if not math.isfinite(float(latents.sum(dtype=torch.float32))):
@@ -233,7 +236,8 @@ def generate(
 
     pipeline.set_progress_bar_config(disable=True)
     try:
-        with steered, nullcontext() if recorder is None else attachment.observe(recorder.record):
+        observed = nullcontext() if recorder is None else attachment.observe(recorder.record)
+        with steered, observed, watch_memory(profile_of(pipeline)) as watch:
             video = pipeline(
                 prompt=settings.prompt,
                 height=settings.height,

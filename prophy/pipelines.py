@@ -29,6 +29,9 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderMod
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach, check_fits
+from prophy.memory import Mode, Profile, apply
+from prophy.plan import plan_parts
+from prophy.stages import Clip, parts_of, published_like
 
 BRANCH_FOLDER = "branch"
 LONGEST_PROMPT_TOKENS = 512  #: the stock Wan pipeline's own limit; a tokenizer without one says 10^30
@@ -149,24 +152,63 @@ _OPENED_BY = {
 def load(
     model: str | Path | None = None,
     branch: str | Path | ProPhyBranch | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
+    *,
+    profile: str = "auto",
+    device: torch.device | str | None = None,
+    clip: Clip | None = None,
     **components: nn.Module,
 ) -> ProPhyPipeline:
-    """Open a base model of any supported family and, beside it, a branch.
+    """Open a base model of any supported family and, beside it, a branch, and place both for generating.
 
     Args:
         model: a diffusers folder or hub id; default: the embedded model.
         branch: a folder, a hub id or the branch itself; default: the one saved inside ``model``, if there is one.
-        dtype: of the weights.
+        dtype: of the weights; default: bfloat16 on an accelerator, float32 on the CPU.
+        profile: a memory profile by its name, see :data:`prophy.memory.PROFILES`; ``auto`` plans which is the fastest
+            that fits the accelerator's free memory.
+        device: default: the accelerator, if there is one.
+        clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
         components: parts to use instead of the base's, by their names there: a fine-tuned ``transformer``, say.
 
     Raises:
-        As :meth:`ProPhyWanPipeline.from_pretrained`.
+        As :meth:`ProPhyWanPipeline.from_pretrained`; and ValueError for an unknown profile or device, or when no
+        profile fits.
     """
+    wanted = None if profile == "auto" else Profile.parse(profile)
     base = default_model() if model is None else model
     index = _read_index(base)
     _check_class(base, index)
-    return _OPENED_BY[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
+    device = torch.device(device or torch.accelerator.current_accelerator() or "cpu")
+    if dtype is None:
+        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    pipeline = _OPENED_BY[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
+    if wanted is None:
+        wanted = Profile(Mode.ALL)
+        if device.type == "cuda":
+            wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)
+    apply(pipeline, wanted, device)
+    return pipeline
+
+
+def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: Clip | None = None) -> Profile:
+    """The fastest memory profile that fits.
+
+    Args:
+        pipeline: opened.
+        vram: bytes of the accelerator that are free.
+        clip: what to make; default: the clip that the published model is recommended for.
+
+    Raises:
+        ValueError: none fits; one line that names the smallest and the cure.
+    """
+    if clip is None:
+        known = published_like(pipeline.transformer)
+        clip = Clip(64, 64, 17) if known is None else Clip(known.width, known.height, known.frames)
+    made = plan_parts(parts_of(pipeline), clip, vram=vram)
+    if made.chosen is None:
+        raise ValueError(made.reason)
+    return made.chosen
 
 
 # --- what a pipeline asks of a clip ----------------------------------------------------------------------------------

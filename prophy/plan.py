@@ -162,9 +162,19 @@ def plan(
     Raises:
         ValueError: no such model or branch, a clip that it cannot make, memory below zero. One line.
     """
+    return plan_parts(open_parts(model, branch, dtype, with_branch), clip, vram=vram, device=device, rates=rates)
+
+
+def plan_parts(
+    parts: Parts, clip: Clip, *, vram: int | None = None, device: str = "cuda", rates: Rates | None = None
+) -> Plan:
+    """:func:`plan`, of parts on the meta device.
+
+    Raises:
+        ValueError: a clip that the model cannot make, memory below zero. One line.
+    """
     if vram is not None and not vram > 0:
         raise ValueError(f"{vram / GIB:g} GiB of accelerator memory: give a number above 0")
-    parts = open_parts(model, branch, dtype, with_branch)
     rates = rates or Rates()
     counted = _count(parts, clip, device)
     profiles = tuple(_profile(parts, clip, profile, counted, device, rates) for profile in PROFILES)
@@ -174,7 +184,7 @@ def plan(
     return Plan(
         model=parts.name,
         clip=clip,
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=str(parts.transformer.dtype).removeprefix("torch."),
         vram=vram,
         reserve=RESERVE,
         parts=_sizes(parts),

@@ -19,7 +19,7 @@ from typing import Any
 import diffusers
 import torch
 import transformers
-from diffusers import CogVideoXPipeline
+from diffusers import CogVideoXPipeline, DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.video_processor import VideoProcessor
 from torch import nn
@@ -29,7 +29,7 @@ from prophy.branch import ProPhyBranch, inject
 from prophy.branch.family import family_of
 from prophy.grid import TokenGrid
 from prophy.memory import Stage
-from prophy.published import PUBLISHED
+from prophy.published import PUBLISHED, PublishedModel
 
 _EVERY = 5  # blocks between two Physical Blocks of a branch of our default shape
 
@@ -144,6 +144,43 @@ def open_parts(
             physics = ProPhyBranch.from_config(_read(Path(branch) / "config.json", "branch"))
             physics.check_fits(parts.transformer)
     return Parts(**{**vars(parts), "branch": _cast(physics, dtype)})
+
+
+def parts_of(pipeline: DiffusionPipeline) -> Parts:
+    """The parts of an opened Wan or CogVideoX pipeline once more, on the meta device, in its dtypes."""
+    transformer = pipeline.transformer
+    config, known = transformer.config, published_like(transformer)
+    return Parts(
+        name=known.name if known is not None else type(pipeline).__name__,
+        text_encoder=_without_weights(pipeline.text_encoder),
+        transformer=_without_weights(transformer),
+        transformers=2 if getattr(pipeline, "transformer_2", None) is not None else 1,
+        vae=_without_weights(pipeline.vae),
+        branch=None if getattr(pipeline, "branch", None) is None else _without_weights(pipeline.branch),
+        text_tokens=int(min(pipeline.tokenizer.model_max_length, config.get("max_text_seq_length", 512))),
+        steps=50 if known is None else known.steps,
+        expand_timesteps=bool(pipeline.config.get("expand_timesteps")),
+    )
+
+
+def published_like(transformer: nn.Module) -> PublishedModel | None:
+    """The published model that a transformer has the shape of: itself, or a fine-tune of it."""
+    for model in PUBLISHED.values():
+        same_class = type(transformer).__name__ == model.transformer_class
+        if same_class and all(_plain(transformer.config.get(k)) == _plain(v) for k, v in model.transformer.items()):
+            return model
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_weights(module: nn.Module) -> nn.Module:
+    with torch.device("meta"), _quiet():
+        config = module.config
+        empty = type(module).from_config(config) if isinstance(module, diffusers.ModelMixin) else type(module)(config)
+    return _cast(empty, module.dtype)
 
 
 def default_sites(blocks: int) -> list[int]:

@@ -268,3 +268,21 @@ def test_after_a_shortage_its_tensors_are_gone_while_the_error_is_still_held():
     gc.collect()
     assert caught.value is not None
     assert held[0]() is None
+
+
+def test_a_generation_that_runs_out_of_memory_says_during_what_and_what_to_try(tiny_pipeline, monkeypatch):
+    apply(tiny_pipeline, Profile(Mode.MODEL), "cpu")
+
+    def out_of_memory(*arguments, **keywords):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tiny_pipeline.vae, "decode", out_of_memory)
+        with pytest.raises(OutOfMemory, match="during decoding .* model .*2.50 GiB"):
+            generate(tiny_pipeline, SETTINGS)
+    with monkeypatch.context() as patched:
+        patched.setattr(tiny_pipeline.transformer.blocks[1], "forward", out_of_memory)
+        with pytest.raises(OutOfMemory, match="during denoising .* use .* group") as error:
+            generate(tiny_pipeline, SETTINGS)
+    apply(tiny_pipeline, error.value.next_profile, "cpu")
+    assert generate(tiny_pipeline, SETTINGS).frames.shape == (9, 32, 48, 3)

@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
 from prophy.branch import ProPhyBranch
 from prophy.cli import main
 from prophy.footprint import footprint
-from prophy.memory import PROFILES, Mode, Profile, Stage
-from prophy.plan import GIB, RESERVE, describe, plan
-from prophy.stages import Clip, default_sites, open_parts
+from prophy.memory import PROFILES, Mode, Profile, Stage, profile_of
+from prophy.pipelines import fastest_profile, load
+from prophy.plan import GIB, RESERVE, describe, plan, plan_parts
+from prophy.published import PUBLISHED
+from prophy.stages import Clip, default_sites, open_parts, parts_of, published_like
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -220,3 +222,39 @@ def test_planning_opens_no_weights(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "chosen   all" in done.stdout
     assert done.stderr == ""
+
+
+def test_an_opened_pipeline_is_planned_as_its_folder_is(embedded):
+    pipeline = load(dtype=torch.bfloat16, device="cpu")
+    again = plan_parts(parts_of(pipeline), embedded.clip, vram=embedded.vram)
+    assert [(p.name, p.parameters) for p in again.parts] == [(p.name, p.parameters) for p in embedded.parts]
+    for ours, theirs in zip(again.profiles, embedded.profiles, strict=True):
+        assert ours.peak.total == pytest.approx(theirs.peak.total, rel=0.01)
+
+
+def test_auto_takes_the_fastest_profile_that_fits_and_says_when_none_does(embedded):
+    pipeline = load(dtype=torch.bfloat16, device="cpu")
+    assert str(fastest_profile(pipeline, 80 * GIB, embedded.clip)) == "all"
+    smallest = min(embedded.profiles, key=lambda entry: entry.peak.total)
+    tight = embedded.reserve + round(1.02 * smallest.peak.total)
+    chosen = fastest_profile(pipeline, tight, embedded.clip)
+    (entry,) = [entry for entry in embedded.profiles if entry.profile == chosen]
+    assert entry.peak.total <= tight - embedded.reserve
+    with pytest.raises(ValueError, match="no profile fits: even .* make the clip smaller"):
+        fastest_profile(pipeline, embedded.reserve, embedded.clip)
+
+
+def test_load_places_a_pipeline_in_the_profile_that_was_asked_for():
+    pipeline = load(profile="sequential+tiling", device="cpu")
+    assert str(profile_of(pipeline)) == "sequential+tiling"
+    assert pipeline.vae.use_tiling
+    assert str(profile_of(load(device="cpu"))) == "all"
+    with pytest.raises(ValueError, match="no memory profile 'fast': use one of all, "):
+        load(profile="fast")
+
+
+def test_a_fine_tune_is_known_by_the_shape_of_its_transformer():
+    with torch.device("meta"):
+        transformer = WanTransformer3DModel.from_config(dict(PUBLISHED["wan2.1-1.3b"].transformer))
+    assert published_like(transformer).name == PUBLISHED["wan2.1-1.3b"].name
+    assert published_like(load(device="cpu").transformer) is None
