@@ -1,0 +1,71 @@
+"""How clips are annotated: one frozen configuration (no torch)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Changes with the wording of a question or the layout of a prompt: maps of two versions are not to be mixed.
+PROMPT_VERSION = "prophy-vlm-v1"
+#: What the background map answers (paper, section 3.3). The phenomena's questions are in :mod:`prophy.phenomena`.
+BACKGROUND_QUESTION = "Describe the video briefly."
+
+
+@dataclass(frozen=True)
+class AnnotationConfig:
+    """Choices the paper leaves open; every default is ours.
+
+    Attributes:
+        layers: decoder layers whose attention is averaged. None: the upper half of those that have full attention;
+            the lower ones look at positions and neighbours more than at content.
+        heads: attention heads averaged, the same in each layer. None: all.
+        keep_layers: also keep each layer's own map, to compare layers.
+        max_answer_tokens: longest answer. A description of one phenomenon fits in 128.
+        temperature: 0 is greedy; above it, tokens are sampled.
+        seed: of the sampling; each question draws from its own generator, whatever it is batched with.
+        fps: frames shown to the model each second of the clip: the rate these models were trained at.
+        min_frames: frames shown of a short clip, if it has as many.
+        max_frames: frames shown of a long one, evenly spread.
+        min_frame_tokens: video tokens of a frame, at least: smaller frames are enlarged.
+        max_frame_tokens: video tokens of a frame, at most: larger frames are shrunk. The families' own bounds.
+        relative: divide each map by its sum before subtracting, so that the difference says where an answer looks, not
+            how much it looks at the video at all.
+        peak: divide each phenomenon's difference by its largest value, so that targets reach 1 like those of masks.
+        questions_per_batch: questions answered at once. Each holds its own copy of the video's keys and values.
+
+    Raises:
+        ValueError: a value out of range, with what to use.
+    """
+
+    layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
+    keep_layers: bool = False
+    max_answer_tokens: int = 128
+    temperature: float = 0.0
+    seed: int = 0
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 64
+    min_frame_tokens: int = 128
+    max_frame_tokens: int = 768
+    relative: bool = True
+    peak: bool = True
+    questions_per_batch: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("max_answer_tokens", "min_frames", "min_frame_tokens", "questions_per_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        if not self.fps > 0:
+            raise ValueError(f"fps={self.fps} must be above 0")
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or above")
+        if self.min_frames > self.max_frames:
+            raise ValueError(f"min_frames={self.min_frames} exceeds max_frames={self.max_frames}: lower min_frames")
+        if self.min_frame_tokens > self.max_frame_tokens:
+            raise ValueError(
+                f"min_frame_tokens={self.min_frame_tokens} exceeds max_frame_tokens={self.max_frame_tokens}: lower it"
+            )
+        for name in ("layers", "heads"):
+            chosen = getattr(self, name)
+            if chosen is not None and (not chosen or len(set(chosen)) != len(chosen)):
+                raise ValueError(f"{name}={chosen} must name each of one or more {name} once: use None for the default")
