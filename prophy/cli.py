@@ -72,6 +72,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--branch", help="folder of the physical branch (default: the model's own, in its branch/ folder)"
     )
     branch.add_argument("--no-branch", action="store_true", help="the backbone alone: no physics, no routing")
+    generate.add_argument(
+        "--profile",
+        default="auto",
+        help="memory profile, such as model or group+tiling, see prophy plan (default: auto, the fastest that fits)",
+    )
     generate.add_argument("--steps", type=int, help="denoising steps")
     generate.add_argument("--guidance", type=float, help="classifier-free guidance scale")
     generate.add_argument("--frames", type=int, help="video frames, 1 + 4k")
@@ -168,7 +173,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from prophy.pipelines import load
 
-    pipeline = load(arguments.model, branch=arguments.branch)
+    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile)
     if off and pipeline.attachment is not None:
         pipeline.attachment.enabled = False
     if source is not None and model_hash(pipeline) != source.record.model_sha256:

@@ -20,7 +20,7 @@ from prophy.steering import Steering
 FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
-        *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force"),
+        *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
@@ -62,7 +62,7 @@ def test_help_names_every_command_and_answers_at_once():
     started = time.perf_counter()
     result = prophy("--help")
     assert result.returncode == 0
-    for command in ("app", "generate", "export", "worlds", "plan", "train", "evaluate"):
+    for command in ("app", "generate", "export", "worlds", "data", "plan", "train", "evaluate"):
         assert command in result.stdout
     assert time.perf_counter() - started < 2  # a fifth of a second on a quiet machine; torch alone takes more than this
 
@@ -90,6 +90,7 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "a ball", "--steer", "3=0", "--steer", "refinement:3=2"], "steered twice"),
         (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
         (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
+        (["generate", "a ball", "--profile", "fast"], "prophy: no memory profile 'fast': use one of all, all+tiling, "),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
         ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
