@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 from prophy.training.flow import NOISE_LEVELS
 
 _COLOURS = ("#0072b2", "#009e73", "#e69f00", "#d55e00")  #: of the noise levels, told apart by colour-blind eyes too
+_TERM_COLOURS = ("#56b4e9", "#000000", "#cc79a7", "#009e73", "#e69f00")  #: of a training loss's terms
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def curves_figure(logs: list[TrainingLog]) -> go.Figure:
     """One column for each training: its losses on held-out clips above, its own loss's terms below."""
     titles = [f"{log.name}: held-out flow loss" for log in logs] + [f"{log.name}: training loss" for log in logs]
     figure = make_subplots(rows=2, cols=len(logs), subplot_titles=titles, vertical_spacing=0.14)
+    colours: dict[str, str] = {}
     for column, log in enumerate(logs, start=1):
         for level, colour in zip(NOISE_LEVELS, _COLOURS, strict=True):
             figure.add_scatter(
@@ -72,12 +74,24 @@ def curves_figure(logs: list[TrainingLog]) -> go.Figure:
                 col=column,
             )
         for term, values in log.training.items():
+            first = term not in colours
+            colour = colours.setdefault(term, _TERM_COLOURS[len(colours) % len(_TERM_COLOURS)])
             figure.add_scatter(
-                x=log.steps, y=values, name=f"{log.name}: {term}", mode="lines+markers", row=2, col=column
+                x=log.steps,
+                y=values,
+                name=term,
+                legendgroup=term,
+                showlegend=first,
+                mode="lines+markers",
+                line={"color": colour},
+                row=2,
+                col=column,
             )
     figure.update_xaxes(title_text="step", row=2)
     figure.update_yaxes(type="log", minor={"showgrid": True})
-    figure.update_layout(template="plotly_white", height=720, width=220 + 440 * len(logs), legend={"tracegroupgap": 24})
+    figure.update_layout(
+        template="plotly_white", height=720, width=220 + 440 * len(logs), legend={"tracegroupgap": 2}, margin={"t": 40}
+    )
     return figure
 
 
