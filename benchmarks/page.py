@@ -94,7 +94,7 @@ def measure(seconds: float, starts: int) -> list[tuple[str, str, str, bool]]:
     """What, how much, the limit, whether it is kept."""
     folder = Path(tempfile.mkdtemp())
     openings, chromium = [], shutil.which("chromium") or shutil.which("google-chrome")
-    arguments = ["--no-sandbox", "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    arguments = ["--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
