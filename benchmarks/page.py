@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -46,16 +47,32 @@ WATCH = """(seconds) => new Promise((resolve) => {
 })"""
 
 
+class App(NamedTuple):
+    address: str
+    pid: int
+
+
 @contextmanager
-def app_at(folder: Path) -> Iterator[str]:
-    """The app in a process of its own; its address."""
+def app_at(folder: Path) -> Iterator[App]:
+    """The app in a process of its own, its runs in ``folder``."""
     command = [sys.executable, "-m", "prophy", "app", "--no-browser", "--runs", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        yield next(line.split()[-1] for line in process.stdout if line.startswith("ProPhy is at"))
+        yield App(next(line.split()[-1] for line in process.stdout if line.startswith("ProPhy is at")), process.pid)
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A chromium without a window, the system's own."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    arguments = ["--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        yield browser
+        browser.close()
 
 
 def open_page(browser: Browser, address: str) -> Page:
@@ -93,23 +110,20 @@ def drift(page: Page, seconds: float) -> list[int]:
 def measure(seconds: float, starts: int) -> list[tuple[str, str, str, bool]]:
     """What, how much, the limit, whether it is kept."""
     folder = Path(tempfile.mkdtemp())
-    openings, chromium = [], shutil.which("chromium") or shutil.which("google-chrome")
-    arguments = ["--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required"]
+    openings = []
     try:
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=arguments)
+        with chromium() as browser:
             for _ in range(starts):
                 begin = time.perf_counter()
-                with app_at(folder) as address:
-                    open_page(browser, address).close()
+                with app_at(folder) as app:
+                    open_page(browser, app.address).close()
                     openings.append(time.perf_counter() - begin)
                     time.sleep(10)  # the app goes on importing what a generation needs
-            with app_at(folder) as address:
-                page = open_page(browser, address)
+            with app_at(folder) as app:
+                page = open_page(browser, app.address)
                 clips = [generate(page, prompt, seed) for seed, prompt in enumerate(PROMPTS)]
                 switches = page.evaluate(SWITCH)
                 apart = drift(page, seconds)
-            browser.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     opening, clip, switch = statistics.median(openings), statistics.median(clips[1:]), statistics.median(switches)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from page import app_at, chromium
+from playwright.sync_api import Page
 
 from prophy.runs import find_run
 
@@ -66,18 +65,10 @@ def is_own(page: Page, runs: Path, before: str, visitor: int, seed: int) -> bool
 def measure(visitors: int, jobs: int, steps: int) -> tuple[int, list[tuple[float, float]]]:
     """Mixed-up clips, and for each round its seconds and the memory after it."""
     folder = Path(tempfile.mkdtemp())
-    app = subprocess.Popen(
-        [sys.executable, "-m", "prophy", "app", "--no-browser", "--runs", str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     mixed, rounds = 0, []
     try:
-        address = next(line.split()[-1] for line in app.stdout if line.startswith("ProPhy is at"))
-        with sync_playwright() as playwright:
-            chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--mute-audio"])
-            pages = [open_page(browser, address) for _ in range(visitors)]
+        with app_at(folder) as app, chromium() as browser:
+            pages = [open_page(browser, app.address) for _ in range(visitors)]
             for job in range(jobs):
                 begin = time.perf_counter()
                 seeds = [1000 * visitor + job for visitor in range(visitors)]
@@ -88,10 +79,7 @@ def measure(visitors: int, jobs: int, steps: int) -> tuple[int, list[tuple[float
                 )
                 rounds.append((time.perf_counter() - begin, resident_mib(app.pid)))
                 print(f"round {job + 1}: {rounds[-1][0]:.0f} s, {rounds[-1][1]:.0f} MiB, {mixed} mixed up", flush=True)
-            browser.close()
     finally:
-        app.terminate()
-        app.wait()
         shutil.rmtree(folder, ignore_errors=True)
     return mixed, rounds
 

@@ -26,7 +26,7 @@ from torch import nn
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch, inject
-from prophy.branch.family import family_of
+from prophy.branch.family import family_of, same_setting
 from prophy.grid import TokenGrid
 from prophy.memory import Stage
 from prophy.published import PUBLISHED, PublishedModel
@@ -165,15 +165,12 @@ def parts_of(pipeline: DiffusionPipeline) -> Parts:
 
 def published_like(transformer: nn.Module) -> PublishedModel | None:
     """The published model that a transformer has the shape of: itself, or a fine-tune of it."""
+    config = transformer.config
     for model in PUBLISHED.values():
         same_class = type(transformer).__name__ == model.transformer_class
-        if same_class and all(_plain(transformer.config.get(k)) == _plain(v) for k, v in model.transformer.items()):
+        if same_class and all(same_setting(config.get(k), v) for k, v in model.transformer.items()):
             return model
     return None
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _without_weights(module: nn.Module) -> nn.Module:

@@ -18,7 +18,7 @@ from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.answering import answer_questions, read_video
 from prophy.annotation.capture import AttentionRecorder, capturable
-from prophy.annotation.clips import PatchSizes, pack_clip, pack_frames, sample_frames
+from prophy.annotation.clips import PatchSizes, frame_indices, pack_clip, pack_frames
 from prophy.annotation.config import BACKGROUND_QUESTION, AnnotationConfig
 from prophy.annotation.families import family_of
 from prophy.annotation.record import Annotation
@@ -122,7 +122,7 @@ def test_frames_are_resized_as_the_stock_image_processor_resizes_them(height, wi
 @pytest.mark.parametrize("fps", [8.0, 24.0])
 def test_frames_shown_run_from_the_first_to_the_last_in_whole_temporal_patches(frames, fps):
     config = AnnotationConfig(fps=2.0, min_frames=4, max_frames=32)
-    shown = sample_frames(frames, fps, 2, config)
+    shown = frame_indices(frames, fps, 2, config)
     assert len(shown) % 2 == 0
     assert shown[0] == 0
     assert shown[-1] == frames - 1

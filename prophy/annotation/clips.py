@@ -66,7 +66,7 @@ class PackedClip:
         return self.num_frames / self.fps / self.grid[0]
 
 
-def sample_frames(num_frames: int, fps: float, temporal: int, config: AnnotationConfig) -> np.ndarray:
+def frame_indices(num_frames: int, fps: float, temporal: int, config: AnnotationConfig) -> np.ndarray:
     """Which frames are shown: evenly spread from the first to the last, whole temporal patches of them.
 
     As the families' own sampler: ``duration · config.fps`` frames, between ``min_frames`` and ``max_frames`` and never
@@ -115,7 +115,7 @@ def pack_clip(
         raise ValueError("the clip has no frames: leave it out, or read it again")
     if not fps > 0:
         raise ValueError(f"fps={fps} of a clip must be above 0: pass the rate it plays at")
-    indices = sample_frames(len(frames_FHW3), fps, sizes.temporal, config)
+    indices = frame_indices(len(frames_FHW3), fps, sizes.temporal, config)
     size = smart_resize(
         *frames_FHW3.shape[1:3],
         factor=sizes.token,

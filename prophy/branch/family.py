@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -81,3 +81,12 @@ def family_of(name: str) -> Family:
         known = ", ".join(FAMILIES) or "none yet: import prophy.backbones first"
         raise ValueError(f"unknown backbone family {name!r}: use one of {known}")
     return FAMILIES[name]
+
+
+def same_setting(one: Any, other: Any) -> bool:
+    """Whether two values of configurations are equal; JSON turns tuples into lists."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(value: Any) -> Any:
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

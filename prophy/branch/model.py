@@ -21,7 +21,7 @@ from torch import nn
 
 from prophy import phenomena
 from prophy.branch.card import write_card
-from prophy.branch.family import family_of
+from prophy.branch.family import family_of, same_setting
 from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
@@ -170,7 +170,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             )
         theirs = self.family.describe(transformer)
         for key, value in self.config.backbone.items():
-            if _plain(theirs.get(key)) != _plain(value):
+            if not same_setting(theirs.get(key), value):
                 raise ValueError(
                     f"this branch was made for a backbone with {key}={value}, this one has {theirs.get(key)}: "
                     "load it beside its own base"
@@ -248,7 +248,3 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
 
         hidden = self.family.run_refined_block(block, hidden, inputs, refine)
         return hidden, routed
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
