@@ -175,6 +175,30 @@ def test_the_difference_is_drawn_in_its_own_colours_on_both_sides(pair: Pair, vi
     page.screenshot(path=tmp_path / "difference.png", full_page=True)
 
 
+def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    slide(page, ".pp-compare .pp-opacity", 100)
+    traces = {"a": pair.a.trace(), "b": pair.b.trace()}
+    grid = traces["a"].grid
+    for mode in ("entropy", "margin"):
+        page.click(f".pp-compare [data-mode={mode}]")
+        assert page.is_disabled(".pp-compare .pp-step") == (mode == "entropy"), "entropy is over all steps"
+        summaries = page.inner_text(".pp-summary").splitlines()
+        for name, summary in zip("ab", summaries, strict=True):
+            trace = traces[name]
+            values = trace.entropy() if mode == "entropy" else trace.topk_weights[-1, :, 0] - trace.topk_weights[-1, :, 1]
+            assert summary.startswith(f"{name.upper()}: mean ")
+            assert abs(float(summary.split("largest ")[1][:4]) - values.max()) <= 0.02
+            slide(page, ".pp-compare .pp-scrub", 9)
+            shown = np.array(page.evaluate(READ_CELLS, [name, grid.height, grid.width]), np.int64)[..., :3]
+            levels = np.round(255 * values.astype(np.float32)).astype(int).reshape(grid.shape)[grid.latent_frame(9)]
+            colours = heatmaps.level_colours().astype(np.int64)
+            # each weight was rounded on its own: a margin may be one level off
+            near = [colours[np.clip(levels + off, 0, 255)] for off in (-1, 0, 1)]
+            assert np.minimum.reduce([np.abs(shown - colour).max(-1) for colour in near]).max() == 0
+        page.screenshot(path=tmp_path / f"{mode}.png", full_page=True)
+
+
 def test_the_divider_moves_by_keyboard_and_by_hand(visit, tmp_path: Path):
     page = visit(reduced_motion="reduce")
     page.click("[data-mode=top1]")

@@ -7,6 +7,7 @@ import os
 # Before gradio: it reports usage over the network unless told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -42,8 +43,13 @@ _HEADER = """
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
 
 
-def build_demo(engine: Engine) -> gr.Blocks:
-    """The page over an engine. Serve it with :func:`launch`, which carries its theme and style."""
+def build_demo(engine: Engine, on_visit: Callable[[], None] | None = None) -> gr.Blocks:
+    """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
+
+    Args:
+        engine: of the app.
+        on_visit: called, quickly, whenever a page is complete on a visitor's screen.
+    """
     card = engine.card()
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
@@ -55,7 +61,9 @@ def build_demo(engine: Engine) -> gr.Blocks:
                 compare = CompareTab(engine, card, own_runs)
             with gr.Tab("About", id="about"):
                 about_tab(card)
-        generate.wire(demo)
+        loaded = generate.wire(demo)
+        if on_visit is not None:
+            loaded.then(on_visit, None, None, queue=False, api_visibility="private")
         compare.wire(generate.history)
 
         def on_steer(event: gr.EventData) -> dict[Any, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from prophy import phenomena
 from prophy.evaluation.prompts import FIXED_PROMPTS
@@ -50,6 +51,8 @@ class GenerateTab:
 
     def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
         self._engine, self._own_runs = engine, own_runs
+        shipped = engine.gallery()
+        self._first = shipped[0] if shipped else None  # on show, before anything is asked of the server
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
                 self.prompt = gr.Textbox(
@@ -68,30 +71,35 @@ class GenerateTab:
                 gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view()
-                self.view = routing_view(exporter(engine))
+                self.view = routing_view(exporter(engine), _view_of(self._first))
                 with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
                     gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
                     self._timeline = gr.Plot(show_label=False, container=False)
         self._turn = Turn(engine, generate, stop, self._live, self.notice)
         self._gallery: Shelf = shelf(
-            "gallery", "Gallery", "shipped with the code; opens without the model", engine, is_own=False
+            "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
         )
         self.history: Shelf = shelf("history", "Your runs", f"kept in {engine.runs_dir.name}/", engine, is_own=True)
 
-    def wire(self, demo: gr.Blocks) -> None:
-        """Connect the controls."""
+    def wire(self, demo: gr.Blocks) -> Dependency:
+        """Connect the controls.
+
+        Returns:
+            The event that a page is complete.
+        """
         parts = [self.view, self._timeline_part, self._timeline]
         shown = [*parts, self._live, self.notice]
         lists = [self._own_runs, *self.history.outputs]
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-        demo.load(self._on_load, self._own_runs, [*shown, *lists, *self._gallery.outputs], **quiet)
+        loaded = demo.load(self._on_load, self._own_runs, [*shown, *lists], **quiet)
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._own_runs, [*lists, self.notice], queue=False, **quiet)
         asked = [self.prompt, *self.numbers]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, self._own_runs, [*parts, *lists])
+        return loaded
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
@@ -111,7 +119,7 @@ class GenerateTab:
         }
 
     def _on_load(self, own: list[str], visit: gr.Request) -> dict[Any, Any]:
-        shipped, mine = self._engine.gallery(), self._engine.history(own_ids(own))
+        mine = self._engine.history(own_ids(own))
         link, complaint = link_of(visit.query_params), None
         opened = {}
         if link.run is not None:
@@ -119,10 +127,11 @@ class GenerateTab:
                 opened = self.open(self._engine.find(link.run), link.expert, link.frame)
             except EngineError as error:
                 complaint = notices.error(f"the link cannot be opened: {error}")
-        if not opened and (first := (shipped or mine)[:1]):
-            opened = self.open(first[0])
+        if not opened and (first := self._first or next(iter(mine), None)) is not None:
+            opened = self.open(first)
+            if link.run is None and first is self._first:
+                opened.pop(self.view, None)  # it is playing: do not begin again
         return {
-            **self._gallery.update(shipped),
             **self.history.update(mine),
             # The live view is left alone: on a slow machine a generation may have begun meanwhile.
             **{part: new for part, new in opened.items() if part is not self._live},
@@ -177,6 +186,14 @@ class GenerateTab:
                 update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
                 update |= self.open(moment.run)
             yield update
+
+
+def _view_of(run: Run | None) -> dict | None:
+    """What the routing view opens with; None too for a run that cannot be read: opening it later says why."""
+    try:
+        return None if run is None else RunView.of(run, run.trace()).as_json()
+    except (RunError, OSError):
+        return None
 
 
 def _chip(index: int) -> dict[str, Any]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread, Timer
 
 from prophy.ui.engine import Engine
 
 _M_ARENA_MAX = -8  # of malloc.h
+_IDLE_SECONDS = 10  # without a visitor, after which a generation's imports are nobody's delay
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,19 +52,53 @@ def main(argv: list[str] | None = None) -> None:
     # On a Space anyone may be looking: earlier runs are then nobody's to list.
     is_public = "SPACE_ID" in os.environ
     engine = Engine(arguments.model, arguments.branch, runs=arguments.runs, list_earlier=not is_public)
-    from prophy.ui.demo import build_demo, launch
+    warmth = _Warmth(engine)
+    with _without_garbage_collection():
+        from prophy.ui.demo import build_demo, launch
 
-    demo = build_demo(engine)
-    address = launch(
-        demo,
-        host="0.0.0.0" if is_public else arguments.host,
-        port=arguments.port,
-        open_browser=not (arguments.no_browser or is_public),
-    )
+        demo = build_demo(engine, on_visit=warmth.begin)
+        address = launch(
+            demo,
+            host="0.0.0.0" if is_public else arguments.host,
+            port=arguments.port,
+            open_browser=not (arguments.no_browser or is_public),
+        )
     print(f"ProPhy is at {address}", flush=True)
-    # Only now: importing torch would keep the page waiting.
-    Thread(target=engine.warm_up, name="prophy-warm-up", daemon=True).start()
+    warmth.begin_after(_IDLE_SECONDS)
     demo.block_thread()
+
+
+class _Warmth:
+    """The engine's warming up, once: when the first page is on its screen, or when nobody comes.
+
+    Earlier, importing torch would keep that page waiting.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._thread: Thread | None = Thread(target=engine.warm_up, name="prophy-warm-up", daemon=True)
+        self._lock = Lock()
+
+    def begin(self) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.start()
+
+    def begin_after(self, seconds: float) -> None:
+        timer = Timer(seconds, self.begin)
+        timer.daemon = True
+        timer.start()
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Import and build without looking for garbage: nearly all of it stays, and the search is a fifth of the start."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _share_memory_between_threads() -> None:

@@ -147,16 +147,19 @@ class RunView:
         return asdict(self)
 
 
-def routing_view(export_run: Callable[[object], dict[str, str]]) -> gr.HTML:
+def routing_view(export_run: Callable[[object], dict[str, str]], value: dict | None = None) -> gr.HTML:
     """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one.
+
+    The value it is built with is not shown on a page whose link names another run.
 
     Its event ``steer`` carries ``{"id": run id}``.
 
     Args:
         export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`.
+        value: what it opens with.
     """
     scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
-    return component("routing_view", scripts, server_functions=[export_run])
+    return component("routing_view", scripts, value, server_functions=[export_run])
 
 
 def _quantised(values: np.ndarray) -> np.ndarray:

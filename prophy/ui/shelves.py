@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Shelf(NamedTuple):
         return {self.part: gr.update(visible=bool(runs)), self.cards: cards}
 
 
-def shelf(elem_id: str, name: str, note: str, engine: Engine, *, is_own: bool) -> Shelf:
+def shelf(elem_id: str, name: str, note: str, engine: Engine, runs: Sequence[Run] = (), *, is_own: bool) -> Shelf:
     """Build a shelf.
 
     Args:
@@ -48,15 +49,16 @@ def shelf(elem_id: str, name: str, note: str, engine: Engine, *, is_own: bool) -
         name: the heading.
         note: beside it.
         engine: of the app.
+        runs: what lies on it at first.
         is_own: whether a visitor may keep and delete what lies on it.
     """
-    with gr.Column(visible=False, elem_classes="pp-shelf") as part:
+    with gr.Column(visible=bool(runs), elem_classes="pp-shelf") as part:
         heading = f'<h3 class="pp-heading">{html.escape(name)} <span>{html.escape(note)}</span></h3>'
         gr.HTML(heading, apply_default_css=False)
         cards = component(
             "run_list",
             ("routing.js", "download.js", "run_list.js"),
-            [],
+            [_card(run, is_own) for run in runs],
             elem_id=elem_id,
             server_functions=[exporter(engine)],
         )

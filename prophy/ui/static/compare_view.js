@@ -231,6 +231,13 @@ const CAPTIONS = {
     "How far apart the two runs' experts are at each token, the same on both sides: Jensen-Shannon distance of their weights, averaged over all denoising steps.",
 };
 
+// What the ends of the scale mean, in the modes that show levels.
+const SCALES = {
+  entropy: ["0 one expert has it all", "1 all have the same"],
+  margin: ["0 a tie", "1 one expert has it all"],
+  difference: ["0 the same experts", "1 none in common"],
+};
+
 function stepOf(side) {
   return stepAt(shown.position, positions, side.routing.steps.length);
 }
@@ -243,10 +250,13 @@ function choose(change) {
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   opacity.disabled = mode === "off";
-  stepSlider.disabled = mode === "off" || mode === "difference";
-  stepSlider.nextElementSibling.textContent = mode === "difference" ? "all" : stepName();
-  legend.hidden = mode !== "difference";
-  find(".pp-table").hidden = mode === "difference";
+  const isOverSteps = mode === "difference" || mode === "entropy";
+  stepSlider.disabled = mode === "off" || isOverSteps;
+  stepSlider.nextElementSibling.textContent = isOverSteps ? "all" : stepName();
+  const ends = SCALES[mode];
+  legend.hidden = !ends;
+  find(".pp-table").hidden = Boolean(ends);
+  if (ends) [...find(".pp-legend-ends").children].forEach((end, i) => (end.textContent = ends[i]));
   if (routed().length) fillList();
   summarise();
   draw();
@@ -315,15 +325,29 @@ function stepName() {
   return percent(positions === 1 ? 1 : shown.position / (positions - 1));
 }
 
+// The levels on show: one set for both sides, or one for each that has a routing.
+function levelsOnShow() {
+  if (shown.mode === "difference") return levels ? [{ name: "", levels, routing: sides[0].routing }] : [];
+  return sides.flatMap((side, i) =>
+    side.routing ? [{ name: `${"AB"[i]}: `, levels: levelsOf(side.routing, shown.mode, stepOf(side)), routing: side.routing }] : [],
+  );
+}
+
 function summarise() {
-  if (!levels || shown.mode !== "difference") return;
-  const { routing } = sides[0];
-  const perFrame = routing.width * routing.height;
-  const latent = latentFrame(frame, routing.temporal);
-  const here = levelSummary(levels.subarray(latent * perFrame, (latent + 1) * perFrame));
-  const all = levelSummary(levels);
-  find(".pp-summary").textContent =
-    `Mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`;
+  if (!SCALES[shown.mode]) return;
+  find(".pp-summary").replaceChildren(
+    ...levelsOnShow().map(({ name, levels, routing }) => {
+      const perFrame = routing.width * routing.height;
+      const latent = latentFrame(frame, routing.temporal);
+      const here = levelSummary(levels.subarray(latent * perFrame, (latent + 1) * perFrame));
+      const all = levelSummary(levels);
+      return make(
+        "span",
+        "",
+        `${name}mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`,
+      );
+    }),
+  );
 }
 
 function fillBars() {

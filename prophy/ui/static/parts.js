@@ -8,6 +8,8 @@ const NARROW = 700; // pixels of a view's own width: below this its parts stand 
 const OVERLAYS = {
   top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
   expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
+  entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
+  margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
   phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",
 };
 const isStill = window.matchMedia("(prefers-reduced-motion: reduce)");

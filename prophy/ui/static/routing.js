@@ -103,6 +103,11 @@ function margin(routing, step, token) {
   return routing.top_k > 1 ? Math.max(0, routing.weights[start] - routing.weights[start + 1]) : routing.weights[start];
 }
 
+// The levels, 0 to 255, that entropy or margin shows, of all tokens.
+function levelsOf(routing, mode, step) {
+  return mode === "entropy" ? routing.entropy : Uint8Array.from({ length: routing.tokens }, (_, n) => margin(routing, step, n));
+}
+
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
 // top1, entropy and margin tint every token alike; expert and phenomenon tint a token the more, the stronger it is
 // there; off tints none.
@@ -247,6 +252,7 @@ if (typeof module !== "undefined") {
     firstVideoFrame,
     isToken,
     latentFrame,
+    levelsOf,
     linkTo,
     margin,
     movedRegion,

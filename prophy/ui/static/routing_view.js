@@ -141,8 +141,6 @@ function showPlaying() {
 
 const CAPTIONS = {
   ...OVERLAYS,
-  entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
-  margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
   off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
 };
 
@@ -536,4 +534,4 @@ scale.firstElementChild.style.backgroundImage = scaleGradient();
 showPlaying();
 follow();
 watch("value", () => open(props.value));
-open(props.value || null);
+open(new URLSearchParams(location.search).has("run") ? null : props.value || null);
