@@ -186,7 +186,9 @@ def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, vi
         summaries = page.inner_text(".pp-summary").splitlines()
         for name, summary in zip("ab", summaries, strict=True):
             trace = traces[name]
-            values = trace.entropy() if mode == "entropy" else trace.topk_weights[-1, :, 0] - trace.topk_weights[-1, :, 1]
+            values = (
+                trace.entropy() if mode == "entropy" else trace.topk_weights[-1, :, 0] - trace.topk_weights[-1, :, 1]
+            )
             assert summary.startswith(f"{name.upper()}: mean ")
             assert abs(float(summary.split("largest ")[1][:4]) - values.max()) <= 0.02
             slide(page, ".pp-compare .pp-scrub", 9)
