@@ -128,7 +128,9 @@ class GenerateTab:
             except EngineError as error:
                 complaint = notices.error(f"the link cannot be opened: {error}")
         if not opened and (first := self._first or next(iter(mine), None)) is not None:
-            opened = self.open(first)
+            # With a broken link the view is empty, and it notices only a value other than the one it was built with:
+            # the first run stands still under the complaint.
+            opened = self.open(first, frame=None if link.run is None else 0)
             if link.run is None and first is self._first:
                 opened.pop(self.view, None)  # it is playing: do not begin again
         return {

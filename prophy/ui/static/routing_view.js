@@ -534,4 +534,6 @@ scale.firstElementChild.style.backgroundImage = scaleGradient();
 showPlaying();
 follow();
 watch("value", () => open(props.value));
-open(new URLSearchParams(location.search).has("run") ? null : props.value || null);
+// On a page whose link names another run, that one follows.
+const linked = new URLSearchParams(location.search).get("run");
+open(props.value && (linked === null || linked === props.value.id) ? props.value : null);
