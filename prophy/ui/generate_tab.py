@@ -103,11 +103,13 @@ class GenerateTab:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    def open(self, run: Run, expert: int | None = None, frame: int | None = None) -> dict[Any, Any]:
+    def open(
+        self, run: Run, expert: int | None = None, frame: int | None = None, *, by_link: bool = False
+    ) -> dict[Any, Any]:
         """What shows a run; what says why not, if its files are broken."""
         try:
             trace = run.trace()
-            value = RunView.of(run, trace, expert=expert, frame=frame)
+            value = RunView.of(run, trace, expert=expert, frame=frame, by_link=by_link)
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: notices.error(f"this run cannot be opened: {error}")}
@@ -124,13 +126,11 @@ class GenerateTab:
         opened = {}
         if link.run is not None:
             try:
-                opened = self.open(self._engine.find(link.run), link.expert, link.frame)
+                opened = self.open(self._engine.find(link.run), link.expert, link.frame, by_link=True)
             except EngineError as error:
                 complaint = notices.error(f"the link cannot be opened: {error}")
         if not opened and (first := self._first or next(iter(mine), None)) is not None:
-            # With a broken link the view is empty, and it notices only a value other than the one it was built with:
-            # the first run stands still under the complaint.
-            opened = self.open(first, frame=None if link.run is None else 0)
+            opened = self.open(first, by_link=link.run is not None)
             if link.run is None and first is self._first:
                 opened.pop(self.view, None)  # it is playing: do not begin again
         return {

@@ -94,6 +94,8 @@ class RunView:
         routing: None for a run made without a branch.
         expert: the view opens on this expert alone; None for the mode it is in.
         frame: the view opens paused at this video frame, from 0; None to play from the start.
+        by_link: the answer to the page's link. Until it comes such a page shows nothing, and it would not notice a
+            value equal to the one it was built with.
     """
 
     id: str
@@ -107,10 +109,17 @@ class RunView:
     routing: RoutingBytes | None
     expert: int | None = None
     frame: int | None = None
+    by_link: bool = False
 
     @classmethod
     def of(
-        cls, run: Run, trace: RoutingTrace | None, *, expert: int | None = None, frame: int | None = None
+        cls,
+        run: Run,
+        trace: RoutingTrace | None,
+        *,
+        expert: int | None = None,
+        frame: int | None = None,
+        by_link: bool = False,
     ) -> RunView:
         """Read a run's video and put its routing beside it.
 
@@ -119,6 +128,7 @@ class RunView:
             trace: its own, from :meth:`prophy.runs.Run.trace`.
             expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
                 left out.
+            by_link: see above.
 
         Raises:
             OSError: its video cannot be read.
@@ -140,6 +150,7 @@ class RunView:
             routing=None if trace is None else RoutingBytes.of(trace),
             expert=expert if expert is not None and 0 <= expert < experts else None,
             frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
+            by_link=by_link,
         )
 
     def as_json(self) -> dict:
@@ -150,7 +161,7 @@ class RunView:
 def routing_view(export_run: Callable[[object], dict[str, str]], value: dict | None = None) -> gr.HTML:
     """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one.
 
-    The value it is built with is not shown on a page whose link names another run.
+    The value it is built with is not shown on a page whose link names a run: that one follows.
 
     Its event ``steer`` carries ``{"id": run id}``.
 

@@ -534,6 +534,5 @@ scale.firstElementChild.style.backgroundImage = scaleGradient();
 showPlaying();
 follow();
 watch("value", () => open(props.value));
-// On a page whose link names another run, that one follows.
-const linked = new URLSearchParams(location.search).get("run");
-open(props.value && (linked === null || linked === props.value.id) ? props.value : null);
+// On a page whose link names a run, that one follows.
+open(new URLSearchParams(location.search).get("run") ? null : props.value || null);
