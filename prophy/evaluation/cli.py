@@ -1,4 +1,4 @@
-"""``prophy evaluate recogniser | recognition | sheet | localisation | flow | gallery | curves``: behind every claim.
+"""``prophy evaluate recogniser | recognition | laws | sheet | localisation | flow | …``: behind every claim.
 
 Each command prints a short table and writes everything it found as JSON under ``--work``.
 """
@@ -6,6 +6,8 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from prophy.evaluation.metrics import Interval
@@ -74,6 +76,18 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
     flow.set_defaults(run=_flow)
 
+    laws = commands.add_parser(
+        "laws", help="do the clips obey the physics they show: real renders, backbone, ProPhy, …"
+    )
+    _add_model(laws)
+    _add_work(laws)
+    _add_columns(laws)
+    laws.add_argument("--clips", type=int, default=64, help="of each split (default: 64)")
+    laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
+    laws.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
+    laws.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    laws.set_defaults(run=_laws)
+
     gallery = commands.add_parser("gallery", help="make the shipped runs anew")
     _add_model(gallery)
     gallery.add_argument(
@@ -95,6 +109,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
 
 
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="another model beside --model, such as LoRA=runs/lora: a diffusers folder, or the folder of a transformer "
+        "that replaces the model's. Repeat for more",
+    )
+
+
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
@@ -104,6 +129,40 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
     pipeline = load(arguments.model, branch=arguments.branch)
     if arguments.no_branch and pipeline.attachment is not None:
+        pipeline.attachment.enabled = False
+    return pipeline
+
+
+def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
+    """What opens each column: the backbone, the other models, ProPhy."""
+    from prophy.evaluation.lawfulness import BACKBONE, PROPHY
+
+    def backbone() -> ProPhyWanPipeline:
+        pipeline = load(arguments.model, branch=arguments.branch)
+        if pipeline.attachment is not None:
+            pipeline.attachment.enabled = False
+        return pipeline
+
+    columns = {BACKBONE: backbone}
+    for given in arguments.column:
+        name, _, folder = given.partition("=")
+        if not name or not folder or name in (*columns, PROPHY):
+            raise ValueError(f"--column {given}: give NAME=DIR, each name once and none of {BACKBONE}, {PROPHY}")
+        columns[name] = partial(_load_column, arguments.model, Path(folder))
+    if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
+        columns[PROPHY] = partial(_load, arguments)
+    return columns
+
+
+def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
+    if (folder / "model_index.json").is_file():
+        return load(folder)
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no model: merge a LoRA into its transformer and save that folder")
+    from diffusers import WanTransformer3DModel
+
+    pipeline = load(model, transformer=WanTransformer3DModel.from_pretrained(folder))
+    if pipeline.attachment is not None:
         pipeline.attachment.enabled = False
     return pipeline
 
@@ -246,6 +305,29 @@ def _flow(arguments: argparse.Namespace) -> None:
                     ("branch minus control", f"{level.noise}", "", _difference(level.branch_minus_control[which]))
                 )
         _table(rows)
+
+
+def _laws(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.lawfulness import SPLITS_MEASURED, evaluate_laws
+
+    result = evaluate_laws(
+        _columns(arguments),
+        arguments.work,
+        arguments.clips,
+        arguments.batch,
+        arguments.steps,
+        tuple(arguments.split or SPLITS_MEASURED),
+    )
+    for split, scores in result.scores.items():
+        rows = [(f"{split}: laws obeyed (95 %)", *scores)]
+        for law in next(iter(scores.values())).by_law:
+            rows.append((law, *(_interval(score.by_law[law].obeyed) for score in scores.values())))
+        rows.append(("mean over laws", *(_interval(score.obeyed) for score in scores.values())))
+        rows.append(("mean error", *(f"{score.error.value:.3f}" for score in scores.values())))
+        rows.append(("scenes without a track", *(_share(score.lost.value) for score in scores.values())))
+        rows.append(("error minus backbone", *(_difference(score.minus_backbone) for score in scores.values())))
+        _table(rows)
+        print()
 
 
 def _gallery(arguments: argparse.Namespace) -> None:

@@ -118,15 +118,23 @@ def evaluate_recognition(
 
 
 def generate_resumed(
-    pipeline: ProPhyWanPipeline, work: Path, prompts: Sequence[HeldOutPrompt], batch: int, steps: int | None
+    pipeline: ProPhyWanPipeline,
+    work: Path,
+    prompts: Sequence[HeldOutPrompt],
+    batch: int,
+    steps: int | None,
+    name: str = "recognition",
 ) -> np.ndarray:
-    """The prompts' clips, uint8 ``(n, F, H, W, 3)``; batches already made by the same weights are read from disk."""
+    """The prompts' clips, uint8 ``(n, F, H, W, 3)``; batches already made by the same weights are read from disk.
+
+    ``name`` is that of the evaluation whose clips they are, and begins their folder's.
+    """
     branch = pipeline.attachment is not None and pipeline.attachment.enabled
     all_settings = [settings_for(p.prompt, p.seed, steps) for p in prompts]
     asked_for = [{k: v for k, v in vars(settings).items() if k != "steering"} for settings in all_settings]
     about = [model_hash(pipeline), branch, batch, asked_for]  # a batch is never steered
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    folder = Path(work) / FOLDER / f"recognition-clips-{key}"
+    folder = Path(work) / FOLDER / f"{name}-clips-{key}"
     parts = []
     with tqdm(total=len(prompts), desc="held-out prompts", unit="clip") as bar:
         for start in range(0, len(prompts), batch):
