@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from prophy.evaluation.benchmark_commands import add_benchmarks
 from prophy.evaluation.metrics import Interval
 from prophy.pipelines import ProPhyWanPipeline, load
 
@@ -99,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(curves)
     curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
     curves.set_defaults(run=_curves)
+    add_benchmarks(commands)
     return parser
 
 
