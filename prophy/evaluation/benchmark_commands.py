@@ -80,13 +80,19 @@ def _add_scoring(parts: argparse._SubParsersAction) -> None:
     score.add_argument("videos", type=Path, metavar="DIR", help="what `generate` made")
     score.add_argument("--sa", type=Path, required=True, metavar="CSV", help="the judge's output for --task sa")
     score.add_argument("--pc", type=Path, required=True, metavar="CSV", help="the judge's output for --task pc")
+    _add_report_folder(score)
     score.set_defaults(run=_score)
 
     compare = parts.add_parser("compare", help="two scored runs of one protocol, prompt by prompt")
     compare.add_argument("prompts", type=Path, metavar="JSON", help="what `prompts` wrote")
     compare.add_argument("first", type=Path, metavar="DIR", help="videos that `score` has scored")
     compare.add_argument("second", type=Path, metavar="DIR", help="another such folder")
+    _add_report_folder(compare)
     compare.set_defaults(run=_compare)
+
+
+def _add_report_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, help="also write the result where prophy evaluate report finds it")
 
 
 def _prompts(arguments: argparse.Namespace) -> None:
@@ -134,7 +140,7 @@ def _score(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.prompt_sets import PromptSet
     from prophy.evaluation.videophy2 import score_run
 
-    result = score_run(PromptSet.load(arguments.prompts), arguments.videos, arguments.sa, arguments.pc)
+    result = score_run(PromptSet.load(arguments.prompts), arguments.videos, arguments.sa, arguments.pc, arguments.work)
     print(f"{'':6}{'PC (95 %)':>34}{'SA (95 %)':>34}{'Joint (95 %)':>34}{'unscored PC, SA':>18}{'prompts':>9}")
     for name, part in (("ALL", result.everything), ("HARD", result.hard)):
         shares = "".join(f"{_share(value):>34}" for value in (part.pc, part.sa, part.joint))
@@ -148,12 +154,15 @@ def _score(arguments: argparse.Namespace) -> None:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.prompt_sets import PromptSet
-    from prophy.evaluation.results import write_json
+    from prophy.evaluation.results import FOLDER, write_result
     from prophy.evaluation.videophy2 import compare_runs, load_result
 
     prompts = PromptSet.load(arguments.prompts)
     result = compare_runs(load_result(arguments.first), load_result(arguments.second), prompts)
-    write_json(arguments.second / f"videophy2-minus-{arguments.first.name}.json", result)
+    name = f"videophy2-{arguments.second.name}-minus-{arguments.first.name}.json"
+    write_result(arguments.second / name, result)
+    if arguments.work is not None:
+        write_result(arguments.work / FOLDER / name, result)
     for name, part in (("ALL", result.everything), ("HARD", result.hard)):
         for measure, value in part.items():
             print(f"{name:6}{measure:8}{_points(value)}")

@@ -6,12 +6,15 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from prophy.evaluation.benchmark_commands import add_benchmarks
 from prophy.evaluation.metrics import Interval
+from prophy.evaluation.report_commands import add_reports
+from prophy.evaluation.results import running_command
 from prophy.pipelines import ProPhyWanPipeline, load
 
 
@@ -22,7 +25,11 @@ def main(argv: list[str]) -> None:
         ValueError, FileNotFoundError: an input is missing or does not fit; one line that names the cure.
     """
     arguments = build_parser().parse_args(argv)
-    arguments.run(arguments)
+    running = running_command.set(shlex.join(["prophy", "evaluate", *argv]))
+    try:
+        arguments.run(arguments)
+    finally:
+        running_command.reset(running)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,6 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
     curves.set_defaults(run=_curves)
     add_benchmarks(commands)
+    add_reports(commands)
     return parser
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation import model_hash
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.training.flow import NOISE_LEVELS, FlowBatch, fixed_batch
@@ -104,7 +104,7 @@ def evaluate_flow(
         losses = {name: clip_losses(predict, cache, noise, batch, name) for name, predict in models.items()}
         levels.append(compare(noise, losses))
     result = FlowResult(tuple(levels), len(cache), HELD_OUT, model_hash(pipeline), control_name)
-    write_json(Path(work) / FOLDER / "flow.json", result)
+    write_result(Path(work) / FOLDER / "flow.json", result)
     return result
 
 

@@ -22,7 +22,7 @@ from prophy.evaluation.held_out import FIRST_SCENE, HeldOutPrompt
 from prophy.evaluation.laws import TrackLost, capped
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.prompted import generate_resumed
-from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.trackers import LAWS, law_errors
 from prophy.generation import model_hash
 from prophy.phenomena import IDS
@@ -233,7 +233,7 @@ def evaluate_laws(
         model_sha256=hashes,
         verdicts=verdicts,
     )
-    write_json(work / FOLDER / "laws.json", result)
+    write_result(work / FOLDER / "laws.json", result)
     return result
 
 

@@ -31,7 +31,7 @@ from prophy.evaluation.metrics import (
     pointing,
     told_apart,
 )
-from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation import model_hash
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
@@ -228,7 +228,7 @@ def evaluate_localisation(
         without_tokens=int((truth.shown_nP & ~covered).sum()),
         model_sha256=model_hash(pipeline),
     )
-    write_json(work / FOLDER / "localisation.json", result)
+    write_result(work / FOLDER / "localisation.json", result)
     return result
 
 

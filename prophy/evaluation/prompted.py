@@ -22,7 +22,7 @@ from prophy.evaluation.generated import generate_clips, settings_for
 from prophy.evaluation.held_out import HeldOutPrompt
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.recognition import load_recogniser, recognise, recogniser_error
-from prophy.evaluation.results import FOLDER, write_arrays, write_json
+from prophy.evaluation.results import FOLDER, write_arrays, write_result
 from prophy.generation import model_hash
 from prophy.phenomena import IDS, by_id
 from prophy.pipelines import ProPhyWanPipeline
@@ -113,7 +113,7 @@ def evaluate_recognition(
         guidance=settings.guidance,
         verdicts=verdicts,
     )
-    write_json(work / FOLDER / f"recognition{'' if branch else '-no-branch'}.json", result)
+    write_result(work / FOLDER / f"recognition{'' if branch else '-no-branch'}.json", result)
     return result
 
 

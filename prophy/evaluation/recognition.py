@@ -24,7 +24,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.evaluation.fitting import minimise
-from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.phenomena import IDS
 from prophy.training.tiny_transformer import SCOPE
 from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
@@ -196,7 +196,7 @@ def train_recogniser(
         whole = np.stack([sample_clip(seed, "test", recipe.phenomena).frames for seed in seeds])
         decoded = recognise(model, through_autoencoder(whole, vae))
         result = replace(result, exact_decoded=exact_share(decoded, labels[: len(seeds)]))
-    write_json(work / FOLDER / f"{NAME}.json", result)
+    write_result(work / FOLDER / f"{NAME}.json", result)
     return result
 
 

@@ -6,12 +6,17 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
 FOLDER = "evaluation"  #: inside ``--work``
+
+#: The command line that is running, as a person would type it; None outside the command line.
+running_command: ContextVar[str | None] = ContextVar("running_command", default=None)
 
 
 def write_json(path: Path, result: object) -> Path:
@@ -23,6 +28,14 @@ def write_json(path: Path, result: object) -> Path:
     temporary.write_text(text + "\n")
     os.replace(temporary, path)
     return path
+
+
+def write_result(path: Path, result: object) -> Path:
+    """As :func:`write_json`, with the command that is running and the release: what a report must be able to say."""
+    document = _plain(result)
+    if not isinstance(document, dict):
+        raise TypeError(f"a result is an object by name, not a {type(document).__name__}")
+    return write_json(path, {"made_by": {"command": running_command.get(), "release": version("prophy")}, **document})
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results import FOLDER, write_result
 
 #: dimension -> (lowest, highest, weight): normalised to (x - lowest) / (highest - lowest)
 QUALITY: dict[str, tuple[float, float, float]] = {
@@ -73,7 +73,7 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
 def evaluate_vbench(paths: Sequence[Path], work: Path) -> VBenchResult:
     """As :func:`read_vbench`; writes ``vbench.json`` under ``work/evaluation``."""
     result = read_vbench(paths)
-    write_json(Path(work) / FOLDER / "vbench.json", result)
+    write_result(Path(work) / FOLDER / "vbench.json", result)
     return result
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.prompt_sets import PromptSet
-from prophy.evaluation.results import write_json
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.sharded import Protocol, missing_videos
 
 GOOD = 4  #: the lowest score that counts
@@ -154,8 +154,8 @@ def read_scores(path: Path, prompts: PromptSet) -> dict[str, int | None]:
     return scores
 
 
-def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, out: Path | None = None) -> VideoPhy2Result:
-    """Read the judge's two outputs; writes ``videophy2.json`` beside the videos, or ``out``.
+def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, work: Path | None = None) -> VideoPhy2Result:
+    """Read the judge's two outputs; writes ``videophy2.json`` beside the videos, and for the report under ``work``.
 
     Raises:
         ValueError: videos of other prompts, or outputs that do not fit; see :func:`read_scores`.
@@ -175,7 +175,9 @@ def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, out: Path | 
         outputs_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (sa, pc)),
         scores=scores,
     )
-    write_json(out or Path(videos) / "videophy2.json", result)
+    write_result(Path(videos) / "videophy2.json", result)
+    if work is not None:
+        write_result(Path(work) / FOLDER / f"videophy2-{Path(videos).name}.json", result)
     return result
 
 
