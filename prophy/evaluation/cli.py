@@ -103,6 +103,21 @@ def build_parser() -> argparse.ArgumentParser:
     )
     gallery.set_defaults(run=_gallery)
 
+    figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
+    _add_model(figures)
+    _add_work(figures)
+    figures.add_argument("--figure", type=int, choices=(6, 7, 8), action="append", help="repeat (default: all three)")
+    figures.add_argument("--prompts", type=int, default=400, help="of the worlds, for figure 6 (default: 400)")
+    figures.add_argument(
+        "--labelled", type=Path, metavar="JSON", help='for figure 6 instead: [{"prompt": …, "phenomena": [ids]}]'
+    )
+    figures.add_argument("--prompt", action="append", help="for figures 7 and 8; repeat (default: fixed prompts)")
+    figures.add_argument("--clips", type=int, default=4, help="fixed prompts for figures 7 and 8 (default: 4)")
+    figures.add_argument("--seed", type=int, default=0, help="of the first --prompt (default: 0)")
+    for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
+        figures.add_argument(f"--{name}", type=kind, help="as for prophy generate (default: the embedded model's)")
+    figures.set_defaults(run=_figures)
+
     curves = commands.add_parser("curves", help="the training curves of a work folder as one page")
     _add_work(curves)
     curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
@@ -344,6 +359,44 @@ def _gallery(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.gallery import make_gallery
 
     print(f"gallery  {arguments.out} ({make_gallery(_load(arguments), arguments.out)} runs)")
+
+
+def _figures(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
+    from prophy.evaluation.held_out import held_out_prompts
+    from prophy.evaluation.prompts import FIXED_PROMPTS
+    from prophy.generation import GenerationSettings
+
+    wanted = arguments.figure or [6, 7, 8]
+    pipeline = _load(arguments)
+    names = ("steps", "guidance", "frames", "height", "width")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    asked = [(text, arguments.seed + i) for i, text in enumerate(arguments.prompt or ())]
+    asked = asked or [(p.prompt, p.seed) for p in FIXED_PROMPTS[: arguments.clips]]
+    settings = [GenerationSettings(text, seed, **given) for text, seed in asked]
+    if 6 in wanted:
+        if arguments.labelled is not None:
+            prompts = read_prompts(arguments.labelled)
+        else:
+            prompts = tuple(
+                LabelledPrompt(p.prompt, p.phenomena) for p in held_out_prompts(arguments.prompts, frozenset())
+            )
+        result = figure_6(pipeline, arguments.work, prompts)
+        off = [row[j].value for i, row in enumerate(result.logits) for j in range(i)]
+        print(
+            f"figure 6 {len(off)} pairs, correlations {min(off):+.2f} to {max(off):+.2f}, "
+            f"agreement with the labels {result.agreement:+.2f}"
+        )
+    if 7 in wanted:
+        print(f"figure 7 {', '.join(figure_7(pipeline, arguments.work, settings).pictures)}")
+    if 8 in wanted:
+        result = figure_8(pipeline, arguments.work, settings)
+        rows = [("figure 8, change", "pixels, 0 to 1 (95 %)", "routing, bits")]
+        rows += [
+            (name, f"{v.value:.4f} ({v.low:.4f}–{v.high:.4f})", f"{result.routing[name].value:.3f}")
+            for name, v in result.pixels.items()
+        ]
+        _table(rows)
 
 
 def _curves(arguments: argparse.Namespace) -> None:

@@ -389,6 +389,55 @@ def _videophy2(d: dict, path: Path) -> Body:
     )
 
 
+def _correlation(d: dict, path: Path) -> Body:
+    del path
+    names = [name_of(p) for p in d["phenomena"]]
+    rows = tuple(
+        (f"{names[i]} – {names[j]}", signed(d["logits"][i][j], 2), signed(d["labels"][i][j], 2))
+        for i in range(len(names))
+        for j in range(i)
+    )
+    values = [[cell["value"] for cell in row] for row in d["logits"]]
+    return Body(
+        "Figure 6: correlation of semantic logits between phenomena",
+        (Table("", ("phenomena", "semantic logits (95 %)", "label vectors"), rows),),
+        (heatmap("semantic logits", names, values), heatmap("label vectors", names, d["labels"])),
+        notes=(
+            f"{d['prompts']} prompts; Pearson correlation of the two tables {number(d['agreement'], 2)}: "
+            "near 1, the router only repeats what the labels say already",
+        ),
+        weights={"model": d["model_sha256"]},
+    )
+
+
+def _expert_maps(d: dict, path: Path) -> Body:
+    del path
+    tables = []
+    for prompt, frames in zip(d["prompts"], d["shares"], strict=True):
+        rows = tuple((f"expert {e}", *(share(frame[e]) for frame in frames)) for e in range(len(frames[0])))
+        header = ("share of tokens", *(f"latent frame {t}" for t in range(len(frames))))
+        tables.append(Table(prompt, header, rows))
+    return Body(
+        "Figure 7: where each refinement expert acts",
+        tuple(tables),
+        weights={"model": d["model_sha256"]},
+        pictures=tuple(d["pictures"]),
+    )
+
+
+def _inversion(d: dict, path: Path) -> Body:
+    del path
+    rows = [(name, number(v, 4), number(d["routing"][name], 3)) for name, v in d["pixels"].items()]
+    rows += [(f"inverted minus {name}", signed(v, 4), "–") for name, v in d["inverted_minus"].items()]
+    return Body(
+        "Figure 8: expert inversion",
+        (Table("", ("change", "pixels, 0 to 1 (95 %)", "routing, bits (95 %)"), tuple(rows)),),
+        notes=(f"{len(d['prompts'])} prompts; the controls change every token's logits as much, at random",),
+        weights={"model": d["model_sha256"]},
+        pictures=tuple(d["pictures"]),
+    )
+
+
 #: file name (or its beginning, before a dash) -> what reads it, in the report's order
 KINDS: dict[str, Callable[[dict, Path], Body]] = {
     "laws": _laws,
@@ -396,6 +445,9 @@ KINDS: dict[str, Callable[[dict, Path], Body]] = {
     "recogniser": _recogniser,
     "localisation": _localisation,
     "flow": _flow,
+    "correlation": _correlation,
+    "expert-maps": _expert_maps,
+    "inversion": _inversion,
     "videophy2": _videophy2,
     "vbench": _vbench,
 }
