@@ -103,6 +103,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     gallery.set_defaults(run=_gallery)
 
+    segmenter = commands.add_parser("segmenter", help="train what says where a generated clip shows each phenomenon")
+    _add_work(segmenter)
+    segmenter.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
+    segmenter.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
+    segmenter.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    segmenter.set_defaults(run=_segmenter)
+
+    generated = commands.add_parser(
+        "generated-localisation", help="the routing at every denoising step against what the finished clip shows"
+    )
+    _add_model(generated)
+    _add_work(generated)
+    generated.add_argument("--prompts", type=int, default=64, help="how many (default: 64)")
+    generated.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
+    generated.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    generated.set_defaults(run=_generated_localisation)
+
     figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
     _add_model(figures)
     _add_work(figures)
@@ -359,6 +376,42 @@ def _gallery(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.gallery import make_gallery
 
     print(f"gallery  {arguments.out} ({make_gallery(_load(arguments), arguments.out)} runs)")
+
+
+def _segmenter(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.segmentation import SegmenterRecipe, train_segmenter
+
+    names = ("clips", "test_clips", "steps")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    result = train_segmenter(arguments.work, SegmenterRecipe(**given))
+    rows = [("on held-out renders", "overlap (95 %)")]
+    rows += [(name, _interval(value)) for name, value in result.overlap.items()]
+    _table(rows)
+    print(f"token AP {result.ap.value:.3f} ({result.ap.low:.3f}–{result.ap.high:.3f})")
+    print(f"missed altogether {_share(result.missed)}; tokens of what is not there {100 * result.alarms:.2f} %")
+
+
+def _generated_localisation(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.generated_localisation import evaluate_generated_localisation
+    from prophy.evaluation.held_out import held_out_prompts
+
+    if arguments.no_branch:
+        raise ValueError("localisation measures the branch: leave --no-branch out")
+    prompts = held_out_prompts(arguments.prompts, frozenset(), first_scene=20_000)
+    result = evaluate_generated_localisation(
+        _load(arguments), arguments.work, prompts, arguments.batch, arguments.steps
+    )
+    names = list(result.steps[0].scores)
+    rows = [("step", *(f"{name}: token AP (95 %)" for name in names))]
+    for step in result.steps:
+        aps = [step.scores[name].ap for name in names]
+        rows.append((str(step.step), *(f"{ap.value:.3f} ({ap.low:.3f}–{ap.high:.3f})" for ap in aps)))
+    _table(rows)
+    print(", ".join(f"{name} {score.ap.value:.3f}" for name, score in result.baselines.items()))
+    print(
+        f"masks by the segmenter (token AP {result.segmenter_ap.value:.3f} on held-out renders); "
+        f"it sees nothing of {result.without_tokens} of {result.asked} phenomena asked for"
+    )
 
 
 def _figures(arguments: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from prophy.data.latents import LatentCache, open_cache
+from prophy.evaluation.cross_attention import record_cross_attention, word_weights
 from prophy.evaluation.flow_gain import HELD_OUT, held_out_cache
 from prophy.evaluation.image_free import ImageFreeRecipe, image_free_maps, train_image_free
 from prophy.evaluation.metrics import (
@@ -47,6 +48,7 @@ _SHUFFLES = 4
 
 MAP, ROUTER = "phenomenon map P'", "raw router, matched"
 IMAGE_FREE, VIDEO = "image-free control", "video level (semantic router)"
+CROSS = "backbone's cross-attention"
 SHUFFLED, CENTRE, UNIFORM = "P' of another phenomenon", "centre prior", "uniform"
 
 
@@ -207,6 +209,7 @@ def evaluate_localisation(
             ROUTER: routing.probs_nNE[:, :, experts],
             IMAGE_FREE: guessed_nNP,
             VIDEO: np.broadcast_to(video_nP[:, None], routing.maps_nNP.shape),
+            CROSS: attention_maps(pipeline, held_out, noise, batch),
             CENTRE: np.broadcast_to(centre_prior(truth.grid)[None, :, None], routing.maps_nNP.shape),
             UNIFORM: np.ones_like(routing.maps_nNP),
         }
@@ -256,6 +259,26 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
         parts["labels_nP"].append(pipeline.branch.labels_from_semantics(routing.semantic_weights_BS).numpy())
         parts["semantic_nS"].append(routing.semantic_weights_BS.numpy())
     return SplitRouting(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
+
+
+@torch.no_grad()
+def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
+    """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
+    parts, before = [], pipeline.attachment.enabled
+    pipeline.attachment.enabled = False
+    try:
+        for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
+            rows = np.arange(start, min(start + batch, len(cache)))
+            examples = fixed_batch(cache, rows, noise)
+            text_BLD = encode_text(pipeline.text_encoder, examples.ids_BL)
+            asked = [[IDS[p] for p in np.flatnonzero(shown)] for shown in cache.labels(rows).numpy()]
+            weights_BPL = word_weights(pipeline.tokenizer, examples.ids_BL, asked)
+            with record_cross_attention(pipeline.transformer, text_BLD, weights_BPL) as recorder:
+                pipeline.transformer(examples.noisy_BCTHW, examples.timestep_B, text_BLD, return_dict=False)
+            parts.append(recorder.maps[0].float().numpy())
+    finally:
+        pipeline.attachment.enabled = before
+    return np.concatenate(parts)
 
 
 def match_experts(probs_nNE: np.ndarray, truth: Truth) -> np.ndarray:
@@ -366,9 +389,8 @@ def _apart(maps_nNP: np.ndarray, truth: Truth) -> np.ndarray:
 
 def _pooled(maps_nNP: np.ndarray, truth: Truth, present: np.ndarray) -> float:
     positive = truth.cover_nNP > 0.5
-    return float(
-        np.mean([average_precision(maps_nNP[:, :, p], positive[:, :, p]) for p in present if positive[:, :, p].any()])
-    )
+    found = [average_precision(maps_nNP[:, :, p], positive[:, :, p]) for p in present if positive[:, :, p].any()]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def _derangements(present: np.ndarray, count: int, shuffles: int) -> list[np.ndarray]:

@@ -118,6 +118,13 @@ def stacked(frames_BFHWC: np.ndarray) -> torch.Tensor:
 
 
 def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As :func:`degraded`, and half of the clips mirrored: every phenomenon may happen the other way round."""
+    x = degraded(x_BCHW, generator)
+    mirrored = torch.rand((len(x), 1, 1, 1), generator=generator) < 0.5
+    return torch.where(mirrored, x.flip(-1), x)
+
+
+def degraded(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """What generated clips do to a picture: contrast, brightness, colour, softness and noise all go a little wrong."""
 
     def uniform(*shape: int) -> torch.Tensor:
@@ -131,8 +138,7 @@ def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     coarse = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
     x = torch.where(uniform(batch, 1, 1, 1) < 0.3, coarse, torch.lerp(x, soft, uniform(batch, 1, 1, 1)))
     x = x + 0.12 * uniform(batch, 1, 1, 1) * torch.randn(x.shape, generator=generator)
-    mirrored = uniform(batch, 1, 1, 1) < 0.5  # every phenomenon may happen the other way round
-    return torch.where(mirrored, x.flip(-1), x).clamp(-1.2, 1.2)
+    return x.clamp(-1.2, 1.2)
 
 
 def render_clips(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple[np.ndarray, torch.Tensor]:

@@ -21,7 +21,7 @@ from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.sections import Section, Table, read_sections
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-_IN_README = ("laws", "recognition", "localisation", "flow", "videophy2", "vbench", "ablation")
+_IN_README = ("laws", "recognition", "localisation", "generated", "flow", "videophy2", "vbench", "ablation")
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}

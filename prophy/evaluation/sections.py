@@ -189,11 +189,12 @@ def bars(title: str, unit: str, rows: dict[str, dict[str, dict]], scale: float =
 def lines(title: str, unit: str, axis: str, rows: dict[str, tuple[list[float], list[dict]]]) -> go.Figure:
     """Lines with intervals: ``rows[series]`` is the places and the intervals."""
     figure = go.Figure()
-    for i, (name, (x, intervals)) in enumerate(rows.items()):
-        values = [part["value"] for part in intervals]
+    for i, (name, (places, intervals)) in enumerate(rows.items()):
+        measured = [(at, part) for at, part in zip(places, intervals, strict=True) if part["value"] is not None]
+        intervals = [part for _, part in measured]
         figure.add_scatter(
-            x=x,
-            y=values,
+            x=[at for at, _ in measured],
+            y=[part["value"] for part in intervals],
             name=name,
             mode="lines+markers",
             line={"color": _COLOURS[i % len(_COLOURS)]},
@@ -389,6 +390,45 @@ def _videophy2(d: dict, path: Path) -> Body:
     )
 
 
+def _segmenter(d: dict, path: Path) -> Body:
+    del path
+    rows = tuple((name_of(p), share(v)) for p, v in d["overlap"].items())
+    return Body(
+        "The segmenter's own error, on held-out real renders",
+        (Table("", ("phenomenon", "overlap of tokens (95 %)"), rows),),
+        notes=(
+            f"token AP {number(d['ap'])}; missed altogether {share(d['missed'])}; "
+            f"tokens marked of what is not there {share(d['alarms'])}",
+        ),
+    )
+
+
+def _generated_localisation(d: dict, path: Path) -> Body:
+    del path
+    names = list(d["steps"][0]["scores"])
+    rows = [(f"step {s['step']}", *(number(s["scores"][name]["ap"]) for name in names)) for s in d["steps"]]
+    head = ("token AP (95 %)", *names)
+    last = d["steps"][-1]["scores"] | d["baselines"]
+    at_end = tuple(
+        (name, number(s["ap"]), number(s["energy"]), number(s["pointing"]), number(s["apart"]))
+        for name, s in last.items()
+    )
+    by_step = {name: ([s["step"] for s in d["steps"]], [s["scores"][name]["ap"] for s in d["steps"]]) for name in names}
+    return Body(
+        "Localisation while a video is being made, masks by the segmenter",
+        (
+            Table("last step", ("map", "token AP (95 %)", "energy / area", "pointing", "two told apart"), at_end),
+            Table("", head, tuple(rows)),
+        ),
+        (lines("Token average precision by denoising step", "AP", "step", by_step),),
+        notes=(
+            f"{d['clips']} clips; the segmenter's token AP on held-out renders is {number(d['segmenter_ap'])}; "
+            f"it sees nothing of {d['without_tokens']} of {d['asked']} phenomena asked for",
+        ),
+        weights={"model": d["model_sha256"]},
+    )
+
+
 def _correlation(d: dict, path: Path) -> Body:
     del path
     names = [name_of(p) for p in d["phenomena"]]
@@ -444,6 +484,8 @@ KINDS: dict[str, Callable[[dict, Path], Body]] = {
     "recognition": _recognition,
     "recogniser": _recogniser,
     "localisation": _localisation,
+    "generated-localisation": _generated_localisation,
+    "segmenter": _segmenter,
     "flow": _flow,
     "correlation": _correlation,
     "expert-maps": _expert_maps,
