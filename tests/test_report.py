@@ -177,6 +177,27 @@ def test_unknown_results_and_empty_folders_are_refused(work, tmp_path):
         read_sections(work)
 
 
+def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differently(work, tmp_path, capsys):
+    other = tmp_path / "other"
+    write_result(other / "evaluation" / "recognition.json", recognition_result())
+    out = tmp_path / "table"
+    cli.main(["ablation", f"full={work}", f"full={other}", "--work", str(out)])
+    printed = capsys.readouterr().out
+    assert "0.750 (0.750–0.750, n=2)" in printed, "two seeds with the same result"
+    assert "laws obeyed missing in 1" in printed
+    table = read_sections(out)[0]
+    assert table.source == "ablation.json"
+    assert "full (2 runs)" in table.tables[0].rows[0][0]
+    with pytest.raises(ValueError, match="stands twice"):
+        cli.main(["ablation", f"full={work}", f"again={work}", "--work", str(out)])
+    with pytest.raises(FileNotFoundError, match="holds no results"):
+        cli.main(["ablation", f"full={tmp_path / 'nowhere'}", "--work", str(out)])
+    path = other / "evaluation" / "recognition.json"
+    path.write_text(path.read_text().replace('"guidance": 4.0', '"guidance": 5.0'))
+    with pytest.raises(ValueError, match="measured differently"):
+        cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
+
+
 def test_what_was_not_measured_is_never_printed_as_a_number():
     assert share({"value": None, "low": None, "high": None, "n": 0}) == "not measured (n=0)"
     assert number(None) == "–"

@@ -478,6 +478,20 @@ def _inversion(d: dict, path: Path) -> Body:
     )
 
 
+def _ablation(d: dict, path: Path) -> Body:
+    del path
+    measures = tuple(next(iter(d["rows"].values())))
+    rows = tuple(
+        (f"{name} ({d['runs'][name]} runs)", *(number(row[measure]) for measure in measures))
+        for name, row in d["rows"].items()
+    )
+    notes = ["one run: its interval over clips; several: the mean, its interval over seeds (n of them)"]
+    notes += [
+        f"{name}: {measure} missing in {n} runs" for name, m in d["unmeasured"].items() for measure, n in m.items()
+    ]
+    return Body("Ablation", (Table("", ("recipe", *measures), rows),), notes=tuple(notes))
+
+
 #: file name (or its beginning, before a dash) -> what reads it, in the report's order
 KINDS: dict[str, Callable[[dict, Path], Body]] = {
     "laws": _laws,
@@ -490,6 +504,7 @@ KINDS: dict[str, Callable[[dict, Path], Body]] = {
     "correlation": _correlation,
     "expert-maps": _expert_maps,
     "inversion": _inversion,
+    "ablation": _ablation,
     "videophy2": _videophy2,
     "vbench": _vbench,
 }
