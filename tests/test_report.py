@@ -59,7 +59,7 @@ def localisation_result() -> LocalisationResult:
     truth = Truth(cover, shown, TokenGrid(1, 3, 4))
     scores = {MAP: score_maps(cover, truth), UNIFORM: score_maps(np.ones_like(cover), truth)}
     use = ExpertUse((0.5, 0.5), (0.4, 0.6))
-    levels = tuple(LocalisationLevel(noise, scores, bootstrap(np.ones(2)), {}, use) for noise in (0.2, 0.8))
+    levels = tuple(LocalisationLevel(noise, scores, bootstrap(np.ones(2)), {}, use) for noise in (0.2, 0.5))
     return LocalisationResult(levels, use, {IDS[0]: 0.9}, {IDS[0]: 0.5}, 2, "wordings", "test", 0, "a" * 64)
 
 
