@@ -121,7 +121,8 @@ class StepPreview:
         seconds_left: the mean time of a step times the steps to go; decoding comes on top.
         frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame; the video
             with what noise is left, where the scheduler does not keep its prediction (CogVideoX's).
-        top1: each token's strongest expert at this step, uint8 (T, token rows, token columns); None without a branch.
+        top1: each token's strongest expert at this step, or the last at which the branch ran, uint8 (T, token rows,
+            token columns); None without a branch.
     """
 
     step: int
@@ -138,7 +139,7 @@ class Generation:
     Attributes:
         settings: as asked.
         frames: uint8 RGB (F, H, W, 3).
-        trace: the routing; None when the pipeline has no branch, or it is switched off.
+        trace: the routing; None when the pipeline has no branch, or it never ran.
         unknown_words: words of the prompt that the tokenizer has never seen.
         model_id: the model's folder name or hub id.
         model_sha256: see :func:`model_hash`.
@@ -228,7 +229,7 @@ def generate(
             if rules.frames_first:
                 clean_CThw = clean_CThw.transpose(0, 1)
             left = (denoised_at - started) / done * (settings.steps - done)
-            top1 = None if recorder is None else recorder.latest_top1()
+            top1 = None if recorder is None or recorder.is_empty else recorder.latest_top1()
             on_step(StepPreview(done, settings.steps, left, colours(clean_CThw), top1))
         if stop is not None and stop.is_set():
             raise GenerationStopped
@@ -261,7 +262,7 @@ def generate(
     return Generation(
         settings=settings,
         frames=np.round(255 * video).astype(np.uint8),
-        trace=None if recorder is None else recorder.finish(settings.prompt, settings.seed),
+        trace=None if recorder is None or recorder.is_empty else recorder.finish(settings.prompt, settings.seed),
         unknown_words=unknown_words(pipeline.tokenizer, settings.prompt),
         model_id=_model_id(pipeline),
         model_sha256=model_hash(pipeline),

@@ -73,7 +73,7 @@ class RoutingTrace:
         mean_probs: ``(N, E)``, ρ_r averaged over all steps.
         semantic_weights: ``(S,)``, averaged over all steps.
         semantic_logits: ``(S,)``, averaged over all steps.
-        steps: denoising steps the generation took; more than ``D`` if only some were kept.
+        steps: denoising steps in which the branch ran; more than ``D`` if only some were kept.
         phenomena_version: see :data:`prophy.phenomena.VERSION`.
 
     Raises:
@@ -220,7 +220,7 @@ class TraceRecorder:
 
     Args:
         grid: the token grid.
-        total: denoising steps to come.
+        total: denoising steps to come; the branch may run in fewer, see :class:`prophy.branch.Schedule`.
     """
 
     def __init__(self, grid: TokenGrid, total: int) -> None:
@@ -229,6 +229,10 @@ class TraceRecorder:
         self._kept: list[tuple[float, np.ndarray, np.ndarray, np.ndarray]] = []
         self._sums: list[np.ndarray] = []
         self._count = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._kept
 
     def record(self, timestep: float, routing: Routing) -> None:
         """Add one step: the last row of ``routing``, which must be the conditional pass.
@@ -285,5 +289,6 @@ class TraceRecorder:
             mean_probs=probs,
             semantic_weights=semantic_weights,
             semantic_logits=semantic_logits,
-            steps=self._count,
+            # which of the total were kept is known by their number only if no fewer came
+            steps=self._count if self._count >= self._total else len(self._kept),
         )

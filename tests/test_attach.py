@@ -210,7 +210,7 @@ def test_attaching_after_offloading_is_refused(tiny_branch):
 def test_attaching_after_group_offloading_is_refused(tiny_branch, kind: dict):
     offloaded = make_transformer()
     apply_group_offloading(offloaded, onload_device=torch.device("cpu"), offload_device=torch.device("cpu"), **kind)
-    with pytest.raises(RuntimeError, match="attach the branch before offloading or caching"):
+    with pytest.raises(RuntimeError, match="attach the branch before offloading, caching or parallelism"):
         attach(offloaded, tiny_branch)
 
 

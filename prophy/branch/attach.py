@@ -4,15 +4,20 @@
 block i. Two transformers that take turns along the noise, as Wan2.2's, share one branch and one attachment: the branch
 reads the noisy latent, never hidden states. The hooks are diffusers' own and sit *inside* those of its caches and
 offloading, so a skipped or moved block keeps its residual exactly once; attaching in any other order is refused.
+
+Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens, D width, L text length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
+from diffusers import ContextParallelConfig
 from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.context_parallel import EquipartitionSharder, PartitionAnythingSharder
 from diffusers.hooks.hooks import StateManager
 from torch import nn
 
@@ -20,8 +25,38 @@ from prophy.branch.model import ProPhyBranch
 from prophy.routing import Routing
 
 _NAME = "prophy"
+_TIMESTEPS = 1000  # that the backbones of both families are trained with
 
 Observer = Callable[[float, Routing], None]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When an attached branch runs; otherwise the backbone runs alone, and nothing is observed.
+
+    A trace then holds the steps in which the branch ran, numbered among themselves; its timesteps say which they were.
+
+    Attributes:
+        unconditional: whether it runs in the unconditional pass of classifier-free guidance too, as it was trained to.
+        interval: lowest and highest timestep at which it runs, as shares of the noise: 0 clean, 1 pure noise.
+
+    Raises:
+        ValueError: an interval that is empty, or not within 0 and 1.
+    """
+
+    unconditional: bool = True
+    interval: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        low, high = self.interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"interval={self.interval} must be two shares of the noise, low to high, within 0 and 1")
+
+    def includes(self, timestep: torch.Tensor) -> bool:
+        """Whether the branch runs at a timestep, as the backbone takes it: one a clip, or one a token."""
+        low, high = self.interval
+        # with one for each token, tokens that hold a given picture are at 0 and the others at the step's
+        return self.interval == (0, 1) or low <= float(timestep.max()) / _TIMESTEPS <= high
 
 
 class _Residuals:
@@ -31,7 +66,13 @@ class _Residuals:
         self.current: list[torch.Tensor] | None = None
 
 
-class _AddResidual(ModelHook):
+class _Hook(ModelHook):
+    def __deepcopy__(self, memo: dict) -> _Hook:
+        # a copied module keeps the original's forward, so the copy would run the original's weights, silently
+        raise RuntimeError("a branch is attached: call its detach(), copy the transformer, then attach again")
+
+
+class _AddResidual(_Hook):
     """After a block: add the residual of its site."""
 
     def __init__(self, residuals: _Residuals, index: int, add: Callable) -> None:
@@ -44,7 +85,7 @@ class _AddResidual(ModelHook):
         return self._add(output, self._residuals.current[self._index])
 
 
-class _RunBranch(ModelHook):
+class _RunBranch(_Hook):
     """Before the transformer: run the branch. Its state manager tells the conditional pass from the unconditional."""
 
     _is_stateful = True
@@ -56,7 +97,7 @@ class _RunBranch(ModelHook):
 
     def pre_forward(self, module: nn.Module, *args, **kwargs):
         context = self._context._context
-        self._attachment._run(args, kwargs, None if context is None else context.name)
+        self._attachment._run(module, args, kwargs, None if context is None else context.name)
         return args, kwargs
 
     def post_forward(self, module: nn.Module, output):
@@ -73,10 +114,12 @@ class Attachment:
 
     Attributes:
         enabled: False leaves the backbone alone.
+        schedule: when the branch runs.
     """
 
-    def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:
+    def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch, schedule: Schedule) -> None:
         self.enabled = True
+        self.schedule = schedule
         self._transformers, self._branch = transformers, branch
         self._residuals = _Residuals()
         self._observer: Observer | None = None
@@ -130,30 +173,49 @@ class Attachment:
         for transformer in self._transformers:
             _remove_hooks(transformer, self._branch)
 
-    def _run(self, args: tuple, kwargs: dict, context: str | None) -> None:
-        if not self.enabled:
-            self._residuals.current = None
+    def _run(self, transformer: nn.Module, args: tuple, kwargs: dict, context: str | None) -> None:
+        self._residuals.current = None
+        if not self.enabled or (context == "uncond" and not self.schedule.unconditional):
             return
-        latents, timestep, text = self._branch.family.call_arguments(args, kwargs)
-        self._residuals.current, routing = self._branch(latents, timestep, text, *self._steering)
+        latents_BCTHW, timestep, text_BLD = self._branch.family.call_arguments(args, kwargs)
+        parallel = _context_parallel(transformer)
+        if parallel is not None and timestep.ndim == 2:  # its hooks, outside ours, have split one timestep a token
+            timestep = _joined(timestep, parallel)
+        if not self.schedule.includes(timestep):
+            return
+        conditional_only = not self.schedule.unconditional and _holds_both_passes(latents_BCTHW, context)
+        if conditional_only:
+            latents_BCTHW, timestep, text_BLD = (x.chunk(2)[1] for x in (latents_BCTHW, timestep, text_BLD))
+        residuals, routing = self._branch(latents_BCTHW, timestep, text_BLD, *self._steering)
+        if conditional_only:
+            residuals = [torch.cat([torch.zeros_like(r), r]) for r in residuals]
+        if parallel is not None:
+            residuals = [_share(r, parallel) for r in residuals]
+        self._residuals.current = residuals
         if self._observer is not None and context != "uncond":
-            # with a timestep for each token, tokens that hold a given picture are at 0 and the others at the step's
             self._observer(float(timestep.max()), routing)
 
 
-def attach(transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch) -> Attachment:
+def attach(
+    transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch, schedule: Schedule | None = None
+) -> Attachment:
     """Attach a branch to a stock transformer, or to several that take turns. All of them are hooked, or none.
+
+    Args:
+        transformer: with its weights.
+        branch: made for it.
+        schedule: when the branch runs; default: in every pass.
 
     Raises:
         ValueError: the branch was made for another backbone, fits only some of the transformers, or one is attached
             already.
-        RuntimeError: a cache or offloading was enabled first; the message says what to do.
+        RuntimeError: a cache, offloading or context parallelism was enabled first; the message says what to do.
     """
     transformers = (transformer,) if isinstance(transformer, nn.Module) else tuple(transformer)
     check_fits(transformers, branch)
     for each in transformers:
         _check_order(each, branch)
-    attachment = Attachment(transformers, branch)
+    attachment = Attachment(transformers, branch, schedule or Schedule())
     for each in transformers:
         HookRegistry.check_if_exists_or_initialize(each).register_hook(_RunBranch(attachment), _NAME)
         _hook_blocks(each, branch, attachment._residuals)
@@ -227,5 +289,37 @@ def _check_order(transformer: nn.Module, branch: ProPhyBranch) -> None:
             raise ValueError("a branch is attached already: call its detach() first")
         if names:
             raise RuntimeError(
-                f"hooks are in place ({', '.join(names)}): attach the branch before offloading or caching"
+                f"hooks are in place ({', '.join(names)}): attach the branch before offloading, caching or parallelism"
             )
+
+
+def _holds_both_passes(latents_BCTHW: torch.Tensor, context: str | None) -> bool:
+    """Whether one call of the CogVideoX pipeline makes the unconditional pass too, in the first half of its batch.
+
+    Its context has the same name without guidance. With guidance both halves hold the same latents; two clips do so in
+    the first step at most, and only if they were given the same noise.
+    """
+    if context != "cond_uncond" or len(latents_BCTHW) % 2:
+        return False
+    return torch.equal(*latents_BCTHW.chunk(2))
+
+
+# --- context parallelism: each process holds a share of the tokens, and runs the branch on all of them ----------------
+
+
+def _context_parallel(transformer: nn.Module) -> ContextParallelConfig | None:
+    config = getattr(transformer, "_parallel_config", None)
+    return None if config is None else config.context_parallel_config
+
+
+def _share(residual_BND: torch.Tensor, parallel: ContextParallelConfig) -> torch.Tensor:
+    """This process's tokens of a residual, split as diffusers splits the hidden states."""
+    if parallel.ulysses_anything or parallel.ring_anything:
+        return PartitionAnythingSharder.shard_anything(residual_BND, 1, parallel._flattened_mesh)
+    return EquipartitionSharder.shard(residual_BND, 1, parallel._flattened_mesh)
+
+
+def _joined(timestep_BN: torch.Tensor, parallel: ContextParallelConfig) -> torch.Tensor:
+    if parallel.ulysses_anything or parallel.ring_anything:
+        return PartitionAnythingSharder.unshard_anything(timestep_BN, 1, parallel._flattened_mesh)
+    return EquipartitionSharder.unshard(timestep_BN, 1, parallel._flattened_mesh)
