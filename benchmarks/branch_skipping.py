@@ -1,10 +1,10 @@
 """Run with: python benchmarks/branch_skipping.py [--work runs/tiny]
 
-What it saves and changes to run the branch less often: the embedded model makes the 24 fixed prompts with every schedule
-below, same seeds. Seconds are of the denoising, the median over the prompts, each prompt made with every schedule before
-the next one; the distance is the mean over all pixels and colours, on the scale of 0 to 255, to the clips of the full
-schedule. With ``--work`` the classifier of ``prophy evaluate recognition`` says in how many clips it recognises all that
-was asked for. Writes branch_skipping.md beside it.
+What it saves and changes to run the branch less often: the embedded model makes the 24 fixed prompts with every
+schedule below, same seeds. Seconds are of the denoising, the median over the prompts, each prompt made with every
+schedule before the next one; the distance is the mean over all pixels and colours, on the scale of 0 to 255, to the
+clips of the full schedule. With ``--work`` the classifier of ``prophy evaluate recognition`` says in how many clips
+it recognises all that was asked for. Writes branch_skipping.md beside it.
 """
 
 from __future__ import annotations

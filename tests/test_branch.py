@@ -16,6 +16,7 @@ from prophy.backbones import WAN
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.refinement import RefinementExpertBlock
 from prophy.branch.semantic import SemanticExpertBlock
+from prophy.footprint import footprint
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -222,6 +223,15 @@ def test_an_expert_that_nobody_chose_is_left_alone_and_gets_no_gradient():
     assert not (routing.topk_ids_BNK == 3).any()
     assert not block.weight_EDD.grad[3].any()
     assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize(("dtype", "multiple"), [(torch.float32, 5.5), (torch.bfloat16, 9.5)])
+def test_refinement_without_gradients_keeps_two_float32_copies_of_the_answers_at_most(dtype, multiple: float):
+    """In multiples of the hidden states, top-2: two copies of twice as many rows, and the sum."""
+    with torch.no_grad(), torch.device("meta"):
+        block = RefinementExpertBlock(256, 8, 2).to(dtype)
+        x_BND = torch.empty(1, 4096, 256, dtype=dtype)
+        assert footprint(lambda: block(x_BND), device="cpu").peak < multiple * x_BND.nbytes
 
 
 def test_a_scale_of_ones_is_exactly_unsteered(tiny_branch):

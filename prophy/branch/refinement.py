@@ -74,7 +74,9 @@ class RefinementExpertBlock(nn.Module):
             x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps
         )
         routing = self.route(normal, scale_E, forced_N)
-        mixed = self._dispatch(normal.to(compute_dtype(x_BND)).flatten(0, 1), routing)
+        tokens_RD = normal.to(compute_dtype(x_BND)).flatten(0, 1)
+        del normal  # float32: where the model is not, it would lie beside the experts' answers
+        mixed = self._dispatch(tokens_RD, routing)
         return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
 
     def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
@@ -86,11 +88,13 @@ class RefinementExpertBlock(nn.Module):
         ends_E = counts_E.cumsum(0).to(torch.int32)
         weight = self.weight_EDD.to(tokens_RD.dtype)
         # index_select, not brackets: their backward adds up in a fixed order, so that a resumed training is exact.
-        out_MD = functional.grouped_mm(tokens_RD.index_select(0, source_M), weight, offs=ends_E)
-        out_MD = out_MD.float() + self.bias_ED.float().index_select(0, ids_M[order_M])
+        out_MD = functional.grouped_mm(tokens_RD.index_select(0, source_M), weight, offs=ends_E).float()
+        # in place, as K times the hidden states in float32 are the largest tensors here
+        out_MD += self.bias_ED.float().index_select(0, ids_M[order_M])
         share_M1 = routing.topk_weights_BNK.flatten()[order_M, None]
+        out_MD = share_M1 * out_MD if torch.is_grad_enabled() else out_MD.mul_(share_M1)
         mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
-        return mixed.index_add(0, source_M, share_M1 * out_MD)
+        return mixed.index_add_(0, source_M, out_MD)
 
 
 def _forced(probs_BNE: torch.Tensor, forced_N: torch.Tensor) -> torch.Tensor:

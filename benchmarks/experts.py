@@ -1,0 +1,174 @@
+"""Run with: python benchmarks/experts.py
+
+What the Refinement Expert Block costs: E = 8 linear experts, the best k = 2 for each token, against one dense linear
+layer over the same k·N rows, which is the same multiplication without any routing. The aim is 1.15 times that. Beside
+it the two plain ways to write such a block: a loop that picks each expert's tokens, and every expert on every token.
+All three are the whole block (normalisation, router, experts, sum) and must agree before anything is timed. Each row
+of the table times all its forms in turn, many times over, and takes the medians. Writes experts.md beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
+
+EXPERTS, TOP_K = 8, 2
+AIM = 1.15
+BLOCK, LOOP, EVERY, LINEAR = "the block", "loop over experts", "every expert", "one linear layer"
+
+
+class LoopOverExperts(RefinementExpertBlock):
+    """The block as it is mostly written: a mask, a copy and a sum for each expert."""
+
+    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
+        ids_RK, shares_RK = routing.topk_ids_BNK.flatten(0, 1), routing.topk_weights_BNK.flatten(0, 1)
+        mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
+        for expert, (weight, bias) in enumerate(zip(self.weight_EDD.unbind(), self.bias_ED.unbind(), strict=True)):
+            rows, slots = (ids_RK == expert).nonzero(as_tuple=True)
+            answer = (tokens_RD[rows] @ weight.to(tokens_RD.dtype)).float() + bias.float()
+            mixed = mixed.index_add(0, rows, shares_RK[rows, slots, None] * answer)
+        return mixed
+
+
+class EveryExpert(RefinementExpertBlock):
+    """The block without any choice: all experts answer for all tokens, and most answers count for nothing."""
+
+    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
+        shares_RE = torch.zeros(routing.probs_BNE.flatten(0, 1).shape, device=tokens_RD.device)
+        shares_RE = shares_RE.scatter(1, routing.topk_ids_BNK.flatten(0, 1), routing.topk_weights_BNK.flatten(0, 1))
+        answers_ERD = (
+            torch.matmul(tokens_RD, self.weight_EDD.to(tokens_RD.dtype)).float() + self.bias_ED.float()[:, None]
+        )
+        return torch.einsum("re,erd->rd", shares_RE, answers_ERD)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table."""
+
+    width: int
+    tokens: int
+    dtype: torch.dtype
+    backward: bool
+
+    @property
+    def about(self) -> str:
+        passes = "forward and backward" if self.backward else "forward"
+        return f"{self.width} | {self.tokens} | {str(self.dtype).removeprefix('torch.')} | {passes}"
+
+
+#: (width, tokens): the embedded model's, Wan2.1-1.3B's, CogVideoX-5B's and Wan2.2-5B's width
+SIZES = ((256, 320), (1536, 2048), (3072, 1024))
+CASES = tuple(
+    Case(width, tokens, dtype, backward)
+    for width, tokens in SIZES
+    for dtype in (torch.float32, torch.bfloat16)
+    for backward in (False, True)
+)
+
+
+def forms(case: Case) -> dict[str, Callable[[], torch.Tensor]]:
+    """Every form of one case on the same weights and tokens, as a call; they agree.
+
+    Raises:
+        AssertionError: two forms of the block give different values.
+    """
+    torch.manual_seed(0)
+    kinds = {BLOCK: RefinementExpertBlock, LOOP: LoopOverExperts, EVERY: EveryExpert}
+    blocks = {name: kind(case.width, EXPERTS, TOP_K).to(case.dtype) for name, kind in kinds.items()}
+    for block in blocks.values():
+        block.load_state_dict(blocks[BLOCK].state_dict())
+    linear = torch.nn.Linear(case.width, case.width, dtype=case.dtype)
+    x_BND = torch.randn(1, case.tokens, case.width, dtype=case.dtype, requires_grad=case.backward)
+    rows_MD = torch.randn(TOP_K * case.tokens, case.width, dtype=case.dtype, requires_grad=case.backward)
+
+    with torch.no_grad():
+        answers = {name: block(x_BND)[0].float() for name, block in blocks.items()}
+    tolerance = 1e-4 if case.dtype is torch.float32 else 0.1
+    for name in (LOOP, EVERY):
+        torch.testing.assert_close(answers[name], answers[BLOCK], rtol=tolerance, atol=tolerance)
+
+    def run(compute: Callable[[], torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
+        if not case.backward:
+            with torch.no_grad():
+                return compute()
+        output = compute()
+        output.backward(gradient)
+        return output
+
+    calls = {
+        name: lambda block=block: run(lambda: block(x_BND)[0], torch.ones_like(x_BND)) for name, block in blocks.items()
+    }
+    calls[LINEAR] = lambda: run(
+        lambda: functional.linear(rows_MD, linear.weight, linear.bias), torch.ones_like(rows_MD)
+    )
+    return calls
+
+
+def measure(case: Case, repeats: int) -> dict[str, float]:
+    """Median seconds of each form."""
+    calls = forms(case)
+    for call in calls.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: median(values) for name, values in seconds.items()}
+
+
+def table(results: dict[Case, dict[str, float]], repeats: int) -> str:
+    """The comparison in Markdown."""
+    worst = max(row[BLOCK] / row[LINEAR] for row in results.values())
+    lines = [
+        "# The experts' cost",
+        "",
+        f"`python benchmarks/experts.py`, {datetime.now(UTC):%Y-%m-%d}. E = {EXPERTS}, k = {TOP_K}; "
+        f"medians of {repeats} runs, {torch.get_num_threads()} threads.",
+        f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.",
+        "",
+        f"In milliseconds, and as a multiple of one linear layer over k·N rows. Aim: the block at most {AIM} times "
+        f"that. Largest: {worst:.2f}.",
+        "",
+        f"| width | tokens | dtype | passes | {LINEAR} | {BLOCK} | {LOOP} | {EVERY} |",
+        "|---:|---:|---|---|---:|---:|---:|---:|",
+    ]
+    for case, row in results.items():
+        cells = " | ".join(
+            f"{1e3 * row[name]:.2f}" + ("" if name == LINEAR else f" ({row[name] / row[LINEAR]:.2f})")
+            for name in (LINEAR, BLOCK, LOOP, EVERY)
+        )
+        lines.append(f"| {case.about} | {cells} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--widths", type=int, nargs="+", choices=[width for width, _ in SIZES], help="only these")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"), help="where the table goes")
+    arguments = parser.parse_args()
+    results = {}
+    for case in CASES:
+        if arguments.widths is None or case.width in arguments.widths:
+            results[case] = measure(case, arguments.repeats)
+            print(f"{case.about}: {results[case][BLOCK] / results[case][LINEAR]:.2f}", flush=True)
+    text = table(results, arguments.repeats)
+    print(text)
+    arguments.out.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
