@@ -1,6 +1,8 @@
-"""The Space's door; ``prophy app`` on one's own machine."""
+"""The Space's door, with the flags of ``prophy app``; ``prophy app`` on one's own machine."""
 
-from prophy.ui.main import main
+import sys
+
+from prophy.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(["app", *sys.argv[1:]]))

@@ -10,7 +10,7 @@ import argparse
 import importlib
 import os
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,12 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="memory profile, such as model or group+tiling, see prophy plan (default: auto, the fastest that fits)",
     )
-    generate.add_argument("--steps", type=int, help="denoising steps")
-    generate.add_argument("--guidance", type=float, help="classifier-free guidance scale")
-    generate.add_argument("--frames", type=int, help="video frames, 1 + 4k")
+    generate.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
+    generate.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: the model's)")
+    generate.add_argument("--frames", type=int, help="video frames, 1 + 4k; CogVideoX 1 + 8k (default: the model's)")
     generate.add_argument("--height", type=int, help="pixels")
     generate.add_argument("--width", type=int, help="pixels")
-    generate.add_argument("--fps", type=float, help="frames per second of the file")
+    generate.add_argument("--fps", type=float, help="frames per second of the file (default: the model's)")
     generate.add_argument(
         "--steer",
         action="append",
@@ -136,7 +136,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
     plan.add_argument(
-        "--model", required=True, help="a published backbone by name, such as wan2.1-1.3b, or a diffusers folder"
+        "--model",
+        required=True,
+        help="a published backbone by name, such as wan2.1-1.3b, or a diffusers folder or hub id",
     )
     plan.add_argument("--size", metavar="WxHxF", help="of the clip, such as 832x480x81 (default: as published)")
     plan.add_argument("--vram", type=float, metavar="GIB", help="memory of the accelerator, to choose a profile for")
@@ -158,6 +160,8 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
+    from prophy.clips import Clip, Recommended
+    from prophy.description import describe_model
     from prophy.generation import GenerationSettings, StepPreview, generate, model_hash, token_grid
     from prophy.runs import read_run
     from prophy.steering import parse_force, parse_scales
@@ -165,7 +169,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     # All of this before the weights: a typo should not cost ten seconds.
     source = None if arguments.again is None else read_run(arguments.again)
     if source is None:
-        settings = GenerationSettings(arguments.prompt, **given)
+        recommended = None if arguments.model is None else describe_model(arguments.model).recommended
+        settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **given})
     else:
         settings = replace(GenerationSettings.from_record(source.record), **given)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
@@ -173,7 +178,8 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from prophy.pipelines import load
 
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile)
+    clip = Clip(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
+    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
     if off and pipeline.attachment is not None:
         pipeline.attachment.enabled = False
     if source is not None and model_hash(pipeline) != source.record.model_sha256:
@@ -270,36 +276,29 @@ def _worlds_preview(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from prophy.published import PUBLISHED
+    from prophy.clips import Clip
+    from prophy.description import describe_model
 
-    known = PUBLISHED.get(arguments.model)
-    if arguments.size is not None:
-        try:
-            width, height, frames = map(int, arguments.size.lower().split("x"))
-        except ValueError:
-            raise ValueError(f"--size {arguments.size} is not WxHxF: give three numbers, as in 832x480x81") from None
-    elif known is not None:
-        width, height, frames = known.width, known.height, known.frames
-    elif not Path(arguments.model).is_dir():
-        raise ValueError(f"no model {arguments.model!r}: use one of {', '.join(PUBLISHED)}, or a diffusers folder")
-    else:
-        raise ValueError("a folder does not say what clip it was made for: give --size, as in 832x480x81")
+    clip = None if arguments.size is None else Clip.parse(arguments.size)
+    described = describe_model(arguments.model, arguments.branch)
+    if clip is None:
+        if described.recommended is None:
+            raise ValueError(f"{described.name} does not say what clip it was made for: give --size, as in 832x480x81")
+        clip = described.recommended.clip
 
     import json
 
     import torch
 
     from prophy.plan import GIB, describe, plan
-    from prophy.stages import Clip
 
     if arguments.vram is not None and not arguments.vram > 0:
         raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")
     made = plan(
-        arguments.model,
-        Clip(width, height, frames),
+        described,
+        clip,
         dtype=getattr(torch, arguments.dtype),
         vram=None if arguments.vram is None else round(arguments.vram * GIB),
-        branch=arguments.branch,
         with_branch=not arguments.no_branch,
     )
     print(json.dumps(made.to_dict(), indent=2) if arguments.json else describe(made))

@@ -25,12 +25,14 @@ import torch
 from diffusers.utils.torch_utils import get_module_execution_device
 from tokenizers.models import WordLevel
 
+from prophy.clips import LONGEST_PROMPT_TOKENS, Recommended
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
-from prophy.memory import Stage, profile_of, state_of, watch_memory
-from prophy.pipelines import LONGEST_PROMPT_TOKENS, ClipRules, clip_rules
+from prophy.memory import profile_of, state_of, watch_memory
+from prophy.profiles import Stage
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
+from prophy.stages import rules_of
 from prophy.steering import Steering, SteeringError
 
 if TYPE_CHECKING:
@@ -69,12 +71,12 @@ class GenerationSettings:
 
     prompt: str
     seed: int = 0
-    steps: int = 20
-    guidance: float = 4.0
-    frames: int = 17
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
+    steps: int = Recommended.steps
+    guidance: float = Recommended.guidance
+    frames: int = Recommended.frames
+    height: int = Recommended.height
+    width: int = Recommended.width
+    fps: float = Recommended.fps
     steering: Steering = field(default_factory=Steering)
 
     def __post_init__(self) -> None:
@@ -197,7 +199,7 @@ def generate(
         GenerationStopped: ``stop`` was set.
         prophy.memory.OutOfMemory: memory ran out; the message names the memory profile to try.
     """
-    rules = clip_rules(pipeline)
+    rules = rules_of(pipeline)
     grid = token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt, rules.text_tokens)
     attachment = getattr(pipeline, "attachment", None)
@@ -335,7 +337,7 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: i
     Args:
         tokenizer: the model's.
         prompt: plain words.
-        text_tokens: how many the model reads, see :class:`prophy.pipelines.ClipRules`; the tokenizer may know fewer.
+        text_tokens: how many the model reads, see :class:`prophy.clips.ClipRules`; the tokenizer may know fewer.
 
     Raises:
         GenerationError: more tokens than the model reads, or not one known word.
@@ -477,24 +479,10 @@ def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Tok
     Raises:
         GenerationError: a size or a length that the pipeline cannot make; the message names the nearest that it can.
     """
-    rules = clip_rules(pipeline)
-    _check_clip(settings, rules)
-    return TokenGrid.from_video(settings.frames, settings.height, settings.width, rules.cell)
-
-
-def _check_clip(settings: GenerationSettings, rules: ClipRules) -> None:
-    step = rules.size_step
-    nearest = [step * max(1, round(size / step)) for size in (settings.height, settings.width)]
-    if nearest != [settings.height, settings.width]:
-        raise GenerationError(
-            f"{settings.height}×{settings.width} pixels do not divide into this model's steps of {step}: "
-            f"use {nearest[0]}×{nearest[1]}"
-        )
-    frames = 1 + rules.frame_step * round((settings.frames - 1) / rules.frame_step)
-    if frames != settings.frames:
-        raise GenerationError(
-            f"frames={settings.frames} is not 1 + {rules.frame_step}k, all this model can make: use {frames}"
-        )
+    try:
+        return rules_of(pipeline).grid(settings.frames, settings.height, settings.width)
+    except ValueError as error:
+        raise GenerationError(str(error)) from None
 
 
 def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -> AbstractContextManager[None]:

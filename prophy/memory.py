@@ -1,20 +1,18 @@
-"""Memory profiles: where the parts of a pipeline wait while others compute, and what to do when memory runs out.
+"""Putting a pipeline into a memory profile (:mod:`prophy.profiles`), and what to do when memory runs out.
 
-A profile trades speed for memory: ``all`` keeps everything on the accelerator, ``model`` one part at a time, ``group``
-one block at a time, ``sequential`` one layer at a time; each with the autoencoder decoding in tiles or not. All of it
-is diffusers' and accelerate's own offloading, set around a branch that is attached already (any other order loses the
-branch), except for the branch itself: its last block and its heads are called part by part, which offloading by layers
-does not see, so they travel as one.
+All of it is diffusers' and accelerate's own offloading, set around a branch that is attached already (any other order
+loses the branch), except for the branch itself: its last block and its heads are called part by part, which offloading
+by layers does not see, so they travel as one.
 """
 
 from __future__ import annotations
 
+import gc
 import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import accelerate
@@ -30,65 +28,13 @@ from diffusers.utils.torch_utils import empty_device_cache
 from torch import nn
 
 from prophy.branch import ProPhyBranch
+from prophy.profiles import Mode, Profile, Stage, next_profile
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _CPU = torch.device("cpu")
 _GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")  # the last one outside
-
-
-class Mode(StrEnum):
-    """What is on the accelerator, from fast to small."""
-
-    ALL = "all"
-    MODEL = "model"
-    GROUP = "group"
-    SEQUENTIAL = "sequential"
-
-
-class Stage(StrEnum):
-    """The parts of a generation that need memory of their own."""
-
-    TEXT = "text encoding"
-    BRANCH = "branch"
-    DENOISING = "denoising"
-    DECODING = "decoding"
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A mode, and whether the autoencoder decodes in tiles. As a string: ``group`` or ``group+tiling``."""
-
-    mode: Mode
-    tiling: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.mode}+tiling" if self.tiling else str(self.mode)
-
-    @classmethod
-    def parse(cls, name: str) -> Profile:
-        """Read what ``str`` writes.
-
-        Raises:
-            ValueError: not a profile; the message lists them.
-        """
-        for profile in PROFILES:
-            if str(profile) == name:
-                return profile
-        raise ValueError(f"no memory profile {name!r}: use one of {', '.join(map(str, PROFILES))}")
-
-
-#: Every profile, from fast to small.
-PROFILES = tuple(Profile(mode, tiling) for mode in Mode for tiling in (False, True))
-
-
-def next_profile(profile: Profile, stage: Stage = Stage.DENOISING) -> Profile | None:
-    """The profile to try once memory ran out during a stage: one that needs less there. None: none does."""
-    if stage is Stage.DECODING and not profile.tiling:
-        return replace(profile, tiling=True)
-    later = list(Mode)[list(Mode).index(profile.mode) + 1 :]
-    return replace(profile, mode=later[0]) if later else None
 
 
 # --- putting a pipeline into a profile -------------------------------------------------------------------------------
@@ -241,6 +187,13 @@ def _offload_branch(branch: ProPhyBranch, device: torch.device) -> None:
         )
         hook = GroupOffloadingHook(group, config=config)
         HookRegistry.check_if_exists_or_initialize(leader).register_hook(hook, "group_offloading")
+
+
+def collect() -> None:
+    """Give back the memory of a pipeline that nothing refers to any more: offloading hooks refer to each other."""
+    gc.collect()
+    if torch.accelerator.is_available():
+        empty_device_cache()
 
 
 # --- when memory runs out --------------------------------------------------------------------------------------------

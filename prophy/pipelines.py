@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,12 +27,12 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderMod
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, Schedule, attach, check_fits
-from prophy.memory import Mode, Profile, apply
+from prophy.clips import Clip, Recommended
+from prophy.description import BRANCH_FOLDER, hub_id, is_local
+from prophy.memory import apply
 from prophy.plan import plan_parts
-from prophy.stages import Clip, parts_of, published_like
-
-BRANCH_FOLDER = "branch"
-LONGEST_PROMPT_TOKENS = 512  #: the stock Wan pipeline's own limit; a tokenizer without one says 10^30
+from prophy.profiles import AUTO, Mode, Profile
+from prophy.stages import parts_of, published_like_pipeline
 
 
 class _WithBranch:
@@ -154,7 +152,7 @@ def load(
     branch: str | Path | ProPhyBranch | None = None,
     dtype: torch.dtype | None = None,
     *,
-    profile: str = "auto",
+    profile: str = AUTO,
     device: torch.device | str | None = None,
     clip: Clip | None = None,
     schedule: Schedule | None = None,
@@ -163,10 +161,11 @@ def load(
     """Open a base model of any supported family and, beside it, a branch, and place both for generating.
 
     Args:
-        model: a diffusers folder or hub id; default: the embedded model.
+        model: a diffusers folder, a hub id or a name in :data:`prophy.published.PUBLISHED`; default: the embedded
+            model.
         branch: a folder, a hub id or the branch itself; default: the one saved inside ``model``, if there is one.
         dtype: of the weights; default: bfloat16 on an accelerator, float32 on the CPU.
-        profile: a memory profile by its name, see :data:`prophy.memory.PROFILES`; ``auto`` plans which is the fastest
+        profile: a memory profile by its name, see :data:`prophy.profiles.PROFILES`; ``auto`` plans which is the fastest
             that fits the accelerator's free memory.
         device: default: the accelerator, if there is one.
         clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
@@ -177,24 +176,52 @@ def load(
         As :meth:`ProPhyWanPipeline.from_pretrained`; and ValueError for an unknown profile or device, when no profile
         fits, or for a schedule without a branch.
     """
-    wanted = None if profile == "auto" else Profile.parse(profile)
-    base = default_model() if model is None else model
+    if profile != AUTO:
+        Profile.parse(profile)  # before minutes are spent
+    base = default_model() if model is None else hub_id(model)
     index = _read_index(base)
     _check_class(base, index)
-    device = torch.device(device or torch.accelerator.current_accelerator() or "cpu")
+    device = accelerator() if device is None else torch.device(device)
     if dtype is None:
-        dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+        dtype = default_dtype(device)
     pipeline = _OPENED_BY[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
     if schedule is not None:
         if pipeline.attachment is None:
             raise ValueError(f"{base} has no branch for the schedule: give one, or no schedule")
         pipeline.attachment.schedule = schedule
-    if wanted is None:
-        wanted = Profile(Mode.ALL)
-        if device.type == "cuda":
-            wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)
-    apply(pipeline, wanted, device)
+    place(pipeline, profile, device=device, clip=clip)
     return pipeline
+
+
+def accelerator() -> torch.device:
+    """Where a pipeline computes unless told otherwise: the accelerator, if there is one, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Of the weights: bfloat16 on an accelerator, float32 on the CPU."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def place(
+    pipeline: ProPhyPipeline, profile: str = AUTO, *, device: torch.device | None = None, clip: Clip | None = None
+) -> None:
+    """Put an opened pipeline into a memory profile; one that is in another leaves it first.
+
+    Args:
+        pipeline: opened by :func:`load`.
+        profile: by its name; ``auto`` plans which is the fastest that fits the accelerator's free memory.
+        device: default: the accelerator, if there is one.
+        clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
+
+    Raises:
+        ValueError: an unknown profile or device, or no profile fits.
+    """
+    device = accelerator() if device is None else device
+    wanted = Profile(Mode.ALL) if profile == AUTO else Profile.parse(profile)
+    if profile == AUTO and device.type == "cuda":
+        wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)
+    apply(pipeline, wanted, device)
 
 
 def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: Clip | None = None) -> Profile:
@@ -209,49 +236,12 @@ def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: Clip | None = Non
         ValueError: none fits; one line that names the smallest and the cure.
     """
     if clip is None:
-        known = published_like(pipeline.transformer)
-        clip = Clip(64, 64, 17) if known is None else Clip(known.width, known.height, known.frames)
+        known = published_like_pipeline(pipeline)
+        clip = (Recommended() if known is None else known.recommended).clip
     made = plan_parts(parts_of(pipeline), clip, vram=vram)
     if made.chosen is None:
         raise ValueError(made.reason)
     return made.chosen
-
-
-# --- what a pipeline asks of a clip ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ClipRules:
-    """What a pipeline asks of a clip, and how its latents lie.
-
-    Attributes:
-        cell: pixels on a side of one token.
-        size_step: height and width must be multiples of this many pixels.
-        frame_step: the number of video frames must be one more than a multiple of this.
-        text_tokens: length the prompt is padded to; the tokenizer may know a smaller one.
-        frames_first: latents lie as (B, T, C, H, W), not (B, C, T, H, W).
-    """
-
-    cell: int
-    size_step: int
-    frame_step: int
-    text_tokens: int
-    frames_first: bool
-
-
-def clip_rules(pipeline: DiffusionPipeline) -> ClipRules:
-    """The rules of a Wan or CogVideoX pipeline, with a branch or without."""
-    config = (pipeline.transformer or pipeline.transformer_2).config
-    patch = config.patch_size
-    if isinstance(pipeline, CogVideoXPipeline):
-        cell = pipeline.vae_scale_factor_spatial * patch
-        # Its autoencoder makes 1 + 4k frames of an odd number of latent frames only, and 4k of an even one.
-        # Its positions are laid out for one length of text, which is not the tokenizer's to choose.
-        return ClipRules(cell, cell, 2 * pipeline.vae_scale_factor_temporal, config.max_text_seq_length, True)
-    cell = pipeline.vae_scale_factor_spatial * patch[1]
-    step = math.lcm(cell, 16)  # the stock pipeline refuses what 16 does not divide, whatever its parts are
-    tokens = min(pipeline.tokenizer.model_max_length, LONGEST_PROMPT_TOKENS)
-    return ClipRules(cell, step, pipeline.vae_scale_factor_temporal, tokens, False)
 
 
 # --- refusing what cannot open, before it costs minutes --------------------------------------------------------------
@@ -340,8 +330,7 @@ def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
 def _check_folder(path: str | Path, marker: str, kind: str) -> None:
     """Refuse a path that looks local and does not hold the format; a hub id is left to diffusers."""
     folder = Path(path)
-    local = isinstance(path, Path) or str(path).startswith((".", "/", "~")) or folder.exists()
-    if local and not (folder / marker).is_file():
+    if is_local(path) and not (folder / marker).is_file():
         raise FileNotFoundError(f"{folder} holds no {kind} ({marker} is missing): give a {kind} folder or a hub id")
 
 

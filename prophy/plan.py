@@ -9,16 +9,19 @@ assumed, which the printed plan names.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from prophy.clips import Clip
+from prophy.description import Description
 from prophy.footprint import Footprint, footprint
-from prophy.memory import PROFILES, Mode, Profile, Stage, branch_groups, streams, text_stacks
-from prophy.stages import Clip, Parts, computations, open_parts, passes
+from prophy.memory import branch_groups, streams, text_stacks
+from prophy.profiles import PROFILES, Mode, Profile, Stage
+from prophy.stages import Parts, computations, open_parts, passes
 
 GIB = 2**30
 
@@ -68,12 +71,20 @@ class ProfilePlan:
     Attributes:
         profile: which.
         stages: its peaks, in the order of the work.
-        slow_down: estimated time of a generation over that of ``all``.
+        once: estimated seconds of everything but the denoising steps.
+        step: estimated seconds of one denoising step.
+        slow_down: estimated time of a generation of the recommended steps over that of ``all``.
     """
 
     profile: Profile
     stages: tuple[StagePeak, ...]
-    slow_down: float
+    once: float
+    step: float
+    slow_down: float = 1.0
+
+    def seconds(self, steps: int) -> float:
+        """Estimated, of a generation."""
+        return self.once + steps * self.step
 
     @property
     def peak(self) -> StagePeak:
@@ -108,6 +119,10 @@ class Plan:
     reason: str
     rates: Rates
 
+    def of(self, profile: Profile) -> ProfilePlan:
+        """What one profile needs."""
+        return next(entry for entry in self.profiles if entry.profile == profile)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; sizes in bytes."""
         return {
@@ -137,7 +152,7 @@ RESERVE = round(0.75 * GIB)
 
 
 def plan(
-    model: str | Path,
+    model: str | Path | Description,
     clip: Clip,
     *,
     dtype: torch.dtype = torch.bfloat16,
@@ -150,7 +165,7 @@ def plan(
     """Plan the memory of a model and a clip; opens no weights.
 
     Args:
-        model: a name in :data:`prophy.published.PUBLISHED`, or a diffusers folder.
+        model: a name in :data:`prophy.published.PUBLISHED`, a diffusers folder, a hub id, or a model described.
         clip: what to make.
         dtype: of the weights.
         vram: bytes of the accelerator; None chooses nothing.
@@ -178,9 +193,9 @@ def plan_parts(
     rates = rates or Rates()
     counted = _count(parts, clip, device)
     profiles = tuple(_profile(parts, clip, profile, counted, device, rates) for profile in PROFILES)
-    fastest = profiles[0].slow_down
-    profiles = tuple(ProfilePlan(entry.profile, entry.stages, entry.slow_down / fastest) for entry in profiles)
-    chosen, reason = _choose(profiles, vram)
+    fastest = profiles[0].seconds(parts.steps)
+    profiles = tuple(replace(entry, slow_down=entry.seconds(parts.steps) / fastest) for entry in profiles)
+    chosen, reason = choose(profiles, vram)
     return Plan(
         model=parts.name,
         clip=clip,
@@ -195,7 +210,8 @@ def plan_parts(
     )
 
 
-def _choose(profiles: tuple[ProfilePlan, ...], vram: int | None) -> tuple[Profile | None, str]:
+def choose(profiles: tuple[ProfilePlan, ...], vram: int | None) -> tuple[Profile | None, str]:
+    """The fastest profile that fits into so many bytes, None if none does; and why, in a sentence."""
     smallest = min(profiles, key=lambda entry: entry.peak.total)
     if vram is None:
         least = (smallest.peak.total + RESERVE) / GIB
@@ -283,7 +299,7 @@ def _profile(parts: Parts, clip: Clip, profile: Profile, counted: _Counted, devi
         for stage in Stage
         if stage is Stage.DECODING or stage in counted.stages
     )
-    return ProfilePlan(profile, stages, _seconds(parts, clip, profile, counted, device, rates))
+    return ProfilePlan(profile, stages, *_seconds(parts, clip, profile, counted, device, rates))
 
 
 def _weights_all(parts: Parts, device: str) -> dict[Stage, int]:
@@ -359,10 +375,12 @@ def _layerwise(module: nn.Module) -> int:
 # --- how long it takes -----------------------------------------------------------------------------------------------
 
 
-def _seconds(parts: Parts, clip: Clip, profile: Profile, counted: _Counted, device: str, rates: Rates) -> float:
-    """Estimated time of one generation: operations over their rate, and bytes moved over theirs."""
+def _seconds(
+    parts: Parts, clip: Clip, profile: Profile, counted: _Counted, device: str, rates: Rates
+) -> tuple[float, float]:
+    """Estimated time of everything but the steps, and of a step: operations and bytes moved over their rates."""
     encodings = 2 if clip.guided else 1
-    calls = parts.steps * passes(parts, clip)
+    calls = passes(parts, clip)
     text, vae, backbone = map(_nbytes, (parts.text_encoder, parts.vae, parts.transformer))
     branch = 0 if parts.branch is None else _nbytes(parts.branch)
     computing = {
@@ -371,20 +389,19 @@ def _seconds(parts: Parts, clip: Clip, profile: Profile, counted: _Counted, devi
     once = encodings * computing[Stage.TEXT] + computing[Stage.DECODING]
     in_branch, in_backbone = computing.get(Stage.BRANCH, 0.0), computing[Stage.DENOISING]
     if profile.mode is Mode.ALL:
-        return once + calls * (in_branch + in_backbone)
+        return once, calls * (in_branch + in_backbone)
     if profile.mode is Mode.MODEL:
         moved = 2 * (text + vae + parts.transformers * backbone + branch)  # there and back
-        return once + calls * (in_branch + in_backbone) + moved / rates.pageable
+        return once + moved / rates.pageable, calls * (in_branch + in_backbone)
     there_and_back = 2 * branch / rates.pageable
     if profile.mode is Mode.GROUP:
         moving = backbone / rates.pinned
-        step = max(in_backbone, moving) if streams(device) else in_backbone + moving
-        return once + encodings * 2 * text / rates.pageable + calls * (in_branch + there_and_back + step)
-    decodings = parts.latent_shape(clip)[1]
+        call = max(in_backbone, moving) if streams(device) else in_backbone + moving
+        return once + encodings * 2 * text / rates.pageable, calls * (in_branch + there_and_back + call)
+    decodings = parts.rules.latent_shape(clip)[1]
     moved = encodings * text + decodings * vae
-    return (
-        once + moved / rates.pageable + calls * (in_branch + in_backbone + there_and_back + backbone / rates.pageable)
-    )
+    call = in_branch + in_backbone + there_and_back + backbone / rates.pageable
+    return once + moved / rates.pageable, calls * call
 
 
 # --- as text ---------------------------------------------------------------------------------------------------------

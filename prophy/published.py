@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from prophy.clips import Recommended
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -68,6 +70,10 @@ class PublishedModel:
     transformers: int = 1
     boundary_ratio: float | None = None
     expand_timesteps: bool = False
+
+    @property
+    def recommended(self) -> Recommended:
+        return Recommended(self.width, self.height, self.frames, float(self.fps), self.steps, self.guidance)
 
 
 def _wan(heads: int, ffn: int, layers: int, channels: int = 16) -> Mapping[str, Any]:
@@ -259,3 +265,19 @@ PUBLISHED: Mapping[str, PublishedModel] = MappingProxyType(
         ),
     }
 )
+
+
+def published_like(
+    transformer_class: str, transformer: Mapping[str, Any], transformers: int = 1
+) -> PublishedModel | None:
+    """The published model that so many transformers of a configuration have the shape of: itself, or a fine-tune."""
+    kind = transformer_class, transformers
+    for model in PUBLISHED.values():
+        settings = ((_plain(transformer.get(key)), _plain(value)) for key, value in model.transformer.items())
+        if kind == (model.transformer_class, model.transformers) and all(theirs == ours for theirs, ours in settings):
+            return model
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value  # JSON knows no tuples

@@ -8,7 +8,6 @@ Shapes: B batch, C latent channels, T latent frames, h and w latent rows and col
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -26,29 +25,13 @@ from torch import nn
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch, inject
-from prophy.branch.family import family_of, same_setting
-from prophy.grid import TokenGrid
-from prophy.memory import Stage
-from prophy.published import PUBLISHED, PublishedModel
+from prophy.branch.family import family_of
+from prophy.clips import WAN, Clip, ClipRules, Recommended
+from prophy.description import Description, describe_model
+from prophy.profiles import Stage
+from prophy.published import PublishedModel, published_like
 
 _EVERY = 5  # blocks between two Physical Blocks of a branch of our default shape
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The clip to make.
-
-    Attributes:
-        width: pixels.
-        height: pixels.
-        frames: video frames.
-        guided: whether the unconditional pass is made too.
-    """
-
-    width: int
-    height: int
-    frames: int
-    guided: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ class Parts:
         transformers: how many of them there are, one after the other along the noise.
         vae: the autoencoder.
         branch: the physical branch, if there is one.
-        text_tokens: length the prompt is padded to.
+        rules: what it asks of a clip.
         steps: denoising steps, as recommended.
         expand_timesteps: whether every token has its own timestep.
     """
@@ -73,104 +56,96 @@ class Parts:
     transformers: int
     vae: nn.Module
     branch: ProPhyBranch | None
-    text_tokens: int
+    rules: ClipRules
     steps: int
     expand_timesteps: bool = False
 
     @property
     def is_wan(self) -> bool:
-        return type(self.transformer).__name__ == "WanTransformer3DModel"
-
-    def latent_shape(self, clip: Clip) -> tuple[int, int, int, int]:
-        """(C, T, h, w) of the clip's latent.
-
-        Raises:
-            ValueError: a size that the model cannot make; the message names the nearest that it can.
-        """
-        config = self.vae.config
-        if self.is_wan:
-            ratio, patch = config.scale_factor_spatial, self.transformer.config.patch_size[1]
-        else:
-            ratio, patch = 2 ** (len(config.block_out_channels) - 1), self.transformer.config.patch_size
-            if clip.frames % 8 != 1:  # its autoencoder makes 4k + 1 frames of an odd number of latent frames only
-                raise ValueError(f"{clip.frames} frames are not 1 + 8k: use {1 + 8 * max(1, round(clip.frames / 8))}")
-        grid = TokenGrid.from_video(clip.frames, clip.height, clip.width, ratio * patch)
-        channels = config.z_dim if self.is_wan else config.latent_channels
-        return channels, grid.frames, grid.height * patch, grid.width * patch
+        return type(self.transformer).__name__ == WAN
 
 
 # --- opening without weights -----------------------------------------------------------------------------------------
 
 
 def open_parts(
-    model: str | Path, branch: str | Path | None = None, dtype: torch.dtype = torch.bfloat16, with_branch: bool = True
+    model: str | Path | Description,
+    branch: str | Path | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    with_branch: bool = True,
 ) -> Parts:
     """Build the parts of a model on the meta device, from its configurations alone.
 
     Args:
-        model: a name in :data:`prophy.published.PUBLISHED`, or a diffusers folder.
-        branch: a branch's folder; default: the ``branch`` folder inside ``model``, else one of our default shape.
+        model: as :func:`prophy.description.describe_model` takes it, or what that gave.
+        branch: a branch's folder or hub id; default: the model's own, else one of our default shape.
         dtype: of the weights; what the classes keep in float32 stays there.
         with_branch: False leaves the branch out.
 
     Raises:
         ValueError: no such model, or configurations that do not fit. One line.
     """
-    known = PUBLISHED.get(str(model))
-    if known is not None:
-        parts = Parts(
-            name=known.name,
-            text_encoder=_build(transformers, known.text_encoder_class, known.text_encoder, dtype),
-            transformer=_build(diffusers, known.transformer_class, known.transformer, dtype),
-            transformers=known.transformers,
-            vae=_build(diffusers, known.vae_class, known.vae, dtype),
-            branch=None,
-            text_tokens=known.text_tokens,
-            steps=known.steps,
-            expand_timesteps=known.expand_timesteps,
-        )
-    else:
-        parts = _from_folder(Path(model), dtype)
-        if branch is None and (Path(model) / "branch" / "config.json").is_file():
-            branch = Path(model) / "branch"
-    if not with_branch:
-        return parts
+    known = model if isinstance(model, Description) else describe_model(model, branch)
+    transformer = _build(diffusers, known.transformer_class, known.transformer, dtype)
+    physics = _branch_beside(transformer, known.branch, dtype) if with_branch else None
+    return Parts(
+        name=known.name,
+        text_encoder=_build(transformers, known.text_encoder_class, known.text_encoder, dtype),
+        transformer=transformer,
+        transformers=known.transformers,
+        vae=_build(diffusers, known.vae_class, known.vae, dtype),
+        branch=physics,
+        rules=known.rules,
+        steps=(known.recommended or Recommended()).steps,
+        expand_timesteps=known.expand_timesteps,
+    )
+
+
+def _branch_beside(transformer: nn.Module, config: Mapping[str, Any] | None, dtype: torch.dtype) -> ProPhyBranch:
     with torch.device("meta"), _quiet():
-        if branch is None:
-            family = family_of(type(parts.transformer).__name__)
-            described = family.describe(parts.transformer)
-            physics = ProPhyBranch(family.name, described, default_sites(family.num_blocks(described)))
+        if config is None:
+            family = family_of(type(transformer).__name__)
+            described = family.describe(transformer)
+            branch = ProPhyBranch(family.name, described, default_sites(family.num_blocks(described)))
         else:
-            physics = ProPhyBranch.from_config(_read(Path(branch) / "config.json", "branch"))
-            physics.check_fits(parts.transformer)
-    return Parts(**{**vars(parts), "branch": _cast(physics, dtype)})
+            branch = ProPhyBranch.from_config(dict(config))
+            branch.check_fits(transformer)
+    return _cast(branch, dtype)
 
 
 def parts_of(pipeline: DiffusionPipeline) -> Parts:
     """The parts of an opened Wan or CogVideoX pipeline once more, on the meta device, in its dtypes."""
-    transformer = pipeline.transformer
-    config, known = transformer.config, published_like(transformer)
+    known = published_like_pipeline(pipeline)
     return Parts(
         name=known.name if known is not None else type(pipeline).__name__,
         text_encoder=_without_weights(pipeline.text_encoder),
-        transformer=_without_weights(transformer),
-        transformers=2 if getattr(pipeline, "transformer_2", None) is not None else 1,
+        transformer=_without_weights(transformers_of(pipeline)[0]),
+        transformers=len(transformers_of(pipeline)),
         vae=_without_weights(pipeline.vae),
         branch=None if getattr(pipeline, "branch", None) is None else _without_weights(pipeline.branch),
-        text_tokens=int(min(pipeline.tokenizer.model_max_length, config.get("max_text_seq_length", 512))),
-        steps=50 if known is None else known.steps,
+        rules=rules_of(pipeline),
+        steps=(Recommended() if known is None else known.recommended).steps,
         expand_timesteps=bool(pipeline.config.get("expand_timesteps")),
     )
 
 
-def published_like(transformer: nn.Module) -> PublishedModel | None:
-    """The published model that a transformer has the shape of: itself, or a fine-tune of it."""
-    config = transformer.config
-    for model in PUBLISHED.values():
-        same_class = type(transformer).__name__ == model.transformer_class
-        if same_class and all(same_setting(config.get(k), v) for k, v in model.transformer.items()):
-            return model
-    return None
+def rules_of(pipeline: DiffusionPipeline) -> ClipRules:
+    """What an opened Wan or CogVideoX pipeline, with a branch or without, asks of a clip."""
+    transformer = transformers_of(pipeline)[0]
+    limit = pipeline.tokenizer.model_max_length
+    return ClipRules.of(type(transformer).__name__, transformer.config, pipeline.vae.config, limit)
+
+
+def published_like_pipeline(pipeline: DiffusionPipeline) -> PublishedModel | None:
+    """The published model that an opened pipeline has the shape of."""
+    first, *others = transformers_of(pipeline)
+    return published_like(type(first).__name__, first.config, 1 + len(others))
+
+
+def transformers_of(pipeline: DiffusionPipeline) -> list[nn.Module]:
+    """One, or the two of Wan2.2 A14B."""
+    both = (pipeline.transformer, getattr(pipeline, "transformer_2", None))
+    return [transformer for transformer in both if transformer is not None]
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
@@ -183,46 +158,6 @@ def _without_weights(module: nn.Module) -> nn.Module:
 def default_sites(blocks: int) -> list[int]:
     """Blocks with a Physical Block beside them in our default shape: every fifth, and the last."""
     return sorted({*range(0, blocks, _EVERY), blocks - 1})
-
-
-def _from_folder(folder: Path, dtype: torch.dtype) -> Parts:
-    if not (folder / "model_index.json").is_file():
-        raise ValueError(f"no model {str(folder)!r}: use one of {', '.join(PUBLISHED)}, or a diffusers folder")
-    index = _read(folder / "model_index.json", "model")
-    libraries = {"diffusers": diffusers, "transformers": transformers}
-
-    def part(name: str) -> nn.Module:
-        library, class_name = (index.get(name) or [None, None])[:2]
-        if library not in libraries:
-            raise ValueError(f"{folder} has no {name} of a stock class: give the folder of a text-to-video pipeline")
-        return _build(libraries[library], class_name, _read(folder / name / "config.json", name), dtype)
-
-    transformer = part("transformer")
-    family_of(type(transformer).__name__)  # refuses what is neither Wan nor CogVideoX
-    tokenizer = folder / "tokenizer" / "tokenizer_config.json"
-    known = json.loads(tokenizer.read_text()).get("model_max_length", 512) if tokenizer.is_file() else 512
-    limit = getattr(transformer.config, "max_text_seq_length", 512)
-    second = (index.get("transformer_2") or [None])[0] is not None
-    return Parts(
-        name=folder.resolve().name,
-        text_encoder=part("text_encoder"),
-        transformer=transformer,
-        transformers=2 if second else 1,
-        vae=part("vae"),
-        branch=None,
-        text_tokens=int(min(known, limit)),
-        steps=50,
-        expand_timesteps=bool(index.get("expand_timesteps")),
-    )
-
-
-def _read(path: Path, kind: str) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent} holds no {kind} ({path.name} is missing): give a {kind} folder") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error.msg}): write it again") from None
 
 
 def _build(library: Any, class_name: str, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
@@ -272,9 +207,9 @@ def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) ->
         tiling: whether the autoencoder decodes in tiles.
 
     Raises:
-        ValueError: see :meth:`Parts.latent_shape`.
+        ValueError: see :meth:`prophy.clips.ClipRules.check`.
     """
-    shape = parts.latent_shape(clip)
+    shape = parts.rules.latent_shape(clip)
     stages = {
         Stage.TEXT: lambda: _encode(parts, device),
         Stage.BRANCH: lambda: _run_branch(parts, clip, shape, device),
@@ -292,7 +227,7 @@ def passes(parts: Parts, clip: Clip) -> int:
 
 
 def _encode(parts: Parts, device: str) -> torch.Tensor:
-    ids = torch.ones(1, parts.text_tokens, dtype=torch.long, device=device)
+    ids = torch.ones(1, parts.rules.text_tokens, dtype=torch.long, device=device)
     return parts.text_encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
 
 
@@ -318,16 +253,16 @@ def _step(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: st
         arguments = {
             "hidden_states": empty(1, *shape),
             "timestep": empty(*((1, tokens) if parts.expand_timesteps else (1,)), dtype=torch.float32),
-            "encoder_hidden_states": empty(1, parts.text_tokens, text_dim),
+            "encoder_hidden_states": empty(1, parts.rules.text_tokens, text_dim),
         }
         # the latent and the last two predictions of the scheduler, the other prompt
-        kept = [empty(4, *shape, dtype=torch.float32), empty(1, parts.text_tokens, text_dim)]
+        kept = [empty(4, *shape, dtype=torch.float32), empty(1, parts.rules.text_tokens, text_dim)]
         return _Step(arguments, kept)
     batch = 2 if clip.guided else 1
     arguments = {
         "hidden_states": empty(batch, frames, channels, height, width),
         "timestep": empty(batch, dtype=torch.float32),
-        "encoder_hidden_states": empty(batch, parts.text_tokens, text_dim),
+        "encoder_hidden_states": empty(batch, parts.rules.text_tokens, text_dim),
     }
     if parts.transformer.config.use_rotary_positional_embeddings:
         pipeline = SimpleNamespace(transformer=parts.transformer, vae_scale_factor_spatial=1)

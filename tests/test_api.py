@@ -28,7 +28,7 @@ def shipped() -> RoutingTrace:
 def engine(tiny_pipeline, shipped: RoutingTrace, tmp_path: Path) -> Engine:
     write_run(tmp_path / "gallery", make_record(), make_frames(), trace=shipped, run_id="made-up")
     write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="bare")
-    return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda: tiny_pipeline)
+    return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda *_: tiny_pipeline)
 
 
 @pytest.fixture
@@ -105,6 +105,9 @@ def test_list_gallery_names_the_shipped_runs(client: Client, shipped: RoutingTra
         ("generate", {"prompt": PROMPT, "seed": "1; ls"}, "seed='1; ls' must be"),
         ("generate", {"prompt": PROMPT, "steering": {"refinement": {"1": "x"}}}, "refinement"),
         ("generate", {"prompt": PROMPT, "steering": {"__class__": 1}}, "steering"),
+        ("generate", {"prompt": PROMPT, "model": "../other"}, "no model '../other' here: choose prophy-tiny"),
+        ("generate", {"prompt": PROMPT, "model": 3}, "no model 3 here"),
+        ("generate", {"prompt": PROMPT, "profile": "fast"}, "no memory profile 'fast': use one of all"),
         ("compare", {"prompt_a": PROMPT, "prompt_b": ""}, "the prompt is empty"),
         ("inspect_token", {"run": "../runs", "frame": 0, "row": 0, "column": 0}, "is not a run id"),
         ("inspect_token", {"run": "/etc/passwd", "frame": 0, "row": 0, "column": 0}, "is not a run id"),

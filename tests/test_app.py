@@ -25,6 +25,7 @@ from prophy.ui.figures import expert_timeline
 from prophy.ui.files import exporter
 from prophy.ui.gpu import on_gpu
 from prophy.ui.live_view import LiveView
+from prophy.ui.models import ModelSource
 from prophy.ui.routing_view import RoutingBytes, RunView
 from prophy.ui.visitors import Link, link_of, own_ids
 
@@ -34,7 +35,7 @@ PROMPT = "a red ball bounces"
 @pytest.fixture
 def engine(tiny_pipeline, tmp_path: Path) -> Engine:
     """An engine over the tests' small pipeline; each generation takes about a second."""
-    return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda: tiny_pipeline)
+    return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda *_: tiny_pipeline)
 
 
 def bytes_of(text: str, *shape: int) -> np.ndarray:
@@ -136,7 +137,7 @@ def test_a_bad_prompt_gets_one_clear_line(engine: Engine, prompt: str, message: 
 
 def test_a_failing_model_gets_one_line_and_leaves_the_engine_usable(tiny_pipeline, tmp_path: Path):
     pipelines = [lambda: tiny_pipeline, lambda: (_ for _ in ()).throw(ValueError("no weights\nat all"))]
-    engine = Engine(runs=tmp_path, gallery=tmp_path, open_pipeline=lambda: pipelines.pop()())
+    engine = Engine(runs=tmp_path, gallery=tmp_path, open_pipeline=lambda *_: pipelines.pop()())
     with pytest.raises(EngineError, match="^the generation failed: no weights$"):
         list(engine.generate(Request(PROMPT, steps=1), "a"))
     assert isinstance(list(engine.generate(Request(PROMPT, steps=1), "a"))[-1], Finished)
@@ -147,7 +148,7 @@ def test_a_pipeline_without_a_branch_generates_without_routing(tiny_pipeline, tm
 
     names = ("tokenizer", "text_encoder", "vae", "transformer", "scheduler")
     stock = WanPipeline(**{name: tiny_pipeline.components[name] for name in names})
-    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path, open_pipeline=lambda: stock)
+    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path, open_pipeline=lambda *_: stock)
     *_, preview, finished = engine.generate(Request(PROMPT, steps=1), "a")
     assert LiveView.of(PROMPT, preview).top1 is None
     assert RunView.of(finished.run, finished.run.trace()).routing is None
@@ -174,9 +175,10 @@ def test_the_embedded_model_is_described_without_being_opened(tmp_path: Path):
     assert card.is_embedded
     assert {"ball", "red", "bounces"} <= set(card.words)
     assert not any("<" in word for word in card.words)
-    assert not engine.is_open
-    with pytest.raises(FileNotFoundError, match="no model at"):
-        Engine(tmp_path / "missing", runs=tmp_path)
+    assert (card.grid, card.made.steps, card.has_branch) == ((5, 8, 8), 20, True)
+    assert engine.open_model is None
+    with pytest.raises(ValueError, match="missing holds no model"):
+        Engine([ModelSource(tmp_path / "missing")], runs=tmp_path)
 
 
 def test_a_request_made_before_is_found_again_only_if_everything_is_the_same(engine: Engine):
@@ -232,12 +234,14 @@ def test_a_lent_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.Mon
         yield from range(n)
 
     monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert on_gpu(stream) is stream
-    lent = types.ModuleType("spaces")  # the host's package, which is nowhere else
-    lent.GPU = lambda duration: lambda function: lambda *arguments: (2 * value for value in function(*arguments))
+    assert on_gpu(stream, int) is stream
+    asked = []
+    lent = types.ModuleType("spaces")  # the host's package, which is nowhere else: it asks for the time, then runs
+    lent.GPU = lambda duration: lambda function: lambda *given: (asked.append(duration(*given)), function(*given))[1]
     monkeypatch.setitem(sys.modules, "spaces", lent)
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert list(on_gpu(stream)(3)) == [0, 2, 4]
+    assert list(on_gpu(stream, lambda n: 10 * n)(3)) == [0, 1, 2]
+    assert asked == [30]
 
 
 # --- files for a visitor ----------------------------------------------------------------------------------------------
@@ -361,7 +365,7 @@ def test_the_page_is_built_without_opening_a_model_and_only_named_endpoints_are_
     from prophy.ui.demo import build_demo
 
     demo = build_demo(engine)
-    assert not engine.is_open
+    assert engine.open_model is None
     public = {fn.api_name for fn in demo.fns.values() if fn.api_visibility != "private"}
     assert public == {"generate", "compare", "inspect_token", "export_overlay", "list_gallery"}
     assert demo.analytics_enabled is False
@@ -371,7 +375,7 @@ def test_flags_change_only_on_purpose():
     from prophy.ui.main import build_parser
 
     flags = set(build_parser()._option_string_actions) - {"-h", "--help"}
-    assert flags == {"--model", "--branch", "--runs", "--host", "--port", "--no-browser"}
+    assert flags == {"--model", "--branch", "--size", "--profile", "--runs", "--host", "--port", "--no-browser"}
 
 
 def test_the_engine_imports_nothing_heavy():

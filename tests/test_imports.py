@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Top to bottom: a module imports its own layer and the ones before it.
 LAYERS = (
-    ("phenomena", "published", "grid", "assets", "legend"),
+    ("phenomena", "grid", "assets", "legend", "profiles"),
+    ("clips", "published", "description"),
     ("routing", "targets", "video", "worlds", "steering"),
     ("heatmaps", "comparison", "runs", "data"),
     ("export",),
@@ -127,6 +128,8 @@ def test_gradio_stays_in_the_app():
 
 NO_TORCH = (
     "published",
+    "description",
+    "profiles",
     "heatmaps",
     "comparison",
     "runs",

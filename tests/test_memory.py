@@ -13,18 +13,8 @@ from diffusers.hooks.group_offloading import ModuleGroup
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
 from prophy.generation import GenerationSettings, generate
-from prophy.memory import (
-    PROFILES,
-    Mode,
-    OutOfMemory,
-    Profile,
-    Stage,
-    apply,
-    branch_groups,
-    next_profile,
-    profile_of,
-    watch_memory,
-)
+from prophy.memory import OutOfMemory, apply, branch_groups, profile_of, watch_memory
+from prophy.profiles import PROFILES, Mode, Profile, Stage, next_profile
 
 SETTINGS = GenerationSettings("a red ball bounces", steps=2, frames=9, height=32, width=48)
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"))

@@ -13,12 +13,14 @@ from torch import nn
 
 from prophy.branch import ProPhyBranch
 from prophy.cli import main
+from prophy.clips import Clip
 from prophy.footprint import footprint
-from prophy.memory import PROFILES, Mode, Profile, Stage, profile_of
+from prophy.memory import profile_of
 from prophy.pipelines import fastest_profile, load
 from prophy.plan import GIB, RESERVE, describe, plan, plan_parts
-from prophy.published import PUBLISHED
-from prophy.stages import Clip, default_sites, open_parts, parts_of, published_like
+from prophy.profiles import PROFILES, Mode, Profile, Stage
+from prophy.published import PUBLISHED, published_like
+from prophy.stages import default_sites, open_parts, parts_of, published_like_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -119,14 +121,14 @@ def test_every_mode_holds_fewer_weights_than_the_one_before_and_is_slower(embedd
 def test_the_fastest_profile_that_fits_is_chosen_and_the_reason_names_the_next(embedded):
     assert embedded.chosen == Profile(Mode.ALL)
     needs = {entry.profile: entry.peak.total + RESERVE for entry in embedded.profiles}
-    from prophy.plan import _choose
+    from prophy.plan import choose
 
     for vram in (needs[Profile(Mode.ALL)], needs[Profile(Mode.ALL)] - 1, min(needs.values())):
-        chosen, reason = _choose(embedded.profiles, vram)
+        chosen, reason = choose(embedded.profiles, vram)
         fitting = [entry for entry in embedded.profiles if needs[entry.profile] <= vram]
         assert chosen == min(fitting, key=lambda entry: entry.slow_down).profile
         assert "fits" in reason
-    chosen, reason = _choose(embedded.profiles, min(needs.values()) - 1)
+    chosen, reason = choose(embedded.profiles, min(needs.values()) - 1)
     assert chosen is None
     assert "no profile fits" in reason
     assert "make the clip smaller or shorter" in reason
@@ -194,12 +196,16 @@ def test_the_command_prints_json_for_machines(capsys):
     [
         (["--model", "wan9"], "no model 'wan9': use one of wan2.1-1.3b"),
         (["--model", "wan9", "--size", "64x64x9"], "no model 'wan9': use one of wan2.1-1.3b"),
-        (["--model", "."], "give --size, as in 832x480x81"),
+        (["--model", "."], "holds no model (model_index.json is missing)"),
+        (["--model", "assets/prophy-tiny"], "prophy-tiny does not say what clip it was made for: give --size"),
         (["--model", "wan2.1-1.3b", "--size", "832x480"], "is not WxHxF: give three numbers"),
-        (["--model", "wan2.1-1.3b", "--size", "830x480x81"], "use multiples of 16"),
-        (["--model", "wan2.1-1.3b", "--size", "832x480x80"], "is not 1 + 4k: use 81"),
-        (["--model", "wan2.1-1.3b", "--size", "0x480x81"], "must be a positive integer"),
-        (["--model", "cogvideox-2b", "--size", "720x480x45"], "are not 1 + 8k: use 49"),
+        (
+            ["--model", "wan2.1-1.3b", "--size", "830x480x81"],
+            "this model's steps of 16: use 480×832",
+        ),
+        (["--model", "wan2.1-1.3b", "--size", "832x480x80"], "is not 1 + 4k, all this model can make: use 81"),
+        (["--model", "wan2.1-1.3b", "--size", "0x480x81"], "is not WxHxF: give three numbers"),
+        (["--model", "cogvideox-2b", "--size", "720x480x45"], "is not 1 + 8k, all this model can make: use 49"),
         (["--model", "wan2.1-1.3b", "--vram", "-8"], "-8 GiB of accelerator memory: give a number above 0"),
         (["--model", "wan2.1-1.3b", "--vram", "nan"], "nan GiB of accelerator memory: give a number above 0"),
         (["--model", "wan2.1-1.3b", "--branch", "nowhere"], "nowhere holds no branch"),
@@ -256,5 +262,11 @@ def test_load_places_a_pipeline_in_the_profile_that_was_asked_for():
 def test_a_fine_tune_is_known_by_the_shape_of_its_transformer():
     with torch.device("meta"):
         transformer = WanTransformer3DModel.from_config(dict(PUBLISHED["wan2.1-1.3b"].transformer))
-    assert published_like(transformer).name == PUBLISHED["wan2.1-1.3b"].name
-    assert published_like(load(device="cpu").transformer) is None
+    assert published_like(type(transformer).__name__, transformer.config) is PUBLISHED["wan2.1-1.3b"]
+    assert published_like_pipeline(load(device="cpu")) is None
+
+
+def test_two_transformers_of_one_shape_are_another_model_than_one():
+    a14b = PUBLISHED["wan2.2-a14b"]
+    assert published_like(a14b.transformer_class, a14b.transformer, transformers=2) is a14b
+    assert published_like(a14b.transformer_class, a14b.transformer) is PUBLISHED["wan2.1-14b"]

@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from prophy.grid import TokenGrid
+from prophy.clips import ClipRules
 from prophy.published import PUBLISHED, PublishedModel
 
 #: parameters of one transformer, of the autoencoder and of the text encoder. The transformers of Wan2.1-1.3B, 14B and
@@ -43,10 +43,10 @@ def test_every_published_model_is_counted():
 
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
 def test_the_recommended_clip_of_each_model_divides_into_tokens(model: PublishedModel):
-    patch = model.transformer["patch_size"]
-    cell = model.vae.get("scale_factor_spatial", 8) * (patch if isinstance(patch, int) else patch[1])
-    grid = TokenGrid.from_video(model.frames, model.height, model.width, cell)
+    rules = ClipRules.of(model.transformer_class, model.transformer, model.vae, model.text_tokens)
+    grid = rules.grid(model.frames, model.height, model.width)
     assert grid.num_video_frames == model.frames
     text = model.transformer["text_dim" if model.transformer_class.startswith("Wan") else "text_embed_dim"]
     assert text == model.text_encoder["d_model"]
-    assert model.transformer["in_channels"] == model.vae.get("z_dim", model.vae.get("latent_channels"))
+    assert model.transformer["in_channels"] == rules.channels
+    assert model.text_tokens == rules.text_tokens

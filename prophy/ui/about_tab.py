@@ -7,7 +7,7 @@ import html
 import gradio as gr
 
 from prophy.ui.component import STATIC
-from prophy.ui.engine import ModelCard
+from prophy.ui.models import ModelCard
 
 
 def about_tab(card: ModelCard) -> None:
@@ -25,7 +25,11 @@ def about_model(card: ModelCard) -> str:
             "pixels, 8 a second. It is a test bed, not a rival of any video model."
         )
     else:
-        trained = f"Using <strong>{name}</strong>. What it was trained on is for its authors to say."
+        made = card.made
+        trained = (
+            f"Using <strong>{name}</strong>: {made.width}×{made.height} pixels, {made.frames} frames, {made.fps:g} a "
+            "second. What it was trained on is for its authors to say."
+        )
     parts = [f"<p>{trained}</p>"]
     if not card.has_branch:
         parts.append("<p>It has no physical branch here, so its clips come without routing.</p>")

@@ -35,13 +35,16 @@ def endpoints(engine: Engine) -> None:
     def generate(
         prompt: str,
         seed: int = 0,
-        steps: int = 20,
-        guidance: float = 4.0,
+        steps: int = 0,
+        guidance: float = -1.0,
         use_branch: bool = True,
         steering: dict = {},  # noqa: B006  gradio reads the default for its documentation
+        model: str = "",
+        profile: str = "",
     ) -> Iterator[dict]:
-        """Make one clip; streams what happens. The last message has the run's id and the video."""
-        request = _request(prompt, seed, steps, guidance, use_branch, steering)
+        """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
+        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own."""
+        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
         for event in _events(engine, request):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(event.video_path, event.id), **_about(event)}
@@ -52,15 +55,17 @@ def endpoints(engine: Engine) -> None:
         prompt_a: str,
         prompt_b: str,
         seed: int = 0,
-        steps: int = 20,
-        guidance: float = 4.0,
+        steps: int = 0,
+        guidance: float = -1.0,
         use_branch_b: bool = True,
         steering_b: dict = {},  # noqa: B006
+        model: str = "",
+        profile: str = "",
     ) -> dict:
         """Make two clips from the same noise. Returns both runs, the Jensen-Shannon distance of their experts at every
         token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame."""
-        a = _request(prompt_a, seed, steps, guidance, True, {})
-        b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b)
+        a = _request(prompt_a, seed, steps, guidance, True, {}, model, profile)
+        b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b, model, profile)
         runs = [next(event for event in _events(engine, request) if isinstance(event, Run)) for request in (a, b)]
         traces = [run.trace() for run in runs]
         distance = None if None in traces else routing_difference(*traces)
@@ -130,10 +135,19 @@ def endpoints(engine: Engine) -> None:
 
 
 def _request(
-    prompt: str, seed: int, steps: int, guidance: float, use_branch: bool, steering: dict[str, Any]
+    prompt: str,
+    seed: int,
+    steps: int,
+    guidance: float,
+    use_branch: bool,
+    steering: dict[str, Any],
+    model: str,
+    profile: str,
 ) -> Request:
+    own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
     try:
-        return Request(prompt, seed, steps, guidance, use_branch, Steering.from_json(steering))
+        steered = Steering.from_json(steering)
+        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
     except SteeringError as error:
         raise gr.Error(str(error)) from None
 

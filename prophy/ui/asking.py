@@ -7,6 +7,7 @@ from typing import NamedTuple
 import gradio as gr
 
 from prophy.ui.engine import Request
+from prophy.ui.models import ModelCard
 
 MAX_STEPS = 50
 LARGEST_SEED = 2**31 - 1
@@ -20,17 +21,18 @@ class Numbers(NamedTuple):
     guidance: gr.Number
 
 
-def numbers(prefix: str = "") -> Numbers:
+def numbers(card: ModelCard, prefix: str = "") -> Numbers:
     """A row of them.
 
     Args:
+        card: of the model whose steps and guidance they start at.
         prefix: of their ids in the page.
     """
     with gr.Row(elem_classes="pp-seed"):
         return Numbers(
             _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", Request.steps, 1, MAX_STEPS, precision=0),
-            _number("Guidance", f"{prefix}guidance", Request.guidance, 0, 30, precision=1),
+            _number("Steps", f"{prefix}steps", card.made.steps, 1, MAX_STEPS, precision=0),
+            _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
         )
 
 
@@ -45,13 +47,15 @@ def request_of(
     seed: float | None,
     steps: float | None,
     guidance: float | None,
-    **more: object,
+    model: str | None,
+    profile: str | None,
 ) -> Request:
     """The request of what is in the controls, which may be empty."""
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),
-        steps=Request.steps if steps is None else int(steps),
-        guidance=Request.guidance if guidance is None else float(guidance),
-        **more,
+        steps=None if steps is None else int(steps),
+        guidance=None if guidance is None else float(guidance),
+        model=model or "",
+        profile=profile or "",
     )

@@ -13,8 +13,10 @@ from prophy.steering import Steering, SteeringError
 from prophy.ui import notices
 from prophy.ui.asking import numbers, request_of
 from prophy.ui.compare_view import CompareView, compare_view
-from prophy.ui.engine import Engine, EngineError, ModelCard, Request
+from prophy.ui.engine import Engine, EngineError, Request
 from prophy.ui.live_view import live_view
+from prophy.ui.model_bar import ModelBar
+from prophy.ui.models import ModelCard
 from prophy.ui.progress import follow
 from prophy.ui.shelves import Shelf, poster
 from prophy.ui.steer_panel import SteerView, steer_panel
@@ -29,22 +31,22 @@ class CompareTab:
 
     Args:
         engine: of the app.
-        card: of its model.
+        bar: which model, in which memory profile.
         own_runs: the ids of the visitor's runs, in their browser.
     """
 
-    def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
-        self._engine, self._card, self._own_runs = engine, card, own_runs
+    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
+        self._engine, self._bar, self._own_runs = engine, bar, own_runs
         self._steering = gr.State({})
-        choices = [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
+        card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
-                self._kind = gr.Radio(choices, value=PROMPTS, label="What differs", elem_id="compare-kind")
+                self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
                 self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
                 self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
-                self._numbers = numbers("compare-")
+                self._numbers = numbers(card, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
-                    self._panel = steer_panel(self._blank_panel())
+                    self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate both", variant="primary", elem_id="compare", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", min_width=80)
@@ -68,36 +70,51 @@ class CompareTab:
         self._turn.wire(
             [self.prompt.submit, self._other.submit],
             self._on_ask,
-            [self._kind, self.prompt, self._other, self._steering, *self._numbers],
+            [self._kind, self.prompt, self._other, self._steering, *self._numbers, *self._bar.inputs],
             self._on_generate,
             self._own_runs,
             [self._view, self._own_runs, *history.outputs],
         )
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
-        """What :meth:`to_steer` fills."""
-        return [self._kind, self.prompt, *self._numbers, self._panel, self._steering]
+    def inputs(self) -> list[gr.blocks.Block]:
+        """What :meth:`for_model` and :meth:`to_steer` fill."""
+        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, self._panel, self._steering]
 
-    def to_steer(self, run: Run) -> dict[Any, Any]:
-        """Fill the controls with a run's, ready to steer it."""
-        record = run.record
-        seed, steps, guidance = self._numbers
+    def for_model(self, card: ModelCard) -> dict[Any, Any]:
+        """What shows the controls of a model, nothing steered."""
+        panel = _blank_panel(card)
         return {
-            self._kind: STEERING,
-            self.prompt: record.prompt,
-            seed: record.seed,
-            steps: record.settings["steps"],
-            guidance: record.settings["guidance"],
-            self._panel: replace(self._blank_panel(), poster=poster(run), steering=record.steering.to_json()).as_json(),
-            self._steering: record.steering.to_json(),
+            self._kind: gr.update(choices=_kinds(card), value=PROMPTS),
+            self._other: gr.update(visible=True),
+            self._steer_part: gr.update(visible=False),
+            self._numbers.steps: card.made.steps,
+            self._numbers.guidance: card.made.guidance,
+            self._panel: None if panel is None else panel.as_json(),
+            self._steering: {},
         }
 
-    def _blank_panel(self) -> SteerView | None:
-        card = self._card
-        if not card.refinement_experts:
-            return None
-        return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid)
+    def to_steer(self, run: Run, card: ModelCard) -> dict[Any, Any]:
+        """Fill the controls with a run's, ready to steer it with a model's experts.
+
+        Raises:
+            EngineError: the model has none.
+        """
+        if (panel := _blank_panel(card)) is None:
+            raise EngineError(f"{card.name} has no physical branch here, so no experts to steer")
+        record = run.record
+        return {
+            **self.for_model(card),
+            self._kind: gr.update(choices=_kinds(card), value=STEERING),
+            self._other: gr.update(visible=False),
+            self._steer_part: gr.update(visible=True),
+            self.prompt: record.prompt,
+            self._numbers.seed: record.seed,
+            self._numbers.steps: record.settings["steps"],
+            self._numbers.guidance: record.settings["guidance"],
+            self._panel: replace(panel, poster=poster(run), steering=record.steering.to_json()).as_json(),
+            self._steering: record.steering.to_json(),
+        }
 
     def _on_kind(self, kind: str) -> dict[Any, Any]:
         return {
@@ -174,6 +191,16 @@ class CompareTab:
             yield {self._live: None, self._notice: notices.error(str(error)), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
+
+
+def _kinds(card: ModelCard) -> list[str]:
+    return [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
+
+
+def _blank_panel(card: ModelCard) -> SteerView | None:
+    if not card.refinement_experts:
+        return None
+    return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid)
 
 
 def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:

@@ -19,6 +19,7 @@ from prophy.ui.compare_tab import CompareTab
 from prophy.ui.component import STATIC
 from prophy.ui.engine import Engine, EngineError
 from prophy.ui.generate_tab import GenerateTab
+from prophy.ui.model_bar import ModelBar
 
 _COLOURS = gr.themes.Color(
     name="prophy",
@@ -50,40 +51,50 @@ def build_demo(engine: Engine, on_visit: Callable[[], None] | None = None) -> gr
         engine: of the app.
         on_visit: called, quickly, whenever a page is complete on a visitor's screen.
     """
-    card = engine.card()
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
         gr.HTML(_HEADER, apply_default_css=False)
+        bar = ModelBar(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                generate = GenerateTab(engine, card, own_runs)
+                generate = GenerateTab(engine, bar, own_runs)
             with gr.Tab("Compare and steer", id="compare"):
-                compare = CompareTab(engine, card, own_runs)
+                compare = CompareTab(engine, bar, own_runs)
             with gr.Tab("About", id="about"):
-                about_tab(card)
+                about_tab(engine.card())
         loaded = generate.wire(demo)
         if on_visit is not None:
             loaded.then(on_visit, None, None, queue=False, api_visibility="private")
         compare.wire(generate.history)
+        numbers, quiet = generate.numbers, {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        asks = [numbers.steps.change, numbers.guidance.change, generate.view.change]
 
-        def on_steer(event: gr.EventData) -> dict[Any, Any]:
+        def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:
             try:
                 run = engine.find(str(event._data.get("id")))
+                made_by = {card.name: card for card in engine.cards}.get(run.record.model_id)
+                card = made_by or engine.card(model)
+                filled = compare.to_steer(run, card)
             except EngineError as error:
                 return {generate.notice: notices.error(str(error))}
-            return {tabs: gr.Tabs(selected="compare"), **compare.to_steer(run)}
+            switched = {} if card.name == model else {bar.model: card.name, **generate.for_model(card)}
+            return {tabs: gr.Tabs(selected="compare"), **switched, **filled}
+
+        def on_model(model: str) -> dict[Any, Any]:
+            card = engine.card(model)
+            return {**generate.for_model(card), **compare.for_model(card)}
 
         def on_close(visit: gr.Request) -> None:
             engine.stop(visit.session_hash or "")
 
         generate.view.steer(
             on_steer,
-            None,
-            [tabs, generate.notice, *compare.inputs],
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
+            bar.model,
+            [tabs, bar.model, generate.notice, *generate.inputs, *compare.inputs],
+            **quiet,
         )
+        picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
+        bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
         endpoints(engine)
     return demo

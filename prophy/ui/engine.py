@@ -1,4 +1,4 @@
-"""The engine behind the page: one model, opened when first needed; one generation at a time; runs on disk.
+"""The engine behind the page: one open model, opened when first needed; one generation at a time; runs on disk.
 
 It knows nothing of gradio. Nothing heavy is imported before the first generation, so that the page and the shipped runs
 open at once.
@@ -6,21 +6,22 @@ open at once.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition, Event, Lock, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from prophy.assets import default_model, gallery_dir
-from prophy.grid import TokenGrid
+from prophy.assets import gallery_dir
+from prophy.profiles import AUTO, Profile
 from prophy.runs import Run, RunError, delete_run, find_run, list_runs
 from prophy.steering import Steering
-from prophy.ui.gpu import on_gpu
+from prophy.ui.estimates import Estimate, Estimates, Timing
+from prophy.ui.gpu import gpu_seconds, on_gpu
+from prophy.ui.models import ModelCard, ModelSource, cards_of
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -43,18 +44,22 @@ class Request:
     Attributes:
         prompt: as typed.
         seed: of the noise.
-        steps: denoising steps.
-        guidance: classifier-free guidance scale.
+        steps: denoising steps; None for as many as the model is recommended with.
+        guidance: classifier-free guidance scale; None likewise.
         use_branch: False leaves the backbone alone: a clip without routing.
         steering: what to do to the experts.
+        model: by its card's name; empty for the first.
+        profile: memory profile; empty for the one that the app was started with.
     """
 
     prompt: str
     seed: int = 0
-    steps: int = 20
-    guidance: float = 4.0
+    steps: int | None = None
+    guidance: float | None = None
     use_branch: bool = True
     steering: Steering = field(default_factory=Steering)
+    model: str = ""
+    profile: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Opening:
-    """The model is being opened, once."""
+    """The model is being opened: the first time, or after another one."""
+
+    model: str
 
 
 @dataclass(frozen=True)
@@ -106,32 +113,19 @@ class Stopped:
     preview: StepPreview | None
 
 
-@dataclass(frozen=True)
-class ModelCard:
-    """What the page may say of the model without opening it.
+class _Resident(NamedTuple):
+    """The model whose weights are in memory, and the memory profile that was asked for."""
 
-    Attributes:
-        name: the folder's name or hub id.
-        is_embedded: the model that this repository ships.
-        has_branch: there is a branch to attach, so there will be routing to show.
-        words: every word a word-level model knows, sorted; empty for a model that spells.
-        semantic_experts: how many; 0 if there is no branch, or only a hub id is known.
-        refinement_experts: likewise.
-        grid: latent frames, token rows and columns of a clip of the default size.
-    """
-
-    name: str
-    is_embedded: bool
-    has_branch: bool
-    words: tuple[str, ...]
-    semantic_experts: int = 0
-    refinement_experts: int = 0
-    grid: tuple[int, int, int] = (5, 8, 8)
+    card: ModelCard
+    pipeline: DiffusionPipeline
+    profile: str
 
 
 @dataclass(eq=False)
 class _Job:
     prompt: str
+    card: ModelCard
+    profile: str
     use_branch: bool
     stop: Event = field(default_factory=Event)
     events: SimpleQueue = field(default_factory=SimpleQueue)
@@ -176,73 +170,102 @@ class Engine:
     """Generates for every visitor of one app, one at a time.
 
     Args:
-        model: a diffusers folder or hub id; default: the embedded model.
-        branch: the branch's folder or hub id; default: the model's own, if it has one.
+        sources: the models to choose from, the first by default. One is open at a time.
+        profile: the memory profile of requests that name none.
         runs: the folder that new runs go to.
         gallery: the folder of shipped runs; default: the repository's. It may be missing.
         list_earlier: show every visitor the runs that ``runs`` already holds: right on one's own machine, wrong on a
             public one.
-        open_pipeline: returns the pipeline; default: :func:`prophy.pipelines.load` of ``model`` and ``branch``.
+        open_pipeline: opens a model in a memory profile; default: :func:`prophy.pipelines.load`.
 
     Raises:
-        FileNotFoundError: ``model`` or ``branch`` looks like a folder and is none.
+        ValueError: no such model, branch or memory profile, or a clip that the model cannot make. One line.
     """
 
     def __init__(
         self,
-        model: str | Path | None = None,
-        branch: str | Path | None = None,
+        sources: Sequence[ModelSource] = (ModelSource(),),
         *,
+        profile: str = AUTO,
         runs: str | Path = "runs",
         gallery: str | Path | None = None,
         list_earlier: bool = True,
-        open_pipeline: Callable[[], DiffusionPipeline] | None = None,
+        open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
     ) -> None:
-        for kind, path in (("model", model), ("branch", branch)):
-            if path is not None and str(path).startswith((".", "/", "~")) and not Path(path).is_dir():
-                raise FileNotFoundError(f"no {kind} at {path}: give a {kind} folder or a hub id")
-        self._model, self._branch = model, branch
+        _check_profile(profile)
+        self.cards, self.profile = cards_of(sources), profile
         self.runs_dir = Path(runs)
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
-        self._open_pipeline = open_pipeline or self._load
-        self._on_gpu = on_gpu(self._stream)
-        self._pipeline: DiffusionPipeline | None = None
+        self._open_pipeline = open_pipeline or _load
+        self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
+        self._resident: _Resident | None = None
+        self._estimates = Estimates()
         self._line = _Line()
         self._jobs: dict[str, _Job] = {}
         self._jobs_lock = Lock()
         self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
 
-    # --- the model ---------------------------------------------------------------------------------------------------
+    # --- the models --------------------------------------------------------------------------------------------------
 
     @property
-    def is_open(self) -> bool:
-        """Whether the model's weights are in memory."""
-        return self._pipeline is not None
+    def open_model(self) -> str | None:
+        """The name of the model whose weights are in memory, if any is."""
+        return None if self._resident is None else self._resident.card.name
 
-    def card(self) -> ModelCard:
-        """Describe the model from its folder's small files; a hub id only by its name."""
-        folder = default_model() if self._model is None else Path(self._model)
-        branch = folder / "branch" if self._branch is None else Path(self._branch)
-        semantic, refinement = _expert_counts(branch / "config.json")
-        return ModelCard(
-            name=folder.name if folder.is_dir() else str(self._model),
-            is_embedded=folder.resolve() == default_model().resolve(),
-            has_branch=self._branch is not None or (branch / "config.json").is_file(),
-            words=_vocabulary(folder / "tokenizer" / "tokenizer.json"),
-            semantic_experts=semantic,
-            refinement_experts=refinement,
-            grid=TokenGrid.from_video(17, 64, 64, _cell(folder)).shape,
-        )
+    def card(self, name: str = "") -> ModelCard:
+        """A model by its name, which may come from anyone; without one, the first.
+
+        Raises:
+            EngineError: there is none of this name.
+        """
+        for card in self.cards:
+            if name in ("", card.name):
+                return card
+        raise EngineError(f"no model {name!r:.80} here: choose {', '.join(card.name for card in self.cards)}")
+
+    def estimate(self, request: Request) -> Estimate:
+        """What a request will need; some seconds of work when a model is first asked about.
+
+        Raises:
+            EngineError: it cannot be planned; one line.
+        """
+        card = self.card(request.model)
+        guidance = card.made.guidance if request.guidance is None else request.guidance
+        try:
+            return self._estimates.of(
+                card, request.profile or self.profile, request.steps or card.made.steps, guided=guidance > 1
+            )
+        except ValueError as error:
+            raise EngineError(str(error)) from None
 
     def warm_up(self) -> None:
         """Import what a generation needs, opening no weights, so that the first one starts sooner."""
         import prophy.generation
         import prophy.pipelines  # noqa: F401
 
-    def _load(self) -> DiffusionPipeline:
-        from prophy.pipelines import load
+    def _pipeline_of(self, card: ModelCard) -> DiffusionPipeline | None:
+        """The pipeline of a model, if it is the open one."""
+        resident = self._resident
+        return resident.pipeline if resident is not None and resident.card is card else None
 
-        return load(self._model, branch=self._branch)
+    def _open(self, job: _Job) -> DiffusionPipeline:
+        """Open a job's model in its profile; another one's weights are let go of first."""
+        card, profile = job.card, job.profile
+        if (pipeline := self._pipeline_of(card)) is None:
+            job.events.put(Opening(card.name))
+            if self._resident is not None:
+                from prophy.memory import collect
+
+                self._resident = None
+                collect()
+            pipeline = self._open_pipeline(card, profile)
+        elif self._resident.profile != profile:
+            from prophy.pipelines import place
+
+            self._resident = None  # a profile that does not fit leaves the weights scattered
+            place(pipeline, profile, clip=card.made.clip)
+        self._resident = _Resident(card, pipeline, profile)
+        return pipeline
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -252,19 +275,26 @@ class Engine:
         Raises:
             EngineError: it cannot; one line.
         """
-        from prophy.generation import GenerationError, GenerationSettings, check_prompt
+        from prophy.generation import GenerationSettings, check_prompt
 
+        card = self.card(request.model)
+        made = card.made
         try:
+            _check_profile(request.profile or self.profile)
             settings = GenerationSettings(
                 request.prompt,
                 seed=request.seed,
-                steps=request.steps,
-                guidance=request.guidance,
+                steps=made.steps if request.steps is None else request.steps,
+                guidance=made.guidance if request.guidance is None else request.guidance,
+                frames=made.frames,
+                height=made.height,
+                width=made.width,
+                fps=made.fps,
                 steering=request.steering,
             )
-            if self._pipeline is not None:
-                check_prompt(self._pipeline.tokenizer, request.prompt)
-        except GenerationError as error:
+            if (pipeline := self._pipeline_of(card)) is not None:
+                check_prompt(pipeline.tokenizer, request.prompt, card.description.rules.text_tokens)
+        except ValueError as error:
             raise EngineError(str(error)) from None
         return settings
 
@@ -288,7 +318,8 @@ class Engine:
 
         settings = self.check(request)
         self.stop(session)
-        job = _Job(request.prompt, request.use_branch)
+        card, profile = self.card(request.model), request.profile or self.profile
+        job = _Job(request.prompt, card, profile, request.use_branch)
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         with self._jobs_lock:
             self._jobs[session] = job
@@ -356,11 +387,8 @@ class Engine:
         try:
             if not self._line.wait(job):
                 raise GenerationStopped
-            if self._pipeline is None:
-                job.events.put(Opening())
-                self._pipeline = self._open_pipeline()
-            tokenizer = self._pipeline.tokenizer
-            check_prompt(tokenizer, settings.prompt)
+            tokenizer = self._open(job).tokenizer
+            check_prompt(tokenizer, settings.prompt, job.card.description.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
             with closing(self._on_gpu(settings, job.use_branch)) as events:
                 for event in events:
@@ -370,6 +398,7 @@ class Engine:
                     if job.stop.is_set():  # while the video was decoded, too: a stop leaves nothing behind
                         raise GenerationStopped
                     if isinstance(event, Generation):
+                        self._time(job.card, event)
                         return event.save(self.runs_dir)
             raise RuntimeError("the generation ended without a clip")
         finally:
@@ -378,9 +407,28 @@ class Engine:
     def _stream(self, settings: GenerationSettings, use_branch: bool) -> Iterator[StepPreview | Generation]:
         from prophy.generation import stream
 
-        if (attachment := getattr(self._pipeline, "attachment", None)) is not None:
+        pipeline = self._resident.pipeline
+        if (attachment := getattr(pipeline, "attachment", None)) is not None:
             attachment.enabled = use_branch
-        yield from stream(self._pipeline, settings)
+        yield from stream(pipeline, settings)
+
+    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
+        """For how long :meth:`_stream` needs a GPU, by the plan."""
+        from prophy.memory import profile_of
+
+        card, pipeline, _ = self._resident
+        planned = self._estimates.plan(card, guided=settings.guidance > 1).of(profile_of(pipeline))
+        return gpu_seconds(planned, settings.steps)
+
+    def _time(self, card: ModelCard, made: Generation) -> None:
+        from prophy.memory import profile_of
+
+        timing = Timing(
+            profile_of(self._resident.pipeline),
+            step=made.timings["denoise"] / made.settings.steps,
+            decode=made.timings["decode"],
+        )
+        self._estimates.record(card, made.settings.guidance > 1, timing)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -400,16 +448,17 @@ class Engine:
         return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
 
     def same_run(self, request: Request, own: list[str]) -> Run | None:
-        """A shipped run, or one of a visitor's, that the open model made of this very request; None if there is none.
+        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
 
         Same prompt, seed and settings give the same frames, so such a run need not be made again.
         """
-        if self._pipeline is None:
+        card = self.card(request.model)
+        if (pipeline := self._pipeline_of(card)) is None:
             return None
         from prophy.generation import GenerationError, GenerationSettings, model_hash
 
         wanted = self.check(request)
-        is_routed = request.use_branch and self.card().has_branch
+        is_routed = request.use_branch and card.has_branch
         for run in (*self.history(own), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
                 continue
@@ -419,7 +468,7 @@ class Engine:
                 is_same = GenerationSettings.from_record(run.record) == wanted
             except GenerationError:
                 continue  # made by another release
-            if is_same and run.record.model_sha256 == model_hash(self._pipeline):
+            if is_same and run.record.model_sha256 == model_hash(pipeline):
                 return run
         return None
 
@@ -450,33 +499,12 @@ class Engine:
             raise EngineError(str(error)) from None
 
 
-def _expert_counts(path: Path) -> tuple[int, int]:
-    """Semantic and refinement experts by a branch's ``config.json``; zeros if it does not say."""
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        return int(config["num_semantic_experts"]), int(config["num_refinement_experts"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0, 0
+def _check_profile(name: str) -> None:
+    if name != AUTO:
+        Profile.parse(name)
 
 
-def _cell(folder: Path) -> int:
-    """Pixels on a side of a token, by a pipeline folder's configurations; 8 if they do not say."""
-    try:
-        vae, transformer = (
-            json.loads((folder / part / "config.json").read_text(encoding="utf-8")) for part in ("vae", "transformer")
-        )
-        return int(vae.get("scale_factor_spatial", 8)) * int(transformer["patch_size"][1])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 8
+def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
+    from prophy.pipelines import load
 
-
-def _vocabulary(path: Path) -> tuple[str, ...]:
-    """The words in a word-level ``tokenizer.json``, sorted; none if it is another kind or is not there."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["model"]["type"] != "WordLevel":
-            return ()
-        special = {token["content"] for token in document.get("added_tokens", ())}
-        return tuple(sorted(word for word in document["model"]["vocab"] if word not in special))
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+    return load(card.source.base, branch=card.source.branch, profile=profile, clip=card.made.clip)

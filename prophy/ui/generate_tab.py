@@ -16,10 +16,12 @@ from prophy.ui import notices
 from prophy.ui.about_tab import about_model
 from prophy.ui.asking import Numbers, numbers, request_of
 from prophy.ui.component import component
-from prophy.ui.engine import Engine, EngineError, ModelCard
+from prophy.ui.engine import Engine, EngineError
 from prophy.ui.figures import expert_timeline
 from prophy.ui.files import exporter
 from prophy.ui.live_view import live_view
+from prophy.ui.model_bar import ModelBar
+from prophy.ui.models import ModelCard
 from prophy.ui.progress import follow
 from prophy.ui.routing_view import RunView, routing_view
 from prophy.ui.shelves import Shelf, shelf
@@ -45,14 +47,15 @@ class GenerateTab:
 
     Args:
         engine: of the app.
-        card: of its model.
+        bar: which model, in which memory profile.
         own_runs: the ids of the visitor's runs, in their browser.
     """
 
-    def __init__(self, engine: Engine, card: ModelCard, own_runs: gr.BrowserState) -> None:
-        self._engine, self._own_runs = engine, own_runs
+    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
+        self._engine, self._bar, self._own_runs = engine, bar, own_runs
         shipped = engine.gallery()
         self._first = shipped[0] if shipped else None  # on show, before anything is asked of the server
+        card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
                 self.prompt = gr.Textbox(
@@ -63,12 +66,12 @@ class GenerateTab:
                     elem_id="prompt",
                 )
                 self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
-                self.numbers: Numbers = numbers()
+                self.numbers: Numbers = numbers(card)
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
                 self.notice = gr.HTML(elem_id="notice", elem_classes="pp-notices", apply_default_css=False)
-                gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
+                self._about = gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view()
                 self.view = routing_view(exporter(engine), _view_of(self._first))
@@ -97,9 +100,22 @@ class GenerateTab:
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._own_runs, [*lists, self.notice], queue=False, **quiet)
-        asked = [self.prompt, *self.numbers]
+        asked = [self.prompt, *self.numbers, *self._bar.inputs]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, self._own_runs, [*parts, *lists])
         return loaded
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What :meth:`for_model` fills."""
+        return [self._about, self.numbers.steps, self.numbers.guidance]
+
+    def for_model(self, card: ModelCard) -> dict[Any, Any]:
+        """What shows the controls of a model."""
+        return {
+            self._about: about_model(card),
+            self.numbers.steps: card.made.steps,
+            self.numbers.guidance: card.made.guidance,
+        }
 
     # --- opening -----------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ class LiveView:
         return cls(
             prompt=prompt,
             headline="Decoding the video" if is_last else f"Step {preview.step} of {preview.total}",
-            detail="" if is_last else f"about {_duration(preview.seconds_left)} left",
+            detail="" if is_last else f"about {duration(preview.seconds_left)} left",
             step=preview.step,
             total=preview.total,
             pictures=_with_shape(preview.frames[shown]),
@@ -82,7 +82,7 @@ def _with_shape(array: np.ndarray) -> tuple[tuple[int, ...], str]:
     return array.shape[:3], base64_of(array)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A length of time as a person says it."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"

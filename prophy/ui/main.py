@@ -9,10 +9,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, Thread, Timer
 
+from prophy.clips import Clip
+from prophy.profiles import AUTO
 from prophy.ui.engine import Engine
+from prophy.ui.models import ModelSource
 
 _M_ARENA_MAX = -8  # of malloc.h
 _IDLE_SECONDS = 10  # without a visitor, after which a generation's imports are nobody's delay
@@ -21,9 +25,29 @@ _IDLE_SECONDS = 10  # without a visitor, after which a generation's imports are 
 def build_parser() -> argparse.ArgumentParser:
     """Every flag of ``prophy app``."""
     parser = argparse.ArgumentParser(prog="prophy app", description="Open the app in a browser.")
-    parser.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
     parser.add_argument(
-        "--branch", help="folder of the physical branch (default: the model's own, in its branch/ folder)"
+        "--model",
+        action=_OfModel,
+        help="a diffusers folder, a hub id, or embedded, which is the default. Repeat for more, to choose from on the "
+        "page; one is open at a time",
+    )
+    parser.add_argument(
+        "--branch",
+        action=_OfModel,
+        help="folder or hub id of the physical branch of the model before it (default: its own, in its branch/ folder)",
+    )
+    parser.add_argument(
+        "--size",
+        action=_OfModel,
+        type=_clip,
+        metavar="WxHxF",
+        help="clips of the model before it, such as 832x480x81 (default: as published)",
+    )
+    parser.add_argument(
+        "--profile",
+        default=AUTO,
+        help="memory profile at first, such as model or group+tiling, see prophy plan (default: auto, the fastest that "
+        "fits)",
     )
     parser.add_argument(
         "--runs",
@@ -36,14 +60,35 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
+    parser.set_defaults(sources=None)
     return parser
+
+
+class _OfModel(argparse.Action):
+    """Collects ``sources``: --model begins one, --branch and --size are the last one's."""
+
+    def __call__(self, parser, namespace, value: str | Clip, option: str | None = None) -> None:
+        *others, last = namespace.sources or (ModelSource(),)
+        if self.dest == "model":
+            namespace.sources = (*(namespace.sources or ()), ModelSource(value))
+        elif self.dest == "branch":
+            namespace.sources = (*others, replace(last, branch=value))
+        else:
+            namespace.sources = (*others, replace(last, clip=value))
+
+
+def _clip(text: str) -> Clip:
+    try:
+        return Clip.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the app until it is interrupted.
 
     Raises:
-        FileNotFoundError: ``--model`` or ``--branch`` names a folder that is not there.
+        ValueError: no such model, branch or memory profile, or a clip that the model cannot make.
         OSError: the port is taken.
         SystemExit: a flag is wrong, or ``--help``.
     """
@@ -51,7 +96,12 @@ def main(argv: list[str] | None = None) -> None:
     _share_memory_between_threads()
     # On a Space anyone may be looking: earlier runs are then nobody's to list.
     is_public = "SPACE_ID" in os.environ
-    engine = Engine(arguments.model, arguments.branch, runs=arguments.runs, list_earlier=not is_public)
+    engine = Engine(
+        arguments.sources or (ModelSource(),),
+        profile=arguments.profile,
+        runs=arguments.runs,
+        list_earlier=not is_public,
+    )
     warmth = _Warmth(engine)
     with _without_garbage_collection():
         from prophy.ui.demo import build_demo, launch

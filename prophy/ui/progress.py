@@ -47,7 +47,7 @@ def follow(engine: Engine, request: Request, session: str, title: str) -> Iterat
             if isinstance(event, Waiting):
                 yield Moment(waiting(title, event.ahead))
             elif isinstance(event, Opening):
-                yield Moment(LiveView(title, "Opening the model", "only the first time"))
+                yield Moment(LiveView(title, "Opening the model", _why_opening(engine, event.model)))
             elif isinstance(event, Started):
                 live = LiveView(title, f"Step 0 of {event.steps}", total=event.steps)
                 yield Moment(live, notices.unknown_words(event.unknown_words))
@@ -68,3 +68,7 @@ def waiting(title: str, ahead: int) -> LiveView:
         others = "another clip is" if ahead == 1 else f"{ahead} other clips are"
         return LiveView(title, "Waiting", f"{others} being made first")
     return LiveView(title, "Starting")
+
+
+def _why_opening(engine: Engine, model: str) -> str:
+    return "only the first time" if len(engine.cards) == 1 else f"{model}; one is open at a time"
