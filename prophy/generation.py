@@ -9,7 +9,6 @@ import hashlib
 import math
 import re
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
@@ -17,18 +16,17 @@ from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
-from diffusers.utils.torch_utils import get_module_execution_device
 from tokenizers.models import WordLevel
 
 from prophy.clips import LONGEST_PROMPT_TOKENS, Recommended
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.heatmaps import contact_sheet
 from prophy.memory import profile_of, state_of, watch_memory
+from prophy.previews import latent_colours, predicted_clean
 from prophy.profiles import Stage
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
@@ -121,8 +119,7 @@ class StepPreview:
         step: steps done, 1 to ``total``.
         total: denoising steps in all.
         seconds_left: the mean time of a step times the steps to go; decoding comes on top.
-        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame; the video
-            with what noise is left, where the scheduler does not keep its prediction (CogVideoX's).
+        frames: the predicted clean video in rough colours, uint8 (T, h, w, 3), one picture per latent frame.
         top1: each token's strongest expert at this step, or the last at which the branch ran, uint8 (T, token rows,
             token columns); None without a branch.
     """
@@ -206,7 +203,7 @@ def generate(
     routed = attachment is not None and attachment.enabled
     steered = _steered(pipeline, settings.steering, grid)
     recorder = TraceRecorder(grid, settings.steps) if routed else None
-    colours = None if on_step is None else _latent_colours(pipeline.vae)
+    colours = None if on_step is None else latent_colours(pipeline.vae)
     if stop is not None and stop.is_set():
         raise GenerationStopped
 
@@ -227,7 +224,7 @@ def generate(
                 "(float16 overflows), or download its weights again"
             )
         if on_step is not None:
-            clean_CThw = _predicted_clean(pipeline.scheduler, latents)[0]
+            clean_CThw = predicted(latents)[0]
             if rules.frames_first:
                 clean_CThw = clean_CThw.transpose(0, 1)
             left = (denoised_at - started) / done * (settings.steps - done)
@@ -239,8 +236,9 @@ def generate(
 
     pipeline.set_progress_bar_config(disable=True)
     try:
+        placed = profile_of(pipeline)
         observed = nullcontext() if recorder is None else attachment.observe(recorder.record)
-        with steered, observed, watch_memory(profile_of(pipeline)) as watch:
+        with steered, observed, predicted_clean(pipeline.scheduler) as predicted, watch_memory(placed) as watch:
             video = pipeline(
                 prompt=settings.prompt,
                 height=settings.height,
@@ -362,72 +360,6 @@ def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
     ids = tokenizer(word, add_special_tokens=False).input_ids
     return bool(ids) and tokenizer.unk_token_id not in ids
-
-
-# --- previews --------------------------------------------------------------------------------------------------------
-
-
-def _predicted_clean(scheduler: Any, latents_BCThw: torch.Tensor) -> torch.Tensor:
-    """The clean latent a UniPC scheduler predicted at its last step; the noisy latent for any other scheduler."""
-    outputs = getattr(scheduler, "model_outputs", None)
-    return latents_BCThw if not outputs or outputs[-1] is None else outputs[-1]
-
-
-class _LatentColours:
-    """Rough colours of normalised latents: an affine map from channels to RGB, fitted to one autoencoder.
-
-    The autoencoder sees a few clips of smooth random colours; least squares does the rest, once for the first latent
-    frame (one picture) and once for the others (four pictures each). Decoding instead would cost more than a step.
-    """
-
-    def __init__(self, vae: torch.nn.Module) -> None:
-        rng = np.random.default_rng(0)
-        side = 8 * getattr(vae.config, "scale_factor_spatial", 8)
-        coarse = rng.integers(0, 256, (4, 5, 5, 3)).astype(np.float32)
-        images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
-            0, 255
-        )
-        pixels_BCFHW = (
-            torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)[:, :, None].repeat(1, 1, 1 + TEMPORAL, 1, 1)
-        )
-        device = get_module_execution_device(vae)  # where its weights come to, when they are offloaded
-        latents = vae.encode(pixels_BCFHW.to(device, vae.dtype)).latent_dist.mode().float().cpu()
-        latents = _normalised(vae, latents)
-        targets = np.stack(
-            [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
-        )
-        self._maps = [self._fit(latents[:, :, t], targets) for t in (0, 1)]
-
-    @staticmethod
-    def _fit(latents_BChw: torch.Tensor, rgb_Bhw3: np.ndarray) -> np.ndarray:
-        inputs = latents_BChw.permute(0, 2, 3, 1).flatten(0, 2).numpy()
-        inputs = np.concatenate([inputs, np.ones((len(inputs), 1), np.float32)], axis=1)
-        return np.linalg.lstsq(inputs, rgb_Bhw3.reshape(-1, 3), rcond=None)[0]
-
-    def __call__(self, latents_CThw: torch.Tensor) -> np.ndarray:
-        """uint8 (T, h, w, 3)."""
-        channels_last = latents_CThw.float().cpu().permute(1, 2, 3, 0).numpy()
-        first, rest = self._maps
-        pictures = [frame @ (first if t == 0 else rest)[:-1] for t, frame in enumerate(channels_last)]
-        offsets = np.stack([(first if t == 0 else rest)[-1] for t in range(len(pictures))])[:, None, None]
-        return np.round(np.clip(np.stack(pictures) + offsets, 0, 255)).astype(np.uint8)
-
-
-def _normalised(vae: torch.nn.Module, latents_BCThw: torch.Tensor) -> torch.Tensor:
-    """Latents as the transformer sees them: by each channel's statistics (Wan), or by one factor (CogVideoX)."""
-    if vae.config.latents_mean is None:
-        return latents_BCThw * vae.config.scaling_factor
-    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
-    return (latents_BCThw - mean) / std
-
-
-_colours_by_vae: weakref.WeakKeyDictionary[torch.nn.Module, _LatentColours] = weakref.WeakKeyDictionary()
-
-
-def _latent_colours(vae: torch.nn.Module) -> _LatentColours:
-    if vae not in _colours_by_vae:
-        _colours_by_vae[vae] = _LatentColours(vae)
-    return _colours_by_vae[vae]
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

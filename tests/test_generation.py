@@ -10,7 +10,8 @@ from threading import enumerate as enumerate_threads
 import numpy as np
 import pytest
 import torch
-from diffusers import WanPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, WanPipeline
+from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -28,6 +29,7 @@ from prophy.generation import (
     unknown_words,
 )
 from prophy.grid import TokenGrid
+from prophy.previews import LatentColours, latent_colours
 from prophy.runs import read_run
 
 SIZE = {"steps": 3, "frames": 9, "height": 32, "width": 48}
@@ -186,11 +188,33 @@ def test_preview_colours_follow_the_autoencoder():
             self.mode = lambda: latents
             return self
 
-    colours = generation._LatentColours(ColourLatents())
+    colours = LatentColours(ColourLatents())
     wanted = torch.tensor([[200.0, 40.0, 90.0], [10.0, 250.0, 128.0], [77.0, 77.0, 77.0]])
     mean, std = torch.tensor([0.5, 0.0, -0.5]), torch.tensor([2.0, 1.0, 0.5])
     latents_CThw = ((wanted / 127.5 - 1 - mean) / std).T[:, :, None, None]
     assert np.abs(colours(latents_CThw)[:, 0, 0].astype(int) - wanted.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize("scheduler_class", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+def test_cogvideox_previews_show_the_predicted_clean_video_from_the_first_step(scheduler_class):
+    """A backbone that always predicts one video, whatever noise it is given: every preview is that video."""
+    pipeline = make_cogvideox_pipeline(make_cogvideox())
+    pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
+    wanted_TChw = torch.randn(3, 4, 8, 12, generator=torch.Generator().manual_seed(0))
+
+    def predict(module, args, kwargs, output):
+        noise_left = pipeline.scheduler.alphas_cumprod[kwargs["timestep"][0]]
+        return ((noise_left.sqrt() * kwargs["hidden_states"] - wanted_TChw) / (1 - noise_left).sqrt(),)
+
+    pipeline.transformer.register_forward_hook(predict, with_kwargs=True)
+    previews: list[StepPreview] = []
+    settings = GenerationSettings("a red ball", steps=4, guidance=1.0, frames=9, height=64, width=96)
+    generate(pipeline, settings, on_step=previews.append)
+    expected = latent_colours(pipeline.vae)(wanted_TChw.transpose(0, 1)).astype(int)
+    assert expected.std() > 1
+    for preview in previews:
+        assert np.abs(preview.frames - expected).max() <= 1
+    assert "step" not in vars(pipeline.scheduler), "the scheduler is still watched"
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

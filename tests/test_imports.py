@@ -21,7 +21,7 @@ LAYERS = (
     ("footprint", "memory"),
     ("stages",),
     ("plan",),
-    ("pipelines",),
+    ("pipelines", "previews"),
     ("generation", "training", "annotation", "evaluation"),
     ("ui",),
     ("cli", "__main__", "app"),
