@@ -1,0 +1,79 @@
+"""Run with: python benchmarks/model_plans.py
+
+What ``prophy plan`` says of every published model on cards of 8, 12, 24 and 80 GiB: the profile it would choose, its
+peak and its slow-down; and each profile's peak. Writes the tables to model_plans.md beside it; docs/models.md quotes
+them. Nothing is downloaded and nothing generated: every number follows from shapes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prophy.clips import Clip
+from prophy.plan import GIB, PartSize, Plan, choose, plan
+from prophy.profiles import PROFILES
+from prophy.published import PUBLISHED
+
+CARDS = (8, 12, 24, 80)
+SMALLER = {name: Clip(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {"wan2.2-ti2v-5b": Clip(704, 480, 81)}
+
+
+def cases() -> list[tuple[str, Clip]]:
+    """Each model with its recommended clip, and the large ones with a smaller."""
+    recommended = [(name, model.recommended.clip) for name, model in PUBLISHED.items()]
+    return sorted([*recommended, *SMALLER.items()], key=lambda case: list(PUBLISHED).index(case[0]))
+
+
+def size(clip: Clip) -> str:
+    return f"{clip.width}x{clip.height}x{clip.frames}"
+
+
+def choice(made: Plan, vram: int) -> str:
+    chosen, _ = choose(made.profiles, vram * GIB)
+    if chosen is None:
+        least = min(entry.peak.total for entry in made.profiles) + made.reserve
+        return f"none: needs {least / GIB:.1f}"
+    entry = made.of(chosen)
+    return f"`{chosen}` {entry.peak.total / GIB:.1f}, {entry.slow_down:.2f}×"
+
+
+def weight(part: PartSize) -> str:
+    return f"{part.nbytes / GIB:.1f}" if part.count == 1 else f"{part.count} × {part.nbytes / GIB:.1f}"
+
+
+def total(made: Plan) -> str:
+    return f"{sum(part.nbytes * part.count for part in made.parts) / GIB:.1f}"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    made = {case: plan(case[0], case[1]) for case in cases()}
+    named = {case: f"`--model {case[0]} --size {size(case[1])}`" for case in made}
+    chosen = [[named[case], *(choice(one, card) for card in CARDS)] for case, one in made.items()]
+    peaks = [
+        [named[case], *(f"{one.of(profile).peak.total / GIB:.1f}" for profile in PROFILES)]
+        for case, one in made.items()
+    ]
+    weights = [[named[case], *map(weight, one.parts), total(one)] for case, one in made.items()]
+    parts = [part.name for part in next(iter(made.values())).parts]
+    text = "\n\n".join(
+        (
+            f"# What the plan says of the published models\n\n{__doc__.strip()}",
+            "Profile, peak in GiB and slow-down, by the card's GiB (`--vram`):",
+            table(["`prophy plan …`", *map(str, CARDS)], chosen),
+            "Peak of each profile, GiB:",
+            table(["`prophy plan …`", *(f"`{profile}`" for profile in PROFILES)], peaks),
+            "Weights in bfloat16, GiB; together they lie in host memory in every profile but `all`:",
+            table(["`prophy plan …`", *parts, "together"], weights),
+        )
+    )
+    (Path(__file__).parent / "model_plans.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
