@@ -176,6 +176,15 @@ class CogVideoXFamily:
         video, text = output
         return video + residual_BND.to(video.dtype), text
 
+    def run_transformer(
+        self, transformer: nn.Module, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text_BLD: torch.Tensor
+    ) -> torch.Tensor:
+        config = transformer.config
+        rotary = _RotaryPositions(config)(latents_BCTHW) if config.use_rotary_positional_embeddings else None
+        latents_BTCHW = latents_BCTHW.transpose(1, 2)
+        predicted = transformer(latents_BTCHW, text_BLD, timestep, image_rotary_emb=rotary, return_dict=False)[0]
+        return predicted.transpose(1, 2)
+
     def call_arguments(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         names = ("hidden_states", "encoder_hidden_states", "timestep")
         given = {**dict(zip(names, args, strict=False)), **kwargs}

@@ -141,6 +141,11 @@ class WanFamily:
     def add_residual(self, output: torch.Tensor, residual_BND: torch.Tensor) -> torch.Tensor:
         return output + residual_BND.to(output.dtype)
 
+    def run_transformer(
+        self, transformer: nn.Module, latents_BCTHW: torch.Tensor, timestep: torch.Tensor, text_BLD: torch.Tensor
+    ) -> torch.Tensor:
+        return transformer(latents_BCTHW, timestep, text_BLD, return_dict=False)[0]
+
     def call_arguments(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         names = ("hidden_states", "timestep", "encoder_hidden_states")
         given = {**dict(zip(names, args, strict=False)), **kwargs}

@@ -1,14 +1,24 @@
-"""The three losses of the branch: pure functions, tensors in, scalar out.
+"""The losses of the branch: pure functions, tensors in, scalar out.
+
+Where a batch is spread over processes, ``total`` adds a sum up over all of them, so that a loss is that of the whole
+batch. Eqs. 3-4 compare the rows of a batch with each other: there the caller passes the rows of all.
 
 Shapes: B batch, S semantic experts, N tokens, E refinement experts, K top-k, P phenomena.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
+
+Total = Callable[[torch.Tensor], torch.Tensor]
+
+
+def _alone(sum_here: torch.Tensor) -> torch.Tensor:
+    return sum_here
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,27 @@ def coarse_loss(predicted_BP: torch.Tensor, labels_BP: torch.Tensor) -> torch.Te
     return ((predicted @ predicted.T)[i, j] - (labels @ labels.T)[i, j]).square().mean()
 
 
+def coarse_bce_loss(predicted_BP: torch.Tensor, labels_BP: torch.Tensor) -> torch.Tensor:
+    """The alternative to :func:`coarse_loss` that the paper ablates: binary cross-entropy of each clip by itself.
+
+    Args:
+        predicted_BP: the coarse head's output, read as logits.
+        labels_BP: multi-hot.
+
+    Returns:
+        A scalar; 0 for an empty batch.
+    """
+    if len(predicted_BP) < 1:
+        return predicted_BP.sum() * 0.0
+    return functional.binary_cross_entropy_with_logits(predicted_BP.float(), labels_BP.float())
+
+
 def fine_align_loss(
     predicted_BNP: torch.Tensor,
     targets_BNP: torch.Tensor,
     labels_BP: torch.Tensor,
     background: float = 0.0,
+    total: Total = _alone,
 ) -> torch.Tensor:
     """Alignment of the token-level map with its targets (eq. 5).
 
@@ -58,27 +84,37 @@ def fine_align_loss(
         labels_BP: multi-hot labels of the clips.
         background: weight of a second term that pulls P' to 0 everywhere else (ours): eq. 5 alone is content with a map
             that is high everywhere.
+        total: see the head of this file.
     """
     predicted, targets = predicted_BNP.float(), targets_BNP.float()
     here = (targets > 0) & (labels_BP[:, None] > 0)
     error = (predicted - targets).square()
-    loss = (error * here).sum() / here.sum().clamp(min=1)
+    loss = total((error * here).sum()) / total(here.sum()).clamp(min=1)
     if background:
-        loss = loss + background * (predicted.square() * ~here).sum() / (~here).sum().clamp(min=1)
+        loss = loss + background * total((predicted.square() * ~here).sum()) / total((~here).sum()).clamp(min=1)
     return loss
 
 
-def fine_balance_loss(probs_BNE: torch.Tensor, topk_ids_BNK: torch.Tensor) -> torch.Tensor:
+def fine_balance_loss(probs_BNE: torch.Tensor, topk_ids_BNK: torch.Tensor, total: Total = _alone) -> torch.Tensor:
     """Load balancing of the refinement router: the standard auxiliary loss of top-k mixtures (Fedus et al., 2022).
 
     ``E · Σ_e f_e · p_e``: the share of assignments times the mean probability of each expert; 1 when balanced,
-    0 for an empty batch.
+    0 for an empty batch. ``total``: see the head of this file.
     """
     experts = probs_BNE.shape[-1]
-    if topk_ids_BNK.numel() == 0:
-        return probs_BNE.float().sum() * 0.0
-    share = torch.bincount(topk_ids_BNK.flatten(), minlength=experts).float() / topk_ids_BNK.numel()
-    return experts * (share * probs_BNE.float().mean((0, 1))).sum()
+    return experts * (assignment_shares(topk_ids_BNK, experts, total) * mean_probabilities(probs_BNE, total)).sum()
+
+
+def assignment_shares(topk_ids_BNK: torch.Tensor, experts: int, total: Total = _alone) -> torch.Tensor:
+    """f: the share of all assignments that went to each expert, float32 ``(E,)``."""
+    counts_E = torch.bincount(topk_ids_BNK.flatten(), minlength=experts)
+    return total(counts_E).float() / total(counts_E.sum()).clamp(min=1)
+
+
+def mean_probabilities(probs_BNE: torch.Tensor, total: Total = _alone) -> torch.Tensor:
+    """p: the mean probability of each expert, float32 ``(E,)``; a router without tokens passes ``(B, E)``."""
+    rows = probs_BNE.float().flatten(0, -2)
+    return total(rows.sum(0)) / total(rows.new_tensor(len(rows))).clamp(min=1)
 
 
 def total_loss(

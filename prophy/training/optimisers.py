@@ -64,3 +64,35 @@ def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
     if tensor.ndim == 2:
         return tensor
     return tensor.permute(0, *range(2, tensor.ndim), 1).reshape(tensor.shape[0], -1)
+
+
+class FusedAdamW:
+    """AdamW in one kernel, with the interface of :class:`MuonAdamW`.
+
+    Args:
+        parameters: to update.
+        rate: learning rate.
+        weight_decay: decoupled.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], rate: float, weight_decay: float) -> None:
+        self.parameters = parameters
+        self._rate = rate
+        self._optimiser = torch.optim.AdamW(
+            parameters, lr=rate, betas=(0.9, 0.95), weight_decay=weight_decay, fused=True
+        )
+
+    def set_rate(self, share: float) -> None:
+        """Scale the learning rate to ``share`` of its peak."""
+        self._optimiser.param_groups[0]["lr"] = self._rate * share
+
+    def step(self) -> None:
+        """Update every parameter from its gradient, then clear the gradients."""
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict]:
+        return [self._optimiser.state_dict()]
+
+    def load_state_dict(self, state: list[dict]) -> None:
+        self._optimiser.load_state_dict(state[0])

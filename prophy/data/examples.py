@@ -1,0 +1,52 @@
+"""What a training learns from: the protocol between data sets and the trainer.
+
+Shapes: C latent channels, T latent frames, H height, W width, L text length, D text width, N tokens, P phenomena.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True)
+class Example:
+    """One encoded clip.
+
+    Attributes:
+        key: names the clip in messages.
+        latents_CTHW: the clean latent as the transformer works on it (normalised), float16 or float32.
+        text_LD: the prompt's embeddings as the pipeline passes them on, padded to one length for the whole set.
+        labels_P: multi-hot phenomena, float32.
+        targets_NP: token targets, float32, zero or negative: not here; None where nobody annotated the clip.
+    """
+
+    key: str
+    latents_CTHW: torch.Tensor
+    text_LD: torch.Tensor
+    labels_P: torch.Tensor
+    targets_NP: torch.Tensor | None
+
+
+class Examples(Protocol):
+    """A set of encoded clips, the same at every opening.
+
+    Attributes:
+        fingerprint: changes when the clips, their order, their captions or what encoded them change.
+        empty_text_LD: embeddings of the empty prompt.
+    """
+
+    fingerprint: str
+    empty_text_LD: torch.Tensor
+
+    def __len__(self) -> int: ...
+
+    def latent_size(self, index: int) -> tuple[int, int, int]:
+        """(T, H, W) of a clip's latent, without reading it: clips of one size share batches."""
+        ...
+
+    def example(self, index: int, wording: int) -> Example:
+        """Read a clip. ``wording``, zero or more, chooses among its captions, round and round."""
+        ...

@@ -1,0 +1,202 @@
+"""Batches of a training: which clips a step sees, and their noise, as a function of seed and step alone.
+
+So nothing about the data has to be saved: a resumed run, on any number of processes, sees what the first would have.
+
+Shapes: B batch, C latent channels, T latent frames, H height, W width, L text length, D text width, N tokens,
+P phenomena.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from prophy.data.examples import Example, Examples
+from prophy.training.objectives import Objective
+from prophy.training.recipes import Recipe
+
+NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses are reported
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Noisy clips and all that is known of them.
+
+    Attributes:
+        keys: of the clips.
+        noisy_BCTHW: the network's input.
+        target_BCTHW: what it should predict.
+        timestep_B: as schedulers count.
+        text_BLD: prompts; the empty one where the caption was dropped.
+        described_B: which clips kept their caption.
+        labels_BP: multi-hot phenomena.
+        targets_BNP: token targets, zero where there are none.
+        annotated_B: which clips have targets.
+        weight_BTHW: of each position in the diffusion loss.
+    """
+
+    keys: tuple[str, ...]
+    noisy_BCTHW: torch.Tensor
+    target_BCTHW: torch.Tensor
+    timestep_B: torch.Tensor
+    text_BLD: torch.Tensor
+    described_B: torch.Tensor
+    labels_BP: torch.Tensor
+    targets_BNP: torch.Tensor
+    annotated_B: torch.Tensor
+    weight_BTHW: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        return self._map(torch.Tensor.pin_memory)
+
+    def _map(self, change) -> Batch:
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "keys"}
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+
+
+class Order:
+    """Which clips each step sees: every epoch all clips once, in another order, those of a size together.
+
+    The last clips of a size that do not fill a batch wait for another epoch's order.
+
+    Args:
+        sizes: of every clip.
+        batch: clips in a step.
+        seed: of the orders.
+
+    Raises:
+        ValueError: fewer clips than a batch holds.
+    """
+
+    def __init__(self, sizes: list[tuple[int, int, int]], batch: int, seed: int) -> None:
+        self._batch, self._seed = batch, seed
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for index, size in enumerate(sizes):
+            groups.setdefault(tuple(size), []).append(index)
+        self._groups = [np.array(groups[size]) for size in sorted(groups) if len(groups[size]) >= batch]
+        self.left_out = {size: len(rows) for size, rows in groups.items() if len(rows) < batch}
+        self.steps_per_epoch = sum(len(rows) // batch for rows in self._groups)
+        if not self.steps_per_epoch:
+            most = max(Counter(map(tuple, sizes)).values(), default=0)
+            raise ValueError(f"a batch of {batch} clips, and at most {most} of one size: lower batch, or add clips")
+        self._epoch, self._batches = -1, np.zeros((0, batch), int)
+
+    def rows(self, step: int) -> np.ndarray:
+        """The clips of a step, ``(batch,)``."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self._seed, 1, epoch])
+            shuffled = [rng.permutation(rows) for rows in self._groups]
+            whole = [rows[: len(rows) // self._batch * self._batch].reshape(-1, self._batch) for rows in shuffled]
+            self._epoch, self._batches = epoch, rng.permutation(np.concatenate(whole))
+        return self._batches[position]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of a batch a process computes: ``process`` of ``processes``."""
+
+    process: int = 0
+    processes: int = 1
+
+
+class Batches(Dataset):
+    """The parts of batches that one process computes, in order: item ``step · accumulation + part``.
+
+    Raises:
+        ValueError: the batch does not divide among processes and parts.
+    """
+
+    def __init__(self, examples: Examples, recipe: Recipe, objective: Objective, share: Share) -> None:
+        parts = share.processes * recipe.accumulation
+        if recipe.batch % parts:
+            near = max(1, round(recipe.batch / parts)) * parts
+            raise ValueError(
+                f"batch={recipe.batch} does not divide among {share.processes} processes with {recipe.accumulation} "
+                f"parts each: use --set batch={near}, or another number of processes"
+            )
+        self._examples, self._recipe, self._objective, self._share = examples, recipe, objective, share
+        self.order = Order([examples.latent_size(i) for i in range(len(examples))], recipe.batch, recipe.seed)
+
+    def __len__(self) -> int:
+        return self._recipe.steps * self._recipe.accumulation
+
+    def __getitem__(self, item: int) -> Batch:
+        recipe, share = self._recipe, self._share
+        step, part = divmod(item, recipe.accumulation)
+        rows = self.order.rows(step)
+        size = recipe.batch // (recipe.accumulation * share.processes)
+        first = (part * share.processes + share.process) * size
+        drawn = [self._draw(step, place, int(rows[place])) for place in range(first, first + size)]
+        return _collate(drawn, self._objective, recipe.foreground)
+
+    def _draw(self, step: int, place: int, row: int) -> _Drawn:
+        recipe = self._recipe
+        rng = np.random.default_rng([recipe.seed, 2, step, place])
+        example = self._examples.example(row, int(rng.integers(2**31)))
+        described = bool(rng.random() >= recipe.null_share)
+        if not described:
+            example = replace(example, text_LD=self._examples.empty_text_LD)
+        level = recipe.noise.draw(rng)
+        return _Drawn(example, described, level, rng.standard_normal(example.latents_CTHW.shape, dtype=np.float32))
+
+
+def fixed_batch(examples: Examples, index: int, level: float, objective: Objective) -> Batch:
+    """One clip at a noise level, with the same noise every time, for validation."""
+    example = examples.example(index, 0)
+    noise = np.random.default_rng([3, index]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
+    return _collate([_Drawn(example, True, level, noise)], objective, 0.0)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A clip and what was drawn for it."""
+
+    example: Example
+    described: bool
+    level: float
+    noise: np.ndarray
+
+
+def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Batch:
+    examples = [one.example for one in drawn]
+    clean = torch.stack([example.latents_CTHW.float() for example in examples])
+    noise = torch.from_numpy(np.stack([one.noise for one in drawn]))
+    noised = objective.noised(clean, noise, torch.tensor([one.level for one in drawn], dtype=torch.float64))
+    targets = _stack_targets(examples)
+    return Batch(
+        keys=tuple(example.key for example in examples),
+        **noised._asdict(),
+        text_BLD=torch.stack([example.text_LD.float() for example in examples]),
+        described_B=torch.tensor([one.described for one in drawn]),
+        labels_BP=torch.stack([example.labels_P for example in examples]),
+        targets_BNP=targets,
+        annotated_B=torch.tensor([example.targets_NP is not None for example in examples]),
+        weight_BTHW=1 + foreground * _on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+    )
+
+
+def _stack_targets(examples: list[Example]) -> torch.Tensor:
+    """Zero rows for clips that nobody annotated; without any, one token, since nothing is asked of it."""
+    known = next((e.targets_NP for e in examples if e.targets_NP is not None), None)
+    tokens = 1 if known is None else len(known)
+    none = torch.zeros(tokens, len(examples[0].labels_P))
+    return torch.stack([none if e.targets_NP is None else e.targets_NP for e in examples])
+
+
+def _on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """A value of each token on each latent position: tokens are square patches of latent cells."""
+    frames, height, width = size
+    if share_BN.shape[1] == 1:
+        return share_BN.new_zeros(len(share_BN), *size)
+    patch = math.isqrt(frames * height * width // share_BN.shape[1])
+    tokens = share_BN.view(-1, frames, height // patch, width // patch)
+    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

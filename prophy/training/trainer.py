@@ -1,0 +1,541 @@
+"""The trainer: a branch on a published backbone, or an ablation of it, on one process or many.
+
+``train`` reads from top to bottom: open, place on the devices, go on from a checkpoint, train. A run's folder holds
+
+* ``run.json``: recipe, base model, data, and the configurations to build the models again;
+* ``checkpoint/``: everything the next step depends on, replaced as one folder;
+* ``log.jsonl``: see :class:`prophy.training.log.Log`;
+* ``samples/``: clips made on the way, if asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from diffusers import ModelMixin
+from safetensors import SafetensorError
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from prophy.branch import ProPhyBranch
+from prophy.data.examples import Examples
+from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
+from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
+from prophy.training.learner import Ema
+from prophy.training.log import Log
+from prophy.training.objectives import Objective
+from prophy.training.optimisers import FusedAdamW, MuonAdamW
+from prophy.training.processes import total
+from prophy.training.recipes import Recipe, difference
+from prophy.training.sharding import let_go, shard, spread_like, whole
+from prophy.training.step import expert_usage, train_step
+from prophy.training.student import Prediction, Student, build_student, trained
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT, RUN_FILE, SAMPLES = "checkpoint", "run.json", "samples"
+
+Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name
+
+#: Makes samples with a backbone and a branch, unattached, inside a folder, which need not exist yet.
+Sampler = Callable[[nn.Module, ProPhyBranch | None, Path], None]
+
+
+class TrainingStopped(ValueError):
+    """The training cannot go on; the last checkpoint is whole. One line."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where and how a training runs; changes nothing about what it learns.
+
+    Attributes:
+        sharded: spread weights over the processes (FSDP2) instead of copying them (DDP).
+        workers: processes that prepare batches ahead, for each training process.
+        minutes: stop, resumable, after this long; None: at the recipe's last step.
+        checkpoint_every: steps.
+        log_every: steps.
+        validate_every: steps; needs held-out clips.
+        validation_clips: how many of them.
+        sample_every: steps; needs a sampler.
+        tracker: a tracker that accelerate knows, beside the log: ``tensorboard``, ``trackio`` or ``wandb``.
+        explosion: stop when a loss is this many times its running mean.
+    """
+
+    sharded: bool = False
+    workers: int = 0
+    minutes: float | None = None
+    checkpoint_every: int = 500
+    log_every: int = 10
+    validate_every: int = 500
+    validation_clips: int = 64
+    sample_every: int = 500
+    tracker: str | None = None
+    explosion: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint_every", "log_every", "validate_every", "validation_clips", "sample_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+
+
+@dataclass
+class _Progress:
+    """What changes from step to step besides weights."""
+
+    step: int = 0
+    mean_loss: float = 0.0
+    waited: float = field(default=0.0)  # seconds without data, since the log was last written
+
+
+def train(
+    recipe: Recipe,
+    transformer: ModelMixin,
+    objective: Objective,
+    examples: Examples,
+    out: Path,
+    *,
+    name: str = "",
+    held_out: Examples | None = None,
+    running: Running | None = None,
+    sample: Sampler | None = None,
+) -> Path:
+    """Train until the recipe's last step, resuming exactly from what ``out`` holds.
+
+    Args:
+        recipe: what to learn.
+        transformer: the backbone, as opened; changed here.
+        objective: what the backbone predicts.
+        examples: to learn from.
+        out: the run's folder.
+        name: of the recipe, for the record.
+        held_out: for validation losses.
+        running: where and how.
+        sample: called every ``sample_every`` steps and at the end, on the first process, with the averaged weights.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        TrainingStopped: a loss that is not a number or explodes, or a checkpoint that cannot be written.
+        ValueError: the folder holds another training, or recipe, data and processes do not fit. One line.
+    """
+    out, running = Path(out), running or Running()
+    if sample is not None and running.sharded:
+        raise ValueError("samples need whole weights on one process: leave --shard or --sample-every out")
+    # 1. the student, and the devices
+    torch.manual_seed(recipe.seed)
+    student = build_student(transformer, recipe)
+    accelerator = Accelerator(
+        gradient_accumulation_steps=recipe.accumulation,
+        log_with=_checked_tracker(running.tracker),
+        project_dir=str(out),
+        kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
+    )
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    batches = Batches(examples, recipe, objective, share)
+    for size, count in batches.order.left_out.items():
+        log.warning("%d clips of size %s are too few for a batch of %d: left out", count, size, recipe.batch)
+    model = _place(student, accelerator, running.sharded)
+    weights = trained(student)
+    optimisers = _optimisers(weights, recipe, running.sharded)
+    ema = Ema(student, recipe.ema)
+
+    # 2. what was there before
+    run = _Run(recipe, student, weights, optimisers, ema, examples.fingerprint, out, accelerator)
+    progress = run.resume(name)
+    reports = Log(out, accelerator, progress.step, running.tracker)
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(progress.step * recipe.accumulation, len(batches)),
+        num_workers=running.workers,
+        pin_memory=accelerator.device.type == "cuda",
+        generator=torch.Generator(),  # else its workers' seeds come from the state that a checkpoint holds
+    )
+    ahead = iter(loader)
+    run.restore_random_state()
+
+    # 3. train
+    stop = _Stop(running.minutes)
+    bar = tqdm(
+        total=recipe.steps, initial=progress.step, desc="train", mininterval=5, disable=not accelerator.is_main_process
+    )
+    with stop, bar:
+        while progress.step < recipe.steps:
+            # 3.1 gradients of eq. 6 on the whole batch
+            reported = (progress.step + 1) % running.log_every == 0 or progress.step + 1 == recipe.steps
+            losses, prediction, keys = [], None, []
+            for part in range(recipe.accumulation):
+                waiting = time.perf_counter()
+                batch = next(ahead).to(accelerator.device)
+                progress.waited += time.perf_counter() - waiting
+                with student.attached(), _part(model, accelerator, last=part + 1 == recipe.accumulation):
+                    step_losses, prediction = train_step(model, batch, recipe)
+                    accelerator.backward(step_losses.total)
+                losses.append(step_losses.row())
+                keys += batch.keys
+            row = {name: sum(part[name] for part in losses) / len(losses) for name in losses[0]}
+            norms = _gradient_norms(weights) if reported else {}
+            norm = _clip(list(weights.values()), recipe.optimiser.clip)
+            # 3.2 learn, or stop before a bad batch has changed anything
+            _check(row["total"], norm, progress, running.explosion, keys, run)
+            share_of_peak = recipe.optimiser.share_of_peak(progress.step, recipe.steps)
+            for optimiser in optimisers.values():
+                optimiser.set_rate(share_of_peak)
+                optimiser.step()
+            ema.update(progress.step)
+            progress.step += 1
+            progress.mean_loss = row["total"] if progress.step == 1 else 0.98 * progress.mean_loss + 0.02 * row["total"]
+            # 3.3 report
+            bar.update()
+            if reported:
+                bar.set_postfix({key: f"{value:.4g}" for key, value in row.items()}, refresh=False)
+                reports.train(
+                    progress.step,
+                    losses=row,
+                    gradient_norms={"all": norm, **norms},
+                    rate=share_of_peak * recipe.optimiser.rate,
+                    experts=expert_usage(prediction),
+                    waited=progress.waited,
+                )
+                progress.waited = 0.0
+            ending = progress.step == recipe.steps or stop.asked(accelerator)
+            if held_out is not None and (ending or progress.step % running.validate_every == 0):
+                with averaged(weights, ema), student.attached():
+                    found = validate(model, held_out, objective, running.validation_clips, share, accelerator.device)
+                reports.validation(progress.step, found)
+            # 3.4 keep
+            if ending or progress.step % running.checkpoint_every == 0:
+                run.save(progress)
+            if sample is not None and (ending or progress.step % running.sample_every == 0):
+                with averaged(weights, ema):
+                    _sample(sample, student, out / SAMPLES / f"step-{progress.step:06d}", accelerator)
+            if ending:
+                break
+    reports.close()
+    return out
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+
+def _place(student: Student, accelerator: Accelerator, sharded: bool) -> nn.Module:
+    """The student on the device, wrapped as the processes need it."""
+    if not sharded:
+        return accelerator.prepare(student)
+    if accelerator.distributed_type is DistributedType.NO:
+        raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
+    return shard(student.to(accelerator.device))  # the buffers too, which sharding leaves where they are
+
+
+@contextmanager
+def _part(model: nn.Module, accelerator: Accelerator, last: bool) -> Iterator[None]:
+    """One accumulated part; processes exchange gradients in the last one only."""
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(last)
+    with accelerator.accumulate(model):
+        yield
+
+
+def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, MuonAdamW | FusedAdamW]:
+    """One for the branch and one for the backbone, whose rates differ by a factor."""
+    settings, made = recipe.optimiser, {}
+    if settings.kind == "muon" and sharded:
+        raise ValueError("Muon needs whole matrices: leave --shard out, or use --set optimiser.kind=adamw")
+    for part, factor in (("branch", 1.0), ("transformer", settings.backbone_share)):
+        named = {name: p for name, p in weights.items() if name.startswith(part)}
+        if not named:
+            continue
+        if settings.kind == "adamw":
+            made[part] = FusedAdamW(list(named.values()), factor * settings.rate, settings.weight_decay)
+            continue
+        inner = {n: p for n, p in named.items() if "blocks." in n and p.ndim == 2 and "lora_" not in n}
+        others = [p for n, p in named.items() if n not in inner]
+        rates = factor * settings.muon_rate, factor * settings.rate
+        made[part] = MuonAdamW(list(inner.values()), others, *rates, settings.weight_decay)
+    return made
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def _norm(parameters: list[nn.Parameter]) -> torch.Tensor:
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def _gradient_norms(weights: Weights) -> dict[str, float]:
+    """Of the branch's parts and of the backbone: a router that stops learning shows here."""
+    groups: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in weights.items():
+        part, _, rest = name.partition(".")
+        groups.setdefault(rest.partition(".")[0] if part == "branch" else "backbone", []).append(parameter)
+    return {group: round(float(_norm(parameters)), 6) for group, parameters in groups.items()}
+
+
+def _clip(parameters: list[nn.Parameter], largest: float) -> float:
+    """Scale all gradients together so that their norm is at most ``largest``; returns the norm before."""
+    norm = float(_norm(parameters))
+    if norm > largest:
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], largest / norm)
+    return norm
+
+
+def _check(loss: float, norm: float, progress: _Progress, explosion: float, keys: list[str], run: _Run) -> None:
+    """Refuse a step that would spoil the weights. All processes see the same loss and norm, and all refuse."""
+    bad = None
+    if not (abs(loss) < float("inf") and norm < float("inf")):
+        bad = f"the loss is {loss:g} and its gradient's norm {norm:g}"
+    elif progress.step >= 50 and loss > explosion * progress.mean_loss:
+        bad = f"the loss is {loss:g}, over {explosion:g} times its running mean {progress.mean_loss:g}"
+    if bad is None:
+        return
+    everyone = run.from_all(keys)
+    raise TrainingStopped(
+        f"{bad} at step {progress.step} (clips {', '.join(everyone)}): the step was not made; {run.kept()}. "
+        "Look at these clips, or lower the rate"
+    )
+
+
+# --- weights, saved and restored -------------------------------------------------------------------------------------
+
+
+class _Run:
+    """A training as its folder keeps it: every tensor whole, so that any number of processes can go on."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        student: Student,
+        weights: Weights,
+        optimisers: dict[str, MuonAdamW | FusedAdamW],
+        ema: Ema,
+        data: str,
+        out: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        self._recipe, self._student, self._weights = recipe, student, weights
+        self._optimisers, self._ema = optimisers, ema
+        self._data, self._out, self._accelerator = data, out, accelerator
+        self._random_state: list[State] | None = None
+        self._last: int | None = None
+
+    def resume(self, name: str) -> _Progress:
+        """Go on from the checkpoint, if there is one."""
+        state = load_checkpoint(self._out / CHECKPOINT)
+        if state is None:
+            if self._accelerator.is_main_process:
+                self._describe(name)
+            self._accelerator.wait_for_everyone()
+            return _Progress()
+        self._refuse_another(state)
+        with torch.no_grad():
+            for key, parameter in self._weights.items():
+                parameter.copy_(spread_like(state["weights"][key], parameter))
+                self._ema.average[key].copy_(spread_like(state["ema"][key], parameter))
+        for part, optimiser in self._optimisers.items():
+            optimiser.load_state_dict(_placed(state["optimisers"][part], optimiser.parameters))
+        there, here = len(state["random"]), self._accelerator.num_processes
+        if there != here:
+            log.warning(
+                "saved by %d processes, resumed by %d: clips, captions and noise stay the same; sums are made in "
+                "another order, and any dropout draws anew",
+                there,
+                here,
+            )
+        else:
+            self._random_state = state["random"][self._accelerator.process_index]
+        self._last = state["step"]
+        log.info("resumed at step %d", state["step"])
+        return _Progress(state["step"], state["mean_loss"])
+
+    def restore_random_state(self) -> None:
+        """Last of all, after everything that draws numbers while a run starts."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state["cpu"])
+            if self._accelerator.device.type == "cuda":
+                torch.cuda.set_rng_state(self._random_state["cuda"])
+
+    def save(self, progress: _Progress) -> None:
+        """Write the checkpoint. All processes must call it."""
+        states = {
+            "weights": self._weights,
+            "ema": self._ema.average,
+            "optimisers": {part: optimiser.state_dict() for part, optimiser in self._optimisers.items()},
+        }
+        states = whole(states)
+        here = {"cpu": torch.get_rng_state()}
+        if self._accelerator.device.type == "cuda":
+            here["cuda"] = torch.cuda.get_rng_state()
+        about = {
+            "recipe": self._recipe.record(),
+            "data": self._data,
+            "step": progress.step,
+            "mean_loss": progress.mean_loss,
+            "random": self.from_all([here]),
+        }
+        if self._accelerator.is_main_process:
+            try:
+                save_checkpoint(self._out / CHECKPOINT, {**about, **states})
+            except (OSError, SafetensorError) as error:
+                raise TrainingStopped(
+                    f"the checkpoint of step {progress.step} cannot be written ({error}): {self.kept()}. "
+                    "Make room on the disk and start again"
+                ) from error
+        self._last = progress.step
+        self._accelerator.wait_for_everyone()
+
+    def kept(self) -> str:
+        """What a stopped training leaves."""
+        if self._last is None:
+            return "there is no checkpoint yet"
+        return f"{self._out / CHECKPOINT} holds step {self._last}, whole"
+
+    def from_all(self, here: list) -> list:
+        """The lists of all processes, one after the other."""
+        if self._accelerator.num_processes == 1:
+            return here
+        gathered: list = [None] * self._accelerator.num_processes
+        dist.all_gather_object(gathered, here)
+        return [one for part in gathered for one in part]
+
+    def _refuse_another(self, state: dict[str, State]) -> None:
+        changed = difference(Recipe.from_record(state["recipe"]), self._recipe)
+        if changed.keys() == {"steps"} and self._recipe.optimiser.decay == "constant":
+            return  # nothing up to here depended on it
+        if changed:
+            listed = ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in changed.items())
+            raise ValueError(f"{self._out} holds the training of another recipe ({listed}): choose another --out")
+        if state["data"] != self._data:
+            raise ValueError(
+                f"{self._out} was trained on other data ({state['data']}, now {self._data}): give the same --data, or "
+                "choose another --out"
+            )
+
+    def _describe(self, name: str) -> None:
+        student = self._student
+        about = {
+            "recipe_name": name,
+            "recipe": self._recipe.record(),
+            "data": self._data,
+            "processes": self._accelerator.num_processes,
+            "transformer": {"class": type(student.transformer).__name__, "config": _plain(student.transformer.config)},
+            "branch": None if student.branch is None else _plain(student.branch.config),
+            "trained_parameters": sum(p.numel() for p in self._weights.values()),
+        }
+        self._out.mkdir(parents=True, exist_ok=True)
+        temporary = self._out / (RUN_FILE + ".new")
+        temporary.write_text(json.dumps(about, indent=2) + "\n")
+        os.replace(temporary, self._out / RUN_FILE)
+
+
+def _plain(config: dict) -> dict[str, State]:
+    return json.loads(json.dumps({k: v for k, v in config.items() if k != "_name_or_path"}, default=str))
+
+
+def _placed(state: list[dict], parameters: list[nn.Parameter]) -> list[dict]:
+    """States of optimisers whose tensors lie as their parameters do; :class:`MuonAdamW`'s are never spread."""
+    if len(state) != 1:
+        return state
+    (one,) = state
+    placed = {
+        index: {key: spread_like(value, parameters[index]) for key, value in entry.items()}
+        for index, entry in one["state"].items()
+    }
+    return [{**one, "state": placed}]
+
+
+@contextmanager
+def averaged(weights: Weights, ema: Ema) -> Iterator[None]:
+    """Inside the block the parameters hold their average."""
+    live = {name: parameter.detach().clone() for name, parameter in weights.items()}
+    _fill(weights, ema.average)
+    try:
+        yield
+    finally:
+        _fill(weights, live)
+
+
+@torch.no_grad()
+def _fill(weights: Weights, values: dict[str, torch.Tensor]) -> None:
+    for name, parameter in weights.items():
+        parameter.copy_(values[name])
+
+
+# --- on the way ------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module, held_out: Examples, objective: Objective, clips: int, share: Share, device: torch.device
+) -> dict[str, float]:
+    """The plain diffusion loss of held-out clips at each of :data:`NOISE_LEVELS`.
+
+    Each process takes as many clips: a number that does not divide is rounded down, to one each at least.
+    """
+    each = max(1, min(clips, len(held_out)) // share.processes)
+    losses = {}
+    for level in NOISE_LEVELS:
+        error = torch.zeros((), device=device)
+        for i in range(each):
+            index = (i * share.processes + share.process) % len(held_out)
+            batch: Batch = fixed_batch(held_out, index, level, objective).to(device)
+            predicted: Prediction = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD)
+            error += (predicted.predicted_BCTHW - batch.target_BCTHW).square().mean()
+        losses[str(level)] = float(total(error)) / (each * share.processes)
+    let_go(model)
+    return losses
+
+
+def _sample(sample: Sampler, student: Student, folder: Path, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        with torch.random.fork_rng(), torch.no_grad():
+            sample(student.transformer, student.branch, folder)
+    accelerator.wait_for_everyone()
+
+
+class _Stop:
+    """A time limit, and SIGTERM, which clusters send before they take a machine: both end with a checkpoint."""
+
+    def __init__(self, minutes: float | None) -> None:
+        self._end = None if minutes is None else time.monotonic() + 60 * minutes
+        self._told = False
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGTERM, self._tell)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._before)
+
+    def _tell(self, *_: object) -> None:
+        self._told = True
+
+    def asked(self, accelerator: Accelerator) -> bool:
+        """Whether any process was told, or is out of time."""
+        here = self._told or (self._end is not None and time.monotonic() >= self._end)
+        return bool(total(torch.tensor(int(here), device=accelerator.device)))
+
+
+def _checked_tracker(name: str | None) -> str | None:
+    if name is None:
+        return None
+    from accelerate.tracking import get_available_trackers
+
+    if name not in map(str, get_available_trackers()):
+        raise ValueError(f"{name} is not installed: pip install {name}, or leave --tracker out; log.jsonl has it all")
+    return name

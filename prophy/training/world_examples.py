@@ -1,0 +1,89 @@
+"""The synthetic worlds' cache as a training set.
+
+Shapes: L text length, D text width.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
+
+from prophy.data.examples import Example
+from prophy.data.latents import LatentCache, open_cache
+from prophy.training.flow import empty_prompt
+from prophy.training.tiny_text import encode_text
+
+
+class WorldExamples:
+    """The clips of a :class:`prophy.data.latents.LatentCache`; captions are encoded as they are read.
+
+    Args:
+        cache: opened.
+        encoder: the text encoder that the captions' tokens belong to.
+        fingerprint: see :class:`prophy.data.examples.Examples`.
+    """
+
+    def __init__(self, cache: LatentCache, encoder: UMT5EncoderModel, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
+        self._cache, self._encoder = cache, encoder.eval().requires_grad_(False)
+        self.empty_text_LD = self._encode(empty_prompt(cache.ids.shape[2]))
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def latent_size(self, index: int) -> tuple[int, int, int]:
+        return self._cache.latents.shape[2:]
+
+    def example(self, index: int, wording: int) -> Example:
+        cache, rows = self._cache, np.array([index])
+        ids = cache.ids[index, wording % cache.ids.shape[1]].astype(np.int64)
+        return Example(
+            key=f"world {index}",
+            latents_CTHW=torch.from_numpy(np.array(cache.latents[index])),
+            text_LD=self._encode(torch.from_numpy(ids)),
+            labels_P=cache.labels(rows)[0],
+            targets_NP=cache.targets(rows)[0],
+        )
+
+    @torch.no_grad()
+    def _encode(self, ids_L: torch.Tensor) -> torch.Tensor:
+        return encode_text(self._encoder, ids_L[None])[0]
+
+
+def open_worlds(
+    folder: Path, base: Path, clips: int | None = None, scope: tuple[str, ...] = (), split: str = "train"
+) -> WorldExamples:
+    """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
+
+    Args:
+        folder: of the cache.
+        base: the model whose autoencoder and text encoder are used.
+        clips: how many; makes or extends the cache. Default: those that are there.
+        scope: phenomena of a new cache.
+        split: of a new cache.
+
+    Raises:
+        FileNotFoundError: there is no cache, and ``clips`` was not given.
+        ValueError: the cache was made by another model.
+    """
+    folder, base = Path(folder), Path(base)
+    marker = folder / "cache.json"
+    if marker.is_file():
+        about = json.loads(marker.read_text())
+        scope, split = tuple(about["phenomena"]), about["split"]
+        clips = about["count"] if clips is None else clips
+    elif clips is None:
+        raise FileNotFoundError(
+            f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
+        )
+    vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
+    encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
+    cache = open_cache(folder, vae, tokenizer, clips, scope, split)
+    made_by = json.loads(marker.read_text())["made_by"]
+    return WorldExamples(cache, encoder, f"worlds {made_by} {split} {clips} {','.join(scope)}")

@@ -1,0 +1,553 @@
+"""The trainer: objectives as schedulers have them, recipes that differ as named, a step, exact resume, bad input."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_transformer
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
+from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
+from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
+
+from prophy.branch import attach
+from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
+from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
+from prophy.training.checkpoints import load_checkpoint
+from prophy.training.log import read_lines
+from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
+from prophy.training.recipes import (
+    RECIPES,
+    OptimiserSettings,
+    Recipe,
+    cogvideox_5b,
+    difference,
+    recipe_named,
+    tiny,
+    wan_1_3b,
+)
+from prophy.training.step import expert_usage, train_step
+from prophy.training.student import build_student, trained
+from prophy.training.trainer import Running, TrainingStopped
+
+ROOT = Path(__file__).resolve().parents[1]
+COGVIDEOX = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+
+
+# --- objectives -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clean_and_noise() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(5, 4, 3, 2, 6, generator=generator), torch.randn(5, 4, 3, 2, 6, generator=generator)
+
+
+@pytest.mark.parametrize("scheduler_class", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+@pytest.mark.parametrize("shift", [1.0, 3.0])  # CogVideoX-5B's and 2B's
+def test_v_prediction_is_the_schedulers_own(clean_and_noise, scheduler_class, shift: float):
+    clean, noise = clean_and_noise
+    scheduler = scheduler_class(**COGVIDEOX, snr_shift_scale=shift)
+    timesteps = torch.tensor([0, 17, 500, 950, 999])
+    made = objective_for(scheduler).noised(clean, noise, timesteps.double() / 1000)
+    assert made.timestep_B.tolist() == timesteps.tolist()
+    largest = max(
+        float((made.noisy_BCTHW - scheduler.add_noise(clean, noise, timesteps)).abs().max()),
+        float((made.target_BCTHW - scheduler.get_velocity(clean, noise, timesteps)).abs().max()),
+    )
+    print(f"largest difference to {scheduler_class.__name__}: {largest:.3g}")
+    assert largest < 1e-6
+    assert made.noisy_BCTHW.std() > 0.5
+
+
+def test_the_plain_error_of_v_is_cogvideox_own_weighted_error_of_the_clip(clean_and_noise):
+    clean, noise = clean_and_noise
+    scheduler = CogVideoXDPMScheduler(**COGVIDEOX, snr_shift_scale=1.0)
+    timesteps = torch.tensor([10, 200, 500, 800, 980])
+    made = objective_for(scheduler).noised(clean, noise, timesteps.double() / 1000)
+    said = made.target_BCTHW + 0.3 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
+    predicted_clean = scheduler.get_velocity(said, made.noisy_BCTHW, timesteps)
+    weight = 1 / (1 - scheduler.alphas_cumprod[timesteps])
+    theirs = (weight.view(-1, 1, 1, 1, 1) * (predicted_clean - clean) ** 2).mean()
+    ours = (said - made.target_BCTHW).square().mean()
+    assert float(ours) == pytest.approx(float(theirs), rel=1e-3)
+
+
+def test_flow_matching_is_the_schedulers_own(clean_and_noise):
+    clean, noise = clean_and_noise
+    unipc = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    unipc.set_timesteps(20)
+    euler = FlowMatchEulerDiscreteScheduler(shift=1.0)
+    for scheduler, add in ((unipc, unipc.add_noise), (euler, lambda x, n, t: euler.scale_noise(x, t, n))):
+        at = [0, 3, 7, 11, 15]
+        timesteps, sigmas = scheduler.timesteps[at], scheduler.sigmas[at]
+        made = objective_for(scheduler).noised(clean, noise, sigmas.double())
+        torch.testing.assert_close(made.noisy_BCTHW, add(clean, noise, timesteps), atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(made.timestep_B, timesteps.float(), atol=1.0, rtol=0)  # UniPC's are whole numbers
+    sigma = sigmas.view(-1, 1, 1, 1, 1)
+    torch.testing.assert_close(made.noisy_BCTHW - sigma * made.target_BCTHW, clean, atol=1e-5, rtol=0)
+
+
+def test_a_base_that_predicts_noise_is_refused():
+    with pytest.raises(ValueError, match="predicts 'epsilon': ProPhy trains flow and v-prediction models"):
+        objective_for(DDPMScheduler())
+
+
+def test_noise_levels_follow_their_sampling():
+    levels = {}
+    for sampling in ("uniform", "logit_normal", "shifted"):
+        rng = np.random.default_rng(0)
+        drawn = np.array([NoiseLevels(sampling, mean=0.5, std=0.7, shift=3.0).draw(rng) for _ in range(4000)])
+        assert ((drawn >= 0) & (drawn < 1)).all()
+        levels[sampling] = drawn
+    assert np.quantile(levels["uniform"], [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.03)
+    logits = np.log(levels["logit_normal"] / (1 - levels["logit_normal"]))
+    assert (logits.mean(), logits.std()) == pytest.approx((0.5, 0.7), abs=0.03)
+    assert np.median(levels["shifted"]) == pytest.approx(3 * 0.5 / (1 + 2 * 0.5), abs=0.03)
+    for wrong in ({"sampling": "gaussian"}, {"std": 0.0}, {"shift": -1.0}):
+        with pytest.raises(ValueError, match="noise levels"):
+            NoiseLevels(**wrong)
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+NO_LOSSES = {"losses.coarse": 0.0, "losses.fine_align": 0.0, "losses.fine_balance": 0.0}
+
+#: by its name, exactly what a variant changes
+CHANGES: dict[str, dict[str, object]] = {
+    "lora": {"backbone": "lora", "branch": None, **NO_LOSSES},
+    "lora_seb": {
+        "backbone": "lora",
+        "branch.refinement": False,
+        "losses.fine_align": 0.0,
+        "losses.fine_balance": 0.0,
+    },
+    "lora_reb": {"backbone": "lora", "branch.semantic": False, "losses.coarse": 0.0},
+    "alone": {"branch": None, **NO_LOSSES},
+    "seb": {"branch.refinement": False, "losses.fine_align": 0.0, "losses.fine_balance": 0.0},
+    "reb": {"branch.semantic": False, "losses.coarse": 0.0},
+    "bce": {"coarse": "bce"},
+    "align_only": {"losses.fine_balance": 0.0},
+    "balance_only": {"losses.fine_align": 0.0},
+}
+BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny")
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
+def test_a_variant_differs_from_its_base_exactly_as_its_name_says(name: str):
+    base = next(base for base in BASES if name.startswith(base + "_"))
+    changed = {field: now for field, (_, now) in difference(recipe_named(base), recipe_named(name)).items()}
+    assert changed == CHANGES[name.removeprefix(base + "_")]
+
+
+def test_every_ablation_of_the_paper_exists_for_every_base():
+    for base in ("wan_1_3b", "cogvideox_5b", "tiny"):
+        for variant in ("lora", "lora_seb", "lora_reb", "bce", "align_only", "balance_only"):
+            assert f"{base}_{variant}" in RECIPES
+
+
+def test_the_bases_carry_the_papers_loss_weights_and_differ_only_in_the_backbone():
+    for recipe in (wan_1_3b(), cogvideox_5b()):
+        assert recipe.losses == LossWeights(coarse=0.1, fine_align=0.02, fine_balance=0.01)
+    assert difference(wan_1_3b(), cogvideox_5b()).keys() == {"base", "branch.sites", "noise.sampling"}
+    assert difference(tiny(), recipe_named("tiny_together")) == {"backbone": ("frozen", "trained")}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_its_record(name: str):
+    recipe = recipe_named(name)
+    assert Recipe.from_record(json.loads(json.dumps(recipe.record()))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "thawed"}, "backbone='thawed' is unknown: use frozen or lora or trained"),
+        ({"branch": None}, "nothing to train"),
+        ({"batch": 5, "accumulation": 2}, "batch=5 does not divide into 2 parts"),
+        ({"steps": 0}, "steps=0 must be at least 1"),
+        ({"backbone": "trained", "backbone_dtype": "bfloat16"}, "a trained backbone needs backbone_dtype='float32'"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_in_one_line(changes: dict, message: str):
+    with pytest.raises(ValueError, match=message) as caught:
+        replace(tiny(), **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_rates_rise_and_fall_as_the_recipe_says():
+    settings = OptimiserSettings(warm_up=4, decay="linear")
+    assert [settings.share_of_peak(step, 10) for step in (0, 1, 4, 9)] == pytest.approx([0.25, 0.45, 0.6, 0.1])
+    assert replace(settings, decay="constant").share_of_peak(9, 10) == 1
+    assert replace(settings, decay="cosine").share_of_peak(5, 10) == pytest.approx(0.5)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_shows_every_clip_once_and_sizes_do_not_mix():
+    sizes = [(3, 4, 6) if i % 3 else (5, 2, 4) for i in range(30)]
+    order = Order(sizes, 5, seed=1)
+    assert order.steps_per_epoch == 6
+    epochs = [[order.rows(step) for step in range(6 * e, 6 * e + 6)] for e in range(2)]
+    for epoch in epochs:
+        assert Counter(np.concatenate(epoch).tolist()) == Counter(range(30))
+        assert all(len({sizes[row] for row in rows}) == 1 for rows in epoch)
+    assert np.concatenate(epochs[0]).tolist() != np.concatenate(epochs[1]).tolist()
+    again = Order(sizes, 5, seed=1)
+    assert again.rows(7).tolist() == epochs[1][1].tolist(), "an order depends on what was asked before"
+    assert Order(sizes, 7, seed=1).left_out == {}
+    assert Order([*sizes, (1, 1, 1)], 5, seed=1).left_out == {(1, 1, 1): 1}
+    with pytest.raises(ValueError, match="a batch of 31 clips, and at most 20 of one size"):
+        Order(sizes, 31, seed=1)
+
+
+def test_the_parts_of_all_processes_are_the_batch_of_one():
+    examples, recipe = RandomClips(), replace(RECIPE, batch=8, accumulation=2, null_share=0.3)
+    plain = examples.example
+    examples.example = lambda index, wording: replace(plain(index, wording), targets_NP=examples.targets[index])
+    alone = Batches(examples, recipe, FlowMatching(), Share())
+    for item in (0, 1, 5):
+        parts = [Batches(examples, recipe, FlowMatching(), Share(i, 2))[item] for i in range(2)]
+        one = alone[item]
+        assert one.keys == parts[0].keys + parts[1].keys
+        for name, value in vars(one).items():
+            if name != "keys":
+                assert torch.equal(value, torch.cat([getattr(part, name) for part in parts])), name
+    with pytest.raises(ValueError, match="batch=8 does not divide among 3 processes with 2 parts each"):
+        Batches(examples, recipe, FlowMatching(), Share(0, 3))
+
+
+def test_a_batch_drops_captions_and_weighs_where_physics_is():
+    examples = RandomClips(size=(3, 4, 6), patch=2)
+    batches = Batches(examples, replace(RECIPE, batch=12, null_share=0.4, foreground=2.0), FlowMatching(), Share())
+    batch = batches[3]
+    assert 0 < batch.described_B.sum() < 12
+    for text, described in zip(batch.text_BLD, batch.described_B, strict=True):
+        assert torch.equal(text, examples.empty_text_LD) != bool(described)
+    assert 0 < batch.annotated_B.sum() < 12
+    i = int(batch.annotated_B.nonzero()[0])
+    row = int(batch.keys[i].split()[1])
+    most = examples.targets[row].amax(-1).clamp(0, 1).view(3, 2, 3)
+    assert torch.allclose(batch.weight_BTHW[i][:, 1::2, 0::2], 1 + 2 * most)
+    assert torch.equal(batch.weight_BTHW[i][:, 0::2, 1::2], batch.weight_BTHW[i][:, 1::2, 0::2])
+    none = int((~batch.annotated_B).nonzero()[0])
+    assert (batch.weight_BTHW[none] == 1).all()
+
+
+# --- a step -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_of_an_untrained_branch_has_the_backbones_diffusion_loss():
+    batch = Batches(RandomClips(), RECIPE, FlowMatching(), Share())[0]
+    student = build_student(make_transformer(), replace(RECIPE, foreground=0.0))
+    with student.attached():
+        losses, predicted = train_step(student, batch, RECIPE)
+    with torch.no_grad():
+        bare = make_transformer()(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
+    assert torch.equal(predicted.predicted_BCTHW, bare)
+    weighted = (batch.weight_BTHW * (bare - batch.target_BCTHW).square().mean(1)).sum() / batch.weight_BTHW.sum()
+    assert float(losses.diffusion) == pytest.approx(float(weighted))
+    terms = (losses.diffusion, losses.coarse, losses.fine_align, losses.fine_balance)
+    assert float(losses.total) == pytest.approx(float(total_loss(*terms, RECIPE.losses)))
+    losses.total.backward()
+    silent = [name for name, p in trained(student).items() if p.grad is None]
+    assert not silent, f"trained, and without a gradient: {silent}"
+    assert all(p.grad is None for p in student.transformer.parameters())
+    usage = expert_usage(predicted)
+    assert sum(usage.refinement_E) == pytest.approx(1, abs=1e-3)
+    assert sum(usage.semantic_S) == pytest.approx(1, abs=1e-3)
+    assert 0 < usage.token_entropy <= 1
+
+
+def test_clips_without_targets_or_caption_do_not_change_the_physics_losses():
+    recipe = replace(RECIPE, null_share=0.0)
+    student = build_student(make_transformer(), recipe)
+    batch = Batches(RandomClips(), recipe, FlowMatching(), Share())[0]
+    assert batch.annotated_B.any()
+    assert not batch.annotated_B.all()
+    changed = replace(batch, targets_BNP=torch.where(batch.annotated_B[:, None, None], batch.targets_BNP, 9.0))
+    silent = replace(batch, described_B=torch.zeros_like(batch.described_B))
+    with student.attached():
+        first, second, third = (train_step(student, b, recipe)[0] for b in (batch, changed, silent))
+    assert float(first.fine_align) == float(second.fine_align) > 0
+    assert (float(third.coarse), float(third.fine_align), float(third.fine_balance)) == (0, 0, 0)
+
+
+def test_the_coarse_forms_are_the_ones_named():
+    generator = torch.Generator().manual_seed(3)
+    predicted, labels = torch.randn(4, 17, generator=generator), (torch.rand(4, 17, generator=generator) > 0.7).float()
+    probability = predicted.sigmoid()
+    by_hand = -(labels * probability.log() + (1 - labels) * (1 - probability).log()).mean()
+    assert float(coarse_bce_loss(predicted, labels)) == pytest.approx(float(by_hand), rel=1e-5)
+    assert float(coarse_bce_loss(predicted[:0], labels[:0])) == 0
+    batch = Batches(RandomClips(), replace(RECIPE, null_share=0.0), FlowMatching(), Share())[0]
+    student = build_student(make_transformer(), RECIPE)
+    with student.attached():
+        for recipe, form in ((RECIPE, coarse_loss), (replace(RECIPE, coarse="bce"), coarse_bce_loss)):
+            losses, predicted = train_step(student, batch, recipe)
+            assert float(losses.coarse) == pytest.approx(float(form(predicted.labels_BP, batch.labels_BP)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "learns", "rests"),
+    [
+        ({}, ("branch.semantic", "branch.refinement"), ("transformer",)),
+        ({"backbone": "lora", "lora_rank": 4, "branch": None}, ("transformer",), ("branch",)),
+        (
+            {"backbone": "lora", "lora_rank": 4, "branch": replace(SHAPE, refinement=False)},
+            ("branch.semantic", "branch.blocks", "transformer"),
+            ("branch.refinement", "branch.map_head"),
+        ),
+        (
+            {"backbone": "lora", "lora_rank": 4, "branch": replace(SHAPE, semantic=False)},
+            ("branch.refinement", "branch.blocks", "transformer"),
+            ("branch.semantic", "branch.coarse_head"),
+        ),
+        ({"backbone": "trained"}, ("branch.semantic", "transformer.blocks"), ()),
+    ],
+)
+def test_what_a_recipe_trains_changes_and_nothing_else(tmp_path: Path, changes: dict, learns, rests):
+    recipe = replace(RECIPE, steps=2, **changes)
+    before = build_student(make_transformer(), recipe)
+    assert all(any(name.startswith(part) for name in trained(before)) for part in learns)
+    assert not any(name.startswith(part) for name in trained(before) for part in rests)
+    if "lora" in changes.values():
+        assert all("lora_" in name for name in trained(before) if name.startswith("transformer"))
+    run(tmp_path, recipe)
+    weights = load_checkpoint(tmp_path / "checkpoint")["weights"]
+    assert weights.keys() == trained(before).keys()
+    same = [name for name, value in trained(before).items() if torch.equal(value, weights[name])]
+    # the bias of a key changes no attention: its gradient is zero
+    assert not [name for name in same if "to_k.bias" not in name], "trained, and still the same"
+
+
+@pytest.mark.parametrize("left_out", ["semantic", "refinement"])
+def test_a_block_that_is_left_out_does_nothing(left_out: str):
+    batch = Batches(RandomClips(), RECIPE, FlowMatching(), Share())[0]
+    changed = {}
+    for shape in (SHAPE, replace(SHAPE, **{left_out: False})):
+        branch = build_student(make_transformer(), replace(RECIPE, branch=shape)).branch
+        for projection in branch.projections:
+            torch.nn.init.normal_(projection.weight)
+        residuals = []
+        for std in (0.1, 2.0):
+            for parameter in getattr(branch, left_out).router.parameters():
+                torch.nn.init.normal_(parameter, std=std)
+            residuals.append(branch(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD)[0][-1])
+        changed[getattr(shape, left_out)] = float((residuals[0] - residuals[1]).abs().max())
+    assert changed[False] == 0 < changed[True]
+
+
+@pytest.mark.parametrize("kind", ["5B", "2B"])
+def test_a_cogvideox_step_is_what_its_pipelines_attachment_computes(kind: str):
+    transformer = make_cogvideox(kind, **({} if kind == "5B" else {"sample_height": 8}))
+    pipeline = make_cogvideox_pipeline(transformer)
+    clips = RandomClips(size=(3, 8, 12), patch=2, words=7)
+    batch = Batches(clips, RECIPE, objective_for(pipeline.scheduler), Share())[0]
+    student = build_student(transformer, RECIPE)
+    for projection in student.branch.projections:
+        torch.nn.init.normal_(projection.weight, std=0.1)
+    with torch.no_grad(), student.attached():
+        ours = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+    attachment = attach(transformer, student.branch)
+    rotary = None
+    if kind == "5B":
+        rotary = pipeline._prepare_rotary_positional_embeddings(8 * 8, 12 * 8, 3, torch.device("cpu"))
+    with torch.no_grad():
+        theirs = transformer(
+            hidden_states=batch.noisy_BCTHW.transpose(1, 2),
+            encoder_hidden_states=batch.text_BLD,
+            timestep=batch.timestep_B,
+            image_rotary_emb=rotary,
+            return_dict=False,
+        )[0].transpose(1, 2)
+    attachment.detach()
+    print(f"largest difference to the attached pipeline: {(ours - theirs).abs().max():.3g}")
+    assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_checkpointing_changes_no_loss(tmp_path: Path):
+    run(tmp_path / "plain", replace(RECIPE, steps=4))
+    run(tmp_path / "saving", replace(RECIPE, steps=4, checkpointing=True))
+    assert losses_of(tmp_path / "plain") == losses_of(tmp_path / "saving")
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path):
+    """Without eqs. 3-4 and the balance, which look at a part as a whole."""
+    recipe = replace(RECIPE, steps=4, batch=8, losses=LossWeights(0, 0, 0), foreground=0.0)
+    run(tmp_path / "one", recipe)
+    run(tmp_path / "two", replace(recipe, accumulation=2))
+    one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
+    assert [a["diffusion"] for a in one] == pytest.approx([b["diffusion"] for b in two], rel=1e-5)
+
+
+# --- resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_run_resumes_bit_identically_and_its_log_has_every_step_once(tmp_path: Path):
+    every = Running(log_every=1, checkpoint_every=4, validate_every=3, validation_clips=2)
+    held_out = RandomClips(3, seed=1)
+    run(tmp_path / "whole", running=every, held_out=held_out)
+
+    class Broken(RandomClips):
+        def example(self, index: int, wording: int):
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked > 40:
+                raise OSError("the disk of the clips is gone")
+            return super().example(index, wording)
+
+    with pytest.raises(OSError, match="is gone"):
+        run(tmp_path / "broken", running=every, held_out=held_out, examples=Broken())
+    assert load_checkpoint(tmp_path / "broken" / "checkpoint")["step"] == 8
+    assert len(losses_of(tmp_path / "broken")) == 10
+    run(tmp_path / "broken", running=every, held_out=held_out)
+    for name in ("tensors.safetensors", "state.json"):
+        whole, broken = ((tmp_path / run / "checkpoint" / name).read_bytes() for run in ("whole", "broken"))
+        assert whole == broken, name
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "broken")
+    whole, broken = ([(line["kind"], line["step"]) for line in read_lines(tmp_path / r)] for r in ("whole", "broken"))
+    assert whole == broken
+
+
+def test_a_training_killed_at_random_moments_ends_bit_identical():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "tests" / "kill_training.py"), "--kills", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    print(done.stdout)
+    assert "5 kills" in done.stdout
+    assert "bit-identical" in done.stdout
+
+
+def test_a_folder_with_another_training_is_refused_and_left_alone(tmp_path: Path):
+    run(tmp_path, replace(RECIPE, steps=2))
+    before = (tmp_path / "checkpoint" / "state.json").read_bytes()
+    with pytest.raises(ValueError, match=r"another recipe \(losses.coarse was 0.1, now 0.5, batch was 4, now 8\)"):
+        run(tmp_path, replace(RECIPE, steps=2, batch=8, losses=replace(RECIPE.losses, coarse=0.5)))
+    with pytest.raises(ValueError, match="trained on other data .random 0, now random 7."):
+        run(tmp_path, replace(RECIPE, steps=2), examples=RandomClips(seed=7))
+    with pytest.raises(ValueError, match="steps was 2, now 3"):  # its rates fall towards the last step
+        run(tmp_path, replace(RECIPE, steps=3))
+    assert (tmp_path / "checkpoint" / "state.json").read_bytes() == before
+
+
+def test_more_steps_with_constant_rates_go_on_from_the_checkpoint(tmp_path: Path):
+    recipe = replace(RECIPE, steps=5, optimiser=replace(RECIPE.optimiser, decay="constant"))
+    run(tmp_path / "five", recipe)
+    run(tmp_path / "eight", replace(recipe, steps=8))
+    run(tmp_path / "five", replace(recipe, steps=8))
+    assert losses_of(tmp_path / "five") == losses_of(tmp_path / "eight")
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+class BadClip(RandomClips):
+    """Clip 7 holds what cannot be learnt."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.latents[7] = value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_a_number_stops_before_the_step_and_names_the_clips(tmp_path: Path, value: float):
+    with pytest.raises(TrainingStopped, match=r"the loss is (nan|inf).*clip 7\b.*the step was not made") as caught:
+        run(tmp_path, examples=BadClip(value), running=Running(log_every=1, checkpoint_every=1))
+    assert "\n" not in str(caught.value)
+    state = load_checkpoint(tmp_path / "checkpoint")
+    made = len(losses_of(tmp_path))
+    if made:
+        assert state["step"] == made
+        assert f"holds step {made}, whole" in str(caught.value)
+        assert all(value.isfinite().all() for value in state["weights"].values())
+
+
+def test_an_exploding_loss_stops_the_training(tmp_path: Path):
+    recipe = replace(RECIPE, steps=120)
+    examples = RandomClips()
+    plain = examples.example
+    order = Batches(examples, recipe, FlowMatching(), Share()).order
+    late = int(order.rows(60)[0])
+    seen: Counter = Counter()
+
+    def example(index: int, wording: int):
+        seen[index] += 1
+        made = plain(index, wording)
+        spoilt = index == late and seen[index] > 60 // order.steps_per_epoch
+        return replace(made, latents_CTHW=made.latents_CTHW * 100) if spoilt else made
+
+    examples.example = example
+    with pytest.raises(TrainingStopped, match=rf"over 20 times its running mean .* at step 60 .*clip {late}\b"):
+        run(tmp_path, recipe, examples=examples, running=Running(log_every=20, checkpoint_every=25))
+    assert load_checkpoint(tmp_path / "checkpoint")["step"] == 50
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one_whole(tmp_path: Path):
+    recipe = replace(RECIPE, steps=8)
+    every = Running(log_every=1, checkpoint_every=4)
+    run(tmp_path / "whole", recipe, every)
+
+    class Filling(RandomClips):
+        """From the fifth step on no file may grow beyond 64 KiB."""
+
+        def example(self, index: int, wording: int):
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked == 17:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limit))
+            return super().example(index, wording)
+
+    soft, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(TrainingStopped, match="step 8 cannot be written .* holds step 4, whole") as caught:
+            run(tmp_path / "full", recipe, every, Filling())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, limit))
+    assert "\n" not in str(caught.value)
+    assert load_checkpoint(tmp_path / "full" / "checkpoint")["step"] == 4
+    run(tmp_path / "full", recipe, every)
+    tensors = [(tmp_path / name / "checkpoint" / "tensors.safetensors").read_bytes() for name in ("whole", "full")]
+    assert tensors[0] == tensors[1]
+
+
+def test_what_one_process_or_this_machine_cannot_do_is_refused_in_one_line(tmp_path: Path):
+    with pytest.raises(ValueError, match="sharding needs several processes: start with torchrun"):
+        run(tmp_path, running=Running(sharded=True))
+    with pytest.raises(ValueError, match="wandb is not installed: pip install wandb"):
+        run(tmp_path, running=Running(tracker="wandb"))
+    with pytest.raises(ValueError, match="log_every=0 must be at least 1"):
+        Running(log_every=0)
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: Path):
+    held_out = RandomClips(3, seed=1)
+    recipe = replace(RECIPE, steps=6, ema=0.5)
+    run(tmp_path, recipe, Running(log_every=1, validate_every=100, validation_clips=3), held_out=held_out)
+    line = read_lines(tmp_path)[-1]
+    assert (line["kind"], line["step"]) == ("validation", 6)
+    student = build_student(make_transformer(), recipe)
+    student.load_state_dict(load_checkpoint(tmp_path / "checkpoint")["ema"], strict=False)
+    assert line["diffusion"].keys() == {str(level) for level in NOISE_LEVELS}
+    for level in NOISE_LEVELS:
+        losses = []
+        for i in range(3):
+            batch = fixed_batch(held_out, i, level, FlowMatching())
+            with torch.no_grad(), student.attached():
+                said = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+            losses.append(float((said - batch.target_BCTHW).square().mean()))
+        assert line["diffusion"][str(level)] == pytest.approx(np.mean(losses), rel=1e-5)
