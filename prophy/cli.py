@@ -1,4 +1,4 @@
-"""The command line: ``prophy app | generate | export | worlds | plan | train | evaluate | data``.
+"""The command line: ``prophy app | generate | export | worlds | plan | train | publish | evaluate | data``.
 
 Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line
 on stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
 _FORWARDED = {
     "app": ("prophy.ui.main", "open the app in a browser"),
-    "train": ("prophy.training.tiny", "train a part of the embedded model"),
+    "train": ("prophy.training.cli", "train a branch on a base model, or a part of the embedded model"),
+    "publish": ("prophy.training.publish", "make a model folder of a training run"),
     "evaluate": ("prophy.evaluation.cli", "measure what the model and its routing can do"),
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -14,21 +15,30 @@ import pytest
 import torch
 from conftest import make_transformer
 from diffusers import (
+    AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
 )
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
+from transformers import UMT5Config, UMT5EncoderModel
 
-from prophy.branch import attach
+from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
+from prophy.cli import main
+from prophy.pipelines import load
+from prophy.runs import read_run
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.checkpoints import load_checkpoint
+from prophy.training.cli import changed
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
+from prophy.training.publish import publish
 from prophy.training.recipes import (
     RECIPES,
     OptimiserSettings,
@@ -41,7 +51,9 @@ from prophy.training.recipes import (
 )
 from prophy.training.step import expert_usage, train_step
 from prophy.training.student import build_student, trained
+from prophy.training.tiny_text import build_tokenizer
 from prophy.training.trainer import Running, TrainingStopped
+from prophy.worlds import sample_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 COGVIDEOX = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
@@ -551,3 +563,148 @@ def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: P
                 said = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
             losses.append(float((said - batch.target_BCTHW).square().mean()))
         assert line["diffusion"][str(level)] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+# --- the command line, samples and publishing -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model's folder: the small transformer, a real tokenizer, text encoder and autoencoder."""
+    torch.manual_seed(7)
+    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
+    encoder = UMT5EncoderModel(
+        UMT5Config(
+            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
+        )
+    )
+    vae = AutoencoderKLWan(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.0] * 4,
+        latents_std=[1.0] * 4,
+    )
+    folder = tmp_path_factory.mktemp("base")
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
+    WanPipeline(tokenizer, encoder.eval(), vae.eval(), scheduler, make_transformer()).save_pretrained(folder)
+    return folder
+
+
+SMALLER = ("branch.sites=0,2", "batch=2", "precision=float32")
+
+
+def train_by_command(base: Path, data: Path, out: Path, *more: str, recipe: str = "tiny") -> int:
+    settings = [part for setting in SMALLER for part in ("--set", setting)] if recipe[-4:] != "lora" else []
+    arguments = ["--recipe", recipe, "--data", str(data), "--out", str(out), "--model", str(base), "--workers", "0"]
+    return main(["train", *arguments, *settings, *more])
+
+
+def test_a_training_by_command_encodes_worlds_trains_samples_and_publishes(base: Path, tmp_path: Path):
+    out, data = tmp_path / "run", tmp_path / "cache"
+    more = ("--set", "steps=3", "--log-every", "1", "--prompt", "a red ball bounces", "--size", "64x64x5")
+    assert train_by_command(base, data, out, "--worlds", "6", "--held-out", str(data), *more) == 0
+    about = json.loads((out / "run.json").read_text())
+    assert (about["recipe_name"], about["base"], about["recipe"]["steps"]) == ("tiny", str(base), 3)
+    kinds = [(line["kind"], line["step"]) for line in read_lines(out)]
+    assert kinds == [("train", 1), ("train", 2), ("train", 3), ("validation", 3)]
+    sample = read_run(out / "samples" / "step-000003" / "00")
+    assert sample.record.prompt == "a red ball bounces"
+    assert sample.routing_path is not None
+    assert sample.sheet_path.is_file()
+    assert main(["publish", str(out), "--out", str(tmp_path / "model")]) == 0
+    card = (tmp_path / "model" / "README.md").read_text()
+    for expected in ("| recipe | `tiny`", str(base), "3 of 3, 2 clips each", "worlds ", "| 0.95 |", "## Limits", "λ"):
+        assert expected in card, expected
+    assert (tmp_path / "model" / "training" / "curves.html").stat().st_size > 1000
+    branch = ProPhyBranch.from_pretrained(tmp_path / "model")
+    averages = load_checkpoint(out / "checkpoint")["ema"]
+    assert all(torch.equal(value, averages[f"branch.{name}"]) for name, value in branch.named_parameters())
+
+
+@pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 3}, {"backbone": "trained"}])
+def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, tmp_path: Path, changes: dict):
+    shape = replace(SHAPE, semantic=False)
+    recipe = replace(RECIPE, steps=4, ema=0.5, branch=shape, **changes)
+    run(tmp_path / "run", recipe, base=str(base))
+    publish(tmp_path / "run", tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text()
+    student = build_student(make_transformer(), recipe)
+    state = load_checkpoint(tmp_path / "run" / "checkpoint")
+    student.load_state_dict(state["ema"], strict=False)
+    if "lora_rank" in changes:
+        assert 'load_lora_weights("this folder")' in card
+        pipeline = load(base, branch=tmp_path / "model")
+        pipeline.load_lora_weights(tmp_path / "model")
+    else:
+        assert "transformer=transformer" in card
+        trained_whole = WanTransformer3DModel.from_pretrained(tmp_path / "model" / "transformer")
+        pipeline = load(base, branch=tmp_path / "model", transformer=trained_whole)
+    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    with torch.no_grad():
+        with student.attached():
+            ours = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+        theirs = pipeline.transformer(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
+        bare = make_transformer()(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
+    print(f"largest difference after publishing: {(ours - theirs).abs().max():.3g}")
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    assert (ours - bare).abs().max() > 1e-3
+
+
+def test_a_backbone_without_a_branch_is_published_too(tmp_path: Path):
+    run(tmp_path / "run", replace(RECIPE, steps=2, branch=None, backbone="lora", lora_rank=2))
+    publish(tmp_path / "run", tmp_path / "model")
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert names == {"README.md", "pytorch_lora_weights.safetensors", "training"}
+    assert "without a branch" in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_field_is_set_by_its_dotted_name():
+    recipe = changed(tiny(), ["steps=7", "optimiser.rate=1e-5", "checkpointing=true", "branch.sites=0,3", "base=x"])
+    assert difference(tiny(), recipe) == {
+        "steps": (1400, 7),
+        "optimiser.rate": (1e-3, 1e-5),
+        "checkpointing": (False, True),
+        "branch.sites": ((1, 4, 7), (0, 3)),
+        "base": ("", "x"),
+    }
+    for setting, message in (
+        ("steps", "write FIELD=VALUE"),
+        ("stepz=1", "no field 'stepz', use one of base, branch"),
+        ("optimiser.speed=1", "no field 'speed'"),
+        ("steps.rate=1", "steps has no fields"),
+        ("steps=many", "'many' is not a int"),
+        ("checkpointing=2", "'2' is not a bool"),
+        ("branch.sites=a", "write whole numbers"),
+        ("optimiser=adamw", "optimiser is no single value"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            changed(tiny(), [setting])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--recipe", "tiny"], "give --data too"),
+        (["--recipe", "huge", "--data", "x", "--out", "y"], "no recipe 'huge': use one of wan_1_3b"),
+        (["--recipe", "tiny", "--data", "nowhere", "--out", "y"], "nowhere holds no cache .cache.json is missing."),
+        (["--recipe", "tiny", "--data", "x", "--out", "y", "--model", "./none"], "holds no model"),
+    ],
+)
+def test_a_command_that_cannot_work_is_one_line(
+    arguments: list[str], message: str, capsys, monkeypatch, tmp_path: Path
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said), said
+    assert said.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_without_a_checkpoint_is_not_published(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no checkpoint: give a folder that prophy train wrote"):
+        publish(tmp_path, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

@@ -110,6 +110,7 @@ def train(
     out: Path,
     *,
     name: str = "",
+    base: str = "",
     held_out: Examples | None = None,
     running: Running | None = None,
     sample: Sampler | None = None,
@@ -123,6 +124,7 @@ def train(
         examples: to learn from.
         out: the run's folder.
         name: of the recipe, for the record.
+        base: the base model's folder or hub id, for the record.
         held_out: for validation losses.
         running: where and how.
         sample: called every ``sample_every`` steps and at the end, on the first process, with the averaged weights.
@@ -157,7 +159,7 @@ def train(
 
     # 2. what was there before
     run = _Run(recipe, student, weights, optimisers, ema, examples.fingerprint, out, accelerator)
-    progress = run.resume(name)
+    progress = run.resume(name, base)
     reports = Log(out, accelerator, progress.step, running.tracker)
     loader = DataLoader(
         batches,
@@ -335,12 +337,12 @@ class _Run:
         self._random_state: list[State] | None = None
         self._last: int | None = None
 
-    def resume(self, name: str) -> _Progress:
+    def resume(self, name: str, base: str) -> _Progress:
         """Go on from the checkpoint, if there is one."""
         state = load_checkpoint(self._out / CHECKPOINT)
         if state is None:
             if self._accelerator.is_main_process:
-                self._describe(name)
+                self._describe(name, base)
             self._accelerator.wait_for_everyone()
             return _Progress()
         self._refuse_another(state)
@@ -373,8 +375,10 @@ class _Run:
 
     def save(self, progress: _Progress) -> None:
         """Write the checkpoint. All processes must call it."""
+        branch = {} if self._student.branch is None else self._student.branch.state_dict(prefix="branch.")
         states = {
             "weights": self._weights,
+            "still": {name: tensor for name, tensor in branch.items() if name not in self._weights},
             "ema": self._ema.average,
             "optimisers": {part: optimiser.state_dict() for part, optimiser in self._optimisers.items()},
         }
@@ -427,10 +431,11 @@ class _Run:
                 "choose another --out"
             )
 
-    def _describe(self, name: str) -> None:
+    def _describe(self, name: str, base: str) -> None:
         student = self._student
         about = {
             "recipe_name": name,
+            "base": base,
             "recipe": self._recipe.record(),
             "data": self._data,
             "processes": self._accelerator.num_processes,
@@ -445,7 +450,8 @@ class _Run:
 
 
 def _plain(config: dict) -> dict[str, State]:
-    return json.loads(json.dumps({k: v for k, v in config.items() if k != "_name_or_path"}, default=str))
+    """A configuration as diffusers saves it: without what it notes for itself."""
+    return json.loads(json.dumps({key: value for key, value in config.items() if not key.startswith("_")}))
 
 
 def _placed(state: list[dict], parameters: list[nn.Parameter]) -> list[dict]:

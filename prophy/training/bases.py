@@ -1,0 +1,121 @@
+"""The base model of a training: its backbone, what it predicts, its training sets, and samples made with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from prophy.assets import default_model
+from prophy.branch import ProPhyBranch, attach
+from prophy.data.examples import Examples
+from prophy.generation import GenerationSettings, generate
+from prophy.pipelines import load
+from prophy.training.cached_examples import CachedExamples
+from prophy.training.objectives import Objective, objective_for
+from prophy.training.recipes import Recipe
+from prophy.training.tiny_transformer import SCOPE
+from prophy.training.trainer import Sampler
+from prophy.training.world_examples import open_worlds
+
+log = logging.getLogger(__name__)
+
+
+def base_of(recipe: Recipe, given: str | None) -> str:
+    """Where the base model is: as given, or as the recipe says.
+
+    Raises:
+        FileNotFoundError: a folder that holds no model.
+    """
+    base = given or recipe.base or str(default_model())
+    local = Path(base).exists() or base.startswith((".", "/", "~"))
+    if local and not (Path(base) / "model_index.json").is_file():
+        raise FileNotFoundError(f"{base} holds no model (model_index.json is missing): give a diffusers folder")
+    return base
+
+
+def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
+    """The backbone of a base model, and what it predicts.
+
+    Raises:
+        ValueError: a base that no branch fits, or that cannot be read. One line.
+    """
+    try:
+        index = DiffusionPipeline.load_config(base)
+        parts = {}
+        for name, arguments in (("scheduler", {}), ("transformer", {"dtype": getattr(torch, recipe.backbone_dtype)})):
+            kind = getattr(diffusers, index[name][1])
+            parts[name] = kind.from_pretrained(base, subfolder=name, **arguments)
+    except Exception as error:
+        raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
+    return parts["transformer"], objective_for(parts["scheduler"])
+
+
+def open_examples(folder: Path, base: str, worlds: int | None = None, split: str = "train") -> Examples:
+    """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
+
+    Args:
+        folder: of the cache.
+        base: the base model, whose encoders it must have been made with.
+        worlds: make or extend a cache of so many clips of the worlds.
+        split: of new worlds.
+
+    Raises:
+        FileNotFoundError: there is no cache.
+        ValueError: it was made with another model, or is damaged.
+    """
+    folder, marker = Path(folder), Path(folder) / "cache.json"
+    if worlds is not None or not marker.is_file():
+        return open_worlds(folder, Path(base), worlds, SCOPE, split)
+    try:
+        about = json.loads(marker.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{marker} is damaged ({error.msg}): fill another folder") from error
+    if "made_by" in about:
+        return open_worlds(folder, Path(base))
+    from prophy.data.cache import TensorCache
+
+    return CachedExamples(TensorCache(folder), _empty_text(folder, base))
+
+
+def _empty_text(folder: Path, base: str) -> torch.Tensor:
+    """Embeddings of the empty prompt, kept beside the cache: the text encoder may be the largest part of all."""
+    kept = folder / "empty_text.safetensors"
+    if not kept.exists():
+        with torch.inference_mode():
+            pipeline = load(base)
+            embedded = pipeline.encode_prompt(prompt="", do_classifier_free_guidance=False)[0][0]
+        temporary = kept.with_name(f"{kept.name}.{os.getpid()}.new")
+        save_file({"text": embedded.cpu().contiguous()}, temporary)
+        os.replace(temporary, kept)
+    return load_file(kept)["text"]
+
+
+def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
+    """What makes clips on the way: one run directory for each of ``settings``, with its contact sheet and routing."""
+    opened: list[DiffusionPipeline] = []
+
+    def sample(transformer: nn.Module, branch: ProPhyBranch | None, folder: Path) -> None:
+        device = next(transformer.parameters()).device
+        if not opened:
+            opened.append(load(base, branch=branch, profile="all", device=device, transformer=transformer))
+        pipeline = opened[0]
+        if branch is not None and pipeline.attachment is None:
+            pipeline.attachment = attach(transformer, branch)
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+                for number, wanted in enumerate(settings):
+                    generate(pipeline, wanted).save(folder, f"{number:02d}")
+        finally:
+            if pipeline.attachment is not None:
+                pipeline.attachment.detach()
+                pipeline.attachment = None
+
+    return sample

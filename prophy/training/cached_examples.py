@@ -1,0 +1,135 @@
+"""Two more training sets: the sharded cache of any pipeline (``prophy.data.cache``), and clips encoded when read.
+
+Shapes: C latent channels, T latent frames, H height, W width, F video frames, L text length, D text width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from prophy.data.examples import Example
+from prophy.phenomena import IDS
+
+Tensors = Mapping[str, torch.Tensor]
+
+
+class CacheEntry(Protocol):
+    """See ``prophy.data.cache.Entry``."""
+
+    id: str
+    key: str
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+
+class Cache(Protocol):
+    """See ``prophy.data.cache.TensorCache``: entries of ``latents``, ``text``, and, if annotated, ``targets`` and
+    ``labelled``."""
+
+    recipe: Mapping[str, object]
+
+    def entries(self) -> list[CacheEntry]: ...
+    def read(self, key: str) -> Tensors: ...
+
+
+class CachedExamples:
+    """The clips of a cache, in the order of their ids.
+
+    Args:
+        cache: opened.
+        empty_text_LD: embeddings of the empty prompt, by the text encoder that the cache was made with.
+
+    Raises:
+        ValueError: an empty cache, or entries that lack latents or text.
+    """
+
+    def __init__(self, cache: Cache, empty_text_LD: torch.Tensor) -> None:
+        self._cache, self._entries = cache, cache.entries()
+        if not self._entries:
+            raise ValueError("the cache holds no clips: run prophy cache fill first")
+        for entry in self._entries:
+            if missing := {"latents", "text"} - entry.tensors.keys():
+                raise ValueError(f"{entry.id} lacks {', '.join(sorted(missing))} in the cache: fill it again")
+        keys = json.dumps([entry.key for entry in self._entries])
+        self.fingerprint = f"cache {hashlib.sha256(keys.encode()).hexdigest()[:16]} of {len(self._entries)}"
+        self.empty_text_LD = empty_text_LD.float()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def latent_size(self, index: int) -> tuple[int, int, int]:
+        return self._entries[index].tensors["latents"][1][1:]
+
+    def example(self, index: int, wording: int) -> Example:
+        entry = self._entries[index]
+        tensors = self._cache.read(entry.key)
+        annotated = "targets" in tensors
+        return Example(
+            key=entry.id,
+            latents_CTHW=tensors["latents"],
+            text_LD=tensors["text"],
+            labels_P=tensors["labelled"].float() if annotated else torch.zeros(len(IDS)),
+            targets_NP=tensors["targets"].float() if annotated else None,
+        )
+
+
+class Clip(Protocol):
+    """A clip that is not encoded yet.
+
+    Attributes:
+        id: names it in messages.
+        captions: one at least.
+        labels: ids of its phenomena.
+    """
+
+    id: str
+    captions: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    def read(self) -> np.ndarray: ...
+
+
+class FreshExamples:
+    """Clips that are encoded as they are read, for a set that is seen once or twice. No token targets.
+
+    Args:
+        clips: all of one size.
+        encode_clip: uint8 RGB frames ``(F, H, W, 3)`` to latents as the transformer takes them, ``(C, T, h, w)``.
+        encode_caption: a caption to its embeddings ``(L, D)``; of ``""`` too.
+        latent_size: (T, h, w) of every clip.
+        fingerprint: see :class:`prophy.data.examples.Examples`.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        encode_clip: Callable[[np.ndarray], torch.Tensor],
+        encode_caption: Callable[[str], torch.Tensor],
+        latent_size: tuple[int, int, int],
+        fingerprint: str,
+    ) -> None:
+        self._clips, self._encode_clip, self._encode_caption = clips, encode_clip, encode_caption
+        self._size, self.fingerprint = latent_size, fingerprint
+        self.empty_text_LD = encode_caption("").float().cpu()
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def latent_size(self, index: int) -> tuple[int, int, int]:
+        return self._size
+
+    @torch.no_grad()
+    def example(self, index: int, wording: int) -> Example:
+        clip = self._clips[index]
+        return Example(
+            key=clip.id,
+            latents_CTHW=self._encode_clip(clip.read()).cpu(),
+            text_LD=self._encode_caption(clip.captions[wording % len(clip.captions)]).cpu(),
+            labels_P=torch.tensor([float(name in clip.labels) for name in IDS]),
+            targets_NP=None,
+        )

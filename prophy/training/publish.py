@@ -1,0 +1,221 @@
+"""``prophy publish RUN``: a run's averaged weights as a model folder, with a card that says how they were made.
+
+The branch lies in the folder itself, an adaptation of the backbone beside it as ``pytorch_lora_weights.safetensors``, a
+backbone that was trained whole in ``transformer/``; ``training/`` holds recipe, log and curves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import diffusers
+import plotly.graph_objects as go
+import torch
+from diffusers import CogVideoXPipeline, WanPipeline
+from plotly.subplots import make_subplots
+
+import prophy.backbones  # noqa: F401  registers the families
+from prophy.branch import ProPhyBranch
+from prophy.training.checkpoints import State, load_checkpoint, replace_folder
+from prophy.training.log import LOG_FILE, Line, read_lines
+from prophy.training.recipes import Recipe
+from prophy.training.student import lora_config
+from prophy.training.trainer import CHECKPOINT, RUN_FILE
+
+_PIPELINES = {"WanTransformer3DModel": WanPipeline, "CogVideoXTransformer3DModel": CogVideoXPipeline}
+
+
+def publish(run: Path, out: Path) -> Path:
+    """Write the model folder of a run, whole or not at all; one that exists is replaced.
+
+    Args:
+        run: a folder that ``prophy train`` made; it may still be training.
+        out: the folder to write.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint yet.
+        ValueError: a damaged checkpoint, or one of another release. One line.
+    """
+    run, out = Path(run), Path(out)
+    state = load_checkpoint(run / CHECKPOINT) if run.is_dir() else None
+    if state is None or not (run / RUN_FILE).is_file():
+        raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
+    about = json.loads((run / RUN_FILE).read_text())
+    recipe = Recipe.from_record(state["recipe"])
+    lines = read_lines(run)
+    new = out.with_name(out.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    (new / "training").mkdir(parents=True)
+    if about["branch"] is not None:
+        branch = ProPhyBranch.from_config(about["branch"])
+        branch.load_state_dict(_part("branch.", {**state["still"], **state["ema"]}))
+        branch.save_pretrained(new)
+    backbone = _part("transformer.", state["ema"])
+    kind = about["transformer"]["class"]
+    if recipe.backbone == "lora":
+        adapted = {name.replace(".default.", "."): tensor for name, tensor in backbone.items()}
+        metadata = lora_config(recipe.lora_rank).to_dict()
+        _PIPELINES[kind].save_lora_weights(
+            new, transformer_lora_layers=adapted, transformer_lora_adapter_metadata=metadata
+        )
+    elif recipe.backbone == "trained":
+        transformer = getattr(diffusers, kind).from_config(about["transformer"]["config"])
+        transformer.load_state_dict(backbone)
+        transformer.save_pretrained(new / "transformer")
+    shutil.copy(run / RUN_FILE, new / "training")
+    shutil.copy(run / LOG_FILE, new / "training")
+    curves_figure(lines).write_html(new / "training" / "curves.html", include_plotlyjs=True)
+    _write_card(new, about, recipe, state["step"], lines)
+    replace_folder(new, out)
+    return out
+
+
+def _part(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def curves_figure(lines: list[Line]) -> go.Figure:
+    """A run's log as four pictures: losses, held-out losses, gradient norms, how evenly the experts are used."""
+    titles = ("training loss", "held-out diffusion loss", "gradient norm", "entropy of expert usage, of 1")
+    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, vertical_spacing=0.12)
+    steps = [line for line in lines if line["kind"] == "train"]
+    places = {"losses": (1, 1), "gradient_norms": (2, 1)}
+    for key, (row, column) in places.items():
+        for name in steps[0][key] if steps else ():
+            values = [line[key].get(name) for line in steps]
+            figure.add_scatter(x=[line["step"] for line in steps], y=values, name=name, row=row, col=column)
+        figure.update_yaxes(type="log", row=row, col=column)
+    for name in ("refinement_entropy", "token_entropy", "semantic_entropy"):
+        used = [line for line in steps if line["experts"] is not None]
+        values = [line["experts"][name] for line in used]
+        figure.add_scatter(x=[line["step"] for line in used], y=values, name=name.replace("_", " "), row=2, col=2)
+    checked = [line for line in lines if line["kind"] == "validation"]
+    for level in checked[0]["diffusion"] if checked else ():
+        values = [line["diffusion"][level] for line in checked]
+        figure.add_scatter(x=[line["step"] for line in checked], y=values, name=f"noise {level}", row=1, col=2)
+    figure.update_layout(template="plotly_white", height=760, margin={"t": 40})
+    return figure
+
+
+_BARE_HEADER = """---
+library_name: diffusers
+tags:
+- text-to-video
+- prophy
+---
+
+# A backbone trained without a branch
+
+What a ProPhy ablation compares a branch with.
+"""
+
+
+def _write_card(folder: Path, about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> None:
+    path = folder / "README.md"
+    head = path.read_text() if about["branch"] is not None else _BARE_HEADER
+    temporary = folder / "README.md.new"
+    temporary.write_text(head + "\n" + "\n".join(_sections(about, recipe, step, lines)), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+    shown = _opening(about["branch"] is not None, recipe.backbone, about["transformer"]["class"])
+    rows = {
+        "recipe": f"`{about['recipe_name'] or 'unnamed'}`, all of it in `training/run.json`",
+        "base model": f"`{about['base'] or 'not recorded'}`",
+        "data": f"`{about['data']}`",
+        "steps": f"{step:,} of {recipe.steps:,}, {recipe.batch} clips each",
+        "processes at the start": about["processes"],
+        "backbone": {"lora": f"LoRA of rank {recipe.lora_rank}"}.get(recipe.backbone, recipe.backbone),
+        "trained parameters": f"{about['trained_parameters']:,}",
+        "λ of coarse, align, balance": ", ".join(map(str, vars(recipe.losses).values())),
+        "weights": f"moving average, decay {recipe.ema}",
+    }
+    return [
+        "## Opening it\n",
+        f"```python\n{shown}\n```\n",
+        "## Training\n",
+        "| | |\n|---|---|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+        "",
+        "## Curves and numbers\n",
+        "`training/curves.html` shows all of `training/log.jsonl`.\n",
+        *_numbers(lines),
+        "## Limits\n",
+        *_limits(about, recipe, step, lines),
+        "",
+    ]
+
+
+def _opening(branch: bool, backbone: str, kind: str) -> str:
+    lines, arguments = ["import prophy"], ['"the base model"']
+    if branch:
+        arguments.append('branch="this folder"')
+    if backbone == "trained":
+        lines += ["import diffusers", f'transformer = diffusers.{kind}.from_pretrained("this folder/transformer")']
+        arguments.append("transformer=transformer")
+    lines.append(f"pipeline = prophy.load({', '.join(arguments)})")
+    if backbone == "lora":
+        lines.append('pipeline.load_lora_weights("this folder")')
+    return "\n".join(lines)
+
+
+def _numbers(lines: list[Line]) -> list[str]:
+    checked = [line for line in lines if line["kind"] == "validation"]
+    made = [line for line in lines if line["kind"] == "train"]
+    text = []
+    if checked:
+        text += ["Diffusion loss of held-out clips, by noise level:\n", *_table(checked, "diffusion")]
+    if made:
+        text += ["Training loss and its terms:\n", *_table(made, "losses")]
+    if made and (experts := made[-1]["experts"]) is not None:
+        shares = ", ".join(f"{share:.2f}" for share in experts["refinement_E"])
+        text.append(f"Share of the tokens' assignments that went to each refinement expert at the end: {shares}.\n")
+    return text
+
+
+def _table(lines: list[Line], key: str) -> list[str]:
+    names = list(lines[0][key])
+    rows = [[str(line["step"]), *(f"{line[key][name]:.5f}" for name in names)] for line in _few(lines)]
+    return [f"| {' | '.join(row)} |" for row in (["step", *names], ["---"] * (1 + len(names)), *rows)] + [""]
+
+
+def _few(lines: list[Line], count: int = 8) -> list[Line]:
+    """Evenly spaced, the first and the last among them."""
+    if len(lines) <= count:
+        return lines
+    return [lines[round(i * (len(lines) - 1) / (count - 1))] for i in range(count)]
+
+
+def _limits(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+    limits = []
+    if step < recipe.steps:
+        limits.append(f"The training is not finished: {step:,} of {recipe.steps:,} steps.")
+    if not any(line["kind"] == "validation" for line in lines):
+        limits.append("No held-out clips were given, so no loss here is of clips that it has not seen.")
+    if about["branch"] is not None and recipe.losses.fine_align:
+        limits.append("The routing is as good as its token targets, which were not checked by hand.")
+    limits.append(
+        "Losses are no measure of physics: nothing here says that generated clips obey laws more often. "
+        "`prophy evaluate` measures what can be."
+    )
+    return [f"- {limit}" for limit in limits]
+
+
+def main(argv: list[str]) -> None:
+    """Publish one run.
+
+    Raises:
+        ValueError, OSError: see :func:`publish`.
+    """
+    parser = argparse.ArgumentParser(prog="prophy publish", description="A model folder from a run's checkpoint.")
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder that prophy train wrote")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: RUN/published)")
+    arguments = parser.parse_args(argv)
+    out = publish(arguments.run, arguments.out or arguments.run / "published")
+    print(f"published {out}")
