@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -35,12 +36,21 @@ RECIPE: Recipe = replace(
 _LORA = replace(RECIPE, backbone="lora", lora_rank=4)
 _WATCHED = Running(log_every=1, checkpoint_every=1000, validate_every=10, validation_clips=4)
 
+#: rates that do not depend on the number of steps, so that a run can be made longer
+LONGER = replace(_LORA, optimiser=replace(RECIPE.optimiser, decay="constant"))
+
 #: what two processes are compared on with one
 MODES: dict[str, tuple[Recipe, Running]] = {
     "ddp": (RECIPE, _WATCHED),
     "accumulated": (replace(_LORA, accumulation=2), _WATCHED),
     "fsdp": (_LORA, replace(_WATCHED, sharded=True)),
     "fsdp_accumulated": (replace(_LORA, accumulation=2, checkpointing=True), replace(_WATCHED, sharded=True)),
+}
+
+#: what begins on one number of processes and ends on another
+MOVED: dict[str, tuple[Recipe, Running]] = {
+    "two_then_one": (replace(LONGER, steps=10), replace(_WATCHED, sharded=True)),
+    "one_then_two": (LONGER, replace(_WATCHED, sharded=True)),
 }
 
 
@@ -83,9 +93,21 @@ def losses_of(out: Path) -> list[dict[str, float]]:
     return [line["losses"] for line in read_lines(out) if line["kind"] == "train"]
 
 
+class DeadlyClips(RandomClips):
+    """The second process dies, as by a fault of its machine, while it reads its seventh step."""
+
+    def example(self, index: int, wording: int) -> Example:
+        self.asked = getattr(self, "asked", 0) + 1
+        if self.asked == 13 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().example(index, wording)
+
+
 if __name__ == "__main__":
     for mode in sys.argv[2:]:
-        recipe, running = MODES[mode]
+        if mode == "dead":
+            run(Path(sys.argv[1]) / mode, RECIPE, Running(log_every=1, checkpoint_every=2), DeadlyClips())
+        recipe, running = {**MODES, **MOVED}[mode]
         run(Path(sys.argv[1]) / mode, recipe, running, held_out=RandomClips(4, seed=1))
         if torch.distributed.get_rank() == 0:
             found = {"world_size": torch.distributed.get_world_size(), "cpu": os.environ.get("ACCELERATE_USE_CPU")}

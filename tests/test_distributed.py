@@ -8,7 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_training import MODES, RandomClips, losses_of, run
+from small_training import LONGER, MODES, MOVED, RandomClips, losses_of, run
+
+from prophy.training.checkpoints import load_checkpoint
+from prophy.training.log import read_lines
+from prophy.training.trainer import Running
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,7 +32,8 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
-    done = torchrun(str(ROOT / "tests" / "small_training.py"), str(folder), *MODES)
+    run(folder / "one_then_two", replace(LONGER, steps=10))
+    done = torchrun(str(ROOT / "tests" / "small_training.py"), str(folder), *MODES, *MOVED)
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -45,10 +50,38 @@ def test_two_processes_give_the_losses_of_one(two_processes: Path, tmp_path: Pat
     print(f"{mode}: largest differences {largest}")
     assert max(largest.values()) < 1e-5
     assert one[0] != one[-1]
-    validations = [
-        [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines() if '"validation"' in line]
-        for folder in (tmp_path, two_processes / mode)
-    ]
-    assert [line["step"] for line in validations[0]] == [10, 20]
-    for a, b in zip(*validations, strict=True):
+    one, two = ([x for x in read_lines(f) if x["kind"] == "validation"] for f in (tmp_path, two_processes / mode))
+    assert [line["step"] for line in one] == [10, 20]
+    for a, b in zip(one, two, strict=True):
         assert a["diffusion"] == pytest.approx(b["diffusion"], abs=1e-5)
+
+
+def test_a_run_goes_on_with_another_number_of_processes_and_says_what_changes(two_processes, tmp_path, caplog):
+    run(tmp_path, LONGER)
+    copied = two_processes / "two_then_one"
+    assert len(load_checkpoint(copied / "checkpoint")["random"]) == 2
+    run(copied, LONGER)
+    assert "saved by 2 processes, resumed by 1: clips, captions and noise stay the same" in caplog.text
+    expected = losses_of(tmp_path)
+    for name in MOVED:
+        found = losses_of(two_processes / name)
+        assert len(found) == 20
+        largest = max(abs(a[key] - b[key]) for a, b in zip(expected, found, strict=True) for key in a)
+        print(f"{name}: largest difference {largest:.3g}")
+        assert largest < 1e-5
+
+
+def test_a_dead_process_ends_all_and_loses_nothing(tmp_path: Path):
+    done = torchrun(str(ROOT / "tests" / "small_training.py"), str(tmp_path), "dead")
+    assert done.returncode != 0
+    assert "Signal 9 (SIGKILL)" in done.stderr, "nothing says what happened"
+    state = load_checkpoint(tmp_path / "dead" / "checkpoint")
+    assert state["step"] == 6
+    run(tmp_path / "dead", running=Running(log_every=1))
+    run(tmp_path / "alone")
+    largest = max(
+        abs(a[key] - b[key])
+        for a, b in zip(losses_of(tmp_path / "dead"), losses_of(tmp_path / "alone"), strict=True)
+        for key in a
+    )
+    assert largest < 1e-5

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,13 @@ from transformers import UMT5Config, UMT5EncoderModel
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
 from prophy.cli import main
+from prophy.phenomena import by_id
 from prophy.pipelines import load
 from prophy.runs import read_run
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
+from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.checkpoints import load_checkpoint
-from prophy.training.cli import changed
+from prophy.training.cli import build_parser, changed
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
 from prophy.training.publish import publish
@@ -708,3 +710,85 @@ def test_a_run_without_a_checkpoint_is_not_published(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="holds no checkpoint: give a folder that prophy train wrote"):
         publish(tmp_path, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_flags_of_training_change_only_on_purpose():
+    assert set(build_parser()._option_string_actions) - {"-h", "--help"} == {
+        *(
+            "--recipe",
+            "--list",
+            "--data",
+            "--out",
+            "--model",
+            "--held-out",
+            "--worlds",
+            "--set",
+            "--shard",
+            "--workers",
+        ),
+        *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),
+        "--tracker",
+    }
+
+
+# --- training sets ----------------------------------------------------------------------------------------------------
+
+
+def test_a_sharded_cache_is_a_training_set(tmp_path: Path):
+    cache_module = pytest.importorskip("prophy.data.cache")
+    cache = cache_module.TensorCache(tmp_path / "cache", {"model": "x"})
+    clips = RandomClips(6)
+    with cache.writer("0001-of-0001") as writer:
+        for i in range(6):
+            made = clips.example(i, 0)
+            tensors = {"latents": made.latents_CTHW.half(), "text": made.text_LD}
+            if made.targets_NP is not None:
+                tensors |= {"targets": made.targets_NP.half(), "labelled": made.labels_P.bool()}
+            writer.add(f"clip {i}", cache.key(str(i)), tensors)
+    examples = CachedExamples(cache_module.TensorCache(tmp_path / "cache"), clips.empty_text_LD)
+    assert (len(examples), examples.latent_size(3)) == (6, (3, 2, 4))
+    read, bare = examples.example(3, 5), examples.example(5, 0)
+    assert read.key == "clip 3"
+    assert torch.equal(read.labels_P, clips.labels[3])
+    assert torch.allclose(read.targets_NP, clips.targets[3], atol=1e-3)
+    assert bare.targets_NP is None
+    again = CachedExamples(cache_module.TensorCache(tmp_path / "cache"), clips.empty_text_LD)
+    assert again.fingerprint == examples.fingerprint
+    run(tmp_path / "run", replace(RECIPE, steps=1), examples=examples)
+    with cache.writer("0002-of-0002") as writer:
+        writer.add("clip 9", cache.key("9"), {"latents": clips.latents[0], "text": clips.texts[0, 0]})
+    grown = CachedExamples(cache_module.TensorCache(tmp_path / "cache"), clips.empty_text_LD)
+    with pytest.raises(ValueError, match="trained on other data .cache .* of 6, now cache .* of 7."):
+        run(tmp_path / "run", replace(RECIPE, steps=1), examples=grown)
+
+
+def test_clips_can_be_encoded_as_they_are_read(base: Path, tmp_path: Path):
+    pipeline = load(base)
+
+    @dataclass(frozen=True)
+    class World:
+        id: str
+        seed: int
+        captions: tuple[str, ...] = ("a ball", "a red ball")
+        labels: tuple[str, ...] = ("collision",)
+
+        def read(self) -> np.ndarray:
+            return np.random.default_rng(self.seed).integers(0, 256, (5, 16, 32, 3), dtype=np.uint8)
+
+    def encode_clip(frames: np.ndarray) -> torch.Tensor:
+        video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
+        return pipeline.vae.encode(video).latent_dist.mode()[0]
+
+    def encode_caption(caption: str) -> torch.Tensor:
+        return pipeline.encode_prompt(caption, do_classifier_free_guidance=False, max_sequence_length=12)[0][0]
+
+    clips = [World(f"world {i}", i) for i in range(4)]
+    examples = FreshExamples(clips, encode_clip, encode_caption, (2, 2, 4), "worlds")
+    first, other = examples.example(1, 0), examples.example(1, 3)
+    assert first.latents_CTHW.shape == (4, 2, 2, 4)
+    assert torch.equal(first.latents_CTHW, other.latents_CTHW)
+    assert not torch.equal(first.text_LD, other.text_LD)
+    assert first.labels_P.nonzero().flatten().tolist() == [by_id("collision").index]
+    run(tmp_path, replace(RECIPE, steps=2, batch=2), examples=examples)
+    last = losses_of(tmp_path)[-1]
+    assert last["fine_align"] == 0 < last["coarse"] + last["fine_balance"]

@@ -59,7 +59,8 @@ class Student(nn.Module):
 
     def forward(self, noisy_BCTHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> Prediction:
         routed: tuple[torch.Tensor, ...] = ()
-        with torch.autocast(noisy_BCTHW.device.type, torch.bfloat16, enabled=self._precision is torch.bfloat16):
+        mixed = self._precision is not torch.float32
+        with torch.autocast(noisy_BCTHW.device.type, self._precision) if mixed else nullcontext():
             if self.branch is not None:
                 self._residuals[:], routing = self.branch(noisy_BCTHW, timestep_B, text_BLD)
                 routed = (
