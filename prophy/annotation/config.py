@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
+#: A model's own choices, beside its weights: read where nobody says otherwise.
+CONFIG_FILE = "annotation.json"
 #: Changes with the wording of a question or the layout of a prompt: maps of two versions are not to be mixed.
 PROMPT_VERSION = "prophy-vlm-v1"
 #: What the background map answers (paper, section 3.3). The phenomena's questions are in :mod:`prophy.phenomena`.
@@ -69,3 +73,32 @@ class AnnotationConfig:
             chosen = getattr(self, name)
             if chosen is not None and (not chosen or len(set(chosen)) != len(chosen)):
                 raise ValueError(f"{name}={chosen} must name each of one or more {name} once: use None for the default")
+
+
+def read_config(path: str | Path) -> AnnotationConfig:
+    """A configuration from a JSON file of fields, or from the folder of a model that carries one; else the default.
+
+    Args:
+        path: a ``.json`` file, or what a model is loaded from.
+
+    Raises:
+        ValueError: no JSON object, a field that does not exist, or a value out of range.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    if path.suffix != ".json":
+        path = path / CONFIG_FILE
+        if not path.is_file():
+            return AnnotationConfig()
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    known = AnnotationConfig.__dataclass_fields__
+    if not isinstance(fields, dict) or (set(fields) - set(known)):
+        wrong = ", ".join(sorted(set(fields) - set(known))) if isinstance(fields, dict) else "no object"
+        raise ValueError(f"{path} holds {wrong}: use some of {', '.join(known)}")
+    try:
+        return AnnotationConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    except TypeError as error:
+        raise ValueError(f"{path} holds a value of the wrong type: {error}") from None

@@ -139,6 +139,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(curves)
     curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
     curves.set_defaults(run=_curves)
+    annotation = commands.add_parser("annotation", help="a vision-language model's targets against the worlds' masks")
+    annotation.add_argument("--vlm", required=True, metavar="ID_OR_DIR", help="as for prophy annotate")
+    annotation.add_argument("--clips", type=int, default=64, help="held-out clips (default: 64)")
+    annotation.add_argument("--out", type=Path, default=Path("runs/tiny-vlm/annotation.json"), help="the numbers")
+    annotation.set_defaults(run=_annotation)
     add_benchmarks(commands)
     add_reports(commands)
     return parser
@@ -458,3 +463,22 @@ def _curves(arguments: argparse.Namespace) -> None:
     out = arguments.out or arguments.work / "curves.html"
     count = save_curves(arguments.work, out)
     print(f"curves   {out} ({count} {'training' if count == 1 else 'trainings'})")
+
+
+def _annotation(arguments: argparse.Namespace) -> None:
+    from prophy.annotation.annotator import Annotator
+    from prophy.annotation.config import read_config
+    from prophy.evaluation.annotation import evaluate_annotation
+
+    annotator = Annotator.from_pretrained(arguments.vlm, read_config(arguments.vlm), dtype="float32")
+    result = evaluate_annotation(annotator, arguments.out, arguments.clips)
+    heading = ("token AP (95 %)", "energy/area", "pointing", "told apart")
+    for title, scores in (("map", result.scores), ("targets, by phenomenon", result.by_phenomenon)):
+        rows = [(title, *heading)]
+        for name, s in scores.items():
+            ap = f"{s.ap.value:.3f} ({s.ap.low:.3f}–{s.ap.high:.3f})"
+            rows.append((name, ap, *(f"{v.value:.3f}" for v in (s.energy, s.pointing, s.apart))))
+        _table(rows)
+        print()
+    for said in result.answers[:3]:
+        print("\n".join(f"{question} {text}" for question, text in said.items()))

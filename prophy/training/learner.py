@@ -12,10 +12,12 @@ from prophy.training.checkpoints import State
 from prophy.training.optimisers import MuonAdamW
 
 
-def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Matrices inside blocks, for Muon, and the rest, for AdamW."""
+def split_parameters(
+    model: nn.Module, inside: tuple[str, ...] = ("blocks.",)
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Matrices inside blocks (names with one of ``inside`` in them), for Muon, and the rest, for AdamW."""
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    inner = [p for name, p in named if "blocks." in name and p.ndim == 2]
+    inner = [p for name, p in named if p.ndim == 2 and any(part in name for part in inside)]
     chosen = {id(p) for p in inner}
     return inner, [p for _, p in named if id(p) not in chosen]
 
@@ -44,11 +46,20 @@ class Learner:
         adamw_rate: peak learning rate of everything else.
         weight_decay: decoupled weight decay of both.
         ema: decay of the average.
+        inside: what the names of the blocks' parameters contain.
     """
 
-    def __init__(self, model: nn.Module, muon_rate: float, adamw_rate: float, weight_decay: float, ema: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        muon_rate: float,
+        adamw_rate: float,
+        weight_decay: float,
+        ema: float,
+        inside: tuple[str, ...] = ("blocks.",),
+    ) -> None:
         self.model = model
-        self._optimiser = MuonAdamW(*split_parameters(model), muon_rate, adamw_rate, weight_decay)
+        self._optimiser = MuonAdamW(*split_parameters(model, inside), muon_rate, adamw_rate, weight_decay)
         self._ema = Ema(model, ema)
 
     def step(self, step: int, rate_share: float) -> None:

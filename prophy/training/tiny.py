@@ -1,6 +1,6 @@
 """The door to the embedded model's own training.
 
-prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch | tiny-ship
+prophy train tiny-vae | tiny-text | tiny-transformer | tiny-branch | tiny-ship | tiny-vlm
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 
-STAGES = ("tiny-vae", "tiny-text", "tiny-transformer", "tiny-branch", "tiny-ship")
+STAGES = ("tiny-vae", "tiny-text", "tiny-transformer", "tiny-branch", "tiny-ship", "tiny-vlm")
 
 
 def main(argv: list[str]) -> None:
