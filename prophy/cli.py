@@ -1,4 +1,4 @@
-"""The command line: ``prophy app | generate | export | worlds | plan | train | publish | evaluate | data``.
+"""The command line: ``prophy app | generate | export | worlds | plan | train | publish | evaluate | data | …``.
 
 Heavy imports happen inside the commands, so that ``prophy --help`` answers at once. An error of the user's is one line
 on stderr and exit code 2; set ``PROPHY_DEBUG=1`` to see where it came from.
@@ -24,6 +24,8 @@ _FORWARDED = {
     "train": ("prophy.training.cli", "train a branch on a base model, or a part of the embedded model"),
     "publish": ("prophy.training.publish", "make a model folder of a training run"),
     "evaluate": ("prophy.evaluation.cli", "measure what the model and its routing can do"),
+    "annotate": ("prophy.annotation.cli", "token targets for clips, from a vision-language model"),
+    "cache": ("prophy.training.caching", "latents, text embeddings and targets of annotated clips; check them"),
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
 }
 

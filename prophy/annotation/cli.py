@@ -1,8 +1,8 @@
-"""``prophy annotate``: token targets for many clips from a vision-language model; ``prophy annotate show``: one of them.
+"""``prophy annotate``: token targets for many clips from a vision-language model; ``… show``: one of them drawn.
 
-    prophy annotate --data wisa --path wisa-80k.json --videos DIR --vlm Qwen/Qwen2.5-VL-32B-Instruct --shard 3/16
-    torchrun --nproc_per_node 8 -m prophy annotate --data folder --path DIR --vlm ID_OR_DIR
-    prophy annotate show annotations/clips/CLIP
+prophy annotate --data wisa --path wisa-80k.json --videos DIR --vlm Qwen/Qwen2.5-VL-32B-Instruct --shard 3/16
+torchrun --nproc_per_node 8 -m prophy annotate --data folder --path DIR --vlm ID_OR_DIR
+prophy annotate show annotations/clips/CLIP
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prophy.annotation.pipeline import Geometry, Job
 
 
 def main(argv: list[str]) -> None:
@@ -32,16 +36,24 @@ def build_parser() -> argparse.ArgumentParser:
         prog="prophy annotate",
         description="Token targets for many clips; run it again to go on. To see one: prophy annotate show CLIP.",
     )
+    add_data(parser)
+    add_geometry(parser)
+    parser.add_argument("--vlm", required=True, metavar="ID_OR_DIR", help="Qwen2.5-VL, Qwen3-VL or Qwen3.5")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("annotations"), help="folder to fill (default: annotations)")
+    parser.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    parser.add_argument("--dtype", default="auto", help="of the model's weights (default: as saved)")
+    parser.add_argument("--device", help="default: the worker's own accelerator, or the CPU")
+    return parser
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which clips; :func:`read_jobs` reads them."""
     parser.add_argument("--data", required=True, choices=("wisa", "folder", "worlds"), help="what the clips are")
     parser.add_argument("--path", type=Path, help="wisa: metadata; folder: the clips with their table of captions")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="wisa: folder of the videos")
-    parser.add_argument("--vlm", required=True, metavar="ID_OR_DIR", help="Qwen2.5-VL, Qwen3-VL or Qwen3.5")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)")
-    parser.add_argument("--out", type=Path, default=Path("annotations"), help="folder to fill (default: annotations)")
-    parser.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
-    parser.add_argument("--size", metavar="WxHxF", help="of the clips that will train (default: 832x480x49)")
-    parser.add_argument("--fps", type=float, help="frames a second of those clips (default: 16)")
-    parser.add_argument("--cell", type=int, help="pixels on a side of the diffusion model's token (default: 16)")
     parser.add_argument("--sample", type=int, metavar="N", help="a random subset; the paper's is 20000")
     parser.add_argument("--seed", type=int, default=0, help="of the subset (default: 0)")
     parser.add_argument("--min-duration", type=float, metavar="S", help="seconds")
@@ -49,9 +61,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-text-boxes", type=float, metavar="N", help="boxes of written text in the picture")
     parser.add_argument("--clips", type=int, default=64, help="worlds: how many (default: 64)")
     parser.add_argument("--split", default="test", help="worlds: of which split (default: test)")
-    parser.add_argument("--dtype", default="auto", help="of the model's weights (default: as saved)")
-    parser.add_argument("--device", help="default: the worker's own accelerator, or the CPU")
-    return parser
+
+
+def add_geometry(parser: argparse.ArgumentParser) -> None:
+    """The flags that say which piece of each video."""
+    parser.add_argument("--size", metavar="WxHxF", help="of the clips that will train (default: 832x480x49)")
+    parser.add_argument("--fps", type=float, help="frames a second of those clips (default: 16)")
+    parser.add_argument("--cell", type=int, help="pixels on a side of the diffusion model's token (default: 16)")
 
 
 def build_show_parser() -> argparse.ArgumentParser:
@@ -71,7 +87,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     # All of this before the weights: a typo should not cost minutes.
     shard = Shard.of(arguments.shard, os.environ)
     config = read_config(arguments.config or arguments.vlm)
-    jobs, left_out, geometry = _jobs(arguments)
+    jobs, left_out, geometry = read_jobs(arguments)
     if not jobs:
         raise ValueError(f"no clip to annotate: {left_out} have no phenomenon or no video")
 
@@ -89,7 +105,12 @@ def _annotate(arguments: argparse.Namespace) -> None:
         print(f"reasons  {arguments.out / 'skipped.jsonl'}")
 
 
-def _jobs(arguments: argparse.Namespace):
+def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
+    """Jobs, how many clips were left out, and the geometry, as the flags say.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit.
+    """
     from prophy.annotation.pipeline import WORLDS, Geometry, jobs_of, jobs_of_worlds
     from prophy.data.folder import read_folder
     from prophy.data.records import Filters, apply_filters, random_subset

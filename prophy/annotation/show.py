@@ -34,9 +34,7 @@ class Panels:
     difference: np.ndarray
 
 
-def panels(
-    annotation: Annotation, frames_FHW3: np.ndarray, phenomenon: str, rows: int = 5, width: int = 160
-) -> Panels:
+def panels(annotation: Annotation, frames_FHW3: np.ndarray, phenomenon: str, rows: int = 5, width: int = 160) -> Panels:
     """Draw one phenomenon's maps over evenly spaced frames.
 
     Args:
@@ -58,10 +56,7 @@ def panels(
     size = (width, round(width * frames_FHW3.shape[1] / frames_FHW3.shape[2]))
     grows = width > frames_FHW3.shape[2]
     shown = np.stack(
-        [
-            cv2.resize(f, size, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA)
-            for f in frames_FHW3[chosen]
-        ]
+        [cv2.resize(f, size, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA) for f in frames_FHW3[chosen]]
     )
     answer, background = (_share(a) for a in (annotation.answers[phenomenon], annotation.background))
     top = max(answer.max(), background.max())
@@ -69,8 +64,10 @@ def panels(
     patches = np.abs(chosen[:, None] - centres).argmin(1)
     values = targets.values[:, phenomena.by_id(phenomenon).index].reshape(targets.grid.shape)
     # annotated clips have as many frames as their grid; another rate covers the same time
-    latent = [targets.grid.latent_frame(round(f * (targets.grid.num_video_frames - 1) / max(1, record.num_frames - 1)))
-              for f in chosen]
+    latent = [
+        targets.grid.latent_frame(round(f * (targets.grid.num_video_frames - 1) / max(1, record.num_frames - 1)))
+        for f in chosen
+    ]
     peak = np.abs(values).max() or 1
     return Panels(
         shown,
@@ -148,6 +145,8 @@ def _signed(frame: np.ndarray, values_hw: np.ndarray) -> np.ndarray:
 
 
 def _beside(pictures: list[np.ndarray]) -> np.ndarray:
+    tallest = max(len(picture) for picture in pictures)
+    pictures = [np.pad(p, ((0, tallest - len(p)), (0, 0), (0, 0)), constant_values=_PAPER) for p in pictures]
     gap = np.full((pictures[0].shape[0], _GAP, 3), _PAPER, np.uint8)
     return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
 

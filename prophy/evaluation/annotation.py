@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
-from prophy.annotation.record import Answer
+from prophy.annotation.record import Annotation, Answer
 from prophy.data.latents import GRID
 from prophy.evaluation.localisation import MapScore, Truth, centre_prior, score_maps
 from prophy.evaluation.results import write_json
@@ -84,9 +84,7 @@ class LayerMaps:
         """Answers minus background, of K = 1 maps, ``(n, N, P)``."""
         found = np.zeros_like(self.answer_nKNP[:, 0])
         for i, p in zip(*np.nonzero(self.answer_nKNP[:, 0].any(1)), strict=True):
-            found[i, :, p] = maps.subtract(
-                self.answer_nKNP[i, 0, :, p], self.background_nKN[i, 0], relative=relative
-            )
+            found[i, :, p] = maps.subtract(self.answer_nKNP[i, 0, :, p], self.background_nKN[i, 0], relative=relative)
         return found
 
     def wrong_difference(self, *, relative: bool) -> np.ndarray:
@@ -163,21 +161,24 @@ def read_layers(
         names = list(clip.masks)
         absent = str(np.random.default_rng([seed, 5]).choice([p for p in phenomena if p not in names]))
         annotation = annotator.annotate(clip.frames, FPS, [*names, absent], GRID)
-        centres = np.array(annotation.record.frame_indices, float).reshape(annotation.background.attention.shape[0], -1)
-
-        def on_grid(one: Answer, centres: np.ndarray = centres.mean(1), frames: int = len(clip.frames)) -> np.ndarray:
-            return np.stack([maps.resample(layer, centres, frames, GRID) for layer in one.layer_attention])
-
         for name in names:
             p = by_id(name).index
-            answer[row, :, :, p] = on_grid(annotation.answers[name])
+            answer[row, :, :, p] = _on_grid(annotation, annotation.answers[name])
             cover[row, :, p] = GRID.pool_masks(clip.masks[name][None])[0]
             shown[row, p] = True
             spoken.append(annotation.answers[name].num_tokens > 0)
-        wrong[row], background[row] = on_grid(annotation.answers[absent]), on_grid(annotation.background)
+        wrong[row] = _on_grid(annotation, annotation.answers[absent])
+        background[row] = _on_grid(annotation, annotation.background)
         answers = (annotation.background, *(annotation.answers[name] for name in names))
         said.append({one.question: one.text for one in answers})
     return LayerMaps(answer, wrong, background), Truth(cover, shown, GRID), said, float(np.mean(spoken))
+
+
+def _on_grid(annotation: Annotation, answer: Answer) -> np.ndarray:
+    """Each layer's attention of an answer on the token grid, ``(K, N)``."""
+    record, patches = annotation.record, len(answer.attention)
+    centres = np.array(record.frame_indices, float).reshape(patches, -1).mean(1)
+    return np.stack([maps.resample(layer, centres, record.num_frames, GRID) for layer in answer.layer_attention])
 
 
 def of_other_clips(maps_nNP: np.ndarray, shown_nP: np.ndarray) -> np.ndarray:

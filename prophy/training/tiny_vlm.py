@@ -29,7 +29,7 @@ from prophy import phenomena
 from prophy.annotation.answering import answer_questions, read_video
 from prophy.annotation.clips import PackedClip, frame_indices, pack_clip, pack_frames
 from prophy.annotation.config import BACKGROUND_QUESTION, CONFIG_FILE, AnnotationConfig
-from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN, family_of
+from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.fast_attention import fast_vlm_attention
@@ -308,7 +308,10 @@ class Batches:
     def _segments(self, answers: dict[str, str]) -> Iterator[tuple[list[int], int]]:
         """Ids of each question with its answer and end mark, and how many of them are the answer's."""
         for question, answer in answers.items():
-            said = [*self._vlm.tokenizer(answer, add_special_tokens=False)["input_ids"], self._vlm.tokenizer.eos_token_id]
+            said = [
+                *self._vlm.tokenizer(answer, add_special_tokens=False)["input_ids"],
+                self._vlm.tokenizer.eos_token_id,
+            ]
             yield [*self._vlm.question_ids(question), *said], len(said)
 
 

@@ -1,0 +1,298 @@
+"""A cache of tensors for any pipeline: what an autoencoder, a text encoder or an annotator made of each clip.
+
+    cache/cache.json                  the recipe, which every entry shares
+    cache/clips.txt                   ids of the clips that should be there, a JSON string a line
+    cache/0003-of-0016-00000.safetensors  and .json: some clips' tensors, and what they must look like
+
+An entry is keyed by its clip's content and the recipe, so nothing stale is ever read: a changed clip is simply missing.
+A shard's tensors are written first and its JSON last; tensors without a JSON are a killed worker's and count as
+nothing. Shards are never changed, so any number of workers can fill one folder, each under its own name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+FORMAT = "prophy-cache-v1"
+ABOUT, CLIPS = "cache.json", "clips.txt"
+
+Recipe = Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one clip's tensors are.
+
+    Attributes:
+        id: of the clip.
+        key: of its content and the recipe.
+        shard: the safetensors file.
+        tensors: name -> type and shape.
+    """
+
+    id: str
+    key: str
+    shard: Path
+    tensors: dict[str, tuple[str, tuple[int, ...]]]
+
+
+class Problem(NamedTuple):
+    """Something wrong with a cache: where, and what."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class TensorCache:
+    """A cache that is open for reading and filling.
+
+    Args:
+        folder: made if it is not there.
+        recipe: everything that the tensors depend on but the clip: models and revisions, sizes, settings. None: open
+            what is there.
+
+    Raises:
+        ValueError: the folder holds a cache of another recipe, or its description is damaged.
+        FileNotFoundError: no cache there, and no recipe to begin one.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe | None = None) -> None:
+        self.folder = Path(folder)
+        about = self.folder / ABOUT
+        if not about.exists():
+            if recipe is None:
+                raise FileNotFoundError(f"{self.folder} holds no cache ({ABOUT} is missing)")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(about, json.dumps({"format": FORMAT, "recipe": dict(recipe)}, indent=2))
+        self.recipe = _read_about(about)
+        if recipe is not None and (differing := _differing(self.recipe, recipe)):
+            raise ValueError(f"{self.folder} was made with another {', '.join(differing)}: choose another folder")
+        self._entries: dict[str, Entry] = {}
+        for index in sorted(self.folder.glob("*.json")):
+            if index.name != ABOUT:
+                self._entries |= {entry.key: entry for entry in _read_index(index)[1]}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._entries
+
+    def entries(self) -> list[Entry]:
+        """Every entry, by clip id."""
+        return sorted(self._entries.values(), key=lambda entry: (entry.id, entry.key))
+
+    def key(self, content: str) -> str:
+        """The key of a clip's content, any text that changes with it, under this cache's recipe."""
+        text = json.dumps([FORMAT, self.recipe, content], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def read(self, key: str) -> dict[str, torch.Tensor]:
+        """One clip's tensors.
+
+        Raises:
+            KeyError: it is not here.
+            ValueError: its shard is damaged.
+        """
+        entry = self._entries[key]
+        try:
+            with safe_open(entry.shard, "pt") as file:
+                return {name: file.get_tensor(f"{key}/{name}") for name in entry.tensors}
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{entry.shard.name} is damaged ({error}): see prophy cache verify") from error
+
+    def expect(self, ids: Iterable[str]) -> None:
+        """Write down which clips should be there, for :func:`verify`."""
+        _write(self.folder / CLIPS, "\n".join(json.dumps(clip_id) for clip_id in ids))
+
+    @contextmanager
+    def writer(self, name: str, clips_per_shard: int = 64) -> Iterator[ShardWriter]:
+        """Add entries; the last, smaller shard is written at the end, also when the block is left by an error.
+
+        Args:
+            name: the worker's own, such as ``0003-of-0016``.
+            clips_per_shard: what a killed worker may lose.
+        """
+        writer = ShardWriter(self, name, clips_per_shard)
+        try:
+            yield writer
+        finally:
+            writer.flush()
+
+    def _add(self, entries: Iterable[Entry]) -> None:
+        self._entries |= {entry.key: entry for entry in entries}
+
+
+class ShardWriter:
+    """Collects entries and writes them, some at a time; from :meth:`TensorCache.writer`."""
+
+    def __init__(self, cache: TensorCache, name: str, clips_per_shard: int) -> None:
+        if clips_per_shard < 1:
+            raise ValueError(f"clips_per_shard={clips_per_shard} must be at least 1")
+        self._cache, self._name, self._size = cache, name, clips_per_shard
+        self._waiting: dict[str, tuple[str, dict[str, torch.Tensor]]] = {}
+        taken = [path.stem.rpartition("-")[2] for path in cache.folder.glob(f"{name}-*.safetensors")]
+        self._next = 1 + max((int(number) for number in taken if number.isdigit()), default=-1)
+
+    def add(self, clip_id: str, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """One clip's tensors.
+
+        Raises:
+            ValueError: no tensors, or values that are not numbers.
+        """
+        if not tensors:
+            raise ValueError(f"{clip_id} has no tensors")
+        for name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise ValueError(f"{name} of {clip_id} holds values that are not numbers: use another dtype")
+        self._waiting[key] = (clip_id, {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
+        if len(self._waiting) >= self._size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting as a shard of its own."""
+        if not self._waiting:
+            return
+        shard = self._cache.folder / f"{self._name}-{self._next:05d}.safetensors"
+        temporary = shard.with_name(shard.name + ".new")
+        save_file(
+            {f"{key}/{name}": t for key, (_, tensors) in self._waiting.items() for name, t in tensors.items()},
+            temporary,
+        )
+        entries = {
+            key: {"id": clip_id, "tensors": {n: [_type(t), list(t.shape)] for n, t in tensors.items()}}
+            for key, (clip_id, tensors) in self._waiting.items()
+        }
+        digest = _sha256(temporary)
+        os.replace(temporary, shard)
+        _write(shard.with_suffix(".json"), json.dumps({"sha256": digest, "entries": entries}))
+        self._cache._add(_read_index(shard.with_suffix(".json"))[1])
+        self._next, self._waiting = self._next + 1, {}
+
+
+def verify(folder: Path) -> list[Problem]:
+    """Everything that is wrong with a cache: hashes, types and shapes, values that are not numbers, missing clips.
+
+    Raises:
+        FileNotFoundError: no cache there.
+        ValueError: its description is damaged.
+    """
+    folder = Path(folder)
+    cache_about = folder / ABOUT
+    if not cache_about.exists():
+        raise FileNotFoundError(f"{folder} holds no cache ({ABOUT} is missing)")
+    _read_about(cache_about)
+    problems: list[Problem] = []
+    found: dict[str, str] = {}
+    indexed = set()
+    for index in sorted(folder.glob("*.json")):
+        if index.name == ABOUT:
+            continue
+        try:
+            digest, entries = _read_index(index)
+        except ValueError as error:
+            problems.append(Problem(index.name, str(error)))
+            continue
+        shard = index.with_suffix(".safetensors")
+        indexed.add(shard.name)
+        wrong = _check_shard(shard, digest, entries)
+        problems += [Problem(shard.name, what) for what in wrong]
+        if not wrong:
+            found |= {entry.id: shard.name for entry in entries}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".new":
+            problems.append(Problem(path.name, "a killed worker's: delete it"))
+        elif path.suffix == ".safetensors" and path.name not in indexed:
+            problems.append(Problem(path.name, "has no .json beside it, so it counts as nothing: delete it"))
+    if (folder / CLIPS).exists():
+        lines = (folder / CLIPS).read_text(encoding="utf-8").splitlines()
+        expected = [json.loads(line) for line in lines if line]
+        missing = [clip_id for clip_id in expected if clip_id not in found]
+        if missing:
+            shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+            problems.append(Problem(CLIPS, f"{len(missing)} of {len(expected)} clips are missing: {shown}"))
+    return problems
+
+
+def _check_shard(shard: Path, digest: str, entries: list[Entry]) -> list[str]:
+    if not shard.exists():
+        return ["is missing: delete its .json and fill the cache again"]
+    cure = "delete it and its .json, then fill the cache again"
+    if _sha256(shard) != digest:
+        return [f"is not what was written (its hash differs): {cure}"]
+    wrong = []
+    try:
+        with safe_open(shard, "pt") as file:
+            names = set(file.keys())
+            for entry in entries:
+                for name, (dtype, shape) in entry.tensors.items():
+                    full = f"{entry.key}/{name}"
+                    if full not in names:
+                        wrong.append(f"{name} of {entry.id} is missing: {cure}")
+                        continue
+                    tensor = file.get_tensor(full)
+                    if (_type(tensor), tuple(tensor.shape)) != (dtype, shape):
+                        is_now = f"{_type(tensor)} {tuple(tensor.shape)}"
+                        wrong.append(f"{name} of {entry.id} is {is_now}, not {dtype} {shape}: {cure}")
+                    elif tensor.is_floating_point() and not tensor.isfinite().all():
+                        wrong.append(f"{name} of {entry.id} holds values that are not numbers: {cure}")
+    except (SafetensorError, OSError) as error:
+        return [f"cannot be opened ({error}): {cure}"]
+    return wrong
+
+
+def _read_about(path: Path) -> dict[str, object]:
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about["format"] != FORMAT:
+            raise ValueError(f"{path} is of format {about['format']!r}, not {FORMAT!r}: fill another folder")
+        return dict(about["recipe"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a cache ({error}): restore it or fill another folder") from None
+
+
+def _read_index(path: Path) -> tuple[str, list[Entry]]:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        shard = path.with_suffix(".safetensors")
+        entries = [
+            Entry(row["id"], key, shard, {n: (dtype, tuple(shape)) for n, (dtype, shape) in row["tensors"].items()})
+            for key, row in index["entries"].items()
+        ]
+        return index["sha256"], entries
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path.name} is damaged ({error}): delete it and its shard, then fill again") from None
+
+
+def _differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
+    wanted = json.loads(json.dumps(dict(wanted)))
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)

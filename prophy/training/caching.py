@@ -1,0 +1,174 @@
+"""``prophy cache fill | verify``: latents, text embeddings and targets of annotated clips, for any pipeline.
+
+prophy cache fill --model MODEL --annotations annotations --data folder --path DIR --out cache --shard 3/16
+prophy cache verify cache
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from tqdm import tqdm
+
+from prophy import phenomena
+from prophy.annotation import pipeline as annotation
+from prophy.annotation.cli import add_data, add_geometry, read_jobs
+from prophy.annotation.pipeline import Geometry, Job, Shard
+from prophy.annotation.record import TARGETS
+from prophy.data.cache import TensorCache, verify
+from prophy.generation import model_hash
+from prophy.targets import TokenTargets
+
+log = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.Tensor:
+    """A clip's latents, scaled as the pipeline's transformer takes them.
+
+    Args:
+        pipeline: with an ``AutoencoderKLWan`` or an ``AutoencoderKLCogVideoX``.
+        frames_FHW3: uint8 RGB.
+
+    Returns:
+        ``(C, T, h, w)``, of the autoencoder's dtype.
+    """
+    vae = pipeline.vae
+    video = torch.from_numpy(np.ascontiguousarray(frames_FHW3)).permute(3, 0, 1, 2)[None]
+    latents = vae.encode(video.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode()
+    if getattr(vae.config, "latents_mean", None) is None:
+        return latents[0] * vae.config.scaling_factor
+    mean, std = (
+        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return ((latents[0].float() - mean) / std).to(latents.dtype)
+
+
+@torch.inference_mode()
+def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
+    """A caption's embeddings as the pipeline passes them to its transformer, ``(L, D)``."""
+    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False)[0][0]
+
+
+def fill(
+    pipeline: DiffusionPipeline,
+    jobs: Sequence[Job],
+    annotations: Path,
+    out: Path,
+    geometry: Geometry,
+    shard: Shard,
+    clips_per_shard: int = 64,
+) -> tuple[int, int]:
+    """Encode the annotated clips of a shard that are not in the cache yet.
+
+    Args:
+        pipeline: whose autoencoder and text encoder are used.
+        jobs: of all workers, in the same order for each.
+        annotations: what :func:`prophy.annotation.pipeline.annotate_all` filled.
+        out: the cache's folder.
+        geometry: of the clips, as they were annotated.
+        shard: this worker's.
+        clips_per_shard: entries in a file.
+
+    Returns:
+        How many were encoded now, and how many of this shard have no annotation.
+
+    Raises:
+        ValueError: the cache or the annotations were made otherwise.
+    """
+    recipe_file = Path(annotations) / annotation.RECIPE
+    if not recipe_file.exists():
+        raise FileNotFoundError(f"{annotations} holds no annotations ({annotation.RECIPE} is missing)")
+    annotated = json.loads(recipe_file.read_text())
+    if Geometry(**annotated["geometry"]) != geometry:
+        raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
+    recipe = {
+        "model": model_hash(pipeline),
+        "dtype": str(pipeline.vae.dtype),
+        "annotations": hashlib.sha256(json.dumps(annotated, sort_keys=True).encode()).hexdigest()[:16],
+        "phenomena": phenomena.VERSION,
+    }
+    cache = TensorCache(out, recipe)
+    cache.expect(job.id for job in jobs if _targets(annotations, job).exists())
+    done = without = 0
+    with cache.writer(f"{shard.index + 1:04d}-of-{shard.count:04d}", clips_per_shard) as writer:
+        for job in tqdm(shard.take(jobs), f"encode {shard}", unit="clip"):
+            if not _targets(annotations, job).exists():
+                without += 1
+                continue
+            frames = job.read()
+            content = hashlib.sha256(frames.tobytes() + job.caption.encode(errors="replace"))
+            content.update(_targets(annotations, job).read_bytes())
+            key = cache.key(content.hexdigest())
+            if key in cache:
+                continue
+            targets = TokenTargets.load(_targets(annotations, job))
+            tensors = {
+                "latents": encode_clip(pipeline, frames),
+                "text": encode_caption(pipeline, job.caption),
+                "targets": torch.from_numpy(targets.values).half(),
+                "labelled": torch.from_numpy(targets.labelled),
+            }
+            writer.add(job.id, key, tensors)
+            done += 1
+    return done, without
+
+
+def _targets(annotations: Path, job: Job) -> Path:
+    return Path(annotations) / annotation.CLIPS / job.folder / TARGETS
+
+
+def main(argv: list[str]) -> None:
+    """Run one command.
+
+    Raises:
+        ValueError, OSError: an input is missing or does not fit; one line that names the cure.
+    """
+    arguments = build_parser().parse_args(argv)
+    arguments.run(arguments)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and its flags."""
+    parser = argparse.ArgumentParser(prog="prophy cache", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    filling = commands.add_parser("fill", help="encode annotated clips; run it again to go on")
+    add_data(filling)
+    add_geometry(filling)
+    filling.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
+    filling.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="made by prophy annotate")
+    filling.add_argument("--out", type=Path, default=Path("cache"), help="folder to fill (default: cache)")
+    filling.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    filling.set_defaults(run=_fill)
+    verifying = commands.add_parser("verify", help="check every shard: hashes, shapes, values, missing clips")
+    verifying.add_argument("folder", type=Path, metavar="DIR", help="a cache")
+    verifying.set_defaults(run=_verify)
+    return parser
+
+
+def _fill(arguments: argparse.Namespace) -> None:
+    from prophy.pipelines import load
+
+    shard = Shard.of(arguments.shard, os.environ)
+    jobs, _, geometry = read_jobs(arguments)
+    pipeline = load(arguments.model)
+    done, without = fill(pipeline, jobs, arguments.annotations, arguments.out, geometry, shard)
+    print(f"shard {shard}: {done} clips encoded, {without} without annotation")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    problems = verify(arguments.folder)
+    if problems:
+        print("\n".join(map(str, problems)))
+        raise ValueError(f"{len(problems)} things are wrong with {arguments.folder}")
+    print(f"{arguments.folder}: {len(TensorCache(arguments.folder))} clips, nothing wrong")
