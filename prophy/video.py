@@ -5,6 +5,7 @@ PyAV only: OpenCV's writer has no H.264 encoder in its wheels, and its mp4v file
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import secrets
@@ -26,6 +27,7 @@ _ENCODERS = (
 _CODEC_NAMES = {"libx264": "h264", "libvpx-vp9": "vp9"}
 # What training data may be packed in. FFmpeg goes by content, and would follow a playlist under a video's name.
 _CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAX_DECODED_BYTES = 4 * 1024**3
 
 
@@ -84,6 +86,23 @@ def read_video(path: str | Path) -> Clip:
     if len({frame.shape for frame in frames}) > 1:
         raise ValueError(f"{path} changes its frame size midway: re-encode it at one size")
     return Clip(np.stack(frames), fps)
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a clip in pixels, without decoding it.
+
+    Raises:
+        UnreadableClip: the file is missing or is no video.
+    """
+    path = Path(path)
+    try:
+        with av.open(str(path), options={"format_whitelist": _CONTAINERS}) as container:
+            if not container.streams.video:
+                raise UnreadableClip(path, "has no video stream")
+            stream = container.streams.video[0]
+            return stream.height, stream.width
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableClip(path, f"cannot be read as a video: {error.strerror or error}") from error
 
 
 def sample_frames(
@@ -208,6 +227,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, *, scale: int 
 
     Raises:
         ValueError: wrong dtype, shape, suffix or scale, or sides that are odd after scaling (yuv420p needs even ones).
+        OSError: there is no room for it.
         RuntimeError: no encoder worked, or the file written does not decode to the same number of frames.
     """
     path = Path(path)
@@ -223,6 +243,8 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float, *, scale: int 
             try:
                 _encode(partial, frames, fps, encoder, {**options, "crf": str(crf)})
             except (av.FFmpegError, ValueError) as error:  # PyAV: a ValueError for an encoder it was built without
+                if (number := getattr(error, "errno", None)) in _NO_ROOM:
+                    raise OSError(number, os.strerror(number), str(path)) from error
                 failures.append(f"{encoder}: {error}")
                 continue
             _probe(partial, frames)

@@ -180,8 +180,9 @@ def command(*arguments: object, **environment: str) -> subprocess.Popen:
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited)
 
 
+@pytest.mark.timeout(400)
 def test_a_killed_worker_loses_at_most_one_clip_and_another_goes_on(vlm_folder, tmp_path):
-    out, wanted = tmp_path / "out", 40
+    out, wanted = tmp_path / "out", 24
     line = ("--data", "worlds", "--clips", wanted, "--vlm", vlm_folder, "--out", out)
     worker = command(*line)
     deadline = time.monotonic() + 300

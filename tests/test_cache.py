@@ -1,6 +1,8 @@
 """The sharded cache: keys, going on, damage named, and filling it with any pipeline's autoencoder and text encoder."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,18 @@ def test_what_is_waiting_is_written_when_an_error_ends_the_work(cache):
     with pytest.raises(RuntimeError):
         fail()
     assert cache.key("7") in TensorCache(cache.folder)
+
+
+def test_a_full_disk_is_named_and_written_shards_stay(cache):
+    """In a process of its own, whose limit on a file's size stands for a full disk."""
+    code = (
+        "import resource, sys, torch; from prophy.data.cache import TensorCache;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); cache = TensorCache(sys.argv[1])\n"
+        "with cache.writer('late') as writer: writer.add('big', 'key', {'latents': torch.zeros(9999)})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(cache.folder)], capture_output=True, text=True, check=False)
+    assert "make room and run again, written shards stay" in done.stderr
+    assert len(TensorCache(cache.folder)) == 7
 
 
 def test_values_that_are_not_numbers_are_never_stored(cache):

@@ -164,15 +164,22 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is waiting as a shard of its own."""
+        """Write what is waiting as a shard of its own.
+
+        Raises:
+            OSError: it cannot be written, such as on a full disk.
+        """
         if not self._waiting:
             return
         shard = self._cache.folder / f"{self._name}-{self._next:05d}.safetensors"
         temporary = shard.with_name(shard.name + ".new")
-        save_file(
-            {f"{key}/{name}": t for key, (_, tensors) in self._waiting.items() for name, t in tensors.items()},
-            temporary,
-        )
+        named = {f"{key}/{name}": t for key, (_, tensors) in self._waiting.items() for name, t in tensors.items()}
+        try:
+            save_file(named, temporary)
+        except SafetensorError as error:
+            raise OSError(
+                f"{shard} cannot be written ({error}): make room and run again, written shards stay"
+            ) from error
         entries = {
             key: {"id": clip_id, "tensors": {n: [_type(t), list(t.shape)] for n, t in tensors.items()}}
             for key, (clip_id, tensors) in self._waiting.items()

@@ -14,6 +14,7 @@ import gradio as gr
 
 from prophy.ui import notices
 from prophy.ui.about_tab import about_tab
+from prophy.ui.annotate_tab import AnnotateTab
 from prophy.ui.api import endpoints
 from prophy.ui.compare_tab import CompareTab
 from prophy.ui.component import STATIC
@@ -44,11 +45,12 @@ _HEADER = """
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
 
 
-def build_demo(engine: Engine, on_visit: Callable[[], None] | None = None) -> gr.Blocks:
+def build_demo(engine: Engine, vlm: str | None = None, on_visit: Callable[[], None] | None = None) -> gr.Blocks:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
         engine: of the app.
+        vlm: see :class:`prophy.ui.annotate_tab.AnnotateTab`.
         on_visit: called, quickly, whenever a page is complete on a visitor's screen.
     """
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
@@ -60,6 +62,8 @@ def build_demo(engine: Engine, on_visit: Callable[[], None] | None = None) -> gr
                 generate = GenerateTab(engine, bar, own_runs)
             with gr.Tab("Compare and steer", id="compare"):
                 compare = CompareTab(engine, bar, own_runs)
+            with gr.Tab("Annotate", id="annotate-tab"):
+                AnnotateTab(vlm)
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)
@@ -128,7 +132,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None,
         theme=_theme(),
         css_paths=[STATIC / "app.css"],
         show_error=True,
-        max_file_size="1mb",
+        max_file_size="16mb",
         quiet=True,
     )
     return address

@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="memory profile at first, such as model or group+tiling, see prophy plan (default: auto, the fastest that "
         "fits)",
     )
+    parser.add_argument("--vlm", help="a vision-language model, to annotate clips with (default: shipped clips only)")
     parser.add_argument(
         "--runs",
         type=Path,
@@ -106,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     with _without_garbage_collection():
         from prophy.ui.demo import build_demo, launch
 
-        demo = build_demo(engine, on_visit=warmth.begin)
+        demo = build_demo(engine, arguments.vlm, on_visit=warmth.begin)
         address = launch(
             demo,
             host="0.0.0.0" if is_public else arguments.host,

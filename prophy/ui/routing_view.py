@@ -158,7 +158,9 @@ class RunView:
         return asdict(self)
 
 
-def routing_view(export_run: Callable[[object], dict[str, str]], value: dict | None = None) -> gr.HTML:
+def routing_view(
+    export_run: Callable[[object], dict[str, str]] | None, value: dict | None = None, *, elem_id: str | None = None
+) -> gr.HTML:
     """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one.
 
     The value it is built with is not shown on a page whose link names a run: that one follows.
@@ -166,11 +168,13 @@ def routing_view(export_run: Callable[[object], dict[str, str]], value: dict | N
     Its event ``steer`` carries ``{"id": run id}``.
 
     Args:
-        export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`.
+        export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`. None: there are no files.
         value: what it opens with.
+        elem_id: in the page; by default ``routing-view``.
     """
     scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
-    return component("routing_view", scripts, value, server_functions=[export_run])
+    functions = [] if export_run is None else [export_run]
+    return component("routing_view", scripts, value, elem_id=elem_id, server_functions=functions)
 
 
 def _quantised(values: np.ndarray) -> np.ndarray:

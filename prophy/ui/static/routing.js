@@ -223,6 +223,10 @@ function regionTitle(latent, { rows, columns }) {
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
 function tokenLabel(routing, shown, token) {
   const value = (byte) => (byte / 255).toFixed(2);
+  if (!routing.experts.length) {
+    const [name] = routing.phenomena[shown.phenomenon];
+    return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
+  }
   const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
   if (shown.mode === "phenomenon") {

@@ -141,13 +141,15 @@ function showPlaying() {
 
 const CAPTIONS = {
   ...OVERLAYS,
+  annotation:
+    "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
   off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
 };
 
 function choose(change) {
   Object.assign(shown, change);
   modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === shown.mode)));
-  caption.textContent = CAPTIONS[shown.mode];
+  caption.textContent = CAPTIONS[isAnnotation() ? "annotation" : shown.mode];
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   fillList();
@@ -155,6 +157,9 @@ function choose(change) {
   showLabel();
   fillInspect();
 }
+
+// An annotation has maps and no experts: nothing to select, to steer or to save.
+const isAnnotation = () => Boolean(routing) && !routing.experts.length;
 
 function listRow(colour, name, onClick) {
   const row = make("button", "pp-row");
@@ -175,7 +180,7 @@ function fillList() {
     scale.setAttribute("aria-label", `Colour scale of the ${shown.mode}: from dark blue, 0, to yellow, 1`);
     return;
   }
-  const kind = shown.mode === "phenomenon" ? "phenomenon" : "expert";
+  const kind = shown.mode === "phenomenon" || isAnnotation() ? "phenomenon" : "expert";
   const isPhenomenon = kind === "phenomenon";
   if (list.dataset.kind !== kind) {
     list.dataset.kind = kind;
@@ -218,6 +223,7 @@ function chooseStep(step) {
 }
 
 function fillBars() {
+  if (isAnnotation()) return;
   const largest = Math.max(...routing.semantic);
   const even = 1 / routing.semantic.length;
   const best = routing.semantic.indexOf(largest);
@@ -344,7 +350,7 @@ function hover(cell) {
 }
 
 function onPointerDown(event) {
-  if (!routing || !event.isPrimary || event.button !== 0) return;
+  if (!routing || isAnnotation() || !event.isPrimary || event.button !== 0) return;
   drag = { cell: cellUnder(event), x: event.clientX, y: event.clientY, region: null };
   stage.setPointerCapture(event.pointerId);
 }
@@ -450,6 +456,8 @@ function open(next) {
   scrub.max = run.frames - 1;
 
   view.classList.toggle("is-bare", !routing);
+  view.classList.toggle("is-annotation", isAnnotation());
+  if (isAnnotation()) shown.mode = "phenomenon";
   find(".pp-bare").hidden = Boolean(routing);
   if (routing) {
     const sizes = Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal));
@@ -490,7 +498,7 @@ function onKey(event) {
   else if (key === ".") seek(frame + 1);
   else if (routing && /^[0-9]$/.test(key) && Number(key) < routing.experts.length) chooseExpert(Number(key));
   else if (routing && "[]".includes(key)) choose({ opacity: opacityAfter(key, shown.opacity) });
-  else if (routing && !selected && key === "Enter" && !onControl) selectCentre();
+  else if (routing && !isAnnotation() && !selected && key === "Enter" && !onControl) selectCentre();
   else if (selected && key in ARROWS && !isSlider) select(movedRegion(routing, selected, ...ARROWS[key]));
   else if (selected && key === "Escape") select(null);
   else return;

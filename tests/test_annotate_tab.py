@@ -1,0 +1,131 @@
+"""The Annotate view without a browser: what it sends, shipped clips, a clip of one's own, errors in one line."""
+
+import base64
+import json
+
+import numpy as np
+import pytest
+from vlms import make_model, make_tokenizer
+
+from prophy.annotation.annotator import Annotator
+from prophy.annotation.config import AnnotationConfig
+from prophy.annotation.pipeline import WORLDS, Shard, annotate_all, jobs_of_worlds
+from prophy.annotation.record import Annotation
+from prophy.phenomena import by_id
+from prophy.ui import annotate_tab
+from prophy.ui.annotate_tab import AnnotateTab, answers_html, shipped, view_of
+from prophy.ui.demo import build_demo
+from prophy.ui.engine import Engine
+from prophy.video import UnreadableClip, picture_size, write_video
+
+CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
+
+
+@pytest.fixture(scope="module")
+def annotator() -> Annotator:
+    return Annotator(make_model("qwen2_5_vl"), make_tokenizer(), CONFIG, name="small-vlm")
+
+
+@pytest.fixture(scope="module")
+def folder(annotator, tmp_path_factory):
+    out = tmp_path_factory.mktemp("annotations")
+    annotate_all(annotator, jobs_of_worlds(1, "test", ("melting", "collision")), out, WORLDS, Shard(0, 1))
+    (clip,) = (out / "clips").iterdir()
+    return clip
+
+
+def bytes_of(text: str, *shape: int) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
+
+
+def test_the_view_holds_each_target_both_attention_maps_and_the_difference(folder):
+    annotation = Annotation.load(folder)
+    view = view_of(annotation, (folder / "clip.mp4").read_bytes(), "a caption", "clip", 1.0)
+    routing = view.routing
+    names = [name for name, _ in routing.phenomena]
+    assert names[-1] == "brief description"
+    assert len(names) == 3 * len(annotation.answers) + 1
+    maps = bytes_of(routing.maps, len(names), annotation.targets.grid.num_tokens)
+    for i, phenomenon in enumerate(annotation.answers):
+        values = annotation.targets.values[:, by_id(phenomenon).index]
+        assert names[3 * i] == f"{by_id(phenomenon).name}: target"
+        peak = np.abs(values).max()
+        np.testing.assert_array_equal(maps[3 * i], np.round(255 * np.clip(values / peak, 0, 1)))
+        np.testing.assert_array_equal(maps[3 * i + 2], np.round(255 * np.clip(-values / peak, 0, 1)))
+        assert not (maps[3 * i].astype(int) * maps[3 * i + 2]).any(), "a token is both here and not here"
+    assert maps.max() == 255
+    assert (routing.experts, routing.top_k) == ([], 0)
+    assert json.loads(json.dumps(view.as_json()))["frames"] == 17
+
+
+def test_what_a_model_says_is_shown_as_text(folder):
+    annotation = Annotation.load(folder)
+    name = next(iter(annotation.answers))
+    bad = annotation.answers[name]
+    object.__setattr__(bad, "text", "<script>alert(1)</script>")
+    said = answers_html(annotation)
+    assert "<script>" not in said
+    assert "&lt;script&gt;" in said
+    assert annotation.background.question in said
+
+
+def test_shipped_clips_are_small_complete_and_open(monkeypatch):
+    clips = shipped()
+    total = sum(path.stat().st_size for clip in clips.values() for path in clip.iterdir())
+    assert total < 1_000_000
+    for clip in clips.values():
+        annotation = Annotation.load(clip)
+        assert picture_size(clip / "clip.mp4")
+        assert annotation.targets.labelled.any()
+
+
+def test_the_tab_opens_what_is_shipped_and_says_how_to_annotate_more(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(annotate_tab, "assets_dir", lambda: tmp_path)
+    (tmp_path / "annotated").mkdir()
+    (tmp_path / "annotated" / "one").symlink_to(folder)
+    page = build_demo(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"))
+    parts = {component.elem_id for component in page.blocks.values() if getattr(component, "elem_id", None)}
+    assert {"annotation-view", "annotate-shipped", "annotate-how"} <= parts
+    assert "annotate-file" not in parts
+    tab = AnnotateTab.__new__(AnnotateTab)
+    tab._shipped = shipped()
+    (caption,) = tab._shipped
+    view, said, notice = tab._on_shipped(caption)
+    assert (view["prompt"], notice) == (caption, "")
+    assert "Describe the video briefly." in said
+    assert tab._on_shipped("no such") == (None, "", "")
+    assert tab._on_shipped(None) == (None, "", "")
+
+
+def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annotator, tmp_path):
+    tab = AnnotateTab.__new__(AnnotateTab)
+    tab._open = lambda: annotator
+    frames = np.random.default_rng(0).integers(0, 255, (20, 50, 90, 3), dtype=np.uint8)
+    write_video(tmp_path / "own.mp4", frames, 8.0)
+    view, said, notice = tab._on_annotate(str(tmp_path / "own.mp4"), ["melting"])
+    assert notice == ""
+    assert view["frames"] == 17
+    assert view["routing"]["grid"] == (5, 3, 6)
+    assert "melting" in said
+    (tmp_path / "bad.mp4").write_text("no video")
+    write_video(tmp_path / "short.mp4", frames[:2], 8.0)
+    for file, asked, error in (
+        (None, ["melting"], "there is no clip"),
+        ("own.mp4", [], "tick at least one"),
+        ("own.mp4", ["levitation"], "unknown phenomenon"),
+        ("bad.mp4", ["melting"], "cannot be read as a video"),
+        ("short.mp4", ["melting"], "too short"),
+    ):
+        view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked)
+        assert (view, said) == (None, "")
+        assert error.lower() in notice.lower()
+
+
+def test_the_size_of_a_clip_is_read_without_decoding_it(tmp_path):
+    write_video(tmp_path / "a.mp4", np.zeros((2, 48, 64, 3), np.uint8), 8.0)
+    assert picture_size(tmp_path / "a.mp4") == (48, 64)
+    for name, content in (("missing.mp4", None), ("bad.mp4", b"no video")):
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableClip, match="cannot be read"):
+            picture_size(tmp_path / name)
