@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -174,14 +175,17 @@ def test_a_geometry_that_does_not_divide_is_refused(sizes):
         Geometry(**sizes)
 
 
-def command(*arguments: object, **environment: str) -> subprocess.Popen:
-    inherited = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def command(*arguments: object) -> subprocess.Popen:
+    inherited = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     line = [sys.executable, "-m", "prophy", "annotate", *map(str, arguments)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited)
 
 
 @pytest.mark.timeout(400)
-def test_a_killed_worker_loses_at_most_one_clip_and_another_goes_on(vlm_folder, tmp_path):
+def test_a_killed_worker_loses_at_most_one_clip_and_torchrun_goes_on(vlm_folder, tmp_path):
     out, wanted = tmp_path / "out", 24
     line = ("--data", "worlds", "--clips", wanted, "--vlm", vlm_folder, "--out", out)
     worker = command(*line)
@@ -213,15 +217,23 @@ def test_a_killed_worker_loses_at_most_one_clip_and_another_goes_on(vlm_folder, 
     assert full.returncode == 2
     assert f"no room left in {out}: make room and run the same command again, {len(killed)} finished" in full.stderr
     assert targets_of(out) == killed
-    rest = command(*line, RANK="0", WORLD_SIZE="1")
-    said, errors = rest.communicate(timeout=300)
-    assert rest.returncode == 0, errors
+    workers = subprocess.run(
+        [*TORCHRUN, "-m", "prophy", "annotate", *map(str, line)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        check=False,
+    )
+    assert workers.returncode == 0, workers.stderr
     finished = targets_of(out)
     assert len(finished) == wanted
     assert {name: finished[name] for name in killed} == killed, "a finished clip was done again"
-    assert f"{wanted - len(killed)} annotated, {len(killed)} before, 0 skipped" in said
+    said = re.findall(r"shard (\d)/2 of 24 clips: (\d+) annotated, (\d+) before, 0 skipped", workers.stdout)
+    assert {rank for rank, _, _ in said} == {"1", "2"}, workers.stdout
+    assert sum(int(now) for _, now, _ in said) == wanted - len(killed)
+    assert sum(int(before) for _, _, before in said) == len(killed)
     assert not list(out.rglob("*.new"))
-    assert "clip/s" in errors or "s/clip" in errors, "no progress with time left"
+    assert "clip/s" in workers.stderr or "s/clip" in workers.stderr, "no progress with time left"
 
 
 def test_the_sheet_shows_each_phenomenon_with_its_maps_and_their_difference(annotator, tmp_path, capsys):

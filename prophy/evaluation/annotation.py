@@ -11,7 +11,7 @@ Shapes: n clips, N tokens, P phenomena, K decoder layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
-from prophy.annotation.record import Annotation, Answer
 from prophy.data.latents import GRID
 from prophy.evaluation.localisation import MapScore, Truth, centre_prior, score_maps
 from prophy.evaluation.results import write_json
@@ -63,34 +62,58 @@ class AnnotationResult:
 
 @dataclass(frozen=True)
 class LayerMaps:
-    """Attention of every layer on the token grid, float32.
+    """Attention of every layer on the model's own video tokens (V of them), float32, and how to get to the token grid.
 
     Attributes:
-        answer_nKNP: of the answers about the phenomena shown; zero elsewhere.
-        wrong_nKN: of the answer about one phenomenon that the clip does not show.
-        background_nKN: of the brief description.
+        answer_nKVP: of the answers about the phenomena shown; zero elsewhere.
+        wrong_nKV: of the answer about one phenomenon that the clip does not show.
+        background_nKV: of the brief description.
+        shape: V as time, rows, columns.
+        centres: where each temporal patch lies, in frames.
+        num_frames: of each clip.
     """
 
-    answer_nKNP: np.ndarray
-    wrong_nKN: np.ndarray
-    background_nKN: np.ndarray
+    answer_nKVP: np.ndarray
+    wrong_nKV: np.ndarray
+    background_nKV: np.ndarray
+    shape: tuple[int, int, int]
+    centres: np.ndarray
+    num_frames: int
 
     def pick(self, slots: Sequence[int]) -> LayerMaps:
         """The mean of some layers, as K = 1."""
-        parts = (self.answer_nKNP, self.wrong_nKN, self.background_nKN)
-        return LayerMaps(*(part[:, list(slots)].mean(1, keepdims=True) for part in parts))
+        names = ("answer_nKVP", "wrong_nKV", "background_nKV")
+        return replace(self, **{name: getattr(self, name)[:, list(slots)].mean(1, keepdims=True) for name in names})
 
-    def difference(self, *, relative: bool) -> np.ndarray:
+    def on_grid(self, map_V: np.ndarray) -> np.ndarray:
+        """One map on the token grid, ``(N,)``."""
+        return maps.resample(map_V.reshape(self.shape), self.centres, self.num_frames, GRID)
+
+    def answers(self) -> np.ndarray:
+        """Attention of the answers, of K = 1 maps, ``(n, N, P)``."""
+        return self._each(lambda row, map_V: self.on_grid(map_V))
+
+    def differences(self, *, relative: bool) -> np.ndarray:
         """Answers minus background, of K = 1 maps, ``(n, N, P)``."""
-        found = np.zeros_like(self.answer_nKNP[:, 0])
-        for i, p in zip(*np.nonzero(self.answer_nKNP[:, 0].any(1)), strict=True):
-            found[i, :, p] = maps.subtract(self.answer_nKNP[i, 0, :, p], self.background_nKN[i, 0], relative=relative)
-        return found
+        return self._each(
+            lambda row, map_V: self.on_grid(maps.subtract(map_V, self.background_nKV[row, 0], relative=relative))
+        )
 
-    def wrong_difference(self, *, relative: bool) -> np.ndarray:
-        """The same for the phenomenon that is not shown, ``(n, N)``."""
-        pairs = zip(self.wrong_nKN[:, 0], self.background_nKN[:, 0], strict=True)
-        return np.stack([maps.subtract(a, b, relative=relative) if a.any() else 0 * b for a, b in pairs])
+    def backgrounds(self) -> np.ndarray:
+        """Attention of the brief descriptions, of K = 1 maps, ``(n, N)``."""
+        return np.stack([self.on_grid(map_V) for map_V in self.background_nKV[:, 0]])
+
+    def wrong_differences(self, *, relative: bool) -> np.ndarray:
+        """What a phenomenon that is not shown would get, ``(n, N)``."""
+        pairs = zip(self.wrong_nKV[:, 0], self.background_nKV[:, 0], strict=True)
+        return np.stack([self.on_grid(maps.subtract(a, b, relative=relative) if a.any() else 0 * b) for a, b in pairs])
+
+    def _each(self, measure: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
+        answer_nVP = self.answer_nKVP[:, 0]
+        found = np.zeros((len(answer_nVP), GRID.num_tokens, answer_nVP.shape[2]), np.float32)
+        for row, p in zip(*np.nonzero(answer_nVP.any(1)), strict=True):
+            found[row, :, p] = measure(row, answer_nVP[row, :, p])
+        return found
 
 
 def evaluate_annotation(
@@ -111,21 +134,21 @@ def evaluate_annotation(
     layers, truth, answers, share = read_layers(reader, clips, split, phenomena)
     relative = annotator.config.relative
     used = layers.pick([reader.layers.index(layer) for layer in chosen])
-    targets = used.difference(relative=relative)
+    targets = used.differences(relative=relative)
     shape = targets.shape
     found = {
         TARGETS: targets,
-        ANSWER: used.answer_nKNP[:, 0],
-        BACKGROUND: np.broadcast_to(used.background_nKN[:, 0, :, None], shape),
-        WRONG: np.broadcast_to(used.wrong_difference(relative=relative)[:, :, None], shape),
+        ANSWER: used.answers(),
+        BACKGROUND: np.broadcast_to(used.backgrounds()[:, :, None], shape),
+        WRONG: np.broadcast_to(used.wrong_differences(relative=relative)[:, :, None], shape),
         OTHER_CLIP: of_other_clips(targets, truth.shown_nP),
         CENTRE: np.broadcast_to(centre_prior(truth.grid)[None, :, None], shape),
         UNIFORM: np.ones_like(targets),
     }
     for slot, layer in enumerate(reader.layers):
         alone = layers.pick([slot])
-        found[f"layer {layer}"] = alone.difference(relative=relative)
-        found[f"layer {layer}, nothing subtracted"] = alone.answer_nKNP[:, 0]
+        found[f"layer {layer}"] = alone.differences(relative=relative)
+        found[f"layer {layer}, nothing subtracted"] = alone.answers()
     result = AnnotationResult(
         scores={name: score_maps(values, truth) for name, values in found.items()},
         by_phenomenon={IDS[p]: score_maps(targets, _only(truth, p)) for p in np.flatnonzero(truth.shown_nP.any(0))},
@@ -143,16 +166,14 @@ def evaluate_annotation(
 def read_layers(
     annotator: Annotator, clips: int, split: str, phenomena: tuple[str, ...]
 ) -> tuple[LayerMaps, Truth, list[dict[str, str]], float]:
-    """Annotate clips, keeping every layer's attention on the token grid.
+    """Annotate clips, keeping every layer's attention.
 
     Each clip is also asked about one phenomenon that it does not show.
 
     Returns:
         The maps, the truth, what was said, and the share of phenomena to which anything was said.
     """
-    count = len(annotator.layers)
-    shape = (clips, count, GRID.num_tokens)
-    answer, wrong, background = np.zeros((*shape, len(IDS)), np.float32), np.zeros(shape), np.zeros(shape)
+    answer, wrong, background = [], [], []
     cover, shown = np.zeros((clips, GRID.num_tokens, len(IDS)), np.float32), np.zeros((clips, len(IDS)), bool)
     said, spoken = [], []
     for row in tqdm(range(clips), "annotate", mininterval=5, unit="clip"):
@@ -161,24 +182,23 @@ def read_layers(
         names = list(clip.masks)
         absent = str(np.random.default_rng([seed, 5]).choice([p for p in phenomena if p not in names]))
         annotation = annotator.annotate(clip.frames, FPS, [*names, absent], GRID)
+        record, layers = annotation.record, len(annotator.layers)
+        answers_KVP = np.zeros((layers, annotation.background.attention.size, len(IDS)), np.float32)
         for name in names:
             p = by_id(name).index
-            answer[row, :, :, p] = _on_grid(annotation, annotation.answers[name])
+            answers_KVP[:, :, p] = annotation.answers[name].layer_attention.reshape(layers, -1)
             cover[row, :, p] = GRID.pool_masks(clip.masks[name][None])[0]
             shown[row, p] = True
             spoken.append(annotation.answers[name].num_tokens > 0)
-        wrong[row] = _on_grid(annotation, annotation.answers[absent])
-        background[row] = _on_grid(annotation, annotation.background)
+        answer.append(answers_KVP)
+        wrong.append(annotation.answers[absent].layer_attention.reshape(layers, -1))
+        background.append(annotation.background.layer_attention.reshape(layers, -1))
         answers = (annotation.background, *(annotation.answers[name] for name in names))
         said.append({one.question: one.text for one in answers})
-    return LayerMaps(answer, wrong, background), Truth(cover, shown, GRID), said, float(np.mean(spoken))
-
-
-def _on_grid(annotation: Annotation, answer: Answer) -> np.ndarray:
-    """Each layer's attention of an answer on the token grid, ``(K, N)``."""
-    record, patches = annotation.record, len(answer.attention)
-    centres = np.array(record.frame_indices, float).reshape(patches, -1).mean(1)
-    return np.stack([maps.resample(layer, centres, record.num_frames, GRID) for layer in answer.layer_attention])
+    shape = annotation.background.attention.shape
+    centres = np.array(record.frame_indices, float).reshape(shape[0], -1).mean(1)
+    layers = LayerMaps(np.stack(answer), np.stack(wrong), np.stack(background), shape, centres, record.num_frames)
+    return layers, Truth(cover, shown, GRID), said, float(np.mean(spoken))
 
 
 def of_other_clips(maps_nNP: np.ndarray, shown_nP: np.ndarray) -> np.ndarray:

@@ -4,9 +4,9 @@ It exists to prove the annotator: in a world the true masks are known, so target
 be checked. It is asked what the annotator asks, and no answer can be given without looking: which thing, in which
 colour, where, and how it moves.
 
-As in the models it stands for, the vision tower learns first: its tokens must name, word by word, what the answers about
-a clip will hold, wherever in the clip that is. Without this, the decoder ignores the video for very long. Masks are
-never shown to it.
+As in the models it stands for, the vision tower learns first: its tokens must name, word by word, what the answers
+about a clip will hold, wherever in the clip that is. Without this, the decoder ignores the video for very long. Masks
+are never shown to it.
 
     prophy train tiny-vlm --work runs/tiny-vlm
 """
@@ -463,7 +463,7 @@ def train_vlm(work: Path, recipe: VlmRecipe, minutes: float, checkpoint_every: i
             with learner.averaged():
                 right = {}
                 if step > recipe.tower_steps:
-                    right = exact_answers(vlm, held_out, len(held_out) if step == total else 12)
+                    right = exact_answers(vlm, held_out, len(held_out) if step == total else min(12, len(held_out)))
                 model.save_pretrained(work / "model")
             tokenizer.save_pretrained(work / "model")
             (work / "model" / CONFIG_FILE).write_text(json.dumps(asdict(ANNOTATION), indent=2) + "\n")

@@ -104,7 +104,14 @@ def build_demo(engine: Engine, vlm: str | None = None, on_visit: Callable[[], No
     return demo
 
 
-def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None, open_browser: bool = False) -> str:
+def launch(
+    demo: gr.Blocks,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = False,
+    max_upload: str = "1mb",
+) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
     Args:
@@ -112,6 +119,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None,
         host: address to listen on.
         port: None for the first free one from 7860.
         open_browser: open a tab.
+        max_upload: largest file that a visitor may send; only the Annotate view takes any.
 
     Returns:
         The address of the page.
@@ -132,7 +140,7 @@ def launch(demo: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None,
         theme=_theme(),
         css_paths=[STATIC / "app.css"],
         show_error=True,
-        max_file_size="16mb",
+        max_file_size=max_upload,
         quiet=True,
     )
     return address

@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
             host="0.0.0.0" if is_public else arguments.host,
             port=arguments.port,
             open_browser=not (arguments.no_browser or is_public),
+            max_upload="64mb" if arguments.vlm else "1mb",
         )
     print(f"ProPhy is at {address}", flush=True)
     warmth.begin_after(_IDLE_SECONDS)
