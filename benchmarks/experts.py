@@ -109,9 +109,7 @@ def forms(case: Case) -> dict[str, Callable[[], torch.Tensor]]:
     calls = {
         name: lambda block=block: run(lambda: block(x_BND)[0], torch.ones_like(x_BND)) for name, block in blocks.items()
     }
-    calls[LINEAR] = lambda: run(
-        lambda: functional.linear(rows_MD, linear.weight, linear.bias), torch.ones_like(rows_MD)
-    )
+    calls[LINEAR] = lambda: run(lambda: linear(rows_MD), torch.ones_like(rows_MD))
     return calls
 
 
