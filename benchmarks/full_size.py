@@ -151,7 +151,7 @@ def report(measured: Measured, frames: int, side: int) -> str:
         "clip": f"{frames} frames of {side}×{side}: {measured.tokens} tokens",
         "a step of the backbone alone": f"{measured.seconds_alone:.1f} s, the first one",
         "a step with a fresh branch": f"{measured.seconds_fresh:.1f} s, bit-identical",
-        "a step with random projections": f"{measured.seconds_random:.1f} s, changes up to {measured.largest_change:.3g}",
+        "a step with random projections": f"{measured.seconds_random:.1f} s, change {measured.largest_change:.3g}",
         "largest resident size": f"{measured.peak_bytes / 2**30:.2f} GiB",
     }
     lines = [
