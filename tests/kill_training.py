@@ -26,15 +26,14 @@ from small_training import RECIPE, RandomClips
 
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.objectives import objective_for
-from prophy.training.recipes import OptimiserSettings
+from prophy.training.recipes import OptimiserSettings, Recipe
 from prophy.training.trainer import Running, train
 
-KILLED = replace(
-    RECIPE, steps=16, accumulation=2, optimiser=OptimiserSettings("muon", 1e-3, 0.01, warm_up=3, decay="cosine")
-)
+KILLED = replace(RECIPE, accumulation=2, optimiser=OptimiserSettings("muon", 1e-3, 0.01, warm_up=3, decay="cosine"))
+STEPS_FOR_A_KILL = 4
 
 
-def start(out: Path) -> int:
+def start(recipe: Recipe, out: Path) -> int:
     """Train in a process of its own; returns its id."""
     child = os.fork()
     if child:
@@ -45,7 +44,7 @@ def start(out: Path) -> int:
         transformer = make_cogvideox(dropout=0.1)
         objective = objective_for(make_cogvideox_pipeline(transformer).scheduler)
         clips = RandomClips(size=(3, 8, 12), patch=2, words=7)
-        train(KILLED, transformer, objective, clips, out, running=Running(log_every=1, checkpoint_every=1))
+        train(recipe, transformer, objective, clips, out, running=Running(log_every=1, checkpoint_every=1))
         code = 0
     finally:
         os._exit(code)
@@ -83,19 +82,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
+    recipe = replace(KILLED, steps=STEPS_FOR_A_KILL * arguments.kills)
     with tempfile.TemporaryDirectory() as folder:
         whole, killed = Path(folder) / "whole", Path(folder) / "killed"
         began = time.monotonic()
-        assert ended(start(whole)), "the training fails by itself"
+        assert ended(start(recipe, whole)), "the training fails by itself"
         seconds = time.monotonic() - began
         kills, steps, saving = 0, [0], 0
-        while kills < arguments.kills and steps[-1] < KILLED.steps:
-            child = start(killed)
-            # so that the kills are spread over the whole training
-            goal = steps[-1] + int(rng.expovariate(arguments.kills / KILLED.steps))
-            while logged(killed) < min(goal, KILLED.steps - 1):
+        while kills < arguments.kills and steps[-1] < recipe.steps:
+            child = start(recipe, killed)
+            # so that the kills are spread over the whole training, and some follow one another without a step
+            goal = steps[-1] + int(rng.expovariate(2 / STEPS_FOR_A_KILL))
+            while logged(killed) < min(goal, recipe.steps - 1):
                 time.sleep(0.01)
-            time.sleep(rng.random() * seconds / KILLED.steps * 2)
+            time.sleep(rng.random() * seconds / recipe.steps)
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             kills += 1
@@ -103,7 +103,7 @@ def main() -> None:
             step = step_of(killed)
             assert step >= steps[-1], f"step {steps[-1]} was saved, and after kill {kills} there is only {step}"
             steps.append(step)
-        assert ended(start(killed)), "the training cannot go on"
+        assert ended(start(recipe, killed)), "the training cannot go on"
         expected, found = content(whole), content(killed)
         for name, value in expected.items():
             assert found[name] == value, f"{name} differ after {kills} kills"

@@ -42,9 +42,7 @@ LONGER = replace(_LORA, optimiser=replace(RECIPE.optimiser, decay="constant"))
 #: what two processes are compared on with one
 MODES: dict[str, tuple[Recipe, Running]] = {
     "ddp": (RECIPE, _WATCHED),
-    "accumulated": (replace(_LORA, accumulation=2), _WATCHED),
-    "fsdp": (_LORA, replace(_WATCHED, sharded=True)),
-    "fsdp_accumulated": (replace(_LORA, accumulation=2, checkpointing=True), replace(_WATCHED, sharded=True)),
+    "fsdp": (replace(_LORA, accumulation=2, checkpointing=True), replace(_WATCHED, sharded=True)),
 }
 
 #: what begins on one number of processes and ends on another
@@ -107,6 +105,7 @@ if __name__ == "__main__":
     for mode in sys.argv[2:]:
         if mode == "dead":
             run(Path(sys.argv[1]) / mode, RECIPE, Running(log_every=1, checkpoint_every=2), DeadlyClips())
+            continue
         recipe, running = {**MODES, **MOVED}[mode]
         run(Path(sys.argv[1]) / mode, recipe, running, held_out=RandomClips(4, seed=1))
         if torch.distributed.get_rank() == 0:

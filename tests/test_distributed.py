@@ -14,6 +14,7 @@ from prophy.training.checkpoints import load_checkpoint
 from prophy.training.log import read_lines
 from prophy.training.trainer import Running
 
+pytestmark = pytest.mark.timeout(600)  # three starts of torch in all; half a minute on a quiet machine
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -437,6 +437,7 @@ def test_a_stopped_run_resumes_bit_identically_and_its_log_has_every_step_once(t
     assert whole == broken
 
 
+@pytest.mark.timeout(600)
 def test_a_training_killed_at_random_moments_ends_bit_identical():
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests" / "kill_training.py"), "--kills", "5"]
