@@ -4,7 +4,7 @@ One step of Wan2.1-1.3B at its full width and depth, with a branch of our defaul
 bfloat16 weights, so it shows that everything fits together and what it takes, and nothing about pictures. The weights
 are made in bfloat16 at once, one tensor after the other, so that no float32 copy of the model ever exists. It checks
 that a fresh branch leaves the backbone's output as it is, bit for bit, and that one with random projections does not.
-Needs about 8 GiB. Writes full_size.md beside it.
+Needs about 4 GiB. Writes full_size.md beside it.
 """
 
 from __future__ import annotations
