@@ -30,7 +30,7 @@ from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation import Generation, GenerationSettings, generate, model_hash
 from prophy.heatmaps import overlay
 from prophy.phenomena import IDS, by_id
-from prophy.pipelines import clip_rules
+from prophy.stages import rules_of
 from prophy.steering import Steering
 
 RESAMPLES = 500
@@ -129,7 +129,7 @@ def semantic_logits(pipeline: DiffusionPipeline, prompts: Sequence[str], batch: 
         ValueError: the pipeline has no branch.
     """
     branch = _branch_of(pipeline)
-    length = clip_rules(pipeline).text_tokens
+    length = rules_of(pipeline).text_tokens
     parts = []
     for start in tqdm(range(0, len(prompts), batch), "semantic logits", mininterval=5, unit="batch"):
         text_BLD, _ = pipeline.encode_prompt(

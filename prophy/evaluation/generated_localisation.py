@@ -43,7 +43,8 @@ from prophy.evaluation.results import FOLDER, write_arrays, write_result
 from prophy.evaluation.segmentation import load_segmenter, segment, segmenter_error
 from prophy.generation import GenerationSettings, model_hash
 from prophy.phenomena import IDS, by_id
-from prophy.pipelines import ProPhyWanPipeline, clip_rules
+from prophy.pipelines import ProPhyWanPipeline
+from prophy.stages import rules_of
 
 _SHUFFLES = 4
 
@@ -187,7 +188,7 @@ def record(
     pipeline: ProPhyWanPipeline, settings: Sequence[GenerationSettings], asked: Sequence[Sequence[str]]
 ) -> RecordedClips:
     """Generate a batch and record the routing and the backbone's cross-attention of its conditional passes."""
-    length, texts = clip_rules(pipeline).text_tokens, [one.prompt for one in settings]
+    length, texts = rules_of(pipeline).text_tokens, [one.prompt for one in settings]
     text_BLD, _ = pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False, max_sequence_length=length)
     ids_BL = pipeline.tokenizer(
         texts, padding="max_length", max_length=text_BLD.shape[1], truncation=True, return_tensors="pt"
