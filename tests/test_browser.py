@@ -160,7 +160,7 @@ def test_a_shipped_run_plays_under_its_routing_without_a_model(app: App, visit):
     assert np.array_equal(drawn_cells(page, GRID)[..., :3], palette(app.shipped)[app.shipped.top1(0)[latent]])
     assert page.locator(".pp-bars > div").count() == len(app.shipped.semantic_weights)
     page.wait_for_selector("#timeline .js-plotly-plot .bars")
-    assert not app.engine.is_open
+    assert app.engine.open_model is None
 
 
 def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):

@@ -13,6 +13,7 @@ import logging
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
+from prophy.clips import Clip
 from prophy.training import tiny
 
 
@@ -156,17 +157,14 @@ def sample_settings(prompts: list[str], size: str | None, transformer) -> list:
         ValueError: a size or a prompt that cannot be.
     """
     from prophy.generation import GenerationSettings
-    from prophy.stages import published_like
+    from prophy.published import published_like
 
     chosen = {}
-    if size is not None:
-        try:
-            width, height, frames = map(int, size.split("x"))
-        except ValueError:
-            raise ValueError(f"--size {size}: write WIDTHxHEIGHTxFRAMES, such as 832x480x81") from None
-        chosen = {"width": width, "height": height, "frames": frames}
-    known = published_like(transformer)
+    known = published_like(type(transformer).__name__, transformer.config)
     if known is not None:
         names = ("width", "height", "frames", "fps", "steps", "guidance")
-        chosen = {**{name: getattr(known, name) for name in names}, **chosen}
+        chosen = {name: getattr(known, name) for name in names}
+    if size is not None:
+        clip = Clip.parse(size)
+        chosen |= {"width": clip.width, "height": clip.height, "frames": clip.frames}
     return [GenerationSettings(prompt, seed, **chosen) for seed, prompt in enumerate(prompts)]
