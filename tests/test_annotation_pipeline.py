@@ -184,7 +184,7 @@ def command(*arguments: object) -> subprocess.Popen:
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=inherited)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_killed_worker_loses_at_most_one_clip_and_torchrun_goes_on(vlm_folder, tmp_path):
     out, wanted = tmp_path / "out", 24
     line = ("--data", "worlds", "--clips", wanted, "--vlm", vlm_folder, "--out", out)
