@@ -247,7 +247,7 @@ def tiny() -> Recipe:
         steps=1400,
         batch=16,
         optimiser=OptimiserSettings("muon", 1e-3, 0.01, warm_up=100, decay="linear"),
-        ema=0.995,
+        ema=0.9985,
         backbone_dtype="float32",
         checkpointing=False,
     )

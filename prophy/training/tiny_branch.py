@@ -61,7 +61,7 @@ class BranchRecipe:
     rate: float = 1.0  # share of these two peak rates to start from
     backbone_rate: float = 0.5  # share of the transformer recipe's peak rates to start from; 0 leaves it frozen
     weight_decay: float = 0.01
-    ema: float = 0.995
+    ema: float = 0.9985  # as the backbone's: what learns together is averaged together
     seed: int = 2
 
 
