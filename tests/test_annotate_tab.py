@@ -14,7 +14,7 @@ from prophy.annotation.record import Annotation
 from prophy.phenomena import by_id
 from prophy.ui import annotate_tab
 from prophy.ui.annotate_tab import AnnotateTab, answers_html, shipped, view_of
-from prophy.ui.demo import build_demo
+from prophy.ui.demo import build_demo, launch
 from prophy.ui.engine import Engine
 from prophy.video import UnreadableClip, picture_size, write_video
 
@@ -129,3 +129,32 @@ def test_the_size_of_a_clip_is_read_without_decoding_it(tmp_path):
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableClip, match="cannot be read"):
             picture_size(tmp_path / name)
+
+
+def test_a_shipped_clip_plays_with_its_maps_in_a_browser(browser, tmp_path):
+    demo = build_demo(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"))
+    address = launch(demo)
+    errors: list[str] = []
+    try:
+        page = browser.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.get_by_role("tab", name="Annotate").click()
+        page.locator("#annotate-shipped label").first.click()
+        view = page.locator("#annotation-view .pp-view")
+        view.wait_for()
+        names = view.locator(".pp-row .pp-name").all_inner_texts()
+        assert names[0].endswith(": target")
+        assert names[-1] == "brief description"
+        view.locator(".pp-row").nth(1).click()
+        assert view.locator(".pp-row[aria-pressed=true]").inner_text().startswith(names[1])
+        view.locator(".pp-stage").click()
+        for hidden in (".pp-inspect", ".pp-semantic", ".pp-to-steer", ".pp-save", "[data-mode=top1]", ".pp-step"):
+            assert not view.locator(hidden).is_visible(), hidden
+        view.locator("[data-mode=off]").click()
+        assert view.locator(".pp-row").count() == len(names)
+        assert "Describe the video briefly." in page.locator("#annotate-answers").inner_text()
+        page.close()
+    finally:
+        demo.close()
+    assert errors == []

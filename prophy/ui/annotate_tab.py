@@ -26,7 +26,7 @@ _RATE, _LENGTHS = 8.0, (33, 17, 9, 5)  # frames a second, and how many of an upl
 _SIDE, _TOKEN = 416, 16  # pixels: of an uploaded clip at most, and of the tokens its targets are for
 _HOW = """
 <p>These clips were annotated when the app was made. To annotate your own, give the app a vision-language model:</p>
-<pre>prophy app --vlm Qwen/Qwen2.5-VL-7B-Instruct</pre>
+<p><code>prophy app --vlm Qwen/Qwen2.5-VL-7B-Instruct</code></p>
 <p>or annotate a whole folder: <code>prophy annotate --data folder --path DIR --vlm …</code></p>
 """
 

@@ -477,7 +477,8 @@ function open(next) {
     delete list.dataset.kind;
     fillBars();
     const peaks = phenomenonPeaks(routing, routing.steps.length - 1);
-    order = peaks.map((_, p) => p).sort((a, b) => peaks[b] - peaks[a]);
+    order = peaks.map((_, p) => p);
+    if (!isAnnotation()) order.sort((a, b) => peaks[b] - peaks[a]); // an annotation's maps belong together
     shown.phenomenon = order[0];
     chooseStep(routing.steps.length - 1);
   }
