@@ -14,6 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prophy.flags import given
+
 if TYPE_CHECKING:
     from prophy.export import OverlaySettings
     from prophy.runs import Run
@@ -158,8 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    names = ("seed", "steps", "guidance", "frames", "height", "width", "fps")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    chosen = given(arguments, "seed", "steps", "guidance", "frames", "height", "width", "fps")
 
     from tqdm import tqdm
 
@@ -173,9 +174,9 @@ def _generate(arguments: argparse.Namespace) -> None:
     source = None if arguments.again is None else read_run(arguments.again)
     if source is None:
         recommended = None if arguments.model is None else describe_model(arguments.model).recommended
-        settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **given})
+        settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **chosen})
     else:
-        settings = replace(GenerationSettings.from_record(source.record), **given)
+        settings = replace(GenerationSettings.from_record(source.record), **chosen)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
     off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
 
@@ -254,8 +255,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
                 raise ValueError(f"--{name} says which: leave --index out")
             mode = name
             index = by_id(arguments.phenomenon).index if name == "phenomenon" else arguments.expert
-    given = {name: getattr(arguments, name) for name in ("step", "opacity") if getattr(arguments, name) is not None}
-    return OverlaySettings(mode, index, **given)
+    return OverlaySettings(mode, index, **given(arguments, "step", "opacity"))
 
 
 def _run_named(source: str) -> Run:

@@ -7,7 +7,6 @@ T latent frames, H token rows, W token columns.
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prophy import phenomena
+from prophy.files import replacing
 from prophy.grid import TokenGrid
 
 if TYPE_CHECKING:
@@ -163,12 +163,10 @@ class RoutingTrace:
             "steps": self.steps,
             "phenomena_version": self.phenomena_version,
         }
-        temporary = path.with_name(path.name + ".new")
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(
                 file, about=np.array(json.dumps(about)), **{name: getattr(self, name) for name in _ARRAYS}
             )
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> RoutingTrace:

@@ -6,7 +6,6 @@ Shapes: N tokens, P phenomena.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
+from prophy.files import replacing
 from prophy.grid import TokenGrid
 
 
@@ -88,10 +88,8 @@ class TokenTargets:
         """Write an npz without pickles, whole or not at all."""
         path = Path(path)
         about = {"grid": self.grid.shape, "source": self.source, "phenomena_version": phenomena.VERSION}
-        temporary = path.with_name(path.name + ".new")
-        with open(temporary, "wb") as file:
+        with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), values=self.values, labelled=self.labelled)
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> TokenTargets:

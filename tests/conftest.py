@@ -67,28 +67,36 @@ def tiny_branch(tiny_transformer) -> ProPhyBranch:
     return make_branch(tiny_transformer, trained=True)
 
 
-@pytest.fixture
-def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer(["a red ball bounces on the floor", "a blue candle burns on the left"])
-    encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
-        )
+def make_text_encoder(words: int) -> UMT5EncoderModel:
+    """One layer, width 24."""
+    config = UMT5Config(
+        vocab_size=words, d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
     )
+    return UMT5EncoderModel(config).eval()
+
+
+def make_vae(base_dim: int, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4) -> AutoencoderKLWan:
+    """4 latent channels, the full model's factors of 8 in space and 4 in time."""
     vae = AutoencoderKLWan(
-        base_dim=8,
+        base_dim=base_dim,
         z_dim=4,
         dim_mult=[1, 1, 1, 1],
         num_res_blocks=1,
         temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
+        latents_mean=list(latents_mean),
+        latents_std=list(latents_std),
     )
+    return vae.eval()
+
+
+@pytest.fixture
+def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
+    torch.manual_seed(7)
+    tokenizer = build_tokenizer(["a red ball bounces on the floor", "a blue candle burns on the left"])
     return ProPhyWanPipeline(
         tokenizer=tokenizer,
-        text_encoder=encoder.eval(),
-        vae=vae.eval(),
+        text_encoder=make_text_encoder(len(tokenizer)),
+        vae=make_vae(8),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0),
         transformer=tiny_transformer,
         branch=tiny_branch,

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Top to bottom: a module imports its own layer and the ones before it.
 LAYERS = (
-    ("phenomena", "grid", "assets", "legend", "profiles"),
+    ("phenomena", "grid", "assets", "legend", "profiles", "files", "flags"),
     ("clips", "published", "description"),
     ("routing", "targets", "video", "worlds", "steering"),
     ("heatmaps", "comparison", "runs", "data"),

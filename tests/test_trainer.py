@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_transformer
+from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import (
-    AutoencoderKLWan,
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     DDPMScheduler,
@@ -26,7 +25,6 @@ from diffusers import (
 )
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
-from transformers import UMT5Config, UMT5EncoderModel
 
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
@@ -576,23 +574,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base model's folder: the small transformer, a real tokenizer, text encoder and autoencoder."""
     torch.manual_seed(7)
     tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
-        )
-    )
-    vae = AutoencoderKLWan(
-        base_dim=4,
-        z_dim=4,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        latents_mean=[0.0] * 4,
-        latents_std=[1.0] * 4,
-    )
+    encoder, vae = make_text_encoder(len(tokenizer)), make_vae(4)
     folder = tmp_path_factory.mktemp("base")
     scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    WanPipeline(tokenizer, encoder.eval(), vae.eval(), scheduler, make_transformer()).save_pretrained(folder)
+    WanPipeline(tokenizer, encoder, vae, scheduler, make_transformer()).save_pretrained(folder)
     return folder
 
 

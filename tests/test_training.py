@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_transformer
+from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 from safetensors.torch import load_file
-from transformers import UMT5Config, UMT5EncoderModel
 
 from prophy.branch import ProPhyBranch
 from prophy.data import latents
@@ -168,31 +167,19 @@ def test_a_second_kill_does_not_lose_what_the_first_left(tmp_path: Path):
 # --- the latent cache -------------------------------------------------------------------------------------------------
 
 
-def make_vae(seed: int) -> AutoencoderKLWan:
+def random_vae(seed: int) -> AutoencoderKLWan:
     torch.manual_seed(seed)
-    vae = AutoencoderKLWan(
-        base_dim=4,
-        z_dim=4,
-        dim_mult=[1, 1, 1, 1],
-        num_res_blocks=1,
-        temperal_downsample=[False, True, True],
-        latents_mean=[0.1, 0.2, -0.3, 0.4],
-        latents_std=[0.5, 1.0, 1.5, 2.0],
-    )
-    return vae.eval().requires_grad_(False)
+    vae = make_vae(4, [0.1, 0.2, -0.3, 0.4], [0.5, 1.0, 1.5, 2.0])
+    return vae.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training folder: small random parts, 8 clips encoded; the 256 of validation are 8 more, again and again."""
     folder = tmp_path_factory.mktemp("work")
-    vae = make_vae(1)
+    vae = random_vae(1)
     tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(300)])
-    encoder = UMT5EncoderModel(
-        UMT5Config(
-            vocab_size=len(tokenizer), d_model=24, d_kv=12, d_ff=32, num_layers=1, num_heads=2, is_encoder_decoder=False
-        )
-    )
+    encoder = make_text_encoder(len(tokenizer))
     vae.save_pretrained(folder / "model" / "vae")
     tokenizer.save_pretrained(folder / "model" / "tokenizer")
     encoder.save_pretrained(folder / "model" / "text_encoder")
@@ -254,7 +241,7 @@ def test_cached_captions_describe_the_clip_in_several_wordings(cache, parts):
 def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Path, parts):
     other_words = build_tokenizer(["a red ball"])
     for arguments in (
-        (make_vae(2), parts.tokenizer, CLIPS, SCOPE, "train"),
+        (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train"),
         (parts.vae, other_words, CLIPS, SCOPE, "train"),
         (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train"),
         (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test"),

@@ -14,6 +14,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prophy.clips import Clip
+from prophy.flags import given
+
 if TYPE_CHECKING:
     from prophy.annotation.pipeline import Geometry, Job
 
@@ -127,12 +130,9 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
         raise ValueError(f"--data {arguments.data} needs --path")
     sizes = {}
     if arguments.size is not None:
-        try:
-            sizes = dict(zip(("width", "height", "frames"), map(int, arguments.size.lower().split("x")), strict=True))
-        except ValueError:
-            raise ValueError(f"--size {arguments.size} is not WxHxF: give three numbers, as in 832x480x49") from None
-    sizes |= {name: getattr(arguments, name) for name in ("fps", "cell") if getattr(arguments, name) is not None}
-    geometry = Geometry(**sizes)
+        clip = Clip.parse(arguments.size)
+        sizes = {"width": clip.width, "height": clip.height, "frames": clip.frames}
+    geometry = Geometry(**sizes, **given(arguments, "fps", "cell"))
     if arguments.data == "wisa":
         reading = read_wisa(arguments.path, videos=arguments.videos)
     elif arguments.videos is not None:

@@ -26,6 +26,7 @@ from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
 from prophy.data.records import ClipRecord
+from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.video import sample_frames, write_video
 from prophy.worlds import FPS, FRAMES, SIZE, sample_clip, sample_scenario
@@ -240,7 +241,7 @@ def _annotate_one(annotator: Annotator, job: Job, folder: Path, geometry: Geomet
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / PREVIEW, _preview(frames), geometry.fps)
     about = {"id": job.id, "caption": job.caption, "phenomena": job.phenomena}
-    _replace(folder / ABOUT, json.dumps(about, ensure_ascii=False))
+    write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False) + "\n", shared=True)
     annotation.save(folder)
 
 
@@ -268,19 +269,13 @@ def _claim(out: Path, annotator: Annotator, geometry: Geometry) -> None:
     recipe = json.loads(json.dumps(recipe))
     out.mkdir(parents=True, exist_ok=True)
     if not (out / RECIPE).exists():
-        _replace(out / RECIPE, json.dumps(recipe, indent=2))
+        write_text(out / RECIPE, json.dumps(recipe, indent=2) + "\n", shared=True)
     try:
         found = json.loads((out / RECIPE).read_text())
     except ValueError:
         found = {}
     if differing := [name for name, value in recipe.items() if found.get(name) != value]:
         raise ValueError(f"{out} holds annotations with another {', '.join(differing)}: choose another --out")
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _append(path: Path, row: dict[str, str]) -> None:

@@ -6,7 +6,6 @@ Shapes: T, h, w the grid of video tokens; K decoder layers.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.annotation.config import AnnotationConfig
+from prophy.files import replacing
 from prophy.targets import TokenTargets
 
 TARGETS, ATTENTION = "targets.npz", "attention.npz"
@@ -106,10 +106,8 @@ class Annotation:
             },
             "phenomena_version": phenomena.VERSION,
         }
-        temporary = folder / (ATTENTION + ".new")
-        with open(temporary, "wb") as file:
+        with replacing(folder / ATTENTION) as temporary, open(temporary, "wb") as file:
             np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
-        os.replace(temporary, folder / ATTENTION)
         self.targets.save(folder / TARGETS)  # last: where there are targets, there is an annotation
 
     @classmethod

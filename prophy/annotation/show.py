@@ -10,6 +10,7 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.annotation.record import Annotation, Answer
+from prophy.files import replacing
 from prophy.heatmaps import level_colours
 
 _PAPER, _INK, _FAINT = 255, (24, 24, 24), (120, 120, 120)
@@ -116,9 +117,8 @@ def save_png(path: Path, picture: np.ndarray) -> None:
     path = Path(path)
     if path.suffix != ".png":
         raise ValueError(f"{path.name} is not a .png: name the sheet something.png")
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
 
 def _share(answer: Answer) -> np.ndarray:

@@ -24,6 +24,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from prophy.files import write_text
+
 FORMAT = "prophy-cache-v1"
 ABOUT, CLIPS = "cache.json", "clips.txt"
 
@@ -77,7 +79,7 @@ class TensorCache:
             if recipe is None:
                 raise FileNotFoundError(f"{self.folder} holds no cache ({ABOUT} is missing)")
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(about, json.dumps({"format": FORMAT, "recipe": dict(recipe)}, indent=2))
+            write_text(about, json.dumps({"format": FORMAT, "recipe": dict(recipe)}, indent=2) + "\n", shared=True)
         self.recipe = _read_about(about)
         if recipe is not None and (differing := _differing(self.recipe, recipe)):
             raise ValueError(f"{self.folder} was made with another {', '.join(differing)}: choose another folder")
@@ -117,7 +119,7 @@ class TensorCache:
 
     def expect(self, ids: Iterable[str]) -> None:
         """Write down which clips should be there, for :func:`verify`."""
-        _write(self.folder / CLIPS, "\n".join(json.dumps(clip_id) for clip_id in ids))
+        write_text(self.folder / CLIPS, "\n".join(json.dumps(clip_id) for clip_id in ids) + "\n", shared=True)
 
     @contextmanager
     def writer(self, name: str, clips_per_shard: int = 64) -> Iterator[ShardWriter]:
@@ -186,7 +188,7 @@ class ShardWriter:
         }
         digest = _sha256(temporary)
         os.replace(temporary, shard)
-        _write(shard.with_suffix(".json"), json.dumps({"sha256": digest, "entries": entries}))
+        write_text(shard.with_suffix(".json"), json.dumps({"sha256": digest, "entries": entries}) + "\n", shared=True)
         self._cache._add(_read_index(shard.with_suffix(".json"))[1])
         self._next, self._waiting = self._next + 1, {}
 
@@ -297,9 +299,3 @@ def _type(tensor: torch.Tensor) -> str:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from prophy.files import write_text
 from prophy.worlds import FRAMES, SIZE, sample_clip
 
 
@@ -45,8 +45,6 @@ class ClipPool:
                     frames[i], masks[i] = f, m
             frames.flush()
             masks.flush()
-            temporary = marker.with_suffix(".new")
-            temporary.write_text(json.dumps(about))
-            os.replace(temporary, marker)
+            write_text(marker, json.dumps(about))
         self.frames = np.load(paths[0], mmap_mode="r")
         self.masks = np.load(paths[1], mmap_mode="r")

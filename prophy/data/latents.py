@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
@@ -146,7 +147,5 @@ def open_cache(
         for name, array in arrays.items():
             array.flush()
             os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
-        temporary = marker.with_suffix(".new")
-        temporary.write_text(json.dumps({**about, "count": count}))
-        os.replace(temporary, marker)
+        write_text(marker, json.dumps({**about, "count": count}))
     return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout})

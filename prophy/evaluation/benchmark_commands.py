@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from prophy.evaluation.metrics import Interval
+from prophy.flags import given
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -114,9 +115,8 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     shard = shard_of(arguments.shard)
     prompts = PromptSet.load(arguments.prompts)
-    names = ("steps", "guidance", "frames", "height", "width", "fps")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **given)
+    chosen = given(arguments, "steps", "guidance", "frames", "height", "width", "fps")
+    settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
     pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, device=arguments.device)
     if arguments.no_branch and pipeline.attachment is not None:
         pipeline.attachment.enabled = False

@@ -15,6 +15,7 @@ from prophy.evaluation.benchmark_commands import add_benchmarks
 from prophy.evaluation.metrics import Interval
 from prophy.evaluation.report_commands import add_reports
 from prophy.evaluation.results import running_command
+from prophy.flags import given
 from prophy.pipelines import ProPhyWanPipeline, load
 
 
@@ -40,9 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     recogniser = commands.add_parser("recogniser", help="train the classifier that recognition is measured with")
     _add_work(recogniser)
     recogniser.add_argument("--model", type=Path, help="also measure it on renders decoded by this model's autoencoder")
-    recogniser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
-    recogniser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
-    recogniser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    _add_recipe(recogniser)
     recogniser.set_defaults(run=_recogniser)
 
     recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
@@ -105,9 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     segmenter = commands.add_parser("segmenter", help="train what says where a generated clip shows each phenomenon")
     _add_work(segmenter)
-    segmenter.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
-    segmenter.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
-    segmenter.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    _add_recipe(segmenter)
     segmenter.set_defaults(run=_segmenter)
 
     generated = commands.add_parser(
@@ -167,6 +164,12 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
+    parser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
+    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+
+
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
@@ -191,10 +194,10 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
         return pipeline
 
     columns = {BACKBONE: backbone}
-    for given in arguments.column:
-        name, _, folder = given.partition("=")
+    for column in arguments.column:
+        name, _, folder = column.partition("=")
         if not name or not folder or name in (*columns, PROPHY):
-            raise ValueError(f"--column {given}: give NAME=DIR, each name once and none of {BACKBONE}, {PROPHY}")
+            raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {BACKBONE}, {PROPHY}")
         columns[name] = partial(_load_column, arguments.model, Path(folder))
     if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
@@ -241,10 +244,8 @@ def _gate(value: float, least: float) -> str:
 def _recogniser(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.recognition import GATE, RecogniserRecipe, train_recogniser
 
-    names = ("clips", "test_clips", "steps")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     vae = None if arguments.model is None else load(arguments.model).vae
-    result = train_recogniser(arguments.work, RecogniserRecipe(**given), vae)
+    result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
     rows = [("on held-out renders", "recall", "false alarms")]
     rows += [(name, _share(value), _share(result.false_alarms[name])) for name, value in result.recall.items()]
     rows += [("an empty stage", "", _share(result.empty_false_alarms))]
@@ -386,9 +387,7 @@ def _gallery(arguments: argparse.Namespace) -> None:
 def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.segmentation import SegmenterRecipe, train_segmenter
 
-    names = ("clips", "test_clips", "steps")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    result = train_segmenter(arguments.work, SegmenterRecipe(**given))
+    result = train_segmenter(arguments.work, SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps")))
     rows = [("on held-out renders", "overlap (95 %)")]
     rows += [(name, _interval(value)) for name, value in result.overlap.items()]
     _table(rows)
@@ -427,11 +426,10 @@ def _figures(arguments: argparse.Namespace) -> None:
 
     wanted = arguments.figure or [6, 7, 8]
     pipeline = _load(arguments)
-    names = ("steps", "guidance", "frames", "height", "width")
-    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+    chosen = given(arguments, "steps", "guidance", "frames", "height", "width")
     asked = [(text, arguments.seed + i) for i, text in enumerate(arguments.prompt or ())]
     asked = asked or [(p.prompt, p.seed) for p in FIXED_PROMPTS[: arguments.clips]]
-    settings = [GenerationSettings(text, seed, **given) for text, seed in asked]
+    settings = [GenerationSettings(text, seed, **chosen) for text, seed in asked]
     if 6 in wanted:
         if arguments.labelled is not None:
             prompts = read_prompts(arguments.labelled)

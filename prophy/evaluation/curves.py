@@ -6,13 +6,13 @@ prophy evaluate curves --work runs/tiny
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from prophy.files import replacing
 from prophy.training.flow import NOISE_LEVELS
 
 _COLOURS = ("#0072b2", "#009e73", "#e69f00", "#d55e00")  #: of the noise levels, told apart by colour-blind eyes too
@@ -107,7 +107,6 @@ def save_curves(work: Path, out: Path) -> int:
         raise FileNotFoundError(f"{work} holds no .jsonl of a training: run `prophy train tiny-transformer` first")
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".new")
-    curves_figure(logs).write_html(temporary, include_plotlyjs=True)
-    os.replace(temporary, out)
+    with replacing(out) as temporary:
+        curves_figure(logs).write_html(temporary, include_plotlyjs=True)
     return len(logs)

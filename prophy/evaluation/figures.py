@@ -27,6 +27,7 @@ from prophy.branch.refinement import RefinementExpertBlock
 from prophy.comparison import pixel_difference, routing_difference
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.results import FOLDER, write_result
+from prophy.files import replacing
 from prophy.generation import Generation, GenerationSettings, generate, model_hash
 from prophy.heatmaps import overlay
 from prophy.phenomena import IDS, by_id
@@ -315,7 +316,6 @@ def _save(path: Path, title: str, rows: Sequence[tuple[str, np.ndarray]], tile: 
             left = margin + column * (tile + 2)
             picture[top : top + size[1], left : left + tile] = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes())
     return path.name

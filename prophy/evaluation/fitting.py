@@ -1,12 +1,19 @@
-"""The one way in which the small judges of the evaluation are trained."""
+"""The one way in which the small judges of the evaluation are trained, kept and found again."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
+
+from prophy.evaluation.results import FOLDER
+from prophy.files import replacing
 
 
 def minimise(
@@ -42,3 +49,35 @@ def minimise(
         schedule.step()
         if step % 25 == 0:
             bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+
+
+def save_fitted(model: nn.Module, recipe: object, work: Path, name: str) -> None:
+    """Write ``work/name.safetensors``, whole or not at all, with the recipe, a dataclass, in its header."""
+    work.mkdir(parents=True, exist_ok=True)
+    weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    with replacing(work / f"{name}.safetensors") as temporary:
+        save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
+
+
+def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
+    """What :func:`save_fitted` wrote.
+
+    Raises:
+        FileNotFoundError: the judge has not been trained.
+    """
+    return load_file(_found(Path(work) / f"{name}.safetensors", work, name))
+
+
+def fitted_result(work: Path, name: str) -> dict:
+    """What was measured when the judge was trained, as its JSON has it.
+
+    Raises:
+        FileNotFoundError: it has not been trained.
+    """
+    return json.loads(_found(Path(work) / FOLDER / f"{name}.json", work, name).read_text())
+
+
+def _found(path: Path, work: Path, name: str) -> Path:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate {name} --work {work}` first")
+    return path

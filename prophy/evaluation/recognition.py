@@ -11,19 +11,17 @@ Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.evaluation.fitting import minimise
+from prophy.evaluation.fitting import fitted_result, fitted_weights, minimise, save_fitted
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.phenomena import IDS
 from prophy.training.tiny_transformer import SCOPE
@@ -189,11 +187,7 @@ def train_recogniser(
     work = Path(work)
     frames, labels = render_clips(range(recipe.clips), "train", recipe.phenomena)
     model = fit(frames, labels, recipe)
-    work.mkdir(parents=True, exist_ok=True)
-    temporary = work / f"{NAME}.new"
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
-    temporary.replace(work / f"{NAME}.safetensors")
+    save_fitted(model, recipe, work, NAME)
 
     frames, labels = render_clips(range(recipe.test_clips), "test", recipe.phenomena)
     result = measure(model, frames, labels, recipe)
@@ -295,10 +289,7 @@ def load_recogniser(work: Path) -> Recogniser:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    path = Path(work) / f"{NAME}.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate recogniser --work {work}` first")
-    weights = load_file(path)
+    weights = fitted_weights(work, NAME)
     model = Recogniser(len(weights["body.1.bias"]))
     model.load_state_dict(weights)
     return model.eval()
@@ -310,7 +301,4 @@ def recogniser_error(work: Path) -> float:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    path = Path(work) / FOLDER / f"{NAME}.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate recogniser --work {work}` first")
-    return float(json.loads(path.read_text())["exact"])
+    return float(fitted_result(work, NAME)["exact"])

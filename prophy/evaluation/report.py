@@ -10,7 +10,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.sections import Section, Table, read_sections
+from prophy.files import write_text
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _IN_README = ("laws", "recognition", "localisation", "generated", "flow", "videophy2", "vbench", "ablation")
@@ -57,9 +57,7 @@ def write_report(work: Path, out: Path) -> int:
         raise ValueError(f"{out.name} is no .html: name the report something.html")
     sections, data, judges = read_sections(work), data_sets(work), judge_hashes(work)
     out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".new")
-    temporary.write_text(render_page(sections, data, judges, work / FOLDER), encoding="utf-8")
-    os.replace(temporary, out)
+    write_text(out, render_page(sections, data, judges, work / FOLDER))
     plain = [
         {
             **{name: getattr(section, name) for name in ("source", "sha256", "title", "command", "weights", "notes")},
@@ -136,9 +134,7 @@ def update_readme(work: Path, readme: Path) -> bool:
     after = f"{head}{BEGIN}\n\n{render_markdown(read_sections(work))}\n{END}{rest.split(END)[1]}"
     if after == before:
         return False
-    temporary = readme.with_name(readme.name + ".new")
-    temporary.write_text(after, encoding="utf-8")
-    os.replace(temporary, readme)
+    write_text(readme, after)
     return True
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
@@ -12,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+from prophy.files import replacing, write_text
 
 FOLDER = "evaluation"  #: inside ``--work``
 
@@ -24,9 +25,7 @@ def write_json(path: Path, result: object) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_plain(result), indent=2, allow_nan=False)
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text + "\n")
-    os.replace(temporary, path)
+    write_text(path, text + "\n")
     return path
 
 
@@ -42,10 +41,8 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed npz without pickles."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(temporary, path)
 
 
 def _plain(value: object) -> object:

@@ -11,19 +11,17 @@ Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena, T, h, w of the 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.latents import GRID
-from prophy.evaluation.fitting import minimise
+from prophy.evaluation.fitting import fitted_result, fitted_weights, minimise, save_fitted
 from prophy.evaluation.metrics import Interval, average_precision, bootstrap
 from prophy.evaluation.recognition import degraded, stacked
 from prophy.evaluation.results import FOLDER, write_result
@@ -117,11 +115,7 @@ def train_segmenter(work: Path, recipe: SegmenterRecipe) -> SegmenterResult:
     """Train and save ``work/segmenter.safetensors``; measure on held-out renders and save the error as JSON."""
     work = Path(work)
     model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe)
-    work.mkdir(parents=True, exist_ok=True)
-    temporary = work / f"{NAME}.new"
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
-    temporary.replace(work / f"{NAME}.safetensors")
+    save_fitted(model, recipe, work, NAME)
     frames, covers = render_covers(range(recipe.test_clips), "test", recipe.phenomena)
     result = measure(segment(model, frames), covers.astype(np.float32), recipe)
     write_result(work / FOLDER / f"{NAME}.json", result)
@@ -198,10 +192,7 @@ def load_segmenter(work: Path) -> Segmenter:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    path = Path(work) / f"{NAME}.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate segmenter --work {work}` first")
-    weights = load_file(path)
+    weights = fitted_weights(work, NAME)
     model = Segmenter(len(weights["body.1.bias"]) // 2)
     model.load_state_dict(weights)
     return model.eval()
@@ -213,8 +204,5 @@ def segmenter_error(work: Path) -> Interval:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    path = Path(work) / FOLDER / f"{NAME}.json"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate segmenter --work {work}` first")
-    known = {name: float("nan") if v is None else v for name, v in json.loads(path.read_text())["ap"].items()}
+    known = {name: float("nan") if v is None else v for name, v in fitted_result(work, NAME)["ap"].items()}
     return Interval(**known)

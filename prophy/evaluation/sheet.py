@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from prophy.evaluation.generated import GeneratedClips, generate_clips, settings_for
 from prophy.evaluation.prompts import FIXED_PROMPTS, FixedPrompt
+from prophy.files import replacing
 from prophy.heatmaps import overlay
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.routing import RoutingTrace
@@ -94,9 +95,8 @@ def save_sheet(path: Path, sheet: np.ndarray, limit: int = MAX_BYTES) -> int:
         rounded = cv2.LUT(sheet, levels)[..., ::-1]
         data = cv2.imencode(".png", rounded, [cv2.IMWRITE_PNG_COMPRESSION, 6])[1].tobytes()
         if len(data) < limit:
-            temporary = path.with_name(path.name + ".new")
-            temporary.write_bytes(data)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
             return len(data)
     raise ValueError(f"the sheet takes {len(data)} bytes, more than {limit}: use a smaller tile")
 

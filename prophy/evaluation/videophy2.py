@@ -18,7 +18,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.prompt_sets import PromptSet
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.sharded import Protocol, missing_videos
+from prophy.files import write_text
 
 GOOD = 4  #: the lowest score that counts
 TASKS = ("sa", "pc")
@@ -108,9 +108,7 @@ def write_judge_inputs(prompts: PromptSet, videos: Path, out: Path) -> tuple[Pat
     out.mkdir(parents=True, exist_ok=True)
     paths = (out / "sa.csv", out / "pc.csv")
     for path in paths:
-        temporary = path.with_name(path.name + ".new")
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, text.getvalue())
     return paths
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 
 import diffusers
@@ -16,6 +15,7 @@ from torch import nn
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach
 from prophy.data.examples import Examples
+from prophy.files import replacing
 from prophy.generation import GenerationSettings, generate
 from prophy.pipelines import load
 from prophy.training.cached_examples import CachedExamples
@@ -92,9 +92,8 @@ def _empty_text(folder: Path, base: str) -> torch.Tensor:
         with torch.inference_mode():
             pipeline = load(base)
             embedded = pipeline.encode_prompt(prompt="", do_classifier_free_guidance=False)[0][0]
-        temporary = kept.with_name(f"{kept.name}.{os.getpid()}.new")
-        save_file({"text": embedded.cpu().contiguous()}, temporary)
-        os.replace(temporary, kept)
+        with replacing(kept, shared=True) as temporary:
+            save_file({"text": embedded.cpu().contiguous()}, temporary)
     return load_file(kept)["text"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeAlias
 
 from accelerate import Accelerator
 
+from prophy.files import write_text
 from prophy.training.step import ExpertUsage
 
 LOG_FILE = "log.jsonl"
@@ -106,9 +106,7 @@ def _lines(path: Path):
 
 def _cut(path: Path, step: int) -> None:
     kept = [line for line in _lines(path) if line["step"] <= step]
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(temporary, path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def _numbers(name: str, value: object):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from plotly.subplots import make_subplots
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
+from prophy.files import write_text
 from prophy.training.checkpoints import State, load_checkpoint, replace_folder
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipes import Recipe
@@ -118,9 +118,7 @@ What a ProPhy ablation compares a branch with.
 def _write_card(folder: Path, about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> None:
     path = folder / "README.md"
     head = path.read_text() if about["branch"] is not None else _BARE_HEADER
-    temporary = folder / "README.md.new"
-    temporary.write_text(head + "\n" + "\n".join(_sections(about, recipe, step, lines)), encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, head + "\n" + "\n".join(_sections(about, recipe, step, lines)))
 
 
 def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -35,6 +34,7 @@ from prophy.annotation.clips import PackedClip, frame_indices, pack_clip, pack_f
 from prophy.annotation.config import BACKGROUND_QUESTION, CONFIG_FILE, AnnotationConfig
 from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
 from prophy.annotation.vlm import VisionLanguageModel
+from prophy.files import replacing
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.fast_attention import fast_vlm_attention
 from prophy.training.learner import Learner
@@ -214,10 +214,8 @@ class Lessons:
             path = folder / f"{start:06d}-{len(seeds)}.npz"
             if not path.exists():
                 frames, courses = _render(seeds, split)
-                temporary = path.with_suffix(".new")
-                with open(temporary, "wb") as file:
+                with replacing(path) as temporary, open(temporary, "wb") as file:
                     np.savez(file, frames=frames, courses=courses)
-                os.replace(temporary, path)
             with np.load(path) as file:
                 blocks.append((file["frames"], file["courses"]))
         self.frames = np.concatenate([frames for frames, _ in blocks])[:count]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -33,6 +32,7 @@ from tqdm import tqdm
 
 from prophy.branch import ProPhyBranch
 from prophy.data.examples import Examples
+from prophy.files import write_text
 from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
 from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
 from prophy.training.learner import Ema
@@ -444,9 +444,7 @@ class _Run:
             "trained_parameters": sum(p.numel() for p in self._weights.values()),
         }
         self._out.mkdir(parents=True, exist_ok=True)
-        temporary = self._out / (RUN_FILE + ".new")
-        temporary.write_text(json.dumps(about, indent=2) + "\n")
-        os.replace(temporary, self._out / RUN_FILE)
+        write_text(self._out / RUN_FILE, json.dumps(about, indent=2) + "\n")
 
 
 def _plain(config: dict) -> dict[str, State]:

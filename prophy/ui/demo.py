@@ -7,7 +7,6 @@ import os
 # Before gradio: it reports usage over the network unless told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -45,13 +44,12 @@ _HEADER = """
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
 
 
-def build_demo(engine: Engine, vlm: str | None = None, on_visit: Callable[[], None] | None = None) -> gr.Blocks:
+def build_demo(engine: Engine, vlm: str | None = None) -> gr.Blocks:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
         engine: of the app.
         vlm: see :class:`prophy.ui.annotate_tab.AnnotateTab`.
-        on_visit: called, quickly, whenever a page is complete on a visitor's screen.
     """
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
@@ -67,10 +65,9 @@ def build_demo(engine: Engine, vlm: str | None = None, on_visit: Callable[[], No
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)
-        if on_visit is not None:
-            loaded.then(on_visit, None, None, queue=False, api_visibility="private")
         compare.wire(generate.history)
         numbers, quiet = generate.numbers, {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        loaded.then(engine.warm_up, None, None, **quiet)
         asks = [numbers.steps.change, numbers.guidance.change, generate.view.change]
 
         def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:

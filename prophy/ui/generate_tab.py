@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from gradio.events import Dependency
 
 from prophy import phenomena
 from prophy.evaluation.prompts import FIXED_PROMPTS
+from prophy.routing import RoutingTrace
 from prophy.runs import Run, RunError
 from prophy.ui import notices
 from prophy.ui.about_tab import about_model
@@ -38,6 +39,22 @@ last denoising step; choose a bar to go there</span></h3>
 """
 
 
+class _BuiltIn(NamedTuple):
+    """A run that the page is built with: on show before anything is asked of the server."""
+
+    view: dict[str, Any]
+    trace: RoutingTrace | None
+
+    @classmethod
+    def of(cls, run: Run) -> _BuiltIn | None:
+        """None for a run that cannot be read: opening it later says why."""
+        try:
+            trace = run.trace()
+            return cls(RunView.of(run, trace).as_json(), trace)
+        except (RunError, OSError):
+            return None
+
+
 class GenerateTab:
     """The tab's parts, built where this is called, inside the page.
 
@@ -54,7 +71,8 @@ class GenerateTab:
     def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
         self._engine, self._bar, self._own_runs = engine, bar, own_runs
         shipped = engine.gallery()
-        self._first = shipped[0] if shipped else None  # on show, before anything is asked of the server
+        self._first = shipped[0] if shipped else None
+        self._built_in = None if self._first is None else _BuiltIn.of(self._first)
         card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -74,7 +92,7 @@ class GenerateTab:
                 self._about = gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view()
-                self.view = routing_view(exporter(engine), _view_of(self._first))
+                self.view = routing_view(exporter(engine), self._built_in and self._built_in.view)
                 with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
                     gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
                     self._timeline = gr.Plot(show_label=False, container=False)
@@ -129,9 +147,10 @@ class GenerateTab:
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: notices.error(f"this run cannot be opened: {error}")}
+        return {self.view: value.as_json(), self._live: None, **self._over_time(trace)}
+
+    def _over_time(self, trace: RoutingTrace | None) -> dict[Any, Any]:
         return {
-            self.view: value.as_json(),
-            self._live: None,
             self._timeline_part: gr.update(visible=trace is not None),
             self._timeline: None if trace is None else expert_timeline(trace),
         }
@@ -145,10 +164,10 @@ class GenerateTab:
                 opened = self.open(self._engine.find(link.run), link.expert, link.frame, by_link=True)
             except EngineError as error:
                 complaint = notices.error(f"the link cannot be opened: {error}")
+        elif self._built_in is not None:
+            opened = self._over_time(self._built_in.trace)
         if not opened and (first := self._first or next(iter(mine), None)) is not None:
             opened = self.open(first, by_link=link.run is not None)
-            if link.run is None and first is self._first:
-                opened.pop(self.view, None)  # it is playing: do not begin again
         return {
             **self.history.update(mine),
             # The live view is left alone: on a slow machine a generation may have begun meanwhile.
@@ -204,14 +223,6 @@ class GenerateTab:
                 update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
                 update |= self.open(moment.run)
             yield update
-
-
-def _view_of(run: Run | None) -> dict | None:
-    """What the routing view opens with; None too for a run that cannot be read: opening it later says why."""
-    try:
-        return None if run is None else RunView.of(run, run.trace()).as_json()
-    except (RunError, OSError):
-        return None
 
 
 def _chip(index: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, Thread, Timer
+from threading import Timer
 
 from prophy.clips import Clip
 from prophy.profiles import AUTO
@@ -103,11 +103,10 @@ def main(argv: list[str] | None = None) -> None:
         runs=arguments.runs,
         list_earlier=not is_public,
     )
-    warmth = _Warmth(engine)
     with _without_garbage_collection():
         from prophy.ui.demo import build_demo, launch
 
-        demo = build_demo(engine, arguments.vlm, on_visit=warmth.begin)
+        demo = build_demo(engine, arguments.vlm)
         address = launch(
             demo,
             host="0.0.0.0" if is_public else arguments.host,
@@ -116,30 +115,11 @@ def main(argv: list[str] | None = None) -> None:
             max_upload="64mb" if arguments.vlm else "1mb",
         )
     print(f"ProPhy is at {address}", flush=True)
-    warmth.begin_after(_IDLE_SECONDS)
+    # The first page that is complete does this too; earlier, importing torch would keep that page waiting.
+    idle = Timer(_IDLE_SECONDS, engine.warm_up)
+    idle.daemon = True
+    idle.start()
     demo.block_thread()
-
-
-class _Warmth:
-    """The engine's warming up, once: when the first page is on its screen, or when nobody comes.
-
-    Earlier, importing torch would keep that page waiting.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._thread: Thread | None = Thread(target=engine.warm_up, name="prophy-warm-up", daemon=True)
-        self._lock = Lock()
-
-    def begin(self) -> None:
-        with self._lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.start()
-
-    def begin_after(self, seconds: float) -> None:
-        timer = Timer(seconds, self.begin)
-        timer.daemon = True
-        timer.start()
 
 
 @contextmanager
