@@ -80,21 +80,25 @@ class RefinementExpertBlock(nn.Module):
         return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
 
     def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
-        """Sort assignments by expert and multiply each group with its matrix, once (a grouped matrix product)."""
-        ids_M = routing.topk_ids_BNK.flatten()
-        order_M = ids_M.argsort(stable=True)
-        source_M = order_M // self.top_k
-        counts_E = torch.bincount(ids_M, minlength=len(self.bias_ED))
-        ends_E = counts_E.cumsum(0).to(torch.int32)
-        weight = self.weight_EDD.to(tokens_RD.dtype)
-        # index_select, not brackets: their backward adds up in a fixed order, so that a resumed training is exact.
-        out_MD = functional.grouped_mm(tokens_RD.index_select(0, source_M), weight, offs=ends_E).float()
-        # in place, as K times the hidden states in float32 are the largest tensors here
-        out_MD += self.bias_ED.float().index_select(0, ids_M[order_M])
-        share_M1 = routing.topk_weights_BNK.flatten()[order_M, None]
-        out_MD = share_M1 * out_MD if torch.is_grad_enabled() else out_MD.mul_(share_M1)
-        mixed = torch.zeros(tokens_RD.shape, dtype=torch.float32, device=tokens_RD.device)
-        return mixed.index_add_(0, source_M, out_MD)
+        """Sort assignments by expert, multiply each group with its matrix once (a grouped matrix product), and sum each
+        token's answers in one pass. No step but the products touches all M answers twice.
+        """
+        dtype, experts = tokens_RD.dtype, len(self.bias_ED)
+        ids_RK, shares_RK = routing.topk_ids_BNK.flatten(0, 1), routing.topk_weights_BNK.flatten(0, 1).to(dtype)
+        order_M = ids_RK.flatten().argsort(stable=True)
+        ends_E = torch.bincount(ids_RK.flatten(), minlength=experts).cumsum(0).to(torch.int32)
+        answers_MD = functional.grouped_mm(
+            # not brackets: the backward of this adds up in a fixed order, so that a resumed training is exact
+            tokens_RD.index_select(0, order_M // self.top_k),
+            self.weight_EDD.to(dtype),
+            offs=ends_E,
+        )
+        places_M = torch.empty_like(order_M).scatter_(0, order_M, torch.arange(len(order_M), device=order_M.device))
+        mixed_RD = functional.embedding_bag(
+            places_M.view_as(ids_RK), answers_MD, per_sample_weights=shares_RK, mode="sum"
+        )
+        shares_RE = shares_RK.new_zeros(len(ids_RK), experts).scatter(1, ids_RK, shares_RK)
+        return torch.addmm(mixed_RD, shares_RE, self.bias_ED.to(dtype))
 
 
 def _forced(probs_BNE: torch.Tensor, forced_N: torch.Tensor) -> torch.Tensor:
