@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prophy.branch import Schedule
 from prophy.evaluation.generated import settings_for
 from prophy.evaluation.prompted import asked
 from prophy.evaluation.prompts import FIXED_PROMPTS, FixedPrompt
 from prophy.evaluation.recognition import load_recogniser, recognise
 from prophy.generation import generate
 from prophy.pipelines import ProPhyPipeline, load
+from prophy.schedule import Schedule
 
 FULL = "every pass"
 SCHEDULES: dict[str, Schedule | None] = {
@@ -66,8 +66,7 @@ def measure(
         settings = settings_for(prompt.prompt, prompt.seed, steps)
         for name, schedule in SCHEDULES.items():
             pipeline.attachment.enabled = schedule is not None
-            pipeline.attachment.schedule = schedule or Schedule()
-            made = generate(pipeline, settings)
+            made = generate(pipeline, replace(settings, schedule=schedule or Schedule()))
             seconds[name].append(made.timings["denoise"])
             clips[name].append(made.frames)
     full = np.stack(clips[FULL]).astype(np.float32)

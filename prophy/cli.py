@@ -103,6 +103,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="one expert on a region: expert=2,frames=0-4,box=0.1:0.2:0.5:0.6 (latent frames; left, top, right and "
         "bottom as shares of the picture). Repeat for more",
     )
+    generate.add_argument(
+        "--branch-interval",
+        metavar="LOW:HIGH",
+        help="run the branch only at this noise, as shares, such as 0.3:1; 0 is clean, 1 pure noise (default: always)",
+    )
+    generate.add_argument(
+        "--branch-conditional", action="store_true", help="not in the unconditional pass of guidance: faster, less true"
+    )
     generate.set_defaults(run=_generate)
 
     export = commands.add_parser("export", help="take a run out as a video with its routing, a picture, or a zip")
@@ -168,6 +176,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.description import describe_model
     from prophy.generation import GenerationSettings, StepPreview, generate, model_hash, token_grid
     from prophy.runs import read_run
+    from prophy.schedule import Schedule
     from prophy.steering import parse_force, parse_scales
 
     # All of this before the weights: a typo should not cost ten seconds.
@@ -177,6 +186,9 @@ def _generate(arguments: argparse.Namespace) -> None:
         settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **chosen})
     else:
         settings = replace(GenerationSettings.from_record(source.record), **chosen)
+    if arguments.branch_interval or arguments.branch_conditional:
+        schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
+        settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
     off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
 
@@ -213,6 +225,8 @@ def _generate(arguments: argparse.Namespace) -> None:
         print(f"sheet    {run.sheet_path}")
     if not settings.steering.is_neutral:
         print(f"steered  {'; '.join(settings.steering.describe())}")
+    if not settings.schedule.is_every_pass:
+        print(f"branch   {settings.schedule.describe()}")
     seconds = sum(result.timings.values())
     print(f"made in {seconds:.1f} s with seed {settings.seed}; open it in the app: prophy app --runs {arguments.out}")
 

@@ -30,6 +30,7 @@ from prophy.previews import latent_colours, predicted_clean
 from prophy.profiles import Stage
 from prophy.routing import RoutingTrace, TraceRecorder
 from prophy.runs import Run, RunRecord, write_run
+from prophy.schedule import Schedule
 from prophy.stages import rules_of
 from prophy.steering import Steering, SteeringError
 
@@ -62,6 +63,7 @@ class GenerationSettings:
         width: pixels.
         fps: frames per second of the file.
         steering: what to do to the experts.
+        schedule: in which passes the branch runs.
 
     Raises:
         GenerationError: a field is out of range; the message names the cure.
@@ -76,6 +78,7 @@ class GenerationSettings:
     width: int = Recommended.width
     fps: float = Recommended.fps
     steering: Steering = field(default_factory=Steering)
+    schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
@@ -97,6 +100,8 @@ class GenerationSettings:
             raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest}")
         if not isinstance(self.steering, Steering):
             raise GenerationError("steering must be a prophy.steering.Steering")
+        if not isinstance(self.schedule, Schedule):
+            raise GenerationError("schedule must be a prophy.schedule.Schedule")
 
     @classmethod
     def from_record(cls, record: RunRecord) -> GenerationSettings:
@@ -105,10 +110,10 @@ class GenerationSettings:
         Raises:
             GenerationError: a setting that this release does not know, or out of range.
         """
-        known = {f.name for f in fields(cls)} - {"prompt", "seed", "steering"}
+        known = {f.name for f in fields(cls)} - {"prompt", "seed", "steering", "schedule"}
         if unknown := sorted(record.settings.keys() - known):
             raise GenerationError(f"the run has the setting {unknown[0]}, which this release does not know: update it")
-        return cls(record.prompt, record.seed, **record.settings, steering=record.steering)
+        return cls(record.prompt, record.seed, **record.settings, steering=record.steering, schedule=record.schedule)
 
 
 @dataclass(frozen=True)
@@ -156,16 +161,14 @@ class Generation:
     def save(self, root: str | Path, run_id: str | None = None) -> Run:
         """Write a run directory under ``root``; see :func:`prophy.runs.write_run` for ``run_id`` and what it raises."""
         settings = {name: getattr(self.settings, name) for name in GenerationSettings.__dataclass_fields__}
-        prompt, seed, steering = settings.pop("prompt"), settings.pop("seed"), settings.pop("steering")
+        of_record = {name: settings.pop(name) for name in ("prompt", "seed", "steering", "schedule")}
         record = RunRecord(
-            prompt=prompt,
-            seed=seed,
+            **of_record,
             settings=settings,
             model_id=self.model_id,
             model_sha256=self.model_sha256,
             timings=self.timings,
             unknown_words=self.unknown_words,
-            steering=steering,
         )
         sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
         return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
@@ -202,6 +205,7 @@ def generate(
     attachment = getattr(pipeline, "attachment", None)
     routed = attachment is not None and attachment.enabled
     steered = _steered(pipeline, settings.steering, grid)
+    scheduled = _scheduled(pipeline, settings.schedule)
     recorder = TraceRecorder(grid, settings.steps) if routed else None
     colours = None if on_step is None else latent_colours(pipeline.vae)
     if stop is not None and stop.is_set():
@@ -238,7 +242,13 @@ def generate(
     try:
         placed = profile_of(pipeline)
         observed = nullcontext() if recorder is None else attachment.observe(recorder.record)
-        with steered, observed, predicted_clean(pipeline.scheduler) as predicted, watch_memory(placed) as watch:
+        with (
+            steered,
+            scheduled,
+            observed,
+            predicted_clean(pipeline.scheduler) as predicted,
+            watch_memory(placed) as watch,
+        ):
             video = pipeline(
                 prompt=settings.prompt,
                 height=settings.height,
@@ -438,6 +448,16 @@ def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -
         for by_expert, size in zip(scales, sizes, strict=True)
     ]
     return attachment.steer(*tensors, torch.from_numpy(steering.forced_experts(grid)))
+
+
+def _scheduled(pipeline: DiffusionPipeline, schedule: Schedule) -> AbstractContextManager[None]:
+    """Runs the pipeline's branch by the schedule inside its block."""
+    attachment = getattr(pipeline, "attachment", None)
+    if attachment is not None and attachment.enabled:
+        return attachment.scheduled(schedule)
+    if not schedule.is_every_pass:
+        raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
+    return nullcontext()
 
 
 def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:

@@ -26,7 +26,7 @@ from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderMod
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
-from prophy.branch import ProPhyBranch, Schedule, attach, check_fits
+from prophy.branch import ProPhyBranch, attach, check_fits
 from prophy.clips import Clip, Recommended
 from prophy.description import BRANCH_FOLDER, hub_id, is_local
 from prophy.memory import apply
@@ -155,7 +155,6 @@ def load(
     profile: str = AUTO,
     device: torch.device | str | None = None,
     clip: Clip | None = None,
-    schedule: Schedule | None = None,
     **components: nn.Module,
 ) -> ProPhyPipeline:
     """Open a base model of any supported family and, beside it, a branch, and place both for generating.
@@ -169,12 +168,11 @@ def load(
             that fits the accelerator's free memory.
         device: default: the accelerator, if there is one.
         clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
-        schedule: when the branch runs; default: in every pass. A run directory does not record it.
         components: parts to use instead of the base's, by their names there: a fine-tuned ``transformer``, say.
 
     Raises:
-        As :meth:`ProPhyWanPipeline.from_pretrained`; and ValueError for an unknown profile or device, when no profile
-        fits, or for a schedule without a branch.
+        As :meth:`ProPhyWanPipeline.from_pretrained`; and ValueError for an unknown profile or device, or when no
+        profile fits.
     """
     if profile != AUTO:
         Profile.parse(profile)  # before minutes are spent
@@ -185,10 +183,6 @@ def load(
     if dtype is None:
         dtype = default_dtype(device)
     pipeline = _OPENED_BY[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
-    if schedule is not None:
-        if pipeline.attachment is None:
-            raise ValueError(f"{base} has no branch for the schedule: give one, or no schedule")
-        pipeline.attachment.schedule = schedule
     place(pipeline, profile, device=device, clip=clip)
     return pipeline
 

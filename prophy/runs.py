@@ -2,7 +2,7 @@
 and reads it.
 
     <root>/<run id>/
-        run.json      prompt, seed, settings, steering, model, timings, and the size and SHA-256 of every other file
+        run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of every other file
         video.mp4     the clip, enlarged for browsers
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
@@ -36,7 +36,8 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.routing import RoutingTrace
-from prophy.steering import Steering, SteeringError
+from prophy.schedule import Schedule
+from prophy.steering import Steering
 from prophy.video import Clip, read_video, write_video
 
 logger = logging.getLogger(__name__)
@@ -79,6 +80,7 @@ class RunRecord:
         created: UTC, ``YYYY-MM-DDTHH:MM:SSZ``.
         phenomena_version: :data:`prophy.phenomena.VERSION` of the program that made the run.
         steering: what was done to the experts; only when it is not neutral does run.json hold it.
+        schedule: when the branch ran; only when that was not in every pass does run.json hold it.
 
     Raises:
         RunError: a field has the wrong type, range or size.
@@ -94,6 +96,7 @@ class RunRecord:
     created: str = field(default_factory=_now)
     phenomena_version: str = phenomena.VERSION
     steering: Steering = field(default_factory=Steering)
+    schedule: Schedule = field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
         _require(_is_text(self.prompt, 4000) and self.prompt.strip() != "", "prompt must be 1 to 4000 characters")
@@ -112,6 +115,7 @@ class RunRecord:
             is_in_range = is_right and 0 <= value < 1e6 and (value > 0 or name == "guidance")
             _require(is_in_range, f"settings must hold {name}, a positive number below a million")
         _require(isinstance(self.steering, Steering), "steering must be a Steering")
+        _require(isinstance(self.schedule, Schedule), "schedule must be a Schedule")
         _check_mapping("timings", self.timings)
         _require(all(_is_int(v) or isinstance(v, float) for v in self.timings.values()), "timings must be seconds")
         words = self.unknown_words
@@ -361,13 +365,16 @@ def _new_run_id(record: RunRecord) -> str:
 # --- run.json --------------------------------------------------------------------------------------------------------
 
 _RECORD_FIELDS = frozenset(RunRecord.__dataclass_fields__)
+_OPTIONAL = {"steering": Steering, "schedule": Schedule}
 
 
 def _as_json(record: RunRecord) -> dict[str, Any]:
     plain = {name: getattr(record, name) for name in RunRecord.__dataclass_fields__}
-    plain |= {"settings": dict(record.settings), "timings": dict(record.timings), "steering": record.steering.to_json()}
-    if not plain["steering"]:
-        del plain["steering"]  # as in runs written before there was steering
+    plain |= {"settings": dict(record.settings), "timings": dict(record.timings)}
+    for name in _OPTIONAL:
+        plain[name] = plain[name].to_json()
+        if not plain[name]:
+            del plain[name]  # as in runs written before there was such a thing
     return plain
 
 
@@ -392,16 +399,17 @@ def _parse(raw: bytes, run_id: str) -> dict[str, Any]:
 def _from_json(document: dict[str, Any]) -> tuple[RunRecord, dict[str, StoredFile]]:
     _require(_is_int(document.get("schema")) and document["schema"] == SCHEMA, f"run.json is not of schema {SCHEMA}")
     expected = _RECORD_FIELDS | {"schema", "files"}
-    missing, unknown = sorted(expected - document.keys() - {"steering"}), sorted(document.keys() - expected)
+    missing, unknown = sorted(expected - document.keys() - _OPTIONAL.keys()), sorted(document.keys() - expected)
     _require(not missing, f"run.json lacks {', '.join(missing)}")
     _require(not unknown, f"run.json holds unknown fields {', '.join(unknown)[:120]}")
     fields = {name: document[name] for name in _RECORD_FIELDS & document.keys()}
     _require(isinstance(fields["unknown_words"], list), "unknown words must be a list")
-    try:
-        steering = Steering.from_json(fields.get("steering", {}))
-    except SteeringError as error:
-        raise RunError(f"steering: {error}") from None
-    record = RunRecord(**{**fields, "unknown_words": tuple(fields["unknown_words"]), "steering": steering})
+    for name, kind in _OPTIONAL.items():
+        try:
+            fields[name] = kind.from_json(fields.get(name, {}))
+        except ValueError as error:
+            raise RunError(f"{name}: {error}") from None
+    record = RunRecord(**{**fields, "unknown_words": tuple(fields["unknown_words"])})
 
     entries = document["files"]
     _require(isinstance(entries, dict), "files must be an object")

@@ -15,12 +15,14 @@ from prophy.cli import build_parser, main
 from prophy.export import OverlaySettings, export_still
 from prophy.phenomena import by_id
 from prophy.runs import Run, list_runs, read_run
+from prophy.schedule import Schedule
 from prophy.steering import Steering
 
 FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
+        *("--branch-interval", "--branch-conditional"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
@@ -103,6 +105,10 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
         (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
         (["generate", "a ball", "--profile", "fast"], "prophy: no memory profile 'fast': use one of all, all+tiling, "),
+        (
+            ["generate", "a", "--branch-interval", "late"],
+            "prophy: 'late' is no interval of the noise: write it like 0.3:1",
+        ),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
         ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
@@ -164,6 +170,7 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
 # --- making a run, and making it again --------------------------------------------------------------------------------
 
 SIZE = ["--steps", "2", "--frames", "9", "--height", "32", "--width", "48"]
+SCHEDULE = ["--branch-conditional", "--branch-interval", "0.5:1"]
 STEERING = ["--steer", "3=mute", "--steer", "semantic:5=-1", "--force", "expert=2,frames=0-1,box=0:0:0.5:1"]
 
 
@@ -185,12 +192,16 @@ def make_run(out: Path, *arguments: str) -> Run:
 
 
 def test_a_run_made_again_has_the_same_settings_routing_and_frames(model: Path, tmp_path: Path, capsys):
-    first = make_run(tmp_path / "a", "a red ball", "--seed", "5", "--guidance", "3", *SIZE, *STEERING)
+    first = make_run(tmp_path / "a", "a red ball", "--seed", "5", "--guidance", "3", *SIZE, *STEERING, *SCHEDULE)
+    assert first.record.schedule == Schedule(unconditional=False, interval=(0.5, 1))
     described = "steered  semantic expert 5 inverted; expert 3 muted; expert 2 forced on 12 cells, latent frames 0–1"
-    assert capsys.readouterr().out.splitlines()[-2] == described
+    assert capsys.readouterr().out.splitlines()[-3:-1] == [
+        described,
+        "branch   in conditional passes, at noise 0.5 to 1",
+    ]
     again = make_run(tmp_path / "b", "--again", str(first.path))
     assert described in capsys.readouterr().out
-    for name in ("prompt", "seed", "settings", "steering", "model_sha256"):
+    for name in ("prompt", "seed", "settings", "steering", "schedule", "model_sha256"):
         assert getattr(again.record, name) == getattr(first.record, name), name
     assert (again.trace().mean_probs == first.trace().mean_probs).all()
     assert (again.clip().frames == first.clip().frames).all()

@@ -9,7 +9,7 @@ import contextlib
 import copy
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,9 +30,10 @@ from peft import LoraConfig
 from small_cogvideox import LATENTS, make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
-from prophy.branch import ProPhyBranch, Schedule, attach
-from prophy.generation import GenerationSettings, generate
+from prophy.branch import ProPhyBranch, attach
+from prophy.generation import GenerationError, GenerationSettings, generate
 from prophy.pipelines import ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
+from prophy.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("wan", "cogvideox")
@@ -494,13 +495,14 @@ def passes(pipeline: DiffusionPipeline) -> list[int]:
 def test_the_whole_schedule_is_the_default(pipeline):
     expected = generate(pipeline, settings(pipeline))
     assert pipeline.attachment.schedule == Schedule()
-    pipeline.attachment.schedule = Schedule(unconditional=True, interval=(0, 1))
-    assert (generate(pipeline, settings(pipeline)).frames == expected.frames).all()
+    same = settings(pipeline, schedule=Schedule(unconditional=True, interval=(0, 1)))
+    assert (generate(pipeline, same).frames == expected.frames).all()
 
 
 def test_conditional_only_leaves_the_unconditional_pass_to_the_backbone(small):
     stock = small.run()
-    attachment = attach(small.transformer, small.branch, Schedule(unconditional=False))
+    attachment = attach(small.transformer, small.branch)
+    attachment.schedule = Schedule(unconditional=False)
     if small.family == "wan":
         shaped = small.run("cond")
         assert torch.equal(small.run("uncond"), stock)
@@ -525,7 +527,7 @@ def test_two_clips_without_guidance_are_both_conditional():
     small = make_small("cogvideox")
     different = torch.randn(2, *LATENTS)
     expected = small.run_by_hand(hidden_states=different)
-    attach(small.transformer, small.branch, Schedule(unconditional=False))
+    attach(small.transformer, small.branch).schedule = Schedule(unconditional=False)
     assert torch.equal(small.run("cond_uncond", hidden_states=different), expected)
 
 
@@ -534,8 +536,7 @@ def test_conditional_only_traces_every_step_of_a_clip(pipeline, guidance: float)
     size = settings(pipeline, guidance=guidance)
     full = generate(pipeline, size)
     ran = passes(pipeline)
-    pipeline.attachment.schedule = Schedule(unconditional=False)
-    made = generate(pipeline, size)
+    made = generate(pipeline, replace(size, schedule=Schedule(unconditional=False)))
     assert ran == [1, 1, 1]
     assert made.trace.timesteps.tolist() == full.trace.timesteps.tolist()
     assert (made.trace.topk_ids[0] == full.trace.topk_ids[0]).all()
@@ -548,8 +549,7 @@ def test_outside_its_interval_the_branch_rests_and_the_trace_says_which_steps_it
     timesteps = full.trace.timesteps
     low, high = float(timesteps[4]) / 1000, float(timesteps[2]) / 1000
     ran, previews = passes(pipeline), []
-    pipeline.attachment.schedule = Schedule(interval=(low, high))
-    made = generate(pipeline, size, on_step=previews.append)
+    made = generate(pipeline, replace(size, schedule=Schedule(interval=(low, high))), on_step=previews.append)
     assert ran == [1, 1, 1]
     assert made.trace.timesteps.tolist() == timesteps[2:5].tolist()
     assert made.trace.step_numbers == (1, 2, 3)
@@ -559,8 +559,7 @@ def test_outside_its_interval_the_branch_rests_and_the_trace_says_which_steps_it
 
 def test_an_interval_without_a_step_is_the_backbone_alone(pipeline):
     size = settings(pipeline)
-    pipeline.attachment.schedule = Schedule(interval=(0, 1e-6))
-    made = generate(pipeline, size)
+    made = generate(pipeline, replace(size, schedule=Schedule(interval=(0, 1e-6))))
     assert made.trace is None
     pipeline.attachment.enabled = False
     assert (generate(pipeline, size).frames == made.frames).all()
@@ -568,8 +567,8 @@ def test_an_interval_without_a_step_is_the_backbone_alone(pipeline):
 
 def test_a_trace_of_some_of_more_steps_than_it_keeps_numbers_those_it_has(tiny_pipeline):
     pipeline = tiny_pipeline
-    pipeline.attachment.schedule = Schedule(interval=(0.5, 1.0))
-    trace = generate(pipeline, settings(pipeline, guidance=1.0, steps=70)).trace
+    late = Schedule(interval=(0.5, 1.0))
+    trace = generate(pipeline, settings(pipeline, guidance=1.0, steps=70, schedule=late)).trace
     assert trace.timesteps.min() >= 500
     assert trace.step_numbers == tuple(range(1, trace.num_kept + 1))
 
@@ -580,17 +579,17 @@ def test_an_impossible_interval_is_refused(interval: tuple[float, float]):
         Schedule(interval=interval)
 
 
-def test_the_one_door_takes_a_schedule_and_refuses_one_without_a_branch(pipeline, tmp_path: Path):
-    schedule = Schedule(unconditional=False, interval=(0.2, 1.0))
-    pipeline.save_pretrained(tmp_path / "saved")
-    assert load(tmp_path / "saved", schedule=schedule).attachment.schedule == schedule
-    pipeline.attachment.detach()
-    pipeline.branch = None
-    type(pipeline).__mro__[2](**{k: v for k, v in pipeline.components.items() if k != "branch"}).save_pretrained(
-        tmp_path / "stock"
-    )
-    with pytest.raises(ValueError, match="has no branch for the schedule: give one, or no schedule"):
-        load(tmp_path / "stock", schedule=schedule)
+def test_a_generation_leaves_the_schedule_of_other_calls_as_it_was(pipeline):
+    mine = Schedule(unconditional=False)
+    pipeline.attachment.schedule = mine
+    generate(pipeline, settings(pipeline))
+    assert pipeline.attachment.schedule == mine
+
+
+def test_a_schedule_without_a_branch_is_refused_before_the_first_step(pipeline):
+    pipeline.attachment.enabled = False
+    with pytest.raises(GenerationError, match="there is no branch to schedule: open a model that has one"):
+        generate(pipeline, settings(pipeline, schedule=Schedule(unconditional=False)))
 
 
 # --- traps ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = (
     ("phenomena", "grid", "assets", "legend", "profiles", "files", "flags"),
     ("clips", "published", "description"),
-    ("routing", "targets", "video", "worlds", "steering"),
+    ("routing", "targets", "video", "worlds", "steering", "schedule"),
     ("heatmaps", "comparison", "runs", "data"),
     ("export",),
     ("branch",),
@@ -106,7 +106,7 @@ def test_no_module_imports_itself_by_a_detour():
 
 
 def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
-    allowed = {"branch", "routing", "targets", "grid", "phenomena"}
+    allowed = {"branch", "routing", "targets", "grid", "phenomena", "schedule"}
     for module in SOURCES:
         if part(module) == "branch":
             assert {part(other) for other in modules_imported_by(module)} <= allowed, module
@@ -139,6 +139,7 @@ NO_TORCH = (
     "video",
     "worlds",
     "steering",
+    "schedule",
     "cli",
 )
 

@@ -15,6 +15,7 @@ from synthetic import GRID, make_frames, make_record, make_trace
 from prophy import runs
 from prophy.grid import TokenGrid
 from prophy.runs import Run, RunError, find_run, list_runs, read_run, write_run
+from prophy.schedule import Schedule
 from prophy.steering import MAX_CELLS, ForcedRegion, Steering
 
 
@@ -71,6 +72,24 @@ def test_a_steering_is_read_back_equal_and_a_neutral_one_is_not_written(whole: R
         run = write_run(tmp_path, make_record(steering=steering), make_frames())
         assert read_run(run.path).record.steering == steering
         assert isinstance(json.loads((run.path / "run.json").read_text())["steering"], dict)
+
+
+def test_a_schedule_is_read_back_equal_and_every_pass_is_not_written(whole: Run, tmp_path: Path):
+    assert "schedule" not in json.loads((whole.path / "run.json").read_text())
+    assert read_run(whole.path).record.schedule == Schedule()
+    for schedule in (Schedule(unconditional=False), Schedule(interval=(0.25, 1)), Schedule(False, (0, 0.5))):
+        run = write_run(tmp_path, make_record(schedule=schedule), make_frames())
+        assert read_run(run.path).record.schedule == schedule
+        assert isinstance(json.loads((run.path / "run.json").read_text())["schedule"], dict)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [[], "late", {"unconditional": 1}, {"interval": 0.5}, {"interval": [1, 0]}, {"interval": [False, 1]}, {"steps": 3}],
+)
+def test_a_touched_schedule_is_refused(copy: Path, schedule: object):
+    edit(copy, schedule=schedule)
+    assert refusal(copy).startswith("run whole: schedule: ")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +25,24 @@ from diffusers import (
 )
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
+from vlms import make_model, make_tokenizer
 
+from prophy.annotation.annotator import Annotator
+from prophy.annotation.config import AnnotationConfig
+from prophy.annotation.pipeline import WORLDS, Shard, annotate_all, jobs_of_worlds
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
 from prophy.cli import main
+from prophy.clips import Clip
+from prophy.generation import GenerationSettings, generate
 from prophy.phenomena import by_id
 from prophy.pipelines import load
 from prophy.runs import read_run
+from prophy.targets import TokenTargets
+from prophy.training.bases import open_examples, open_folder
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
-from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.training.cached_examples import CachedExamples
+from prophy.training.caching import encode_clip
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.cli import build_parser, changed
 from prophy.training.log import read_lines
@@ -52,8 +61,10 @@ from prophy.training.recipes import (
 from prophy.training.step import expert_usage, train_step
 from prophy.training.student import build_student, trained
 from prophy.training.tiny_text import build_tokenizer
+from prophy.training.tiny_transformer import SCOPE
 from prophy.training.trainer import Running, TrainingStopped
-from prophy.worlds import sample_scenario
+from prophy.video import sample_frames, write_video
+from prophy.worlds import sample_clip, sample_scenario
 
 ROOT = Path(__file__).resolve().parents[1]
 COGVIDEOX = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
@@ -748,33 +759,67 @@ def test_a_sharded_cache_is_a_training_set(tmp_path: Path):
         run(tmp_path / "run", replace(RECIPE, steps=1), examples=grown)
 
 
-def test_clips_can_be_encoded_as_they_are_read(base: Path, tmp_path: Path):
-    pipeline = load(base)
+def test_worlds_are_learnt_from_annotations_instead_of_masks(base: Path, tmp_path: Path, capsys):
+    data, annotations = tmp_path / "cache", tmp_path / "annotations"
+    annotator = Annotator(make_model("qwen2_5_vl"), make_tokenizer(), AnnotationConfig(max_answer_tokens=3))
+    annotate_all(annotator, jobs_of_worlds(2, "train", SCOPE), annotations, WORLDS, Shard(0, 1))
+    masked = open_examples(data, str(base), worlds=2)
+    taught = open_examples(data, str(base), annotations=annotations)
+    for index, job in enumerate(jobs_of_worlds(2, "train", SCOPE)):
+        targets = TokenTargets.load(annotations / "clips" / job.folder / "targets.npz")
+        one, other = masked.example(index, 0), taught.example(index, 0)
+        assert torch.equal(other.targets_NP, torch.from_numpy(targets.values))
+        assert not torch.equal(other.targets_NP, one.targets_NP)
+        assert torch.equal(other.latents_CTHW, one.latents_CTHW)
+        assert torch.equal(other.labels_P, torch.from_numpy(targets.labelled).float())
 
-    @dataclass(frozen=True)
-    class World:
-        id: str
-        seed: int
-        captions: tuple[str, ...] = ("a ball", "a red ball")
-        labels: tuple[str, ...] = ("collision",)
+    one_step = ("--set", "steps=1", "--log-every", "1")
+    assert train_by_command(base, data, tmp_path / "masked", *one_step) == 0
+    assert train_by_command(base, data, tmp_path / "run", "--annotations", str(annotations), *one_step) == 0
+    assert losses_of(tmp_path / "run")[0]["fine_align"] != losses_of(tmp_path / "masked")[0]["fine_align"]
+    capsys.readouterr()
+    assert train_by_command(base, data, tmp_path / "run", *one_step) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+    open_examples(data, str(base), worlds=3)
+    assert train_by_command(base, data, tmp_path / "more", "--annotations", str(annotations), *one_step) == 2
+    assert "lacks 1 of 3 clips, such as train-000002: prophy annotate --data worlds" in capsys.readouterr().err
 
-        def read(self) -> np.ndarray:
-            return np.random.default_rng(self.seed).integers(0, 256, (5, 16, 32, 3), dtype=np.uint8)
 
-    def encode_clip(frames: np.ndarray) -> torch.Tensor:
-        video = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
-        return pipeline.vae.encode(video).latent_dist.mode()[0]
+def test_a_folder_of_clips_is_encoded_as_it_is_read(base: Path, tmp_path: Path, capsys):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for seed in range(3):
+        write_video(folder / f"{seed}.mp4", sample_clip(seed, "train", SCOPE).frames, 8.0)
+    rows = ["file,caption,phenomena", '0.mp4,a ball,"collision, melting"', "1.mp4,a candle,combustion", "2.mp4,smoke,"]
+    (folder / "captions.csv").write_text("\n".join(rows))
+    settings = [part for setting in (*SMALLER, "steps=2") for part in ("--set", setting)]
+    arguments = ["--folder", str(folder), "--model", str(base), "--size", "64x48x9", "--log-every", "1", *settings]
+    assert main(["train", "--recipe", "tiny", "--out", str(tmp_path / "run"), *arguments]) == 0
+    last = losses_of(tmp_path / "run")[-1]
+    assert last["fine_align"] == 0 < last["diffusion"] + last["fine_balance"]
 
-    def encode_caption(caption: str) -> torch.Tensor:
-        return pipeline.encode_prompt(caption, do_classifier_free_guidance=False, max_sequence_length=12)[0][0]
-
-    clips = [World(f"world {i}", i) for i in range(4)]
-    examples = FreshExamples(clips, encode_clip, encode_caption, (2, 2, 4), "worlds")
-    first, other = examples.example(1, 0), examples.example(1, 3)
-    assert first.latents_CTHW.shape == (4, 2, 2, 4)
+    examples = open_folder(folder, str(base), Clip(64, 48, 9), 8.0)
+    assert len(examples) == 3
+    first, other = examples.example(0, 0), examples.example(0, 5)
     assert torch.equal(first.latents_CTHW, other.latents_CTHW)
-    assert not torch.equal(first.text_LD, other.text_LD)
-    assert first.labels_P.nonzero().flatten().tolist() == [by_id("collision").index]
-    run(tmp_path, replace(RECIPE, steps=2, batch=2), examples=examples)
-    last = losses_of(tmp_path)[-1]
-    assert last["fine_align"] == 0 < last["coarse"] + last["fine_balance"]
+    pipeline = load(base)
+    frames = sample_frames(folder / "0.mp4", 9, 8.0, 48, 64)
+    assert torch.equal(first.latents_CTHW, encode_clip(pipeline, frames))
+    assert first.latents_CTHW.shape[1:] == examples.latent_size(0)
+    assert first.labels_P.nonzero().flatten().tolist() == [by_id("collision").index, by_id("melting").index]
+
+    seen = []
+    pipeline.transformer.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["encoder_hidden_states"]), with_kwargs=True
+    )
+    generate(pipeline, GenerationSettings("a ball", steps=1, guidance=1.0, frames=5, height=16, width=32))
+    assert torch.equal(seen[0][0], first.text_LD), "a training reads other embeddings than a generation"
+
+    capsys.readouterr()
+    for wrong, said in (
+        (["--size", "64x48x8"], "frames=8 is not 1 + 4k"),
+        (["--annotations", "x"], "--annotations belongs to --data: leave it out"),
+        (["--folder", str(tmp_path)], "no table"),
+    ):
+        assert main(["train", "--recipe", "tiny", "--out", str(tmp_path / "other"), *arguments, *wrong]) == 2
+        assert said in capsys.readouterr().err

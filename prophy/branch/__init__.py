@@ -1,6 +1,6 @@
 """The method: the physical branch, its losses, and how it attaches to a stock transformer."""
 
-from prophy.branch.attach import Attachment, Schedule, attach, check_fits, inject
+from prophy.branch.attach import Attachment, attach, check_fits, inject
 from prophy.branch.model import ProPhyBranch
 
-__all__ = ["Attachment", "ProPhyBranch", "Schedule", "attach", "check_fits", "inject"]
+__all__ = ["Attachment", "ProPhyBranch", "attach", "check_fits", "inject"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from diffusers import ContextParallelConfig
@@ -23,40 +22,12 @@ from torch import nn
 
 from prophy.branch.model import ProPhyBranch
 from prophy.routing import Routing
+from prophy.schedule import Schedule
 
 _NAME = "prophy"
 _TIMESTEPS = 1000  # that the backbones of both families are trained with
 
 Observer = Callable[[float, Routing], None]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When an attached branch runs; otherwise the backbone runs alone, and nothing is observed.
-
-    A trace then holds the steps in which the branch ran, numbered among themselves; its timesteps say which they were.
-
-    Attributes:
-        unconditional: whether it runs in the unconditional pass of classifier-free guidance too, as it was trained to.
-        interval: lowest and highest timestep at which it runs, as shares of the noise: 0 clean, 1 pure noise.
-
-    Raises:
-        ValueError: an interval that is empty, or not within 0 and 1.
-    """
-
-    unconditional: bool = True
-    interval: tuple[float, float] = (0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if not 0 <= low < high <= 1:
-            raise ValueError(f"interval={self.interval} must be two shares of the noise, low to high, within 0 and 1")
-
-    def includes(self, timestep: torch.Tensor) -> bool:
-        """Whether the branch runs at a timestep, as the backbone takes it: one a clip, or one a token."""
-        low, high = self.interval
-        # with one for each token, tokens that hold a given picture are at 0 and the others at the step's
-        return self.interval == (0, 1) or low <= float(timestep.max()) / _TIMESTEPS <= high
 
 
 class _Residuals:
@@ -114,12 +85,12 @@ class Attachment:
 
     Attributes:
         enabled: False leaves the backbone alone.
-        schedule: when the branch runs.
+        schedule: when the branch runs; at first in every pass. :func:`prophy.generation.generate` takes its settings'.
     """
 
-    def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch, schedule: Schedule) -> None:
+    def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:
         self.enabled = True
-        self.schedule = schedule
+        self.schedule = Schedule()
         self._transformers, self._branch = transformers, branch
         self._residuals = _Residuals()
         self._observer: Observer | None = None
@@ -137,6 +108,15 @@ class Attachment:
             yield
         finally:
             self._observer = previous
+
+    @contextmanager
+    def scheduled(self, schedule: Schedule) -> Iterator[None]:
+        """Run the branch by another schedule inside the block."""
+        previous, self.schedule = self.schedule, schedule
+        try:
+            yield
+        finally:
+            self.schedule = previous
 
     @contextmanager
     def steer(
@@ -181,7 +161,7 @@ class Attachment:
         parallel = _context_parallel(transformer)
         if parallel is not None and timestep.ndim == 2:  # its hooks, outside ours, have split one timestep a token
             timestep = _joined(timestep, parallel)
-        if not self.schedule.includes(timestep):
+        if not self._is_scheduled(timestep):
             return
         conditional_only = not self.schedule.unconditional and _holds_both_passes(latents_BCTHW, context)
         if conditional_only:
@@ -195,16 +175,18 @@ class Attachment:
         if self._observer is not None and context != "uncond":
             self._observer(float(timestep.max()), routing)
 
+    def _is_scheduled(self, timestep: torch.Tensor) -> bool:
+        """With one timestep for each token, tokens of a given picture are at 0 and the others at the step's."""
+        # every pass asks no number of the device: that would wait for it
+        return self.schedule.interval == (0, 1) or self.schedule.includes(float(timestep.max()) / _TIMESTEPS)
 
-def attach(
-    transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch, schedule: Schedule | None = None
-) -> Attachment:
+
+def attach(transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch) -> Attachment:
     """Attach a branch to a stock transformer, or to several that take turns. All of them are hooked, or none.
 
     Args:
         transformer: with its weights.
         branch: made for it.
-        schedule: when the branch runs; default: in every pass.
 
     Raises:
         ValueError: the branch was made for another backbone, fits only some of the transformers, or one is attached
@@ -215,7 +197,7 @@ def attach(
     check_fits(transformers, branch)
     for each in transformers:
         _check_order(each, branch)
-    attachment = Attachment(transformers, branch, schedule or Schedule())
+    attachment = Attachment(transformers, branch)
     for each in transformers:
         HookRegistry.check_if_exists_or_initialize(each).register_hook(_RunBranch(attachment), _NAME)
         _hook_blocks(each, branch, attachment._residuals)

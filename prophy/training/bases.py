@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import load_file, save_file
@@ -14,16 +19,21 @@ from torch import nn
 
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach
+from prophy.clips import Clip
 from prophy.data.examples import Examples
+from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation import GenerationSettings, generate
+from prophy.generation import GenerationSettings, generate, model_hash
 from prophy.pipelines import load
-from prophy.training.cached_examples import CachedExamples
+from prophy.stages import rules_of
+from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.training.caching import encode_caption, encode_clip
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
 from prophy.training.tiny_transformer import SCOPE
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
+from prophy.video import sample_frames
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +68,9 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
     return parts["transformer"], objective_for(parts["scheduler"])
 
 
-def open_examples(folder: Path, base: str, worlds: int | None = None, split: str = "train") -> Examples:
+def open_examples(
+    folder: Path, base: str, worlds: int | None = None, split: str = "train", annotations: Path | None = None
+) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
     Args:
@@ -66,23 +78,72 @@ def open_examples(folder: Path, base: str, worlds: int | None = None, split: str
         base: the base model, whose encoders it must have been made with.
         worlds: make or extend a cache of so many clips of the worlds.
         split: of new worlds.
+        annotations: of the worlds' clips, to learn from instead of their masks.
 
     Raises:
-        FileNotFoundError: there is no cache.
-        ValueError: it was made with another model, or is damaged.
+        FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
+        ValueError: it was made with another model, or is damaged; or ``annotations`` of a cache that holds its own.
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if worlds is not None or not marker.is_file():
-        return open_worlds(folder, Path(base), worlds, SCOPE, split)
+        return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations)
     try:
         about = json.loads(marker.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{marker} is damaged ({error.msg}): fill another folder") from error
     if "made_by" in about:
-        return open_worlds(folder, Path(base))
+        return open_worlds(folder, Path(base), annotations=annotations)
+    if annotations is not None:
+        raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     from prophy.data.cache import TensorCache
 
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
+
+
+def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+    """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
+
+    Args:
+        folder: see :func:`prophy.data.folder.read_folder`.
+        base: the base model, whose encoders are used.
+        clip: size and length of the piece of each video.
+        fps: frames a second of it.
+
+    Raises:
+        ValueError: a folder without readable clips, or a size that the base cannot take.
+        OSError: the table cannot be read.
+    """
+    reading = read_folder(folder)
+    for fault in reading.faults:
+        log.warning("left out %s", fault)
+    videos = [record for record in reading.records if record.video is not None]
+    if not videos:
+        raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
+    pipeline = load(base)
+    _, *size = rules_of(pipeline).latent_shape(clip)
+    wanted = clip.frames, fps, clip.height, clip.width
+    clips = [
+        _VideoFile(record.id, record.captions, record.labels or (), partial(sample_frames, record.video, *wanted))
+        for record in videos
+    ]
+    about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
+    return FreshExamples(
+        clips,
+        partial(encode_clip, pipeline),
+        partial(encode_caption, pipeline),
+        tuple(size),
+        f"folder {hashlib.sha256(about.encode()).hexdigest()[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
+    )
+
+
+@dataclass(frozen=True)
+class _VideoFile:
+    """See :class:`prophy.training.cached_examples.Clip`."""
+
+    id: str
+    captions: tuple[str, ...]
+    labels: tuple[str, ...]
+    read: Callable[[], np.ndarray]
 
 
 def _empty_text(folder: Path, base: str) -> torch.Tensor:
@@ -90,8 +151,7 @@ def _empty_text(folder: Path, base: str) -> torch.Tensor:
     kept = folder / "empty_text.safetensors"
     if not kept.exists():
         with torch.inference_mode():
-            pipeline = load(base)
-            embedded = pipeline.encode_prompt(prompt="", do_classifier_free_guidance=False)[0][0]
+            embedded = encode_caption(load(base), "")
         with replacing(kept, shared=True) as temporary:
             save_file({"text": embedded.cpu().contiguous()}, temporary)
     return load_file(kept)["text"]

@@ -26,6 +26,7 @@ from prophy.annotation.pipeline import Geometry, Job, Shard
 from prophy.annotation.record import TARGETS
 from prophy.data.cache import TensorCache, verify
 from prophy.generation import model_hash
+from prophy.stages import rules_of
 from prophy.targets import TokenTargets
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,9 @@ def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.T
 
 @torch.inference_mode()
 def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
-    """A caption's embeddings as the pipeline passes them to its transformer, ``(L, D)``."""
-    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False)[0][0]
+    """A caption's embeddings as generation passes them to the transformer, padded to its length, ``(L, D)``."""
+    length = rules_of(pipeline).text_tokens  # the stock default of encode_prompt alone is another
+    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False, max_sequence_length=length)[0][0]
 
 
 def fill(

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
-from prophy.clips import Clip
+from prophy.clips import Clip, Recommended
 from prophy.training import tiny
 
 
@@ -24,13 +24,28 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--recipe", metavar="NAME", help="what to learn; --list names all")
     parser.add_argument("--list", action="store_true", help="print every recipe, and every stage of the embedded model")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="cache of encoded clips")
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument("--data", type=Path, metavar="DIR", help="cache of encoded clips")
+    data.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="clips with a table of captions, encoded as they are read: slower, and without token targets",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; one that exists is gone on with")
     parser.add_argument("--model", metavar="BASE", help="a diffusers folder or hub id (default: the recipe's)")
     parser.add_argument("--held-out", type=Path, metavar="DIR", help="cache of other clips, for validation losses")
     parser.add_argument(
         "--worlds", type=int, metavar="N", help="first encode N clips of the synthetic worlds into --data, if need be"
     )
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="DIR",
+        help="of the worlds' clips in --data, to learn from instead of their masks",
+    )
+    parser.add_argument("--size", metavar="WxHxF", help="of --folder and --prompt (default: as the base recommends)")
+    parser.add_argument("--fps", type=float, help="of --folder (default: as the base recommends)")
     parser.add_argument(
         "--set",
         action="append",
@@ -49,7 +64,6 @@ def build_parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--prompt", action="append", default=[], help="make a clip of it every --sample-every steps. Repeat for more"
     )
-    how.add_argument("--size", metavar="WxHxF", help="of these clips (default: the base's recommended size)")
     how.add_argument(
         "--tracker", choices=("tensorboard", "trackio", "wandb"), help="beside log.jsonl, if it is installed"
     )
@@ -74,18 +88,27 @@ def main(argv: list[str]) -> None:
     if arguments.list:
         print("\n".join((*RECIPES, *tiny.STAGES)))
         return
-    if missing := [flag for flag in ("recipe", "data", "out") if getattr(arguments, flag) is None]:
+    needed = ("recipe", "data", "out") if arguments.folder is None else ("recipe", "out")
+    if missing := [flag for flag in needed if getattr(arguments, flag) is None]:
         raise ValueError(f"give --{missing[0]} too: prophy train --recipe NAME --data DIR --out DIR")
+    if arguments.folder is not None:
+        for flag in ("worlds", "annotations"):
+            if getattr(arguments, flag) is not None:
+                raise ValueError(f"--{flag} belongs to --data: leave it out")
+    elif arguments.fps is not None:
+        raise ValueError("--fps belongs to --folder: leave it out")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from accelerate import PartialState
 
-    from prophy.training.bases import base_of, open_backbone, open_examples, sampler
+    from prophy.generation import GenerationSettings
+    from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
     from prophy.training.trainer import Running, train
 
     running = Running(
         sharded=arguments.shard,
-        workers=arguments.workers,
+        # models that encode stay in the training's own process: a worker cannot share an accelerator
+        workers=arguments.workers if arguments.folder is None else 0,
         minutes=arguments.minutes,
         checkpoint_every=arguments.checkpoint_every,
         log_every=arguments.log_every,
@@ -94,11 +117,21 @@ def main(argv: list[str]) -> None:
         tracker=arguments.tracker,
     )
     base = base_of(recipe, arguments.model)
-    with PartialState().main_process_first():  # which may have to encode
-        examples = open_examples(arguments.data, base, arguments.worlds)
-        held_out = None if arguments.held_out is None else open_examples(arguments.held_out, base)
     transformer, objective = open_backbone(base, recipe)
-    sample = sampler(base, sample_settings(arguments.prompt, arguments.size, transformer)) if arguments.prompt else None
+    recommended = recommended_for(transformer, arguments.size)
+    with PartialState().main_process_first():  # which may have to encode
+        if arguments.folder is None:
+            examples = open_examples(arguments.data, base, arguments.worlds, annotations=arguments.annotations)
+        else:
+            fps = recommended.fps if arguments.fps is None else arguments.fps
+            examples = open_folder(arguments.folder, base, recommended.clip, fps)
+        held_out = None if arguments.held_out is None else open_examples(arguments.held_out, base)
+    sample = None
+    if arguments.prompt:
+        wanted = [
+            GenerationSettings(prompt, seed, **asdict(recommended)) for seed, prompt in enumerate(arguments.prompt)
+        ]
+        sample = sampler(base, wanted)
     train(
         recipe,
         transformer,
@@ -150,21 +183,17 @@ def _with(value, path: list[str], text: str, setting: str):
     return replace(value, **{path[0]: new})
 
 
-def sample_settings(prompts: list[str], size: str | None, transformer) -> list:
-    """What to generate on the way.
+def recommended_for(transformer, size: str | None) -> Recommended:
+    """What is recommended for a base with this transformer, at another size if one is given.
 
     Raises:
-        ValueError: a size or a prompt that cannot be.
+        ValueError: text that is no size.
     """
-    from prophy.generation import GenerationSettings
     from prophy.published import published_like
 
-    chosen = {}
     known = published_like(type(transformer).__name__, transformer.config)
-    if known is not None:
-        names = ("width", "height", "frames", "fps", "steps", "guidance")
-        chosen = {name: getattr(known, name) for name in names}
-    if size is not None:
-        clip = Clip.parse(size)
-        chosen |= {"width": clip.width, "height": clip.height, "frames": clip.frames}
-    return [GenerationSettings(prompt, seed, **chosen) for seed, prompt in enumerate(prompts)]
+    recommended = Recommended() if known is None else known.recommended
+    if size is None:
+        return recommended
+    clip = Clip.parse(size)
+    return replace(recommended, width=clip.width, height=clip.height, frames=clip.frames)

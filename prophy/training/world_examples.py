@@ -5,7 +5,9 @@ Shapes: L text length, D text width.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,11 @@ import torch
 from diffusers import AutoencoderKLWan
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from prophy.annotation import pipeline as annotation
+from prophy.annotation.record import TARGETS
 from prophy.data.examples import Example
 from prophy.data.latents import LatentCache, open_cache
+from prophy.targets import TokenTargets
 from prophy.training.flow import empty_prompt
 from prophy.training.tiny_text import encode_text
 
@@ -26,10 +31,14 @@ class WorldExamples:
         cache: opened.
         encoder: the text encoder that the captions' tokens belong to.
         fingerprint: see :class:`prophy.data.examples.Examples`.
+        targets: of each clip, a file of :class:`prophy.targets.TokenTargets`; default: the worlds' own masks.
     """
 
-    def __init__(self, cache: LatentCache, encoder: UMT5EncoderModel, fingerprint: str) -> None:
+    def __init__(
+        self, cache: LatentCache, encoder: UMT5EncoderModel, fingerprint: str, targets: Sequence[Path] | None = None
+    ) -> None:
         self.fingerprint = fingerprint
+        self._targets = targets
         self._cache, self._encoder = cache, encoder.eval().requires_grad_(False)
         self.empty_text_LD = self._encode(empty_prompt(cache.ids.shape[2]))
 
@@ -47,7 +56,7 @@ class WorldExamples:
             latents_CTHW=torch.from_numpy(np.array(cache.latents[index])),
             text_LD=self._encode(torch.from_numpy(ids)),
             labels_P=cache.labels(rows)[0],
-            targets_NP=cache.targets(rows)[0],
+            targets_NP=cache.targets(rows)[0] if self._targets is None else _read(self._targets[index]),
         )
 
     @torch.no_grad()
@@ -55,8 +64,17 @@ class WorldExamples:
         return encode_text(self._encoder, ids_L[None])[0]
 
 
+def _read(path: Path) -> torch.Tensor:
+    return torch.from_numpy(TokenTargets.load(path).values)
+
+
 def open_worlds(
-    folder: Path, base: Path, clips: int | None = None, scope: tuple[str, ...] = (), split: str = "train"
+    folder: Path,
+    base: Path,
+    clips: int | None = None,
+    scope: tuple[str, ...] = (),
+    split: str = "train",
+    annotations: Path | None = None,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -66,10 +84,11 @@ def open_worlds(
         clips: how many; makes or extends the cache. Default: those that are there.
         scope: phenomena of a new cache.
         split: of a new cache.
+        annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
 
     Raises:
-        FileNotFoundError: there is no cache, and ``clips`` was not given.
-        ValueError: the cache was made by another model.
+        FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
+        ValueError: the cache was made by another model, or other clips were annotated.
     """
     folder, base = Path(folder), Path(base)
     marker = folder / "cache.json"
@@ -86,4 +105,27 @@ def open_worlds(
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, scope, split)
     made_by = json.loads(marker.read_text())["made_by"]
-    return WorldExamples(cache, encoder, f"worlds {made_by} {split} {clips} {','.join(scope)}")
+    fingerprint = f"worlds {made_by} {split} {clips} {','.join(scope)}"
+    if annotations is None:
+        return WorldExamples(cache, encoder, fingerprint)
+    recipe, targets = _annotated(Path(annotations), clips, split, scope)
+    return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}", targets)
+
+
+def _annotated(folder: Path, clips: int, split: str, scope: tuple[str, ...]) -> tuple[str, list[Path]]:
+    """A digest of the recipe of annotations, and each clip's targets."""
+    recipe = folder / annotation.RECIPE
+    if not recipe.is_file():
+        raise FileNotFoundError(f"{folder} holds no annotations ({annotation.RECIPE} is missing)")
+    about = json.loads(recipe.read_text())
+    if annotation.Geometry(**about["geometry"]) != annotation.WORLDS:
+        raise ValueError(f"{folder} holds annotations of other clips: make them with prophy annotate --data worlds")
+    jobs = annotation.jobs_of_worlds(clips, split, scope)
+    targets = [folder / annotation.CLIPS / job.folder / TARGETS for job in jobs]
+    missing = [job.id for job, path in zip(jobs, targets, strict=True) if not path.exists()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} lacks {len(missing)} of {clips} clips, such as {missing[0]}: "
+            f"prophy annotate --data worlds --split {split} --clips {clips} --out {folder}"
+        )
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16], targets

@@ -137,11 +137,12 @@ class RunView:
         facts = [f"seed {record.seed}", f"{settings['steps']} steps", f"guidance {settings['guidance']:g}"]
         if record.timings:
             facts.append(f"made in {sum(record.timings.values()):.1f} s")
+        scheduled = [] if record.schedule.is_every_pass else [f"branch {record.schedule.describe()}"]
         experts = 0 if trace is None else trace.num_experts
         return cls(
             id=run.id,
             prompt=record.prompt,
-            facts=[*facts, record.model_id],
+            facts=[*facts, *scheduled, record.model_id],
             unknown_words=list(record.unknown_words),
             video=base64.b64encode(run.video_path.read_bytes()).decode(),
             frames=settings["frames"],
