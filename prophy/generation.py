@@ -379,7 +379,7 @@ def model_hash(pipeline: DiffusionPipeline) -> str:
     """SHA-256 of the weights of every component, 64 hexadecimal digits.
 
     A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
-    memory is hashed by its tensors.
+    memory is hashed by its tensors, and so is a LoRA that was loaded into it.
     """
     digest = hashlib.sha256()
     for name, component in sorted(pipeline.components.items()):
@@ -395,8 +395,11 @@ def _component_hash(component: torch.nn.Module) -> str:
     for path in files:
         status = path.stat()
         digest.update(_file_hash(path, status.st_size, status.st_mtime_ns))
-    if not files:
+    adapted = bool(getattr(component, "peft_config", None))
+    if adapted or not files:
         for name, tensor in sorted(state_of(component).items()):
+            if files and "lora_" not in name:
+                continue
             raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(raw.numpy().tobytes())

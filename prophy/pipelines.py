@@ -21,6 +21,10 @@ from diffusers import (
     WanPipeline,
     WanTransformer3DModel,
 )
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedTokenizerBase, T5EncoderModel, UMT5EncoderModel
 
@@ -47,6 +51,7 @@ class _WithBranch:
         Args:
             base: a diffusers folder or hub id; one that :meth:`save_pretrained` wrote brings its branch back.
             branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
+                What ``prophy publish`` wrote brings what the backbone became beside it: its LoRA, or the transformer.
 
         Raises:
             FileNotFoundError: a folder that holds no model or no branch.
@@ -58,14 +63,22 @@ class _WithBranch:
         inside = Path(base) / BRANCH_FOLDER
         if branch is None and inside.is_dir():
             branch = inside
+        lora = _lora_beside(branch)
         if branch is not None:
-            kwargs["branch"] = _open_branch(branch, kwargs.get("dtype", kwargs.get("torch_dtype")))
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            if "transformer" not in kwargs and (config := _file_beside(branch, "transformer/config.json")):
+                kwargs["transformer"] = _open_transformer(index, config.parent, dtype)
+            adapts_only = (lora or "transformer" in kwargs) and not _file_beside(branch, "config.json")
+            kwargs["branch"] = None if adapts_only else _open_branch(branch, dtype)
         if Path(base).is_dir():
             _check_components(Path(base), index, given=kwargs.keys())
         try:
-            if branch is not None:
+            if kwargs.get("branch") is not None:
                 check_fits(_transformers(base, index, kwargs), kwargs["branch"])
-            return super().from_pretrained(str(base), **kwargs)
+            pipeline = super().from_pretrained(str(base), **kwargs)
+            if lora is not None:
+                pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+            return pipeline
         except Exception as error:
             raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
 
@@ -319,6 +332,40 @@ def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
         return ProPhyBranch.from_pretrained(branch, **({} if dtype is None else {"dtype": dtype}))
     except Exception as error:
         raise ValueError(f"cannot open the branch in {branch}: {_first_line(error)}") from error
+
+
+def _file_beside(branch: str | Path | ProPhyBranch | None, name: str) -> Path | None:
+    """A file of the folder or repository that a branch is opened from, if it has it."""
+    if branch is None or isinstance(branch, ProPhyBranch):
+        return None
+    if is_local(branch):
+        path = Path(branch) / name
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(str(branch), name))
+    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def _lora_beside(branch: str | Path | ProPhyBranch | None) -> Path | None:
+    """The backbone's LoRA in a published folder; one of the branch itself may lie there too, under other names."""
+    path = _file_beside(branch, LORA_WEIGHT_NAME_SAFE)
+    if path is None:
+        return None
+    _check_weights(path.parent)
+    with safe_open(path, "pt") as file:
+        return path if any(name.startswith("transformer.") for name in file.keys()) else None  # noqa: SIM118
+
+
+def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any) -> nn.Module:
+    if isinstance(dtype, dict):
+        dtype = dtype.get("transformer", dtype.get("default"))
+    _check_weights(folder)
+    kind = getattr(diffusers, index["transformer"][1])
+    try:
+        return kind.from_pretrained(folder, **({} if dtype is None else {"dtype": dtype}))
+    except Exception as error:
+        raise ValueError(f"cannot open the transformer in {folder}: {_first_line(error)}") from error
 
 
 def _check_folder(path: str | Path, marker: str, kind: str) -> None:

@@ -21,7 +21,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
     WanPipeline,
-    WanTransformer3DModel,
 )
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
@@ -34,7 +33,7 @@ from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
 from prophy.cli import main
 from prophy.clips import Clip
-from prophy.generation import GenerationSettings, generate
+from prophy.generation import GenerationSettings, generate, model_hash
 from prophy.phenomena import by_id
 from prophy.pipelines import load
 from prophy.runs import read_run
@@ -633,14 +632,8 @@ def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, t
     student = build_student(make_transformer(), recipe)
     state = load_checkpoint(tmp_path / "run" / "checkpoint")
     student.load_state_dict(state["ema"], strict=False)
-    if "lora_rank" in changes:
-        assert 'load_lora_weights("this folder")' in card
-        pipeline = load(base, branch=tmp_path / "model")
-        pipeline.load_lora_weights(tmp_path / "model")
-    else:
-        assert "transformer=transformer" in card
-        trained_whole = WanTransformer3DModel.from_pretrained(tmp_path / "model" / "transformer")
-        pipeline = load(base, branch=tmp_path / "model", transformer=trained_whole)
+    assert 'prophy.load("the base model", branch="this folder")' in card
+    pipeline = load(base, branch=tmp_path / "model")
     batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
     with torch.no_grad():
         with student.attached():
@@ -650,14 +643,34 @@ def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, t
     print(f"largest difference after publishing: {(ours - theirs).abs().max():.3g}")
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert (ours - bare).abs().max() > 1e-3
+    assert model_hash(pipeline) != model_hash(load(base, branch=pipeline.branch)), "the backbone's change goes unnamed"
 
 
-def test_a_backbone_without_a_branch_is_published_too(tmp_path: Path):
-    run(tmp_path / "run", replace(RECIPE, steps=2, branch=None, backbone="lora", lora_rank=2))
+@pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 2}, {"backbone": "trained"}])
+def test_a_backbone_without_a_branch_is_published_and_opened_too(base: Path, tmp_path: Path, changes: dict):
+    run(tmp_path / "run", replace(RECIPE, steps=2, branch=None, ema=0.5, **changes))
     publish(tmp_path / "run", tmp_path / "model")
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"README.md", "pytorch_lora_weights.safetensors", "training"}
+    weights = "pytorch_lora_weights.safetensors" if "lora_rank" in changes else "transformer"
+    assert names == {"README.md", weights, "training"}
     assert "without a branch" in (tmp_path / "model" / "README.md").read_text()
+    pipeline = load(base, branch=tmp_path / "model")
+    assert pipeline.branch is pipeline.attachment is None
+    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    with torch.no_grad():
+        arguments = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
+        theirs = pipeline.transformer(*arguments, return_dict=False)[0]
+        bare = make_transformer()(*arguments, return_dict=False)[0]
+    assert (theirs - bare).abs().max() > 1e-4
+
+
+def test_a_published_lora_that_is_cut_short_is_refused(base: Path, tmp_path: Path):
+    run(tmp_path / "run", replace(RECIPE, steps=1, backbone="lora", lora_rank=2))
+    published = publish(tmp_path / "run", tmp_path / "model")
+    path = published / "pytorch_lora_weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="pytorch_lora_weights.safetensors is cut short or damaged"):
+        load(base, branch=published)
 
 
 def test_a_field_is_set_by_its_dotted_name():
@@ -715,6 +728,9 @@ def test_flags_of_training_change_only_on_purpose():
             "--recipe",
             "--list",
             "--data",
+            "--folder",
+            "--annotations",
+            "--fps",
             "--out",
             "--model",
             "--held-out",

@@ -138,7 +138,13 @@ def build_parser() -> argparse.ArgumentParser:
     curves.set_defaults(run=_curves)
     annotation = commands.add_parser("annotation", help="a vision-language model's targets against the worlds' masks")
     annotation.add_argument("--vlm", required=True, metavar="ID_OR_DIR", help="as for prophy annotate")
-    annotation.add_argument("--clips", type=int, default=64, help="held-out clips (default: 64)")
+    annotation.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
+    )
+    annotation.add_argument("--clips", type=int, default=64, help="how many (default: 64)")
+    annotation.add_argument(
+        "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
+    )
     annotation.add_argument("--out", type=Path, default=Path("runs/tiny-vlm/annotation.json"), help="the numbers")
     annotation.set_defaults(run=_annotation)
     add_benchmarks(commands)
@@ -468,8 +474,9 @@ def _annotation(arguments: argparse.Namespace) -> None:
     from prophy.annotation.config import read_config
     from prophy.evaluation.annotation import evaluate_annotation
 
-    annotator = Annotator.from_pretrained(arguments.vlm, read_config(arguments.vlm), dtype="float32")
-    result = evaluate_annotation(annotator, arguments.out, arguments.clips)
+    config = read_config(arguments.config or arguments.vlm)
+    annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
+    result = evaluate_annotation(annotator, arguments.out, arguments.clips, arguments.split)
     heading = ("token AP (95 %)", "energy/area", "pointing", "told apart")
     for title, scores in (("map", result.scores), ("targets, by phenomenon", result.by_phenomenon)):
         rows = [(title, *heading)]

@@ -122,7 +122,6 @@ def _write_card(folder: Path, about: dict[str, State], recipe: Recipe, step: int
 
 
 def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
-    shown = _opening(about["branch"] is not None, recipe.backbone, about["transformer"]["class"])
     rows = {
         "recipe": f"`{about['recipe_name'] or 'unnamed'}`, all of it in `training/run.json`",
         "base model": f"`{about['base'] or 'not recorded'}`",
@@ -136,7 +135,7 @@ def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Li
     }
     return [
         "## Opening it\n",
-        f"```python\n{shown}\n```\n",
+        '```python\nimport prophy\n\npipeline = prophy.load("the base model", branch="this folder")\n```\n',
         "## Training\n",
         "| | |\n|---|---|",
         *(f"| {name} | {value} |" for name, value in rows.items()),
@@ -148,19 +147,6 @@ def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Li
         *_limits(about, recipe, step, lines),
         "",
     ]
-
-
-def _opening(branch: bool, backbone: str, kind: str) -> str:
-    lines, arguments = ["import prophy"], ['"the base model"']
-    if branch:
-        arguments.append('branch="this folder"')
-    if backbone == "trained":
-        lines += ["import diffusers", f'transformer = diffusers.{kind}.from_pretrained("this folder/transformer")']
-        arguments.append("transformer=transformer")
-    lines.append(f"pipeline = prophy.load({', '.join(arguments)})")
-    if backbone == "lora":
-        lines.append('pipeline.load_lora_weights("this folder")')
-    return "\n".join(lines)
 
 
 def _numbers(lines: list[Line]) -> list[str]:
