@@ -45,6 +45,16 @@ MODES: dict[str, tuple[Recipe, Running]] = {
     "fsdp": (replace(_LORA, accumulation=2, checkpointing=True), replace(_WATCHED, sharded=True)),
 }
 
+#: the same under DeepSpeed, where it is installed; the mode's stage of ZeRO is in the file that ``zero_config`` writes
+ZERO: dict[str, int] = {"zero_1": 1, "zero_2": 2}
+
+
+def zero_config(out: Path, stage: int) -> Path:
+    path = out / f"zero-{stage}.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage}, "wall_clock_breakdown": False}))
+    return path
+
+
 #: what begins on one number of processes and ends on another
 MOVED: dict[str, tuple[Recipe, Running]] = {
     "two_then_one": (replace(LONGER, steps=10), replace(_WATCHED, sharded=True)),
@@ -105,6 +115,11 @@ if __name__ == "__main__":
     for mode in sys.argv[2:]:
         if mode == "dead":
             run(Path(sys.argv[1]) / mode, RECIPE, Running(log_every=1, checkpoint_every=2), DeadlyClips())
+            continue
+        if mode in ZERO:
+            zero = replace(_WATCHED, deepspeed=zero_config(Path(sys.argv[1]), ZERO[mode]))
+            run(Path(sys.argv[1]) / mode, replace(MODES["fsdp"][0], steps=12, optimiser=LONGER.optimiser), zero)
+            run(Path(sys.argv[1]) / mode, replace(MODES["fsdp"][0], optimiser=LONGER.optimiser), zero)  # and goes on
             continue
         recipe, running = {**MODES, **MOVED}[mode]
         run(Path(sys.argv[1]) / mode, recipe, running, held_out=RandomClips(4, seed=1))

@@ -1,14 +1,16 @@
 """Several processes, really: two of gloo give the losses of one, copied (DDP) or spread (FSDP2)."""
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_training import LONGER, MODES, MOVED, RandomClips, losses_of, run
+from small_training import LONGER, MODES, MOVED, ZERO, RandomClips, losses_of, run
 
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.log import read_lines
@@ -24,7 +26,8 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
         **os.environ,
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}",
+        "DS_ACCELERATOR": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
     }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, check=False)
@@ -70,6 +73,42 @@ def test_a_run_goes_on_with_another_number_of_processes_and_says_what_changes(tw
         largest = max(abs(a[key] - b[key]) for a, b in zip(expected, found, strict=True) for key in a)
         print(f"{name}: largest difference {largest:.3g}")
         assert largest < 1e-5
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed")
+def test_deepspeed_on_two_processes_gives_the_losses_of_one_and_any_engine_goes_on(tmp_path: Path):
+    """Twelve steps, a checkpoint, eight more from it; then the same checkpoint goes on without DeepSpeed."""
+    done = torchrun(str(ROOT / "tests" / "small_training.py"), str(tmp_path), *ZERO)
+    assert done.returncode == 0, done.stderr[-3000:]
+    recipe = replace(MODES["fsdp"][0], optimiser=LONGER.optimiser)
+    run(tmp_path / "alone", replace(recipe, steps=23))
+    expected = losses_of(tmp_path / "alone")
+    for mode in ZERO:
+        run(tmp_path / mode, replace(recipe, steps=23))
+        found = losses_of(tmp_path / mode)
+        assert len(found) == 23
+        assert found[0] != found[-1]
+        largest = max(abs(a[key] - b[key]) for a, b in zip(expected, found, strict=True) for key in a)
+        print(f"{mode}: largest difference {largest:.3g}")
+        assert largest < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "does not exist: give a DeepSpeed configuration"),
+        ("{", "is no JSON"),
+        ('{"zero_optimization": {"stage": 3}}', "zero_optimization.stage=3: use 1 or 2; --shard spreads weights too"),
+        ('{"zero_optimization": {"stage": 2}, "bf16": {"enabled": true}}', "sets bf16, which the recipe decides"),
+    ],
+)
+def test_a_deepspeed_configuration_that_cannot_be_is_refused(tmp_path: Path, config: str | None, said: str):
+    path = tmp_path / "zero.json"
+    if config is not None:
+        path.write_text(config)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        run(tmp_path / "run", running=Running(deepspeed=path))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_dead_process_ends_all_and_loses_nothing(tmp_path: Path):

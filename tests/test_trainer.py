@@ -737,6 +737,7 @@ def test_flags_of_training_change_only_on_purpose():
             "--worlds",
             "--set",
             "--shard",
+            "--deepspeed",
             "--workers",
         ),
         *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),

@@ -55,6 +55,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     how = parser.add_argument_group("where and how it runs; none of it changes what is learnt")
     how.add_argument("--shard", action="store_true", help="spread weights over the processes (FSDP2), not copies (DDP)")
+    how.add_argument(
+        "--deepspeed",
+        type=Path,
+        metavar="FILE",
+        help="spread optimiser states and gradients: DeepSpeed's ZeRO 1 or 2",
+    )
     how.add_argument("--workers", type=int, default=2, help="processes that read clips ahead, for each (default: 2)")
     how.add_argument("--minutes", type=float, help="stop, resumable, after this long")
     how.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
@@ -107,6 +113,7 @@ def main(argv: list[str]) -> None:
 
     running = Running(
         sharded=arguments.shard,
+        deepspeed=arguments.deepspeed,
         # models that encode stay in the training's own process: a worker cannot share an accelerator
         workers=arguments.workers if arguments.folder is None else 0,
         minutes=arguments.minutes,

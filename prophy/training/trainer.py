@@ -18,12 +18,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs
 from diffusers import ModelMixin
 from safetensors import SafetensorError
 from torch import nn
@@ -35,21 +34,19 @@ from prophy.data.examples import Examples
 from prophy.files import write_text
 from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
 from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
+from prophy.training.engines import AccelerateEngine, Engine, Weights
 from prophy.training.learner import Ema
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
-from prophy.training.optimisers import FusedAdamW, MuonAdamW
 from prophy.training.processes import total
 from prophy.training.recipes import Recipe, difference
-from prophy.training.sharding import let_go, shard, spread_like, whole
+from prophy.training.sharding import let_go, spread_like, whole
 from prophy.training.step import expert_usage, train_step
-from prophy.training.student import Prediction, Student, build_student, trained
+from prophy.training.student import Prediction, Student, build_student
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT, RUN_FILE, SAMPLES = "checkpoint", "run.json", "samples"
-
-Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name
 
 #: Makes samples with a backbone and a branch, unattached, inside a folder, which need not exist yet.
 Sampler = Callable[[nn.Module, ProPhyBranch | None, Path], None]
@@ -65,6 +62,7 @@ class Running:
 
     Attributes:
         sharded: spread weights over the processes (FSDP2) instead of copying them (DDP).
+        deepspeed: a DeepSpeed configuration, whose engine then spreads optimiser states and gradients (ZeRO 1 or 2).
         workers: processes that prepare batches ahead, for each training process.
         minutes: stop, resumable, after this long; None: at the recipe's last step.
         checkpoint_every: steps.
@@ -77,6 +75,7 @@ class Running:
     """
 
     sharded: bool = False
+    deepspeed: Path | None = None
     workers: int = 0
     minutes: float | None = None
     checkpoint_every: int = 500
@@ -152,13 +151,11 @@ def train(
     batches = Batches(examples, recipe, objective, share)
     for size, count in batches.order.left_out.items():
         log.warning("%d clips of size %s are too few for a batch of %d: left out", count, size, recipe.batch)
-    model = _place(student, accelerator, running.sharded)
-    weights = trained(student)
-    optimisers = _optimisers(weights, recipe, running.sharded)
+    engine = _engine(student, recipe, accelerator, running)
     ema = Ema(student, recipe.ema)
 
     # 2. what was there before
-    run = _Run(recipe, student, weights, optimisers, ema, examples.fingerprint, out, accelerator)
+    run = _Run(recipe, student, engine, ema, examples.fingerprint, out, accelerator)
     progress = run.resume(name, base)
     reports = Log(out, accelerator, progress.step, running.tracker)
     loader = DataLoader(
@@ -186,20 +183,18 @@ def train(
                 waiting = time.perf_counter()
                 batch = next(ahead).to(accelerator.device)
                 progress.waited += time.perf_counter() - waiting
-                with student.attached(), _part(model, accelerator, last=part + 1 == recipe.accumulation):
-                    step_losses, prediction = train_step(model, batch, recipe)
-                    accelerator.backward(step_losses.total)
+                with student.attached(), engine.part(last=part + 1 == recipe.accumulation):
+                    step_losses, prediction = train_step(engine.model, batch, recipe)
+                    engine.backward(step_losses.total)
                 losses.append(step_losses.row())
                 keys += batch.keys
             row = {name: sum(part[name] for part in losses) / len(losses) for name in losses[0]}
-            norms = _gradient_norms(weights) if reported else {}
-            norm = _clip(list(weights.values()), recipe.optimiser.clip)
+            norms = engine.norms() if reported else {}
+            norm = engine.clip(recipe.optimiser.clip)
             # 3.2 learn, or stop before a bad batch has changed anything
             _check(row["total"], norm, progress, running.explosion, keys, run)
             share_of_peak = recipe.optimiser.share_of_peak(progress.step, recipe.steps)
-            for optimiser in optimisers.values():
-                optimiser.set_rate(share_of_peak)
-                optimiser.step()
+            engine.update(share_of_peak)
             ema.update(progress.step)
             progress.step += 1
             progress.mean_loss = row["total"] if progress.step == 1 else 0.98 * progress.mean_loss + 0.02 * row["total"]
@@ -218,14 +213,16 @@ def train(
                 progress.waited = 0.0
             ending = progress.step == recipe.steps or stop.asked(accelerator)
             if held_out is not None and (ending or progress.step % running.validate_every == 0):
-                with averaged(weights, ema), student.attached():
-                    found = validate(model, held_out, objective, running.validation_clips, share, accelerator.device)
+                with averaged(engine.weights, ema), student.attached():
+                    found = validate(
+                        engine.model, held_out, objective, running.validation_clips, share, accelerator.device
+                    )
                 reports.validation(progress.step, found)
             # 3.4 keep
             if ending or progress.step % running.checkpoint_every == 0:
                 run.save(progress)
             if sample is not None and (ending or progress.step % running.sample_every == 0):
-                with averaged(weights, ema):
+                with averaged(engine.weights, ema):
                     _sample(sample, student, out / SAMPLES / f"step-{progress.step:06d}", accelerator)
             if ending:
                 break
@@ -233,69 +230,17 @@ def train(
     return out
 
 
-# --- places ----------------------------------------------------------------------------------------------------------
+def _engine(student: Student, recipe: Recipe, accelerator: Accelerator, running: Running) -> Engine:
+    if running.deepspeed is None:
+        return AccelerateEngine(student, recipe, accelerator, running.sharded)
+    if running.sharded:
+        raise ValueError("DeepSpeed spreads optimiser states by its own file: leave --shard or --deepspeed out")
+    from prophy.training.zero import DeepSpeedEngine
+
+    return DeepSpeedEngine(student, recipe, accelerator.device, running.deepspeed)
 
 
-def _place(student: Student, accelerator: Accelerator, sharded: bool) -> nn.Module:
-    """The student on the device, wrapped as the processes need it."""
-    if not sharded:
-        return accelerator.prepare(student)
-    if accelerator.distributed_type is DistributedType.NO:
-        raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
-    return shard(student.to(accelerator.device))  # the buffers too, which sharding leaves where they are
-
-
-@contextmanager
-def _part(model: nn.Module, accelerator: Accelerator, last: bool) -> Iterator[None]:
-    """One accumulated part; processes exchange gradients in the last one only."""
-    if hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(last)
-    with accelerator.accumulate(model):
-        yield
-
-
-def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, MuonAdamW | FusedAdamW]:
-    """One for the branch and one for the backbone, whose rates differ by a factor."""
-    settings, made = recipe.optimiser, {}
-    if settings.kind == "muon" and sharded:
-        raise ValueError("Muon needs whole matrices: leave --shard out, or use --set optimiser.kind=adamw")
-    for part, factor in (("branch", 1.0), ("transformer", settings.backbone_share)):
-        named = {name: p for name, p in weights.items() if name.startswith(part)}
-        if not named:
-            continue
-        if settings.kind == "adamw":
-            made[part] = FusedAdamW(list(named.values()), factor * settings.rate, settings.weight_decay)
-            continue
-        inner = {n: p for n, p in named.items() if "blocks." in n and p.ndim == 2 and "lora_" not in n}
-        others = [p for n, p in named.items() if n not in inner]
-        rates = factor * settings.muon_rate, factor * settings.rate
-        made[part] = MuonAdamW(list(inner.values()), others, *rates, settings.weight_decay)
-    return made
-
-
-# --- gradients -------------------------------------------------------------------------------------------------------
-
-
-def _norm(parameters: list[nn.Parameter]) -> torch.Tensor:
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-
-
-def _gradient_norms(weights: Weights) -> dict[str, float]:
-    """Of the branch's parts and of the backbone: a router that stops learning shows here."""
-    groups: dict[str, list[nn.Parameter]] = {}
-    for name, parameter in weights.items():
-        part, _, rest = name.partition(".")
-        groups.setdefault(rest.partition(".")[0] if part == "branch" else "backbone", []).append(parameter)
-    return {group: round(float(_norm(parameters)), 6) for group, parameters in groups.items()}
-
-
-def _clip(parameters: list[nn.Parameter], largest: float) -> float:
-    """Scale all gradients together so that their norm is at most ``largest``; returns the norm before."""
-    norm = float(_norm(parameters))
-    if norm > largest:
-        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], largest / norm)
-    return norm
+# --- bad batches ------------------------------------------------------------------------------------------------------
 
 
 def _check(loss: float, norm: float, progress: _Progress, explosion: float, keys: list[str], run: _Run) -> None:
@@ -324,15 +269,13 @@ class _Run:
         self,
         recipe: Recipe,
         student: Student,
-        weights: Weights,
-        optimisers: dict[str, MuonAdamW | FusedAdamW],
+        engine: Engine,
         ema: Ema,
         data: str,
         out: Path,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._student, self._weights = recipe, student, weights
-        self._optimisers, self._ema = optimisers, ema
+        self._recipe, self._student, self._engine, self._ema = recipe, student, engine, ema
         self._data, self._out, self._accelerator = data, out, accelerator
         self._random_state: list[State] | None = None
         self._last: int | None = None
@@ -347,11 +290,9 @@ class _Run:
             return _Progress()
         self._refuse_another(state)
         with torch.no_grad():
-            for key, parameter in self._weights.items():
-                parameter.copy_(spread_like(state["weights"][key], parameter))
+            for key, parameter in self._engine.weights.items():
                 self._ema.average[key].copy_(spread_like(state["ema"][key], parameter))
-        for part, optimiser in self._optimisers.items():
-            optimiser.load_state_dict(_placed(state["optimisers"][part], optimiser.parameters))
+        self._engine.restore(state["weights"], state["optimisers"])
         there, here = len(state["random"]), self._accelerator.num_processes
         if there != here:
             log.warning(
@@ -377,10 +318,10 @@ class _Run:
         """Write the checkpoint. All processes must call it."""
         branch = {} if self._student.branch is None else self._student.branch.state_dict(prefix="branch.")
         states = {
-            "weights": self._weights,
-            "still": {name: tensor for name, tensor in branch.items() if name not in self._weights},
+            "weights": self._engine.weights,
+            "still": {name: tensor for name, tensor in branch.items() if name not in self._engine.weights},
             "ema": self._ema.average,
-            "optimisers": {part: optimiser.state_dict() for part, optimiser in self._optimisers.items()},
+            "optimisers": {part: optimiser.state_dict() for part, optimiser in self._engine.optimisers.items()},
         }
         states = whole(states)
         here = {"cpu": torch.get_rng_state()}
@@ -441,7 +382,7 @@ class _Run:
             "processes": self._accelerator.num_processes,
             "transformer": {"class": type(student.transformer).__name__, "config": _plain(student.transformer.config)},
             "branch": None if student.branch is None else _plain(student.branch.config),
-            "trained_parameters": sum(p.numel() for p in self._weights.values()),
+            "trained_parameters": sum(p.numel() for p in self._engine.weights.values()),
         }
         self._out.mkdir(parents=True, exist_ok=True)
         write_text(self._out / RUN_FILE, json.dumps(about, indent=2) + "\n")
@@ -450,18 +391,6 @@ class _Run:
 def _plain(config: dict) -> dict[str, State]:
     """A configuration as diffusers saves it: without what it notes for itself."""
     return json.loads(json.dumps({key: value for key, value in config.items() if not key.startswith("_")}))
-
-
-def _placed(state: list[dict], parameters: list[nn.Parameter]) -> list[dict]:
-    """States of optimisers whose tensors lie as their parameters do; :class:`MuonAdamW`'s are never spread."""
-    if len(state) != 1:
-        return state
-    (one,) = state
-    placed = {
-        index: {key: spread_like(value, parameters[index]) for key, value in entry.items()}
-        for index, entry in one["state"].items()
-    }
-    return [{**one, "state": placed}]
 
 
 @contextmanager
