@@ -9,10 +9,10 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-import torch
-from safetensors.torch import load_file, save_file
+if TYPE_CHECKING:
+    import torch
 
 #: anything made of dicts, lists, tensors and JSON scalars, as ``state_dict()`` returns
 State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | bool | None"
@@ -20,6 +20,8 @@ State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | boo
 
 def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> State:
     """Move the tensors of ``state`` into ``tensors``, leaving JSON with their names."""
+    import torch
+
     if isinstance(state, torch.Tensor):
         tensors[path] = state.detach().contiguous().clone()
         return {"__tensor__": path}
@@ -52,6 +54,8 @@ def replace_folder(new: Path, folder: Path) -> None:
 
 def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     """Write ``state`` so that ``folder`` holds either the old checkpoint or the new one, whenever the process dies."""
+    from safetensors.torch import save_file
+
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
@@ -75,6 +79,8 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
     Raises:
         ValueError: the checkpoint is damaged.
     """
+    from safetensors.torch import load_file
+
     folder = Path(folder)
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         if (candidate / "state.json").exists():
@@ -83,4 +89,29 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
                 return _restore(plan, load_file(candidate / "tensors.safetensors"))
             except Exception as error:
                 raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
+    return None
+
+
+class Saved(NamedTuple):
+    """A checkpoint without its tensors: the step it holds, and when it was written, in seconds since the epoch."""
+
+    step: int
+    when: float
+
+
+def saved_in(folder: Path) -> Saved | None:
+    """What the newest complete checkpoint holds, or ``None`` if there is none. Reading it needs no torch.
+
+    Raises:
+        ValueError: the checkpoint is damaged.
+    """
+    folder = Path(folder)
+    for candidate in (folder, folder.with_name(folder.name + ".old")):
+        path = candidate / "state.json"
+        try:
+            return Saved(int(dict(json.loads(path.read_text())["__dict__"])["step"]), path.stat().st_mtime)
+        except FileNotFoundError:
+            continue
+        except (ValueError, KeyError, TypeError, OSError):
+            raise ValueError(f"checkpoint {candidate.name} is damaged: delete it to start again") from None
     return None

@@ -1,17 +1,23 @@
-"""The log of a training: one JSON object a line, written by the first process, for people and for plots."""
+"""The log of a training: one JSON object a line, written by the first process, for people and for plots.
+
+Reading it needs no torch.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TypeAlias
-
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, TypeAlias
 
 from prophy.files import write_text
-from prophy.training.step import ExpertUsage
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from prophy.training.step import ExpertUsage
 
 LOG_FILE = "log.jsonl"
 
@@ -94,6 +100,106 @@ def read_lines(folder: Path) -> list[Line]:
         FileNotFoundError: the folder holds no log.
     """
     return list(_lines(Path(folder) / LOG_FILE))
+
+
+class GrowingLog:
+    """A log that may still be written: each :meth:`read` parses only what came since the last.
+
+    Attributes:
+        lines: all of its whole lines, in order.
+        written: when the file last changed, in seconds since the epoch; None while there is none.
+        fault: why its reading ended before its end, one line that names the cure; None if it did not.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = Path(folder) / LOG_FILE
+        self._forget()
+
+    def _forget(self) -> None:
+        self.lines: list[Line] = []
+        self.written: float | None = None
+        self.fault: str | None = None
+        self._offset, self._inode, self._seen = 0, None, None
+
+    def read(self) -> bool:
+        """Read on, or anew if the file was replaced, as a resumed training does. Returns whether anything changed."""
+        before = self._seen, self.fault
+        try:
+            if self._path.is_symlink():  # it may lead anywhere
+                raise FileNotFoundError
+            status = os.stat(self._path)
+            seen = status.st_mtime_ns, status.st_size
+            if seen != self._seen:
+                if status.st_ino != self._inode or status.st_size < self._offset or self.fault is not None:
+                    self._forget()
+                with open(self._path, "rb") as file:
+                    file.seek(self._offset)
+                    self._take(file.read())
+                self._inode, self._seen, self.written = status.st_ino, seen, status.st_mtime
+        except FileNotFoundError:
+            self._forget()
+        except OSError as error:
+            self.fault = f"{LOG_FILE} cannot be read ({error.strerror}): let this program read it"
+        return (self._seen, self.fault) != before
+
+    def _take(self, content: bytes) -> None:
+        """Parse whole lines: one without its end is being written, or was cut short by a kill."""
+        *whole, _ = content.split(b"\n")
+        for raw in whole:
+            line, last = _line_of(raw), self.lines[-1]["step"] if self.lines else 0
+            if line is None or line["step"] < last:
+                what = (
+                    "is damaged: delete it, and the rest is shown too"
+                    if line is None
+                    else f"goes back from step {last} to {line['step']}: end one of the two trainings that write there"
+                )
+                self.fault = f"line {len(self.lines) + 1} of {LOG_FILE} {what}. Only what stands before it is shown"
+                return
+            self.lines.append(line)
+            self._offset += len(raw) + 1
+
+
+_EXPERTS = {
+    "refinement_E": list,
+    "refinement_entropy": float,
+    "token_entropy": float,
+    "semantic_S": list,
+    "semantic_entropy": float,
+}
+_FIELDS = {
+    "train": {"losses": dict, "gradient_norms": dict, "rate": float, "seconds_per_step": float, "waiting": float},
+    "validation": {"diffusion": dict},
+}
+
+
+def _line_of(raw: bytes) -> Line | None:
+    """The line, if it is one that :class:`Log` writes."""
+    try:
+        line = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    kind = line.get("kind") if isinstance(line, dict) else None
+    if kind not in ("train", "validation") or not isinstance(line.get("step"), int) or not _holds(line, _FIELDS[kind]):
+        return None
+    experts = line.get("experts")
+    if experts is not None and not (isinstance(experts, dict) and _holds(experts, _EXPERTS)):
+        return None
+    return line
+
+
+def _holds(values: dict[str, object], fields: dict[str, type]) -> bool:
+    """Whether each field is there: a number, or numbers in a list or by name."""
+
+    def right(value: object, kind: type) -> bool:
+        if kind is float:
+            return isinstance(value, int | float)
+        inside = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(isinstance(one, int | float) for one in inside)
+
+    return all(right(values.get(name), kind) for name, kind in fields.items())
 
 
 def _lines(path: Path):

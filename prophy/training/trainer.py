@@ -35,6 +35,7 @@ from prophy.files import write_text
 from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
 from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
 from prophy.training.engines import AccelerateEngine, Engine, Weights
+from prophy.training.folder import CHECKPOINT, RUN_FILE, SAMPLES
 from prophy.training.learner import Ema
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
@@ -45,8 +46,6 @@ from prophy.training.step import expert_usage, train_step
 from prophy.training.student import Prediction, Student, build_student
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT, RUN_FILE, SAMPLES = "checkpoint", "run.json", "samples"
 
 #: Makes samples with a backbone and a branch, unattached, inside a folder, which need not exist yet.
 Sampler = Callable[[nn.Module, ProPhyBranch | None, Path], None]

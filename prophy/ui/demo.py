@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from prophy.training.folder import Trainings
 from prophy.ui import notices
 from prophy.ui.about_tab import about_tab
 from prophy.ui.annotate_tab import AnnotateTab
@@ -20,6 +21,7 @@ from prophy.ui.component import STATIC
 from prophy.ui.engine import Engine, EngineError
 from prophy.ui.generate_tab import GenerateTab
 from prophy.ui.model_bar import ModelBar
+from prophy.ui.training_tab import NAME, TrainingTab
 
 _COLOURS = gr.themes.Color(
     name="prophy",
@@ -44,12 +46,13 @@ _HEADER = """
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
 
 
-def build_demo(engine: Engine, vlm: str | None = None) -> gr.Blocks:
+def build_demo(engine: Engine, vlm: str | None = None, trainings: Trainings | None = None) -> gr.Blocks:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
         engine: of the app.
         vlm: see :class:`prophy.ui.annotate_tab.AnnotateTab`.
+        trainings: runs for the Training tab; None: there is no such tab.
     """
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
@@ -62,6 +65,9 @@ def build_demo(engine: Engine, vlm: str | None = None) -> gr.Blocks:
                 compare = CompareTab(engine, bar, own_runs)
             with gr.Tab("Annotate", id="annotate-tab"):
                 AnnotateTab(vlm)
+            if trainings is not None:
+                with gr.Tab(NAME, id="training"):
+                    TrainingTab(trainings, tabs)
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)

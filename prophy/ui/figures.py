@@ -1,4 +1,5 @@
-"""Plotly figures of a trace. Their background is clear and their ink grey, so that they fit a light and a dark page."""
+"""Plotly figures of a trace, and the look of all. Their background is clear and their ink grey, so that they fit a light
+and a dark page."""
 
 from __future__ import annotations
 
@@ -8,9 +9,16 @@ import plotly.graph_objects as go
 from prophy.heatmaps import expert_colour
 from prophy.routing import RoutingTrace
 
-_INK = "#7d8794"
-_GRID = "rgba(125, 135, 148, 0.18)"
+INK = "#7d8794"
+GRID = "rgba(125, 135, 148, 0.18)"
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+#: what every figure's layout has
+LOOK = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"family": _FONT, "size": 12, "color": INK},
+}
 
 
 def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:
@@ -45,10 +53,8 @@ def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:
         barmode="stack",
         height=190,
         margin={"l": 44, "r": 8, "t": 8, "b": 38},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": _FONT, "size": 12, "color": _INK},
         showlegend=False,
+        **LOOK,
         xaxis={
             "title": {"text": "video frame", "standoff": 6},
             "range": [0.5, trace.grid.num_video_frames + 0.5],
@@ -61,7 +67,7 @@ def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:
             "range": [0, 1],
             "tickformat": ".0%",
             "tickvals": [0, 0.5, 1],
-            "gridcolor": _GRID,
+            "gridcolor": GRID,
             "zeroline": False,
             "fixedrange": True,
         },

@@ -15,6 +15,7 @@ from threading import Timer
 
 from prophy.clips import Clip
 from prophy.profiles import AUTO
+from prophy.training.folder import Trainings
 from prophy.ui.engine import Engine
 from prophy.ui.models import ModelSource
 
@@ -50,6 +51,13 @@ def build_parser() -> argparse.ArgumentParser:
         "fits)",
     )
     parser.add_argument("--vlm", help="a vision-language model, to annotate clips with (default: shipped clips only)")
+    parser.add_argument(
+        "--training",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="watch the training in this folder, or all in the folders inside it. Repeat for more (default: none)",
+    )
     parser.add_argument(
         "--runs",
         type=Path,
@@ -90,10 +98,11 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises:
         ValueError: no such model, branch or memory profile, or a clip that the model cannot make.
-        OSError: the port is taken.
+        OSError: the port is taken, or there is no folder to watch.
         SystemExit: a flag is wrong, or ``--help``.
     """
     arguments = build_parser().parse_args(argv)
+    trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
     # On a Space anyone may be looking: earlier runs are then nobody's to list.
     is_public = "SPACE_ID" in os.environ
@@ -106,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     with _without_garbage_collection():
         from prophy.ui.demo import build_demo, launch
 
-        demo = build_demo(engine, arguments.vlm)
+        demo = build_demo(engine, arguments.vlm, trainings)
         address = launch(
             demo,
             host="0.0.0.0" if is_public else arguments.host,

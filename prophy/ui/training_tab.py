@@ -1,0 +1,256 @@
+"""Training: what the folder of a run says of it while it trains: where it is, its curves, its samples.
+
+The page knows the folders from the command line alone. Of a visitor it takes names, and looks them up.
+"""
+
+from __future__ import annotations
+
+import html
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from prophy.runs import RunError
+from prophy.training.folder import Look, RunFolder, Trainings
+from prophy.training.log import Line
+from prophy.ui import notices
+from prophy.ui.routing_view import RunView, routing_view
+from prophy.ui.training_figures import CHARTS
+
+NAME = "Training"
+
+_SECONDS = 2.5  # between two looks, while the tab is open
+_QUIET_SECONDS, _QUIET_LINES = 60.0, 4  # without a line, and how many times the usual time: then it may have stopped
+
+
+class Shown(NamedTuple):
+    """What a visitor's page shows, so that only what is new is sent.
+
+    Attributes:
+        runs: names to choose from.
+        run: the one on show.
+        version: of its lines.
+        facts, notice: HTML.
+        steps: folders of samples to choose from.
+        step: the one on show.
+        samples: to choose from.
+        sample: the one on show.
+    """
+
+    runs: tuple[str, ...] = ()
+    run: str | None = None
+    version: int | None = None
+    facts: str = ""
+    notice: str = ""
+    steps: tuple[str, ...] = ()
+    step: str | None = None
+    samples: tuple[str, ...] = ()
+    sample: str | None = None
+
+
+class TrainingTab:
+    """The tab's parts, built where this is called, inside the page.
+
+    Args:
+        trainings: whose runs it shows.
+        tabs: of the page; the folders are read only while this tab is open.
+    """
+
+    def __init__(self, trainings: Trainings, tabs: gr.Tabs) -> None:
+        self._trainings = trainings
+        self._run = gr.Radio([], label="Run, the one begun last first", elem_id="training-run", visible=False)
+        self._facts = gr.HTML(elem_id="training-facts", apply_default_css=False)
+        self._notice = gr.HTML(elem_id="training-notice", elem_classes="pp-notices", apply_default_css=False)
+        self._plots: dict[str, tuple[gr.Column, gr.Plot]] = {}
+        with gr.Column(elem_classes="pp-charts"):
+            for chart in CHARTS:
+                with gr.Column(visible=False, elem_id=f"training-{chart.id}", elem_classes="pp-chart") as part:
+                    heading = f'<h3 class="pp-heading">{chart.heading} <span>{chart.note}</span></h3>'
+                    gr.HTML(heading, apply_default_css=False)
+                    self._plots[chart.id] = part, gr.Plot(show_label=False, container=False)
+        with gr.Column(visible=False, elem_classes="pp-shelf", elem_id="training-samples") as self._samples:
+            with gr.Row(elem_classes="pp-sample"):
+                self._step = gr.Dropdown([], label="Samples made at", elem_id="training-step", scale=1, min_width=150)
+                self._sample = gr.Radio([], label="Prompt", elem_id="training-sample", scale=4, min_width=260)
+            self._view = routing_view(None, elem_id="training-view")
+        self._shown = gr.State(Shown())
+        self._timer = gr.Timer(_SECONDS, active=False)
+        quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        parts = [self._shown, self._run, self._facts, self._notice, self._samples, self._step, self._sample, self._view]
+        parts += [block for pair in self._plots.values() for block in pair]
+        tabs.select(self._on_tab, self._shown, [self._timer, *parts], **quiet)
+        self._timer.tick(self._on_tick, self._shown, parts, **quiet)
+        self._run.input(self._on_run, [self._run, self._shown], parts, **quiet)
+        self._step.input(self._on_step, [self._step, self._shown], parts, **quiet)
+        self._sample.input(self._on_sample, [self._sample, self._shown], parts, **quiet)
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def _on_tab(self, shown: Shown, tab: gr.SelectData) -> dict[Any, Any]:
+        if tab.value != NAME:
+            return {self._timer: gr.Timer(active=False)}
+        return {self._timer: gr.Timer(active=True), **self._update(shown, shown.run, shown.step, shown.sample)}
+
+    def _on_tick(self, shown: Shown) -> dict[Any, Any]:
+        return self._update(shown, shown.run, shown.step, shown.sample)
+
+    def _on_run(self, run: str, shown: Shown) -> dict[Any, Any]:
+        return self._update(shown, run, None, None)
+
+    def _on_step(self, step: str, shown: Shown) -> dict[Any, Any]:
+        return self._update(shown, shown.run, step, shown.sample)
+
+    def _on_sample(self, sample: str, shown: Shown) -> dict[Any, Any]:
+        return self._update(shown, shown.run, shown.step, sample)
+
+    # --- what is new -------------------------------------------------------------------------------------------------
+
+    def _update(self, shown: Shown, run: str | None, step: str | None, sample: str | None) -> dict[Any, Any]:
+        """What changes on a page to show this run and this sample; the newest of what is not given, or gone."""
+        runs = self._trainings.runs()
+        run = run if run in runs else next(iter(runs), None)
+        update: dict[Any, Any] = {}
+        if (names := tuple(runs)) != shown.runs:
+            update[self._run] = gr.update(choices=list(names), value=run, visible=len(names) > 1)
+        if run is None:
+            said = notices.note(f"No run in {self._trainings.names} yet. One that begins there appears here by itself")
+            now = Shown(notice=said)
+            update |= self._plotted([]) if shown.version is not None else {}
+            update |= self._opened(None, shown, now)
+        else:
+            look = runs[run].look()
+            now = Shown(names, run, look.version, facts_of(look, time.time()), notice_of(look))
+            if (run, look.version) != (shown.run, shown.version):
+                update |= self._plotted(look.lines)
+            follows = run != shown.run or step is None or step not in look.samples or step == next(iter(shown.steps), None) == shown.step
+            step = next(iter(look.samples), None) if follows else step
+            samples = () if step is None else runs[run].sample_ids(step)
+            sample = sample if sample in samples else next(iter(samples), None)
+            now = now._replace(steps=look.samples, step=step, samples=samples, sample=sample)
+            update |= self._opened(runs[run], shown, now)
+        update |= {self._facts: now.facts} if now.facts != shown.facts else {}
+        update |= {self._notice: now.notice} if now.notice != shown.notice else {}
+        if now == shown:
+            return {self._notice: gr.skip()}
+        return {self._shown: now, **update}
+
+    def _plotted(self, lines: Sequence[Line]) -> dict[Any, Any]:
+        update: dict[Any, Any] = {}
+        for chart in CHARTS:
+            part, plot = self._plots[chart.id]
+            figure = chart.draw(lines)
+            update |= {part: gr.update(visible=figure is not None), plot: figure}
+        return update
+
+    def _opened(self, run: RunFolder | None, shown: Shown, now: Shown) -> dict[Any, Any]:
+        """The choice of samples, and the one chosen."""
+        if (shown.run, *shown[5:]) == (now.run, *now[5:]):
+            return {}
+        update: dict[Any, Any] = {
+            self._samples: gr.update(visible=now.sample is not None),
+            self._step: gr.update(choices=[(_step_name(step), step) for step in now.steps], value=now.step),
+        }
+        if run is None or now.step is None or now.sample is None:
+            return {**update, self._view: None, self._sample: gr.update(choices=[], value=None)}
+        choices = [(_prompt(run, now.step, sample), sample) for sample in now.samples]
+        update[self._sample] = gr.update(choices=choices, value=now.sample)
+        if (shown.run, shown.step, shown.sample) != (now.run, now.step, now.sample):
+            try:
+                made = run.sample(now.step, now.sample)
+                view = replace(RunView.of(made, made.trace()), id=f"{now.run} {now.step} {now.sample}")
+                update[self._view] = view.as_json()
+            except (RunError, OSError) as error:
+                update |= {self._view: None, self._notice: notices.error(f"this sample cannot be opened: {error}")}
+        return update
+
+
+def _step_name(folder: str) -> str:
+    return f"step {int(folder.removeprefix('step-')):,}"
+
+
+def _prompt(run: RunFolder, step: str, sample: str) -> str:
+    try:
+        return run.sample(step, sample).record.prompt
+    except RunError:
+        return sample
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def facts_of(look: Look, now: float) -> str:
+    """Where a run is, as HTML.
+
+    Args:
+        look: at the run.
+        now: in seconds since the epoch.
+    """
+    about, made = look.about, [line for line in look.lines if line["kind"] == "train"]
+    step = look.lines[-1]["step"] if look.lines else 0
+    facts: list[tuple[str, str]] = []
+    if about is not None:
+        facts.append(("recipe", about.recipe or "unnamed"))
+        facts.append(("base model", about.base or "not recorded"))
+        facts.append(("step", f"{step:,} of {about.steps:,}"))
+        if made and step < about.steps:
+            pace = statistics.median(line["seconds_per_step"] for line in made[-20:])
+            facts.append(("left, at the last steps' pace", duration((about.steps - step) * pace)))
+    else:
+        facts.append(("step", f"{step:,}"))
+    facts.append(("it", _state(look, step, made, now)))
+    if look.saved is None:
+        facts.append(("last checkpoint", "none yet"))
+    else:
+        facts.append(("last checkpoint", f"step {look.saved.step:,}, {_ago(now - look.saved.when)}"))
+    if about is not None:
+        facts.append(("trained parameters", f"{about.trained_parameters:,}"))
+        each = f", {about.processes} processes" if about.processes > 1 else ""
+        facts.append(("batch", f"{about.batch} clips{each}"))
+    said = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts)
+    return f'<dl class="pp-run-facts">{said}</dl>'
+
+
+def notice_of(look: Look) -> str:
+    """What a visitor should know of a run, as HTML: what cannot be read, and what is not there."""
+    said = [notices.error(fault) for fault in look.faults]
+    if look.written is None:
+        said.append(notices.note("No log yet: the first line comes after --log-every steps."))
+    elif look.lines and not any(line["kind"] == "validation" for line in look.lines):
+        said.append(notices.note("No held-out losses so far: --held-out DIR gives them, every --validate-every steps."))
+    return "".join(said)
+
+
+def _state(look: Look, step: int, made: Sequence[Line], now: float) -> str:
+    """Whether a run still writes. Nothing in the folder says that a training was ended: only silence does."""
+    if look.written is None:
+        return "has not written yet"
+    if look.about is not None and step >= look.about.steps:
+        return f"has finished, {_ago(now - look.written)}"
+    usual = 0.0
+    if len(made) > 1:
+        usual = (made[-1]["step"] - made[-2]["step"]) * made[-1]["seconds_per_step"]
+    silent = now - look.written
+    if silent <= max(_QUIET_SECONDS, _QUIET_LINES * usual):
+        return "is writing"
+    return (
+        f"wrote last {_ago(silent)}: it is saving, sampling or validating, or it stopped; its command, run again, goes on"
+    )
+
+
+def _ago(seconds: float) -> str:
+    return "less than a minute ago" if seconds < 60 else f"{duration(seconds)} ago"
+
+
+def duration(seconds: float) -> str:
+    """In the largest unit that has at least one, and the next."""
+    if seconds < 60:
+        return f"{max(0, round(seconds))} s"
+    minutes = round(seconds / 60)
+    days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
