@@ -140,6 +140,8 @@ NO_TORCH = (
     "worlds",
     "steering",
     "schedule",
+    "training.log",
+    "training.folder",
     "cli",
 )
 

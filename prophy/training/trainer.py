@@ -288,6 +288,8 @@ class _Run:
             self._accelerator.wait_for_everyone()
             return _Progress()
         self._refuse_another(state)
+        if self._accelerator.is_main_process:
+            self._note_steps()
         with torch.no_grad():
             for key, parameter in self._engine.weights.items():
                 self._ema.average[key].copy_(spread_like(state["ema"][key], parameter))
@@ -370,6 +372,14 @@ class _Run:
                 f"{self._out} was trained on other data ({state['data']}, now {self._data}): give the same --data, or "
                 "choose another --out"
             )
+
+    def _note_steps(self) -> None:
+        """More may have been asked for than when the run was described."""
+        path = self._out / RUN_FILE
+        about = json.loads(path.read_text()) if path.is_file() else None
+        if about is not None and about["recipe"]["steps"] != self._recipe.steps:
+            about["recipe"]["steps"] = self._recipe.steps
+            write_text(path, json.dumps(about, indent=2) + "\n")
 
     def _describe(self, name: str, base: str) -> None:
         student = self._student

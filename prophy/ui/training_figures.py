@@ -8,6 +8,7 @@ are drawn at evenly spaced lines, at most :data:`MOST_COLUMNS`, the last one alw
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def refinement_usage(lines: Sequence[Line]) -> go.Figure | None:
             name=f"expert {expert}",
             stackgroup="experts",
             mode="lines",
-            line={"width": 0.5, "color": expert_colour(expert)},
+            line={"width": 0.5, "color": INK},  # one of the colours is nearly the page's own
             fillcolor=expert_colour(expert),
             hovertemplate=f"expert {expert}: %{{y:.1%}}<extra></extra>",
         )
@@ -93,9 +94,9 @@ def entropies(lines: Sequence[Line]) -> go.Figure | None:
     used = [line for line in lines if line.get("experts") is not None]
     figure, steps = go.Figure(), _steps(used)
     named = (
-        ("refinement_entropy", "refinement experts, over all tokens"),
-        ("token_entropy", "refinement experts, mean of each token"),
-        ("semantic_entropy", "semantic experts"),
+        ("refinement_entropy", "refinement"),
+        ("token_entropy", "refinement, of a token"),
+        ("semantic_entropy", "semantic"),
     )
     for (field, name), colour in zip(named, _COLOURS, strict=False):
         _add(figure, steps, _column(used, "experts", field), name, colour)
@@ -149,7 +150,7 @@ def kept(values: np.ndarray) -> np.ndarray:
     edges = np.linspace(1, len(values) - 1, (MOST_POINTS - 2) // 2 + 1).astype(int)
     chosen = {0, len(values) - 1}
     low, high = np.where(np.isnan(values), np.inf, values), np.where(np.isnan(values), -np.inf, values)
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         chosen |= {start + int(low[start:end].argmin()), start + int(high[start:end].argmax())}
     return np.array(sorted(chosen))
 
@@ -237,11 +238,11 @@ def _rows(steps: np.ndarray, shares_nE: np.ndarray) -> go.Figure | None:
             "thickness": 8,
             "outlinewidth": 0,
             "tickvals": [0, even, full],
-            "ticktext": ["0", f"even, {even:.1%}", f"{full:.0%}" + ("" if full == 1 else " and more")],
+            "ticktext": ["0", f"even, {even:.1%}", f"{full:.0%}" + ("" if full == 1 else "+")],
             "orientation": "h",
             "y": 1.0,
             "yanchor": "bottom",
-            "ticklabelposition": "outside",
+            "len": 0.9,
         },
         hovertemplate="expert %{y}: %{z:.1%}<extra>step %{x}</extra>",
     )
@@ -260,7 +261,9 @@ def _shares_laid_out(
     figure = _laid_out(figure, log=False)
     figure.update_xaxes(title={"text": said}, showgrid=False)
     if whole is None:
-        return figure.update_yaxes(showgrid=False, title={"text": "expert", "standoff": 4}, dtick=max(1, len(last) // 8))
+        return figure.update_yaxes(
+            showgrid=False, title={"text": "expert", "standoff": 4}, dtick=max(1, len(last) // 8)
+        )
     return figure.update_yaxes(range=whole, tickformat=".0%", tickvals=[0, 0.5, 1])
 
 
@@ -274,18 +277,30 @@ def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | 
     """
     if not figure.data:
         return None
-    negative = log and any((curve.y < 0).any() for curve in figure.data)
+    if log:
+        drawn = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in figure.data])
+        positive = drawn[drawn > 0]
+        if positive.size and drawn.min() >= 0:
+            wide = positive.max() > 30 * positive.min()
+            figure.update_yaxes(type="log", dtick=1 if wide else "D2")
     figure.update_layout(
         height=270,
         margin={"l": 52, "r": 10, "t": 8, "b": 40},
         hovermode="x unified",
         hoverlabel={"bgcolor": "rgba(32, 38, 46, 0.94)", "bordercolor": "rgba(0,0,0,0)", "font": {"color": "#f2f4f7"}},
         showlegend=legend,
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0, "font": {"size": 11}, "itemwidth": 30},
+        legend={
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.0,
+            "x": 0,
+            "font": {"size": 11},
+            "traceorder": "normal",
+        },
         dragmode=False,
         **LOOK,
     )
     axes = {"gridcolor": GRID, "zeroline": False, "fixedrange": True}
     figure.update_xaxes(title={"text": "step", "standoff": 6}, tickformat=",d", showgrid=False, **axes)
-    figure.update_yaxes(type="log" if log and not negative else "linear", exponentformat="power", **axes)
+    figure.update_yaxes(exponentformat="power", **axes)
     return figure

@@ -71,7 +71,7 @@ class TrainingTab:
                 with gr.Column(visible=False, elem_id=f"training-{chart.id}", elem_classes="pp-chart") as part:
                     heading = f'<h3 class="pp-heading">{chart.heading} <span>{chart.note}</span></h3>'
                     gr.HTML(heading, apply_default_css=False)
-                    self._plots[chart.id] = part, gr.Plot(show_label=False, container=False)
+                    self._plots[chart.id] = part, gr.Plot(show_label=False, container=False, elem_classes="pp-plot")
         with gr.Column(visible=False, elem_classes="pp-shelf", elem_id="training-samples") as self._samples:
             with gr.Row(elem_classes="pp-sample"):
                 self._step = gr.Dropdown([], label="Samples made at", elem_id="training-step", scale=1, min_width=150)
@@ -112,31 +112,28 @@ class TrainingTab:
     def _update(self, shown: Shown, run: str | None, step: str | None, sample: str | None) -> dict[Any, Any]:
         """What changes on a page to show this run and this sample; the newest of what is not given, or gone."""
         runs = self._trainings.runs()
-        run = run if run in runs else next(iter(runs), None)
+        names = tuple(runs)
+        run = run if run in names else next(iter(names), None)
         update: dict[Any, Any] = {}
-        if (names := tuple(runs)) != shown.runs:
-            update[self._run] = gr.update(choices=list(names), value=run, visible=len(names) > 1)
         if run is None:
-            said = notices.note(f"No run in {self._trainings.names} yet. One that begins there appears here by itself")
-            now = Shown(notice=said)
-            update |= self._plotted([]) if shown.version is not None else {}
-            update |= self._opened(None, shown, now)
+            waits = f"No run in {self._trainings.names} yet. One that begins there appears here by itself."
+            now = Shown(notice=notices.note(waits))
+            update |= self._plotted(()) if shown.run is not None else {}
         else:
             look = runs[run].look()
-            now = Shown(names, run, look.version, facts_of(look, time.time()), notice_of(look))
-            if (run, look.version) != (shown.run, shown.version):
+            now = Shown(names, run, look.version, facts_of(look, time.time()), notice_of(look), look.samples)
+            now = _with_sample(now, runs[run], shown, step, sample)
+            if (now.run, now.version) != (shown.run, shown.version):
                 update |= self._plotted(look.lines)
-            follows = run != shown.run or step is None or step not in look.samples or step == next(iter(shown.steps), None) == shown.step
-            step = next(iter(look.samples), None) if follows else step
-            samples = () if step is None else runs[run].sample_ids(step)
-            sample = sample if sample in samples else next(iter(samples), None)
-            now = now._replace(steps=look.samples, step=step, samples=samples, sample=sample)
-            update |= self._opened(runs[run], shown, now)
-        update |= {self._facts: now.facts} if now.facts != shown.facts else {}
-        update |= {self._notice: now.notice} if now.notice != shown.notice else {}
         if now == shown:
             return {self._notice: gr.skip()}
-        return {self._shown: now, **update}
+        if now.runs != shown.runs:
+            update[self._run] = gr.update(choices=list(names), value=run, visible=len(names) > 1)
+        if now.facts != shown.facts:
+            update[self._facts] = now.facts
+        if now.notice != shown.notice:
+            update[self._notice] = now.notice
+        return {self._shown: now, **update, **self._opened(runs.get(run), shown, now)}
 
     def _plotted(self, lines: Sequence[Line]) -> dict[Any, Any]:
         update: dict[Any, Any] = {}
@@ -148,24 +145,38 @@ class TrainingTab:
 
     def _opened(self, run: RunFolder | None, shown: Shown, now: Shown) -> dict[Any, Any]:
         """The choice of samples, and the one chosen."""
-        if (shown.run, *shown[5:]) == (now.run, *now[5:]):
+        chosen, before = ((one.run, one.step, one.sample) for one in (now, shown))
+        if (chosen, now.steps, now.samples) == (before, shown.steps, shown.samples):
             return {}
+        steps = [(_step_name(step), step) for step in now.steps]
+        samples = [(_prompt(run, now.step, sample), sample) for sample in now.samples]
         update: dict[Any, Any] = {
             self._samples: gr.update(visible=now.sample is not None),
-            self._step: gr.update(choices=[(_step_name(step), step) for step in now.steps], value=now.step),
+            self._step: gr.update(choices=steps, value=now.step),
+            self._sample: gr.update(choices=samples, value=now.sample),
         }
-        if run is None or now.step is None or now.sample is None:
-            return {**update, self._view: None, self._sample: gr.update(choices=[], value=None)}
-        choices = [(_prompt(run, now.step, sample), sample) for sample in now.samples]
-        update[self._sample] = gr.update(choices=choices, value=now.sample)
-        if (shown.run, shown.step, shown.sample) != (now.run, now.step, now.sample):
-            try:
-                made = run.sample(now.step, now.sample)
-                view = replace(RunView.of(made, made.trace()), id=f"{now.run} {now.step} {now.sample}")
-                update[self._view] = view.as_json()
-            except (RunError, OSError) as error:
-                update |= {self._view: None, self._notice: notices.error(f"this sample cannot be opened: {error}")}
+        if chosen != before:
+            update |= self._view_of(run, now)
         return update
+
+    def _view_of(self, run: RunFolder | None, now: Shown) -> dict[Any, Any]:
+        if run is None or now.sample is None:
+            return {self._view: None}
+        try:
+            made = run.sample(now.step, now.sample)
+            view = RunView.of(made, made.trace())
+        except (RunError, OSError) as error:
+            return {self._view: None, self._notice: notices.error(f"this sample cannot be opened: {error}")}
+        return {self._view: replace(view, id=f"{now.run} {now.step} {now.sample}").as_json()}
+
+
+def _with_sample(now: Shown, run: RunFolder, shown: Shown, step: str | None, sample: str | None) -> Shown:
+    """The sample that was asked for. Who looks at the newest step goes on to the next one."""
+    followed = step == shown.step and shown.steps[:1] == (step,)
+    if now.run != shown.run or followed or step not in now.steps:
+        step = next(iter(now.steps), None)
+    samples = () if step is None else run.sample_ids(step)
+    return now._replace(step=step, samples=samples, sample=sample if sample in samples else next(iter(samples), None))
 
 
 def _step_name(folder: str) -> str:
@@ -198,10 +209,10 @@ def facts_of(look: Look, now: float) -> str:
         facts.append(("step", f"{step:,} of {about.steps:,}"))
         if made and step < about.steps:
             pace = statistics.median(line["seconds_per_step"] for line in made[-20:])
-            facts.append(("left, at the last steps' pace", duration((about.steps - step) * pace)))
+            facts.append(("time left", duration((about.steps - step) * pace)))
     else:
         facts.append(("step", f"{step:,}"))
-    facts.append(("it", _state(look, step, made, now)))
+    facts.append(("log", _state(look, step, made, now)))
     if look.saved is None:
         facts.append(("last checkpoint", "none yet"))
     else:
@@ -227,17 +238,18 @@ def notice_of(look: Look) -> str:
 def _state(look: Look, step: int, made: Sequence[Line], now: float) -> str:
     """Whether a run still writes. Nothing in the folder says that a training was ended: only silence does."""
     if look.written is None:
-        return "has not written yet"
+        return "not written yet"
     if look.about is not None and step >= look.about.steps:
-        return f"has finished, {_ago(now - look.written)}"
+        return f"finished {_ago(now - look.written)}"
     usual = 0.0
     if len(made) > 1:
         usual = (made[-1]["step"] - made[-2]["step"]) * made[-1]["seconds_per_step"]
     silent = now - look.written
     if silent <= max(_QUIET_SECONDS, _QUIET_LINES * usual):
-        return "is writing"
+        return "being written"
     return (
-        f"wrote last {_ago(silent)}: it is saving, sampling or validating, or it stopped; its command, run again, goes on"
+        f"last line {_ago(silent)}: the training is saving, sampling or validating, or it has stopped. Run its command "
+        "again to go on"
     )
 
 
