@@ -140,7 +140,7 @@ def test_a_collapse_is_named_and_fills_the_figure(trained: Path):
     line = next(line for line in read_lines(trained) if line["kind"] == "train")
     collapsed = {**line, "experts": {**line["experts"], "refinement_E": [0, 0, 1, 0, 0], "semantic_S": [1, *[0] * 5]}}
     figure = refinement_usage([collapsed])
-    assert "most used is 2 (100.0%), least 0 (0.0%)" in figure.layout.xaxis.title.text
+    assert "most 2 (100.0%), least 0 (0.0%)" in figure.layout.xaxis.title.text
     assert list(figure.data[2].y) == [1]
     assert {curve.stackgroup for curve in figure.data} == {"experts"}
     assert semantic_usage([collapsed]).data[0].zmax < 1, "an uneven use stays visible long before a collapse"
@@ -206,7 +206,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copie
     assert fault.startswith("line 9 of log.jsonl")
     assert said in fault
     assert "\n" not in fault
-    assert "line 9" in notice_of(look)
+    assert "line 9" in notice_of(look, time.time())
     assert folder.look().version == look.version
     (copied / "log.jsonl").write_text(good)
     assert folder.look().faults == ()
@@ -224,7 +224,7 @@ def test_other_damaged_files_and_what_is_not_there_yet_are_said_in_one_line(copi
     (tmp_path / "young" / "run.json").write_text((copied / "run.json").read_text())
     look = RunFolder(tmp_path / "young").look()
     assert (look.written, look.saved, look.samples, list(look.lines)) == (None, None, (), [])
-    assert "No log yet" in notice_of(look)
+    assert "No log yet" in notice_of(look, time.time())
     assert "not written yet" in facts_of(look, now)
     with pytest.raises(FileNotFoundError, match="no/such is no folder: give"):
         Trainings([Path("no/such")])
@@ -297,13 +297,14 @@ def test_the_facts_say_where_a_run_is_and_whether_it_still_writes(trained: Path)
     assert f"{about.trained_parameters:,}" in said
     said = facts_of(running, written + 7200)
     assert "last line 2 h 0 min ago" in said
-    assert "Run its command again" in said
+    assert "Its command, run again, goes on" in notice_of(running, written + 7200)
     slow = [{**line, "seconds_per_step": 60.0} if line["kind"] == "train" else line for line in look.lines]
     assert "being written" in facts_of(replace(running, lines=slow), written + 200)
+    assert notice_of(replace(running, lines=slow), written + 200) == ""
     done = facts_of(look, written + 90_000)
     assert "finished 1 d 1 h ago" in done
     assert "time left" not in done
-    assert notice_of(look) == ""
+    assert notice_of(look, time.time()) == ""
     assert [duration(s) for s in (0.2, 59, 61, 3600, 86_400 * 3)] == ["0 s", "59 s", "1 min", "1 h 0 min", "3 d 0 h"]
 
 
@@ -327,7 +328,7 @@ class Built(NamedTuple):
     tab: TrainingTab
 
     def update(self, shown: Shown, run=None, step=None, sample=None) -> dict:
-        return self.tab._update(shown, run, step, sample)
+        return self.tab._update(run, step, sample, shown)
 
 
 @pytest.fixture
@@ -385,11 +386,11 @@ def test_a_damaged_sample_is_said_and_an_empty_folder_waits(built: Built, copied
     (tmp_path / "none").mkdir()
     with gr.Blocks(), gr.Tabs() as tabs:
         tab = TrainingTab(Trainings([tmp_path / "none"]), tabs)
-    first = tab._update(Shown(), None, None, None)
+    first = tab._update(None, None, None, Shown())
     assert "No run in none yet" in first[tab._notice]
     shown = first[tab._shown]
     train(tmp_path / "none" / "begun", 1)
-    found = tab._update(shown, None, None, None)
+    found = tab._update(None, None, None, shown)
     assert found[tab._shown].run == "begun"
     assert found[tab._notice] == ""
 

@@ -1,5 +1,4 @@
-"""Plotly figures of a trace, and the look of all. Their background is clear and their ink grey, so that they fit a light
-and a dark page."""
+"""Plotly figures of a trace, and the look of all: a clear background and grey ink, for a light and a dark page."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Plotly figures of a training's log. Every point that is drawn was logged: nothing is averaged or smoothed.
 
-A curve has at most :data:`MOST_POINTS` points. Of a longer one, each of so many equal stretches keeps its lowest and its
-highest value, so no spike is lost, and the curve's ends are always its own. The experts' shares, which belong together,
-are drawn at evenly spaced lines, at most :data:`MOST_COLUMNS`, the last one always among them.
+A curve has at most :data:`MOST_POINTS` points. Of a longer one, each of equal stretches keeps its lowest and highest
+value, so no spike is lost, and the first and the last point stay. The experts' shares, which belong together, are drawn
+at evenly spaced lines, at most :data:`MOST_COLUMNS`, the first and the last among them.
 """
 
 from __future__ import annotations
@@ -257,7 +257,7 @@ def _shares_laid_out(
         return None
     last = shares_nE[-1]
     most, least = int(last.argmax()), int(last.argmin())
-    said = f"step {steps[-1]}: most used is {most} ({last[most]:.1%}), least {least} ({last[least]:.1%})"
+    said = f"step {steps[-1]}: most {most} ({last[most]:.1%}), least {least} ({last[least]:.1%})"
     figure = _laid_out(figure, log=False)
     figure.update_xaxes(title={"text": said}, showgrid=False)
     if whole is None:
@@ -281,8 +281,7 @@ def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | 
         drawn = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in figure.data])
         positive = drawn[drawn > 0]
         if positive.size and drawn.min() >= 0:
-            wide = positive.max() > 30 * positive.min()
-            figure.update_yaxes(type="log", dtick=1 if wide else "D2")
+            figure.update_yaxes(type="log", dtick=1 if positive.max() > 30 * positive.min() else None)
     figure.update_layout(
         height=270,
         margin={"l": 52, "r": 10, "t": 8, "b": 40},
@@ -302,5 +301,5 @@ def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | 
     )
     axes = {"gridcolor": GRID, "zeroline": False, "fixedrange": True}
     figure.update_xaxes(title={"text": "step", "standoff": 6}, tickformat=",d", showgrid=False, **axes)
-    figure.update_yaxes(exponentformat="power", **axes)
+    figure.update_yaxes(exponentformat="none", **axes)
     return figure

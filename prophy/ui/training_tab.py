@@ -82,34 +82,20 @@ class TrainingTab:
         quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         parts = [self._shown, self._run, self._facts, self._notice, self._samples, self._step, self._sample, self._view]
         parts += [block for pair in self._plots.values() for block in pair]
-        tabs.select(self._on_tab, self._shown, [self._timer, *parts], **quiet)
-        self._timer.tick(self._on_tick, self._shown, parts, **quiet)
-        self._run.input(self._on_run, [self._run, self._shown], parts, **quiet)
-        self._step.input(self._on_step, [self._step, self._shown], parts, **quiet)
-        self._sample.input(self._on_sample, [self._sample, self._shown], parts, **quiet)
+        # From what is chosen, not from what is shown: so a late answer is put right by the next look.
+        asked = [self._run, self._step, self._sample, self._shown]
+        tabs.select(self._on_tab, asked, [self._timer, *parts], **quiet)
+        self._timer.tick(self._update, asked, parts, **quiet)
+        gr.on([self._run.input, self._step.input, self._sample.input], self._update, asked, parts, **quiet)
 
-    # --- events ------------------------------------------------------------------------------------------------------
-
-    def _on_tab(self, shown: Shown, tab: gr.SelectData) -> dict[Any, Any]:
+    def _on_tab(
+        self, run: str | None, step: str | None, sample: str | None, shown: Shown, tab: gr.SelectData
+    ) -> dict[Any, Any]:
         if tab.value != NAME:
             return {self._timer: gr.Timer(active=False)}
-        return {self._timer: gr.Timer(active=True), **self._update(shown, shown.run, shown.step, shown.sample)}
+        return {self._timer: gr.Timer(active=True), **self._update(run, step, sample, shown)}
 
-    def _on_tick(self, shown: Shown) -> dict[Any, Any]:
-        return self._update(shown, shown.run, shown.step, shown.sample)
-
-    def _on_run(self, run: str, shown: Shown) -> dict[Any, Any]:
-        return self._update(shown, run, None, None)
-
-    def _on_step(self, step: str, shown: Shown) -> dict[Any, Any]:
-        return self._update(shown, shown.run, step, shown.sample)
-
-    def _on_sample(self, sample: str, shown: Shown) -> dict[Any, Any]:
-        return self._update(shown, shown.run, shown.step, sample)
-
-    # --- what is new -------------------------------------------------------------------------------------------------
-
-    def _update(self, shown: Shown, run: str | None, step: str | None, sample: str | None) -> dict[Any, Any]:
+    def _update(self, run: str | None, step: str | None, sample: str | None, shown: Shown) -> dict[Any, Any]:
         """What changes on a page to show this run and this sample; the newest of what is not given, or gone."""
         runs = self._trainings.runs()
         names = tuple(runs)
@@ -121,7 +107,8 @@ class TrainingTab:
             update |= self._plotted(()) if shown.run is not None else {}
         else:
             look = runs[run].look()
-            now = Shown(names, run, look.version, facts_of(look, time.time()), notice_of(look), look.samples)
+            clock = time.time()
+            now = Shown(names, run, look.version, facts_of(look, clock), notice_of(look, clock), look.samples)
             now = _with_sample(now, runs[run], shown, step, sample)
             if (now.run, now.version) != (shown.run, shown.version):
                 update |= self._plotted(look.lines)
@@ -212,7 +199,7 @@ def facts_of(look: Look, now: float) -> str:
             facts.append(("time left", duration((about.steps - step) * pace)))
     else:
         facts.append(("step", f"{step:,}"))
-    facts.append(("log", _state(look, step, made, now)))
+    facts.append(("log", _state(look, now)))
     if look.saved is None:
         facts.append(("last checkpoint", "none yet"))
     else:
@@ -225,32 +212,43 @@ def facts_of(look: Look, now: float) -> str:
     return f'<dl class="pp-run-facts">{said}</dl>'
 
 
-def notice_of(look: Look) -> str:
-    """What a visitor should know of a run, as HTML: what cannot be read, and what is not there."""
+def notice_of(look: Look, now: float) -> str:
+    """What a visitor should know of a run, as HTML: what cannot be read, and what is not there; see :func:`facts_of`."""
     said = [notices.error(fault) for fault in look.faults]
     if look.written is None:
         said.append(notices.note("No log yet: the first line comes after --log-every steps."))
-    elif look.lines and not any(line["kind"] == "validation" for line in look.lines):
+    elif _is_silent(look, now):
+        said.append(
+            notices.note(
+                f"No line for {duration(now - look.written)}: the training is saving, sampling or validating, or it "
+                "has stopped. Its command, run again, goes on where it stopped."
+            )
+        )
+    if look.lines and not any(line["kind"] == "validation" for line in look.lines):
         said.append(notices.note("No held-out losses so far: --held-out DIR gives them, every --validate-every steps."))
     return "".join(said)
 
 
-def _state(look: Look, step: int, made: Sequence[Line], now: float) -> str:
-    """Whether a run still writes. Nothing in the folder says that a training was ended: only silence does."""
+def _state(look: Look, now: float) -> str:
+    """Whether a run still writes."""
     if look.written is None:
         return "not written yet"
-    if look.about is not None and step >= look.about.steps:
+    if _is_finished(look):
         return f"finished {_ago(now - look.written)}"
-    usual = 0.0
-    if len(made) > 1:
-        usual = (made[-1]["step"] - made[-2]["step"]) * made[-1]["seconds_per_step"]
-    silent = now - look.written
-    if silent <= max(_QUIET_SECONDS, _QUIET_LINES * usual):
-        return "being written"
-    return (
-        f"last line {_ago(silent)}: the training is saving, sampling or validating, or it has stopped. Run its command "
-        "again to go on"
-    )
+    return f"last line {_ago(now - look.written)}" if _is_silent(look, now) else "being written"
+
+
+def _is_finished(look: Look) -> bool:
+    return look.about is not None and bool(look.lines) and look.lines[-1]["step"] >= look.about.steps
+
+
+def _is_silent(look: Look, now: float) -> bool:
+    """Nothing in the folder says that a training was ended: only silence does."""
+    if look.written is None or _is_finished(look):
+        return False
+    made = [line for line in look.lines[-9:] if line["kind"] == "train"]
+    usual = (made[-1]["step"] - made[-2]["step"]) * made[-1]["seconds_per_step"] if len(made) > 1 else 0.0
+    return now - look.written > max(_QUIET_SECONDS, _QUIET_LINES * usual)
 
 
 def _ago(seconds: float) -> str:
