@@ -183,21 +183,22 @@ def test_a_resumed_training_is_followed_through_its_cut_log(copied: Path):
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ("{", "delete it"),
-        ("[]", "delete it"),
-        ("3", "delete it"),
-        ('{"kind": "train", "step": 7}', "delete it"),
-        ('{"kind": ["train"], "step": 7}', "delete it"),
-        ('{"kind": "validation", "step": 7, "diffusion": {"0.2": "low"}}', "delete it"),
-        ('{"kind": "validation", "step": "7", "diffusion": {}}', "delete it"),
-        ("[" * 100_000, "delete it"),
-        ("\udcff\udcfe", "delete it"),
-        ('{"kind": "validation", "step": 2, "diffusion": {}}', "end one of the two trainings"),
+        (b"{", "delete it"),
+        (b"[]", "delete it"),
+        (b"3", "delete it"),
+        (b'{"kind": "train", "step": 7}', "delete it"),
+        (b'{"kind": ["train"], "step": 7}', "delete it"),
+        (b'{"kind": "validation", "step": 7, "diffusion": {"0.2": "low"}}', "delete it"),
+        (b'{"kind": "validation", "step": "7", "diffusion": {}}', "delete it"),
+        (b"[" * 100_000, "delete it"),
+        (b"\xff\xfe", "delete it"),
+        (b'{"kind": "validation", "step": 2, "diffusion": {}}', "end one of the two trainings"),
     ],
+    ids=range(10),
 )
-def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copied: Path, bad: str, said: str):
+def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copied: Path, bad: bytes, said: str):
     good = (copied / "log.jsonl").read_text()
-    (copied / "log.jsonl").write_bytes((good + bad + "\n").encode(errors="surrogateescape"))
+    (copied / "log.jsonl").write_bytes(good.encode() + bad + b"\n")
     append(copied, json.dumps({**json.loads(good.splitlines()[0]), "step": 8}) + "\n")
     folder = RunFolder(copied)
     look = folder.look()
@@ -206,7 +207,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copie
     assert fault.startswith("line 9 of log.jsonl")
     assert said in fault
     assert "\n" not in fault
-    assert "line 9" in notice_of(look, time.time())
+    assert "Line 9" in notice_of(look, time.time())
     assert folder.look().version == look.version
     (copied / "log.jsonl").write_text(good)
     assert folder.look().faults == ()
@@ -333,7 +334,7 @@ class Built(NamedTuple):
 
 @pytest.fixture
 def built(copied: Path) -> Built:
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with gr.Blocks(), gr.Tabs() as tabs, gr.Tab():
         return Built(TrainingTab(Trainings([copied]), tabs))
 
 
@@ -382,9 +383,11 @@ def test_a_damaged_sample_is_said_and_an_empty_folder_waits(built: Built, copied
     (copied / "samples" / "step-000006" / "00" / "video.mp4").write_bytes(b"no video")
     update = built.update(Shown())
     assert update[built.tab._view] is None
-    assert "this sample cannot be opened" in update[built.tab._notice]
+    assert "This sample cannot be opened: run 00: video.mp4 has 8 bytes" in update[built.tab._refusal]
+    other = built.update(update[built.tab._shown], "copied", "step-000006", "01")
+    assert (other[built.tab._view]["prompt"], other[built.tab._refusal]) == (f"{PROMPT} 1", "")
     (tmp_path / "none").mkdir()
-    with gr.Blocks(), gr.Tabs() as tabs:
+    with gr.Blocks(), gr.Tabs() as tabs, gr.Tab():
         tab = TrainingTab(Trainings([tmp_path / "none"]), tabs)
     first = tab._update(None, None, None, Shown())
     assert "No run in none yet" in first[tab._notice]

@@ -92,6 +92,8 @@ def semantic_usage(lines: Sequence[Line]) -> go.Figure | None:
 def entropies(lines: Sequence[Line]) -> go.Figure | None:
     """How evenly the experts are used, and how sure the router is of each token: 1 is the largest possible entropy."""
     used = [line for line in lines if line.get("experts") is not None]
+    if not used:
+        return None
     figure, steps = go.Figure(), _steps(used)
     named = (
         ("refinement_entropy", "refinement"),
@@ -100,8 +102,6 @@ def entropies(lines: Sequence[Line]) -> go.Figure | None:
     )
     for (field, name), colour in zip(named, _COLOURS, strict=False):
         _add(figure, steps, _column(used, "experts", field), name, colour)
-    if not figure.data:
-        return None
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
     figure = _laid_out(figure, log=False)
     return figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])

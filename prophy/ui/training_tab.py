@@ -76,11 +76,13 @@ class TrainingTab:
             with gr.Row(elem_classes="pp-sample"):
                 self._step = gr.Dropdown([], label="Samples made at", elem_id="training-step", scale=1, min_width=150)
                 self._sample = gr.Radio([], label="Prompt", elem_id="training-sample", scale=4, min_width=260)
+            self._refusal = gr.HTML(elem_id="training-refusal", elem_classes="pp-notices", apply_default_css=False)
             self._view = routing_view(None, elem_id="training-view")
         self._shown = gr.State(Shown())
         self._timer = gr.Timer(_SECONDS, active=False)
         quiet = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-        parts = [self._shown, self._run, self._facts, self._notice, self._samples, self._step, self._sample, self._view]
+        parts = [self._shown, self._run, self._facts, self._notice, self._samples, self._step, self._sample]
+        parts += [self._refusal, self._view]
         parts += [block for pair in self._plots.values() for block in pair]
         # From what is chosen, not from what is shown: so a late answer is put right by the next look.
         asked = [self._run, self._step, self._sample, self._shown]
@@ -148,13 +150,13 @@ class TrainingTab:
 
     def _view_of(self, run: RunFolder | None, now: Shown) -> dict[Any, Any]:
         if run is None or now.sample is None:
-            return {self._view: None}
+            return {self._view: None, self._refusal: ""}
         try:
             made = run.sample(now.step, now.sample)
             view = RunView.of(made, made.trace())
         except (RunError, OSError) as error:
-            return {self._view: None, self._notice: notices.error(f"this sample cannot be opened: {error}")}
-        return {self._view: replace(view, id=f"{now.run} {now.step} {now.sample}").as_json()}
+            return {self._view: None, self._refusal: notices.error(f"this sample cannot be opened: {error}")}
+        return {self._view: replace(view, id=f"{now.run} {now.step} {now.sample}").as_json(), self._refusal: ""}
 
 
 def _with_sample(now: Shown, run: RunFolder, shown: Shown, step: str | None, sample: str | None) -> Shown:
@@ -213,7 +215,7 @@ def facts_of(look: Look, now: float) -> str:
 
 
 def notice_of(look: Look, now: float) -> str:
-    """What a visitor should know of a run, as HTML: what cannot be read, and what is not there; see :func:`facts_of`."""
+    """What a visitor should know of a run, as HTML: what cannot be read, and what is not there."""
     said = [notices.error(fault) for fault in look.faults]
     if look.written is None:
         said.append(notices.note("No log yet: the first line comes after --log-every steps."))
