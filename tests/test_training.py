@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
@@ -112,12 +113,12 @@ def kill(operation: int) -> Iterator[None]:
 
     def nothing(*_) -> None: ...
 
-    real["save_file"], real["fsync"], real["mkdir"] = checkpoints.save_file, checkpoints.os.fsync, Path.mkdir
+    real["save_file"], real["fsync"], real["mkdir"] = safetensors.torch.save_file, checkpoints.os.fsync, Path.mkdir
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shutil, "rmtree", dying("rmtree", half_removed))
         patch.setattr(checkpoints.os, "replace", dying("replace", nothing))
         patch.setattr(checkpoints.os, "fsync", dying("fsync", nothing))
-        patch.setattr(checkpoints, "save_file", dying("save_file", half_saved))
+        patch.setattr(safetensors.torch, "save_file", dying("save_file", half_saved))
         patch.setattr(Path, "write_text", dying("write", half_written))
         patch.setattr(Path, "mkdir", dying("mkdir", nothing))
         yield

@@ -126,7 +126,7 @@ def pace(lines: Sequence[Line]) -> go.Figure | None:
         values = np.array([line[field] for line in made], float)
         _add(figure, _steps(made), values, name, _COLOURS[row - 1], row=row)
     figure = _laid_out(figure, log=False, legend=False)
-    figure.update_yaxes(title={"text": "seconds", "standoff": 6}, rangemode="tozero", row=1)
+    figure.update_yaxes(title={"text": "seconds", "standoff": 6}, **_log_axis(figure.data[0].y), row=1)
     figure.update_yaxes(title={"text": "waiting", "standoff": 6}, rangemode="tozero", tickformat=".0%", row=2)
     return figure.update_xaxes(title=None, row=1)
 
@@ -278,10 +278,7 @@ def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | 
     if not figure.data:
         return None
     if log:
-        drawn = np.concatenate([curve.y[np.isfinite(curve.y)] for curve in figure.data])
-        positive = drawn[drawn > 0]
-        if positive.size and drawn.min() >= 0:
-            figure.update_yaxes(type="log", dtick=1 if positive.max() > 30 * positive.min() else None)
+        figure.update_yaxes(**_log_axis(np.concatenate([curve.y for curve in figure.data])))
     figure.update_layout(
         height=270,
         margin={"l": 52, "r": 10, "t": 8, "b": 40},
@@ -303,3 +300,12 @@ def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | 
     figure.update_xaxes(title={"text": "step", "standoff": 6}, tickformat=",d", showgrid=False, **axes)
     figure.update_yaxes(exponentformat="none", **axes)
     return figure
+
+
+def _log_axis(values: np.ndarray) -> dict[str, str | int]:
+    """What makes an axis logarithmic; nothing where a value is negative. Zeros are not drawn on it."""
+    drawn = values[np.isfinite(values)]
+    positive = drawn[drawn > 0]
+    if not positive.size or drawn.min() < 0:
+        return {}
+    return {"type": "log", **({"dtick": 1} if positive.max() > 30 * positive.min() else {})}
