@@ -95,8 +95,7 @@ class RunFolder:
         """The samples in one of :attr:`Look.samples`; none if there is no such folder, whatever the name says."""
         if step not in self._sample_folders():
             return ()
-        found = (self.path / SAMPLES / step).iterdir()
-        return tuple(sorted(one.name for one in found if one.is_dir() and not one.name.startswith(".")))
+        return _ids_in(self.path / SAMPLES / step)
 
     def sample(self, step: str, sample: str) -> Run:
         """Open a sample, by names that anyone may have typed.
@@ -109,13 +108,20 @@ class RunFolder:
         return find_run(self.path / SAMPLES / step, sample)
 
     def _sample_folders(self) -> list[str]:
-        """Links are left out: they may lead anywhere."""
+        """Those with a sample. Links are left out: they may lead anywhere."""
         folder = self.path / SAMPLES
         if folder.is_symlink() or not folder.is_dir():
             return []
         found = (one for one in folder.iterdir() if _STEP_FOLDER.fullmatch(one.name))
-        steps = [one.name for one in found if one.is_dir() and not one.is_symlink()]
+        steps = [one.name for one in found if not one.is_symlink() and _ids_in(one)]
         return sorted(steps, key=lambda name: int(name.removeprefix("step-")), reverse=True)
+
+
+def _ids_in(folder: Path) -> tuple[str, ...]:
+    """Of whole samples: one that is being written has a hidden name."""
+    if not folder.is_dir():
+        return ()
+    return tuple(sorted(one.name for one in folder.iterdir() if not one.name.startswith(".") and one.is_dir()))
 
 
 class Trainings:
