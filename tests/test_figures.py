@@ -142,7 +142,7 @@ def test_figures_command_and_its_sections_in_the_report(pipeline, tmp_path, caps
     picture = cv2.imread(str(tmp_path / "evaluation" / "expert-maps-0.png"))
     assert picture.shape[0] > 5 * 128, "a row for the frames and one for each of five experts"
     sections = read_sections(tmp_path)
-    assert [section.source for section in sections] == ["correlation.json", "expert-maps.json", "inversion.json"]
-    assert sections[1].pictures == ("expert-maps-0.png",)
+    assert [section.path.name for section in sections] == ["correlation.json", "expert-maps.json", "inversion.json"]
+    assert sections[1].body.pictures == ("expert-maps-0.png",)
     with pytest.raises(ValueError, match="show a branch"):
         cli.main([*command, "--no-branch"])

@@ -143,7 +143,7 @@ def test_generated_localisation_command_records_every_step_and_goes_on_where_it_
     made = batch.stat().st_mtime_ns
     cli.main(command)
     assert batch.stat().st_mtime_ns == made
-    assert [s.source for s in read_sections(tmp_path)] == ["generated-localisation.json", "segmenter.json"]
+    assert [s.path.name for s in read_sections(tmp_path)] == ["generated-localisation.json", "segmenter.json"]
     tiny_pipeline.attachment.enabled = False
     with pytest.raises(ValueError, match="needs a branch"):
         evaluate_generated_localisation(tiny_pipeline, tmp_path, prompts)

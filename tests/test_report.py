@@ -120,7 +120,7 @@ def test_a_result_remembers_the_command_that_made_it(work, tmp_path):
     }
     (tmp_path / "a b.json").write_text(json.dumps(result))
     cli.main(["vbench", str(tmp_path / "a b.json"), "--work", str(work)])
-    section = next(section for section in read_sections(work) if section.source == "vbench.json")
+    section = next(section for section in read_sections(work) if section.path.name == "vbench.json")
     assert section.command == f"prophy evaluate vbench '{tmp_path / 'a b.json'}' --work {work}"
 
 
@@ -186,8 +186,8 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
     assert "0.750 (0.750–0.750, n=2)" in printed, "two seeds with the same result"
     assert "laws obeyed missing in 1" in printed
     table = read_sections(out)[0]
-    assert table.source == "ablation.json"
-    assert "full (2 runs)" in table.tables[0].rows[0][0]
+    assert table.path.name == "ablation.json"
+    assert "full (2 runs)" in table.body.tables[0].rows[0][0]
     with pytest.raises(ValueError, match="stands twice"):
         cli.main(["ablation", f"full={work}", f"again={work}", "--work", str(out)])
     with pytest.raises(FileNotFoundError, match="holds no results"):

@@ -22,7 +22,7 @@ from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
 from prophy.data.latents import GRID
 from prophy.evaluation.localisation import MapScore, Truth, centre_prior, score_maps
-from prophy.evaluation.results import write_json
+from prophy.evaluation.results import write_result
 from prophy.phenomena import IDS, by_id
 from prophy.training.tiny_transformer import SCOPE
 from prophy.worlds import FPS, sample_clip
@@ -159,7 +159,7 @@ def evaluate_annotation(
         clips=clips,
         split=split,
     )
-    write_json(out, result)
+    write_result(out, result)
     return result
 
 

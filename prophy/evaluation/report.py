@@ -6,9 +6,7 @@ prophy evaluate readme runs/tiny --readme README.md
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,22 +14,22 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
+from prophy.evaluation.cells import Table
+from prophy.evaluation.evidence_html import SCRIPT, STYLE, head, opening, rest, unmeasured
 from prophy.evaluation.results import FOLDER, write_result
-from prophy.evaluation.sections import Section, Table, read_sections
+from prophy.evaluation.sections import Section, read_sections, result_paths
 from prophy.files import write_text
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 _IN_README = ("laws", "recognition", "localisation", "generated", "flow", "videophy2", "vbench", "ablation")
 
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-h2{margin-top:2.5rem;border-top:1px solid #ddd;padding-top:1rem}
-table{border-collapse:collapse;margin:.5rem 0 1.5rem;display:block;overflow-x:auto}
-caption{text-align:left;font-weight:600;padding:.3rem 0}
-th,td{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #e5e5e5;white-space:nowrap}
-th:first-child,td:first-child{text-align:left}
-code{background:#f4f4f4;padding:.1rem .3rem;overflow-wrap:anywhere}
-img{max-width:100%;image-rendering:pixelated}
+#: Of the page around the evidence; the app has its own
+_PAGE = """
+:root{color-scheme:light dark;--pp-ink:#1a1a1a;--pp-quiet:#64748b;--pp-line:#e2e8f0;--pp-paper:#fff;--pp-sunk:#f8fafc;
+--pp-accent:#0072b2}
+@media(prefers-color-scheme:dark){:root{--pp-ink:#f1f5f9;--pp-quiet:#94a3b8;--pp-line:#334155;--pp-paper:#0b0f19;
+--pp-sunk:#131a2a;--pp-accent:#409bce}}
+body{font-family:system-ui,sans-serif;max-width:1080px;margin:2rem auto;padding:0 1rem;background:var(--pp-paper)}
 """
 
 
@@ -45,8 +43,19 @@ class DataSet:
     sha256: str
 
 
+@dataclass(frozen=True)
+class DataResult:
+    """The data and the judges behind a work folder's results: too large to ship, so only their hashes."""
+
+    sets: tuple[DataSet, ...]
+    judges_sha256: dict[str, str]
+
+
 def write_report(work: Path, out: Path) -> int:
     """Write the page, and beside it the same as JSON. Returns the number of sections.
+
+    The hashes of the data and the judges become a result of the work folder themselves, ``evaluation/data.json``: its
+    ``evaluation/`` then says everything, also where the rest is too large to go.
 
     Raises:
         FileNotFoundError: nothing has been measured.
@@ -55,23 +64,31 @@ def write_report(work: Path, out: Path) -> int:
     work, out = Path(work), Path(out)
     if out.suffix != ".html":
         raise ValueError(f"{out.name} is no .html: name the report something.html")
-    sections, data, judges = read_sections(work), data_sets(work), judge_hashes(work)
+    result_paths(work)
+    data = DataResult(data_sets(work), judge_hashes(work))
+    if data.sets or data.judges_sha256:
+        write_result(work / FOLDER / "data.json", data)
+    sections = read_sections(work)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, render_page(sections, data, judges, work / FOLDER))
-    plain = [
-        {
-            **{name: getattr(section, name) for name in ("source", "sha256", "title", "command", "weights", "notes")},
-            "tables": section.tables,
-            "plots": [json.loads(plot.to_json()) for plot in section.plots],
-            "pictures": {name: _sha256(work / FOLDER / name) for name in section.pictures},
-        }
-        for section in sections
-    ]
-    for part in plain:
-        part["tables"] = [asdict(table) for table in part["tables"]]
-    document = {"sections": plain, "data": [asdict(one) for one in data], "judges_sha256": judges}
-    write_result(out.with_suffix(".json"), document)
+    write_text(out, render_page(sections))
+    write_result(out.with_suffix(".json"), {"sections": [_plain(section) for section in sections]})
     return len(sections)
+
+
+def _plain(section: Section) -> dict[str, object]:
+    body = section.body
+    return {
+        "source": section.path.name,
+        "sha256": section.sha256,
+        "title": body.title,
+        "command": section.command,
+        "weights": body.weights,
+        "notes": body.notes,
+        "headlines": [asdict(one) for one in body.headlines],
+        "tables": [asdict(table) for table in body.tables],
+        "plots": [json.loads(plot.to_json()) for plot in body.plots],
+        "pictures": {name: _sha256(section.path.parent / name) for name in body.pictures},
+    }
 
 
 def data_sets(work: Path) -> tuple[DataSet, ...]:
@@ -91,30 +108,24 @@ def judge_hashes(work: Path) -> dict[str, str]:
     return {path.name: _sha256(path) for path in sorted(Path(work).glob("*.safetensors"))}
 
 
-def render_page(sections: Sequence[Section], data: Sequence[DataSet], judges: dict[str, str], folder: Path) -> str:
+def render_page(sections: Sequence[Section]) -> str:
     """A page that asks no other machine for anything; plotly.js is in it once."""
     parts = [
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>ProPhy: evidence</title>",
-        f"<style>{_STYLE}</style>",
+        "<meta name='viewport' content='width=device-width'>",
+        f"<style>{_PAGE}{STYLE.read_text(encoding='utf-8')}</style>",
     ]
-    if any(section.plots for section in sections):
+    if any(section.body.plots for section in sections):
         parts.append(f"<script>{get_plotlyjs()}</script>")
-    parts.append("</head><body><h1>Evidence</h1><p>Every number below comes from the file named beneath its heading, ")
-    parts.append("made by the command beside it. Intervals are 95 % bootstrap intervals over clips or prompts.</p>")
+    parts.append(f"</head><body class='evidence'><h1>Evidence</h1>{opening(sections)}")
     for section in sections:
-        parts.append(f"<h2>{_text(section.title)}</h2>")
-        command = f"<code>{_text(section.command)}</code>" if section.command else "its command was not recorded"
-        parts.append(f"<p>{command}<br><small>{_text(section.source)}, SHA-256 {section.sha256}</small></p>")
-        parts += [f"<p>{_text(note)}</p>" for note in section.notes]
-        parts += [_html_table(table) for table in section.tables]
-        parts += [plot.to_html(full_html=False, include_plotlyjs=False) for plot in section.plots]
-        parts += [_picture(folder / name) for name in section.pictures]
-        parts += [f"<p><small>weights, {_text(name)}: {_text(h)}</small></p>" for name, h in section.weights.items()]
-    rows = tuple((one.name, one.split, str(one.clips), one.sha256) for one in data)
-    rows += tuple((name, "trained judge", "–", digest) for name, digest in judges.items())
-    parts.append("<h2>Data and judges</h2>")
-    parts.append(_html_table(Table("", ("folder or file", "split", "clips", "SHA-256"), rows)))
-    return "\n".join([*parts, "</body></html>\n"])
+        drawn = [
+            plot.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True, "displaylogo": False})
+            for plot in section.body.plots
+        ]
+        parts += [head(section), f"<div class='ev-plots'>{''.join(drawn)}</div>", rest(section)]
+    parts.append(unmeasured(sections))
+    return "\n".join([*parts, f"<script>{SCRIPT.read_text(encoding='utf-8')}</script></body></html>\n"])
 
 
 def update_readme(work: Path, readme: Path) -> bool:
@@ -142,19 +153,13 @@ def render_markdown(sections: Sequence[Section]) -> str:
     """The sections that belong in a README, each with the table that sums it up and its command."""
     parts = []
     for section in sections:
-        if section.source.removesuffix(".json").split("-")[0] not in _IN_README:
+        body = section.body
+        if section.path.stem.split("-")[0] not in _IN_README:
             continue
-        parts.append(f"**{section.title}**" + "".join(f" · {note}" for note in section.notes))
-        parts += [_markdown_table(table) for table in section.tables[: section.headline]]
+        parts.append(f"**{body.title}**" + "".join(f" · {note}" for note in body.notes))
+        parts += [_markdown_table(table) for table in body.tables[: body.headline]]
         parts.append(f"`{section.command}`" if section.command else "(its command was not recorded)")
     return "\n\n".join(parts) + "\n"
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    caption = f"<caption>{_text(table.title)}</caption>" if table.title else ""
-    return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _markdown_table(table: Table) -> str:
@@ -163,17 +168,6 @@ def _markdown_table(table: Table) -> str:
 
     header = (table.title or table.header[0], *table.header[1:])
     return "\n".join([row(header), "|" + "---|" * len(header), *(row(cells) for cells in table.rows)])
-
-
-def _picture(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: make the figures again")
-    data = base64.b64encode(path.read_bytes()).decode()
-    return f"<p><img alt='{_text(path.stem)}' src='data:image/png;base64,{data}'></p>"
-
-
-def _text(value: object) -> str:
-    return html.escape(str(value))
 
 
 def _sha256(path: Path) -> str:

@@ -7,10 +7,12 @@ import os
 # Before gradio: it reports usage over the network unless told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from prophy.evaluation.evidence_html import STYLE as EVIDENCE_STYLE
 from prophy.training.folder import Trainings
 from prophy.ui import notices
 from prophy.ui.about_tab import about_tab
@@ -19,6 +21,7 @@ from prophy.ui.api import endpoints
 from prophy.ui.compare_tab import CompareTab
 from prophy.ui.component import STATIC
 from prophy.ui.engine import Engine, EngineError
+from prophy.ui.evidence_tab import evidence_tab
 from prophy.ui.generate_tab import GenerateTab
 from prophy.ui.model_bar import ModelBar
 from prophy.ui.training_tab import NAME, TrainingTab
@@ -46,13 +49,16 @@ _HEADER = """
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
 
 
-def build_demo(engine: Engine, vlm: str | None = None, trainings: Trainings | None = None) -> gr.Blocks:
+def build_demo(
+    engine: Engine, vlm: str | None = None, *, trainings: Trainings | None = None, evidence: Path | None = None
+) -> gr.Blocks:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
         engine: of the app.
         vlm: see :class:`prophy.ui.annotate_tab.AnnotateTab`.
         trainings: runs for the Training tab; None: there is no such tab.
+        evidence: see :func:`prophy.ui.evidence_tab.evidence_tab`.
     """
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
         own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
@@ -68,6 +74,8 @@ def build_demo(engine: Engine, vlm: str | None = None, trainings: Trainings | No
             if trainings is not None:
                 with gr.Tab(NAME, id="training"):
                     TrainingTab(trainings, tabs)
+            with gr.Tab("Evidence", id="evidence-tab") as evidence_part:
+                evidence_tab(evidence_part, evidence)
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)
@@ -141,7 +149,7 @@ def launch(
         run_history=False,
         footer_links=[],
         theme=_theme(),
-        css_paths=[STATIC / "app.css"],
+        css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
         show_error=True,
         max_file_size=max_upload,
         quiet=True,

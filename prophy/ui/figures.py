@@ -5,19 +5,12 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
+from prophy.evaluation.plots import CLEAR, FONT, GRID, INK
 from prophy.heatmaps import expert_colour
 from prophy.routing import RoutingTrace
 
-INK = "#7d8794"
-GRID = "rgba(125, 135, 148, 0.18)"
-_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-
 #: what every figure's layout has
-LOOK = {
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "font": {"family": _FONT, "size": 12, "color": INK},
-}
+LOOK = {"paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "font": {"family": FONT, "size": 12, "color": INK}}
 
 
 def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:

@@ -59,6 +59,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="watch the training in this folder, or all in the folders inside it. Repeat for more (default: none)",
     )
     parser.add_argument(
+        "--evidence", type=Path, metavar="WORK", help="folder of results for the Evidence tab (default: as shipped)"
+    )
+    parser.add_argument(
         "--runs",
         type=Path,
         default=Path("runs"),
@@ -115,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     with _without_garbage_collection():
         from prophy.ui.demo import build_demo, launch
 
-        demo = build_demo(engine, arguments.vlm, trainings)
+        demo = build_demo(engine, arguments.vlm, trainings=trainings, evidence=arguments.evidence)
         address = launch(
             demo,
             host="0.0.0.0" if is_public else arguments.host,
