@@ -143,6 +143,7 @@ NO_TORCH = (
     "training.log",
     "training.folder",
     "cli",
+    "evaluation.evidence_html",
 )
 
 

@@ -8,65 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from made_results import (
+    annotation_result,
+    correlation_result,
+    flow_result,
+    inversion_result,
+    laws_result,
+    localisation_result,
+    recognition_result,
+)
 
 from prophy.evaluation import cli
-from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, FlowResult, compare
-from prophy.evaluation.lawfulness import PROPHY, REAL, ClipErrors, LawsResult, score_columns
-from prophy.evaluation.localisation import (
-    MAP,
-    UNIFORM,
-    ExpertUse,
-    LocalisationLevel,
-    LocalisationResult,
-    Truth,
-    score_maps,
-)
-from prophy.evaluation.metrics import bootstrap
-from prophy.evaluation.prompted import PromptVerdict, RecognitionResult, score
+from prophy.evaluation.cells import number, share
+from prophy.evaluation.kinds import KINDS
 from prophy.evaluation.report import BEGIN, END, update_readme, write_report
 from prophy.evaluation.results import write_result
-from prophy.evaluation.sections import KINDS, kind_of, number, read_sections, share
-from prophy.evaluation.trackers import LAWS
-from prophy.grid import TokenGrid
-from prophy.phenomena import IDS
-
-
-def laws_result() -> LawsResult:
-    def clips(error: float) -> list[ClipErrors]:
-        laws = LAWS["deformation", "press"]
-        return [ClipErrors({f"deformation, press: {law.name}": error for law in laws}, {}) for _ in range(3)]
-
-    columns = {REAL: clips(0.01), "backbone": clips(0.5), PROPHY: clips(0.25)}
-    return LawsResult({"test": score_columns(columns)}, 3, None, {"backbone": "b" * 64, PROPHY: "c" * 64}, {})
-
-
-def recognition_result() -> RecognitionResult:
-    logits = torch.full((4, len(IDS)), -1.0)
-    asked = torch.zeros(4, len(IDS))
-    for row in range(4):
-        asked[row, row] = 1
-        logits[row, row if row else 9] = 1.0
-    verdict = PromptVerdict("<script>alert(1)</script>", 1, "usual", (IDS[0],), (IDS[9],))
-    return RecognitionResult(score(logits, asked, ["usual"] * 4), 0.999, "a" * 64, True, 20, 4.0, (verdict,) * 4)
-
-
-def localisation_result() -> LocalisationResult:
-    cover = np.zeros((2, 12, len(IDS)), np.float32)
-    shown = np.zeros((2, len(IDS)), bool)
-    cover[0, :4, 0] = cover[1, 4:6, 1] = 1
-    shown[0, 0] = shown[1, 1] = True
-    truth = Truth(cover, shown, TokenGrid(1, 3, 4))
-    scores = {MAP: score_maps(cover, truth), UNIFORM: score_maps(np.ones_like(cover), truth)}
-    use = ExpertUse((0.5, 0.5), (0.4, 0.6))
-    levels = tuple(LocalisationLevel(noise, scores, bootstrap(np.ones(2)), {}, use) for noise in (0.2, 0.5))
-    return LocalisationResult(levels, use, {IDS[0]: 0.9}, {IDS[0]: 0.5}, 2, "wordings", "test", 0, "a" * 64)
-
-
-def flow_result() -> FlowResult:
-    base = np.array([1.0, 2.0, 3.0])
-    losses = {BACKBONE: ClipLosses(base, base), BRANCH: ClipLosses(base - 0.1, base - 0.1)}
-    return FlowResult((compare(0.5, losses),), 3, "wordings", "a" * 64, None)
+from prophy.evaluation.sections import kind_of, read_sections
 
 
 @pytest.fixture
@@ -90,7 +47,7 @@ def work(tmp_path) -> Path:
 def test_the_report_is_one_page_that_asks_nobody_and_has_every_number(work, tmp_path, capsys):
     out = tmp_path / "report.html"
     cli.main(["report", str(work), "--out", str(out)])
-    assert "4 results" in capsys.readouterr().out
+    assert "5 results" in capsys.readouterr().out
     page = out.read_text()
     assert page.count("/**\n* plotly.js") == 1, "plotly.js is inlined once"
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=['\"]http", page)
@@ -102,9 +59,12 @@ def test_the_report_is_one_page_that_asks_nobody_and_has_every_number(work, tmp_
         "recognition.json",
         "localisation.json",
         "flow.json",
+        "data.json",
     ]
     assert document["made_by"]["command"].startswith("prophy evaluate report")
-    assert document["data"][0]["clips"] == 4
+    hashes = json.loads((work / "evaluation" / "data.json").read_text())
+    assert hashes["sets"][0]["clips"] == 4
+    assert hashes["sets"][0]["sha256"] in page, "what the results were measured on"
     assert document["sections"][0]["weights"] == {"backbone": "b" * 64, "ProPhy": "c" * 64}
 
 
@@ -205,3 +165,38 @@ def test_what_was_not_measured_is_never_printed_as_a_number():
     assert kind_of(Path("recognition-no-branch.json")) == "recognition"
     assert kind_of(Path("videophy2-on-minus-off.json")) == "videophy2"
     assert set(KINDS) >= {"laws", "recognition", "recogniser", "localisation", "flow", "videophy2", "vbench"}
+
+
+def test_each_result_is_drawn_and_its_headline_has_its_interval_and_what_to_read_it_against(work):
+    folder = work / "evaluation"
+    for name, result in (
+        ("correlation", correlation_result()),
+        ("inversion", inversion_result()),
+        ("annotation", annotation_result()),
+    ):
+        write_result(folder / f"{name}.json", result)
+    sections = {section.path.stem: section for section in read_sections(work)}
+    assert all(section.body.plots and section.body.headlines for section in sections.values())
+    laws = sections["laws"].body.headlines[0]
+    assert (laws.label, laws.beside) == ("laws obeyed, ProPhy", "real 100.0 %, backbone 0.0 %")
+    assert "n=" in laws.interval
+    assert len(sections["correlation"].body.plots) == 2, "logits and labels side by side"
+    against = {one.label.rpartition(" minus ")[2]: one.beside for one in sections["inversion"].body.headlines}
+    assert against == {
+        "random, equal norm": "",
+        "experts shuffled": "no difference shown: the interval holds 0",
+    }
+    assert "uniform" in sections["annotation"].body.headlines[0].beside
+
+
+def test_intervals_are_error_bars_and_a_number_without_one_has_none(work):
+    recognition = next(section for section in read_sections(work) if section.path.stem == "recognition")
+    asked, unasked = recognition.body.plots[0].data
+    document = json.loads((work / "evaluation" / "recognition.json").read_text())
+    recall = list(document["score"]["recall"].values())
+    along = "x" if asked.orientation == "h" else "y"
+    assert list(asked[along]) == [100 * one["value"] for one in recall]
+    error = asked[f"error_{along}"]
+    assert list(error.arrayminus) == [100 * (one["value"] - one["low"]) for one in recall]
+    assert error.visible
+    assert not unasked[f"error_{along}"].visible

@@ -5,14 +5,20 @@ Shapes: n prompts, F video frames of H×W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from prophy.generation import GenerationSettings, check_prompt, token_grid
+from prophy.evaluation.results import FOLDER, write_arrays
+from prophy.generation import GenerationSettings, check_prompt, model_hash, token_grid
 from prophy.pipelines import ProPhyWanPipeline
 from prophy.routing import Routing, RoutingTrace, TraceRecorder
 
@@ -87,3 +93,49 @@ def generate_clips(pipeline: ProPhyWanPipeline, batch: Sequence[GenerationSettin
     if routed:
         traces = tuple(r.finish(s.prompt, s.seed) for r, s in zip(recorders, batch, strict=True))
     return GeneratedClips(np.round(255 * videos).astype(np.uint8), traces)
+
+
+def resumed(
+    pipeline: ProPhyWanPipeline,
+    work: Path,
+    name: str,
+    settings: Sequence[GenerationSettings],
+    batch: int,
+    make: Callable[[slice], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Arrays of every clip, made a batch at a time; what the same weights have made already is read from disk.
+
+    Args:
+        pipeline: that makes them.
+        work: finished batches are kept under its evaluation folder.
+        name: of the evaluation whose clips they are; it begins their folder's.
+        settings: of every clip, none steered.
+        batch: clips at a time.
+        make: which of the settings to the arrays, the clip first in each.
+    """
+    asked_for = [{k: v for k, v in vars(one).items() if k != "steering"} for one in settings]
+    branch = pipeline.attachment is not None and pipeline.attachment.enabled
+    key = hashlib.sha256(json.dumps([model_hash(pipeline), branch, batch, asked_for]).encode()).hexdigest()[:12]
+    folder = Path(work) / FOLDER / f"{name}-clips-{key}"
+    parts = []
+    with tqdm(total=len(settings), desc=f"clips for {name}", unit="clip") as bar:
+        for start in range(0, len(settings), batch):
+            chosen = slice(start, min(start + batch, len(settings)))
+            path = folder / f"{start:05d}.npz"
+            arrays = _read(path, chosen.stop - start)
+            if arrays is None:
+                arrays = make(chosen)
+                write_arrays(path, arrays)
+            parts.append(arrays)
+            bar.update(chosen.stop - start)
+    return {field: np.concatenate([part[field] for part in parts]) for field in parts[0]}
+
+
+def _read(path: Path, count: int) -> dict[str, np.ndarray] | None:
+    """A finished batch; None when there is none, or it is damaged and must be made again."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            arrays = dict(data)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return arrays if arrays and all(len(array) == count for array in arrays.values()) else None

@@ -10,20 +10,16 @@ Shapes: n clips, D denoising steps, N tokens, E refinement experts, P phenomena.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from prophy.data.latents import GRID
 from prophy.evaluation.cross_attention import record_cross_attention, word_weights
-from prophy.evaluation.generated import generate_clips, settings_for
+from prophy.evaluation.generated import generate_clips, resumed, settings_for
 from prophy.evaluation.held_out import HeldOutPrompt
 from prophy.evaluation.localisation import (
     CENTRE,
@@ -39,7 +35,7 @@ from prophy.evaluation.localisation import (
     score_maps,
 )
 from prophy.evaluation.metrics import Interval
-from prophy.evaluation.results import FOLDER, write_arrays, write_result
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.segmentation import load_segmenter, segment, segmenter_error
 from prophy.generation import GenerationSettings, model_hash
 from prophy.phenomena import IDS, by_id
@@ -87,7 +83,7 @@ class RecordedClips:
         maps: P', float16 ``(n, D, N, P)``.
         experts: the experts' weights, 0 where not chosen, float16 ``(n, D, N, E)``.
         attention: of the backbone to the phenomena's words, float16 ``(n, D, N, P)``.
-        timesteps: float32 ``(D,)``.
+        timesteps: float32 ``(n, D)``, the same for every clip.
     """
 
     frames: np.ndarray
@@ -147,7 +143,7 @@ def _step(clips: RecordedClips, truth: Truth, d: int) -> StepScores:
         CROSS: score_maps(clips.attention[:, d].astype(np.float32), truth),
         SHUFFLED: score_maps(maps, truth, shuffles=_SHUFFLES),
     }
-    return StepScores(d + 1, float(clips.timesteps[d]), scores)
+    return StepScores(d + 1, float(clips.timesteps[0, d]), scores)
 
 
 def matched_crosswise(experts_nNE: np.ndarray, truth: Truth) -> np.ndarray:
@@ -165,22 +161,11 @@ def record_resumed(
 ) -> RecordedClips:
     """Every prompt's clip with its recordings; batches already made by the same weights are read from disk."""
     settings = [settings_for(prompt.prompt, prompt.seed, steps) for prompt in prompts]
-    asked_for = [{k: v for k, v in vars(one).items() if k != "steering"} for one in settings]
-    key = hashlib.sha256(json.dumps([model_hash(pipeline), batch, asked_for]).encode()).hexdigest()[:12]
-    folder = Path(work) / FOLDER / f"generated-localisation-clips-{key}"
-    parts = []
-    with tqdm(total=len(prompts), desc="recorded clips", unit="clip") as bar:
-        for start in range(0, len(prompts), batch):
-            chosen = slice(start, start + batch)
-            path = folder / f"{start:05d}.npz"
-            recorded = _read(path, len(settings[chosen]))
-            if recorded is None:
-                recorded = record(pipeline, settings[chosen], [p.phenomena for p in prompts[chosen]])
-                write_arrays(path, vars(recorded))
-            parts.append(recorded)
-            bar.update(len(settings[chosen]))
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])}
-    return RecordedClips(**{**joined, "timesteps": parts[0].timesteps})
+
+    def make(chosen: slice) -> dict[str, np.ndarray]:
+        return vars(record(pipeline, settings[chosen], [prompt.phenomena for prompt in prompts[chosen]]))
+
+    return RecordedClips(**resumed(pipeline, work, "generated-localisation", settings, batch, make))
 
 
 @torch.no_grad()
@@ -211,15 +196,5 @@ def record(
         maps=np.stack([trace.phenomenon_maps for trace in traces]),
         experts=experts,
         attention=torch.stack(attention.maps, 1)[:, kept].half().numpy(),
-        timesteps=traces[0].timesteps,
+        timesteps=np.stack([trace.timesteps for trace in traces]),
     )
-
-
-def _read(path: Path, count: int) -> RecordedClips | None:
-    """A finished batch; None when there is none, or it is damaged and must be made again."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            recorded = RecordedClips(**{name: data[name] for name in RecordedClips.__dataclass_fields__})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return recorded if len(recorded.frames) == count else None

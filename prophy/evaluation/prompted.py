@@ -7,22 +7,18 @@ Shapes: n prompts, P phenomena, F frames of H×W pixels.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from prophy.evaluation.generated import generate_clips, settings_for
+from prophy.evaluation.generated import generate_clips, resumed, settings_for
 from prophy.evaluation.held_out import HeldOutPrompt
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.recognition import load_recogniser, recognise, recogniser_error
-from prophy.evaluation.results import FOLDER, write_arrays, write_result
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation import model_hash
 from prophy.phenomena import IDS, by_id
 from prophy.pipelines import ProPhyWanPipeline
@@ -129,24 +125,12 @@ def generate_resumed(
 
     ``name`` is that of the evaluation whose clips they are, and begins their folder's.
     """
-    branch = pipeline.attachment is not None and pipeline.attachment.enabled
-    all_settings = [settings_for(p.prompt, p.seed, steps) for p in prompts]
-    asked_for = [{k: v for k, v in vars(settings).items() if k != "steering"} for settings in all_settings]
-    about = [model_hash(pipeline), branch, batch, asked_for]  # a batch is never steered
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
-    folder = Path(work) / FOLDER / f"{name}-clips-{key}"
-    parts = []
-    with tqdm(total=len(prompts), desc="held-out prompts", unit="clip") as bar:
-        for start in range(0, len(prompts), batch):
-            chosen = all_settings[start : start + batch]
-            path = folder / f"{start:05d}.npz"
-            frames = _read_batch(path, len(chosen))
-            if frames is None:
-                frames = generate_clips(pipeline, chosen).frames
-                write_arrays(path, {"frames": frames})
-            parts.append(frames)
-            bar.update(len(chosen))
-    return np.concatenate(parts)
+    settings = [settings_for(p.prompt, p.seed, steps) for p in prompts]
+
+    def make(chosen: slice) -> dict[str, np.ndarray]:
+        return {"frames": generate_clips(pipeline, settings[chosen]).frames}
+
+    return resumed(pipeline, work, name, settings, batch, make)["frames"]
 
 
 def asked(prompts: Sequence[HeldOutPrompt]) -> torch.Tensor:
@@ -178,13 +162,3 @@ def score(logits_nP: torch.Tensor, asked_nP: torch.Tensor, wordings: Sequence[st
         unasked={IDS[i]: bootstrap(found[~wanted[:, i], i]).value for i in asked_for},
         by_wording={str(kind): bootstrap(complete[kinds == kind]) for kind in np.unique(kinds)},
     )
-
-
-def _read_batch(path: Path, count: int) -> np.ndarray | None:
-    """Frames of a finished batch; None when there are none, or they are damaged and must be made again."""
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            frames = data["frames"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return frames if len(frames) == count and frames.dtype == np.uint8 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gradio as gr
@@ -49,7 +50,7 @@ def readable(folder: Path) -> tuple[tuple[Section, ...], tuple[str, ...]]:
         try:
             sections.append(read_section(path))
         except (OSError, ValueError) as error:
-            complaints.append(str(error))
+            complaints.append(str(error).replace(f"{folder}{os.sep}", ""))
     return in_order(sections), tuple(complaints)
 
 
