@@ -138,7 +138,7 @@ def test_figures_command_and_its_sections_in_the_report(pipeline, tmp_path, caps
     command = ["figures", "--model", str(model), "--work", str(tmp_path), "--prompts", "12", "--clips", "1"]
     command += ["--steps", "1", "--frames", "5", "--height", "32", "--width", "32"]
     cli.main(command)
-    assert "agreement with the labels" in capsys.readouterr().out
+    assert "do the semantic logits follow the labels" in capsys.readouterr().out
     picture = cv2.imread(str(tmp_path / "evaluation" / "expert-maps-0.png"))
     assert picture.shape[0] > 5 * 128, "a row for the frames and one for each of five experts"
     sections = read_sections(tmp_path)

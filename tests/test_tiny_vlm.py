@@ -20,6 +20,7 @@ from prophy.evaluation.annotation import (
     of_other_clips,
     read_layers,
 )
+from prophy.evaluation.sections import read_sections
 from prophy.phenomena import BY_ID, by_id
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.fast_attention import fast_vlm_attention
@@ -238,10 +239,9 @@ def test_exact_answers_count_whole_answers(vlm, lessons, monkeypatch):
 
 def test_targets_are_scored_as_the_annotator_makes_them(vlm, tmp_path):
     annotator = Annotator(vlm.model, vlm.tokenizer, ANNOTATION, name="untrained")
-    result = evaluate_annotation(
-        annotator, tmp_path / "a.json", clips=6, phenomena=("melting", "collision", "explosion")
-    )
-    assert json.loads((tmp_path / "a.json").read_text())["clips"] == 6
+    result = evaluate_annotation(annotator, tmp_path, clips=6, phenomena=("melting", "collision", "explosion"))
+    (section,) = read_sections(tmp_path)
+    assert "6 clips of the test split; untrained@" in section.body.notes[0]
     assert result.scores[UNIFORM].energy.value == pytest.approx(1)
     assert {f"layer {layer}" for layer in annotator.vlm.attention_layers} <= result.scores.keys()
     assert {TARGETS, WRONG, OTHER_CLIP} <= result.scores.keys()

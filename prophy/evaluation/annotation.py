@@ -22,7 +22,7 @@ from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
 from prophy.data.latents import GRID
 from prophy.evaluation.localisation import MapScore, Truth, centre_prior, score_maps
-from prophy.evaluation.results import write_result
+from prophy.evaluation.results import FOLDER, write_result
 from prophy.phenomena import IDS, by_id
 from prophy.training.tiny_transformer import SCOPE
 from prophy.worlds import FPS, sample_clip
@@ -117,13 +117,13 @@ class LayerMaps:
 
 
 def evaluate_annotation(
-    annotator: Annotator, out: Path, clips: int = CLIPS, split: str = "test", phenomena: tuple[str, ...] = SCOPE
+    annotator: Annotator, work: Path, clips: int = CLIPS, split: str = "test", phenomena: tuple[str, ...] = SCOPE
 ) -> AnnotationResult:
-    """Annotate held-out clips and score the targets; writes ``out``, a JSON.
+    """Annotate held-out clips and score the targets; writes ``annotation.json`` under ``work/evaluation``.
 
     Args:
         annotator: as it annotates anything.
-        out: where the numbers go.
+        work: folder of results.
         clips: how many.
         split: of the worlds.
         phenomena: ids to draw from.
@@ -159,7 +159,7 @@ def evaluate_annotation(
         clips=clips,
         split=split,
     )
-    write_result(out, result)
+    write_result(Path(work) / FOLDER / "annotation.json", result)
     return result
 
 

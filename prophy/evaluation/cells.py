@@ -78,6 +78,11 @@ def headline(label: str, cell: str, beside: str = "") -> Headline:
     return Headline(label, value, interval.removesuffix(")"), beside)
 
 
+def bare(cell: str) -> str:
+    """A cell without its interval."""
+    return cell.partition(" (")[0]
+
+
 def holds_zero(difference: dict | None) -> str:
     """What must be said of a difference whose interval holds 0; else nothing."""
     if difference is None or difference["value"] is None or difference["low"] > 0 or difference["high"] < 0:

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from prophy.evaluation.benchmark_commands import add_benchmarks
-from prophy.evaluation.metrics import Interval
 from prophy.evaluation.report_commands import add_reports
-from prophy.evaluation.results import running_command
+from prophy.evaluation.results import FOLDER, running_command
 from prophy.flags import given
 from prophy.pipelines import ProPhyWanPipeline, load
 
@@ -145,7 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument(
         "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
     )
-    annotation.add_argument("--out", type=Path, default=Path("runs/tiny-vlm/annotation.json"), help="the numbers")
+    _add_work(annotation)
     annotation.set_defaults(run=_annotation)
     add_benchmarks(commands)
     add_reports(commands)
@@ -223,28 +222,27 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
     return pipeline
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
-    """Print aligned columns: the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        print("  ".join([row[0].ljust(widths[0]), *cells]))
+def _show(work: Path, name: str) -> None:
+    """Print a result that has just been written, as the report shows it."""
+    from prophy.evaluation.sections import read_section
 
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _interval(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f}–{100 * interval.high:.1f}, n={interval.n})"
-
-
-def _difference(interval: Interval | None) -> str:
-    return "" if interval is None else f"{interval.value:+.5f} ({interval.low:+.5f} to {interval.high:+.5f})"
+    body = read_section(work / FOLDER / f"{name}.json").body
+    print(f"{body.title}\n")
+    for table in body.tables:
+        rows = ((table.title or table.header[0], *table.header[1:]), *table.rows)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            print("  ".join([row[0].ljust(widths[0]), *cells]))
+        print()
+    for note in body.notes:
+        print(note)
+    for one in body.headlines:
+        print(" · ".join(filter(None, (f"{one.label}: {one.value}", one.interval, one.beside))))
 
 
 def _gate(value: float, least: float) -> str:
-    return f"gate {100 * least:.0f} %: {'passed' if value >= least else 'NOT passed'}"
+    return f"{100 * value:.1f} % (gate {100 * least:.0f} %: {'passed' if value >= least else 'NOT passed'})"
 
 
 def _recogniser(arguments: argparse.Namespace) -> None:
@@ -252,14 +250,8 @@ def _recogniser(arguments: argparse.Namespace) -> None:
 
     vae = None if arguments.model is None else load(arguments.model).vae
     result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
-    rows = [("on held-out renders", "recall", "false alarms")]
-    rows += [(name, _share(value), _share(result.false_alarms[name])) for name, value in result.recall.items()]
-    rows += [("an empty stage", "", _share(result.empty_false_alarms))]
-    rows += [("a first frame that never moves", "", _share(result.frozen_false_alarms))]
-    _table(rows)
-    if result.exact_decoded is not None:
-        print(f"exact after the autoencoder: {_share(result.exact_decoded)}")
-    print(f"exact: {_share(result.exact)} ({_gate(result.exact, GATE)})")
+    _show(arguments.work, "recogniser")
+    print(f"exact: {_gate(result.exact, GATE)}")
 
 
 def _recognition(arguments: argparse.Namespace) -> None:
@@ -269,17 +261,9 @@ def _recognition(arguments: argparse.Namespace) -> None:
     pipeline = _load(arguments)
     prompts = held_out_prompts(arguments.prompts, training_captions())
     result = evaluate_recognition(pipeline, arguments.work, prompts, arguments.batch, arguments.steps)
-    score = result.score
-    rows = [("recognised", "share (95 %)", "where not asked for")]
-    rows += [(name, _interval(value), _share(score.unasked[name])) for name, value in score.recall.items()]
-    rows += [(kind, _interval(value), "") for kind, value in score.by_wording.items()]
-    rows += [
-        ("exactly what was asked for", _interval(score.exact), ""),
-        ("one phenomenon", _interval(score.single), _gate(score.single.value, SINGLE_GATE)),
-        ("two phenomena, both", _interval(score.both), _gate(score.both.value, BOTH_GATE)),
-    ]
-    _table(rows)
-    print(f"the classifier is exact on {_share(result.classifier_exact)} of held-out real renders")
+    _show(arguments.work, "recognition" if result.branch else "recognition-no-branch")
+    print(f"one phenomenon: {_gate(result.score.single.value, SINGLE_GATE)}")
+    print(f"two phenomena, both: {_gate(result.score.both.value, BOTH_GATE)}")
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
@@ -308,28 +292,8 @@ def _localisation(arguments: argparse.Namespace) -> None:
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
     )
-    for level in result.levels:
-        rows = [
-            (f"noise {level.noise}", "token AP (95 %)", "touched", "energy/area", "pointing", "told apart", "pooled")
-        ]
-        for name, s in level.scores.items():
-            ap = f"{s.ap.value:.3f} ({s.ap.low:.3f}–{s.ap.high:.3f})"
-            others = (s.ap_touched.value, s.energy.value, s.pointing.value, s.apart.value, s.ap_pooled)
-            rows.append((name, ap, *(f"{value:.3f}" for value in others)))
-        _table(rows)
-        gain = level.map_minus_image_free
-        print(f"P' minus the image-free control, token AP: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})\n")
-    rows = [("expert", "of top-k", "of first choices")]
-    rows += [
-        (str(e), _share(a), _share(b)) for e, (a, b) in enumerate(zip(result.use.topk, result.use.top1, strict=True))
-    ]
-    _table(rows)
-    print(f"smallest share of top-k: {_share(min(result.use.topk))} ({_gate(min(result.use.topk), LEAST_SHARE)})\n")
-    rows = [("semantic router", "AUC", "coarse head as it is")]
-    rows += [
-        (name, f"{value:.3f}", f"{result.semantic_auc_head[name]:.3f}") for name, value in result.semantic_auc.items()
-    ]
-    _table(rows)
+    _show(arguments.work, "localisation")
+    print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
 
 
 def _flow(arguments: argparse.Namespace) -> None:
@@ -346,25 +310,16 @@ def _flow(arguments: argparse.Namespace) -> None:
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
         control = WanTransformer3DModel.from_pretrained(folder)
-    result = evaluate_flow(
+    evaluate_flow(
         _load(arguments), arguments.work, control, arguments.clips, arguments.batch, control and arguments.control.name
     )
-    for title, which in (("whole latent", "everywhere"), ("where the phenomena are", "acting")):
-        rows = [(title, "noise", "loss", "minus backbone (95 %)")]
-        for level in result.levels:
-            for name, part in getattr(level, which).items():
-                rows.append((name, f"{level.noise}", f"{part.loss.value:.5f}", _difference(part.difference)))
-            if which in level.branch_minus_control:
-                rows.append(
-                    ("branch minus control", f"{level.noise}", "", _difference(level.branch_minus_control[which]))
-                )
-        _table(rows)
+    _show(arguments.work, "flow")
 
 
 def _laws(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.lawfulness import SPLITS_MEASURED, evaluate_laws
 
-    result = evaluate_laws(
+    evaluate_laws(
         _columns(arguments),
         arguments.work,
         arguments.clips,
@@ -372,16 +327,7 @@ def _laws(arguments: argparse.Namespace) -> None:
         arguments.steps,
         tuple(arguments.split or SPLITS_MEASURED),
     )
-    for split, scores in result.scores.items():
-        rows = [(f"{split}: laws obeyed (95 %)", *scores)]
-        for law in next(iter(scores.values())).by_law:
-            rows.append((law, *(_interval(score.by_law[law].obeyed) for score in scores.values())))
-        rows.append(("mean over laws", *(_interval(score.obeyed) for score in scores.values())))
-        rows.append(("mean error", *(f"{score.error.value:.3f}" for score in scores.values())))
-        rows.append(("scenes without a track", *(_share(score.lost.value) for score in scores.values())))
-        rows.append(("error minus backbone", *(_difference(score.minus_backbone) for score in scores.values())))
-        _table(rows)
-        print()
+    _show(arguments.work, "laws")
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
@@ -393,12 +339,8 @@ def _gallery(arguments: argparse.Namespace) -> None:
 def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.segmentation import SegmenterRecipe, train_segmenter
 
-    result = train_segmenter(arguments.work, SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps")))
-    rows = [("on held-out renders", "overlap (95 %)")]
-    rows += [(name, _interval(value)) for name, value in result.overlap.items()]
-    _table(rows)
-    print(f"token AP {result.ap.value:.3f} ({result.ap.low:.3f}–{result.ap.high:.3f})")
-    print(f"missed altogether {_share(result.missed)}; tokens of what is not there {100 * result.alarms:.2f} %")
+    train_segmenter(arguments.work, SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps")))
+    _show(arguments.work, "segmenter")
 
 
 def _generated_localisation(arguments: argparse.Namespace) -> None:
@@ -408,20 +350,8 @@ def _generated_localisation(arguments: argparse.Namespace) -> None:
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     prompts = held_out_prompts(arguments.prompts, frozenset(), first_scene=20_000)
-    result = evaluate_generated_localisation(
-        _load(arguments), arguments.work, prompts, arguments.batch, arguments.steps
-    )
-    names = list(result.steps[0].scores)
-    rows = [("step", *(f"{name}: token AP (95 %)" for name in names))]
-    for step in result.steps:
-        aps = [step.scores[name].ap for name in names]
-        rows.append((str(step.step), *(f"{ap.value:.3f} ({ap.low:.3f}–{ap.high:.3f})" for ap in aps)))
-    _table(rows)
-    print(", ".join(f"{name} {score.ap.value:.3f}" for name, score in result.baselines.items()))
-    print(
-        f"masks by the segmenter (token AP {result.segmenter_ap.value:.3f} on held-out renders); "
-        f"it sees nothing of {result.without_tokens} of {result.asked} phenomena asked for"
-    )
+    evaluate_generated_localisation(_load(arguments), arguments.work, prompts, arguments.batch, arguments.steps)
+    _show(arguments.work, "generated-localisation")
 
 
 def _figures(arguments: argparse.Namespace) -> None:
@@ -443,22 +373,13 @@ def _figures(arguments: argparse.Namespace) -> None:
             prompts = tuple(
                 LabelledPrompt(p.prompt, p.phenomena) for p in held_out_prompts(arguments.prompts, frozenset())
             )
-        result = figure_6(pipeline, arguments.work, prompts)
-        off = [row[j].value for i, row in enumerate(result.logits) for j in range(i)]
-        print(
-            f"figure 6 {len(off)} pairs, correlations {min(off):+.2f} to {max(off):+.2f}, "
-            f"agreement with the labels {result.agreement:+.2f}"
-        )
+        figure_6(pipeline, arguments.work, prompts)
+        _show(arguments.work, "correlation")
     if 7 in wanted:
         print(f"figure 7 {', '.join(figure_7(pipeline, arguments.work, settings).pictures)}")
     if 8 in wanted:
-        result = figure_8(pipeline, arguments.work, settings)
-        rows = [("figure 8, change", "pixels, 0 to 1 (95 %)", "routing, bits")]
-        rows += [
-            (name, f"{v.value:.4f} ({v.low:.4f}–{v.high:.4f})", f"{result.routing[name].value:.3f}")
-            for name, v in result.pixels.items()
-        ]
-        _table(rows)
+        figure_8(pipeline, arguments.work, settings)
+        _show(arguments.work, "inversion")
 
 
 def _curves(arguments: argparse.Namespace) -> None:
@@ -476,14 +397,5 @@ def _annotation(arguments: argparse.Namespace) -> None:
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
-    result = evaluate_annotation(annotator, arguments.out, arguments.clips, arguments.split)
-    heading = ("token AP (95 %)", "energy/area", "pointing", "told apart")
-    for title, scores in (("map", result.scores), ("targets, by phenomenon", result.by_phenomenon)):
-        rows = [(title, *heading)]
-        for name, s in scores.items():
-            ap = f"{s.ap.value:.3f} ({s.ap.low:.3f}–{s.ap.high:.3f})"
-            rows.append((name, ap, *(f"{v.value:.3f}" for v in (s.energy, s.pointing, s.apart))))
-        _table(rows)
-        print()
-    for said in result.answers[:3]:
-        print("\n".join(f"{question} {text}" for question, text in said.items()))
+    evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)
+    _show(arguments.work, "annotation")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prophy.evaluation.cells import Body, Headline, Table, headline, holds_zero, name_of, number, share, signed
+from prophy.evaluation.cells import Body, Headline, Table, bare, headline, holds_zero, name_of, number, share, signed
 from prophy.evaluation.plots import bars, heatmap, lines
 
 
@@ -58,6 +58,7 @@ def _recognition(d: dict, path: Path) -> Body:
         ("two, both found", share(score["both"]), "–"),
         ("exactly what was asked for", share(score["exact"]), "–"),
     ]
+    rows += [(f"{kind}: everything asked for", share(v), "–") for kind, v in score["by_wording"].items()]
     branch = "with the branch" if d["branch"] else "backbone alone"
     exact = f"the classifier is exact on {share(d['classifier_exact'])} of held-out real renders"
     return Body(
@@ -118,7 +119,7 @@ def _localisation(d: dict, path: Path) -> Body:
     own = levels[0]["scores"][first]["ap_by_phenomenon"]
     middle, last = min(levels, key=lambda level: abs(level["noise"] - 0.5)), levels[-1]
     controls = [name for name in ("image-free control", "uniform") if name in middle["scores"]]
-    beside = ", ".join(f"{name} {middle['scores'][name]['ap']['value']:.3f}" for name in controls)
+    beside = ", ".join(f"{name} {bare(number(middle['scores'][name]['ap']))}" for name in controls)
     per = tuple(
         (name_of(p), *(number(level["scores"][first]["ap_by_phenomenon"].get(p)) for level in levels)) for p in own
     )
@@ -226,7 +227,7 @@ def _laws(d: dict, path: Path) -> Body:
         plots.append(bars(f"{split}: law error, a lost track is 1", "error", by_law))
     split, columns = next(iter(d["scores"].items()))
     *others, ours = columns
-    beside = ", ".join(f"{name} {100 * columns[name]['obeyed']['value']:.1f} %" for name in others)
+    beside = ", ".join(f"{name} {bare(share(columns[name]['obeyed']))}" for name in others)
     heads = [headline(f"laws obeyed, {ours}", share(columns[ours]["obeyed"]), beside)]
     if (gain := columns[ours]["minus_backbone"]) is not None:
         heads.append(
@@ -338,7 +339,7 @@ def _generated_localisation(d: dict, path: Path) -> Body:
             headline(
                 f"localisation in generated clips, token AP at step {d['steps'][-1]['step']}",
                 number(last[names[0]]["ap"]),
-                ", ".join(f"{name} {score['ap']['value']:.3f}" for name, score in d["baselines"].items()),
+                ", ".join(f"{name} {bare(number(score['ap']))}" for name, score in d["baselines"].items()),
             ),
         ),
         notes=(
@@ -462,7 +463,7 @@ def _annotation(d: dict, path: Path) -> Body:
             headline(
                 "annotation targets, token AP",
                 number(scores["targets"]["ap"]),
-                ", ".join(f"{name} {scores[name]['ap']['value']:.3f}" for name in controls),
+                ", ".join(f"{name} {bare(number(scores[name]['ap']))}" for name in controls),
             ),
         ),
         notes=(
@@ -497,7 +498,7 @@ KINDS: dict[str, Kind] = {
     "inversion": Kind("figure 8: what does inversion change", "prophy evaluate figures --figure 8", _inversion),
     "annotation": Kind(
         "do annotated targets find the physics",
-        "prophy evaluate annotation --vlm DIR --out runs/tiny/evaluation/annotation.json",
+        "prophy evaluate annotation --vlm DIR",
         _annotation,
     ),
     "ablation": Kind("what does each part add", "prophy evaluate ablation NAME=DIR … --work runs/tiny", _ablation),
