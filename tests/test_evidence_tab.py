@@ -86,7 +86,9 @@ def test_the_numbers_on_the_page_are_the_jsons(work):
     assert "<code>prophy evaluate recognition --prompts 321</code>" in page
     gain = json.loads((work / "evaluation" / "flow.json").read_text())["levels"][0]["everywhere"]
     assert f"<td>{gain['backbone + branch']['loss']['value']:.5f}</td>" in page
-    assert "no difference shown: the interval holds 0" in page, "a negative result stands among the first numbers"
+    assert "<small>no difference shown: the interval holds 0</small>" in page, (
+        "a negative result, among the first numbers"
+    )
     assert f"weights, model: SHA-256 {'a' * 64}" in page
 
 

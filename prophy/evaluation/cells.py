@@ -83,11 +83,13 @@ def bare(cell: str) -> str:
     return cell.partition(" (")[0]
 
 
-def holds_zero(difference: dict | None) -> str:
-    """What must be said of a difference whose interval holds 0; else nothing."""
-    if difference is None or difference["value"] is None or difference["low"] > 0 or difference["high"] < 0:
+def verdict(difference: dict | None, *, lower_is_better: bool = False) -> str:
+    """What a difference says: better, worse, or nothing where its interval holds 0."""
+    if difference is None or difference["value"] is None:
         return ""
-    return "no difference shown: the interval holds 0"
+    if difference["low"] <= 0 <= difference["high"]:
+        return "no difference shown: the interval holds 0"
+    return "better" if (difference["value"] < 0) == lower_is_better else "worse"
 
 
 def name_of(phenomenon: str) -> str:

@@ -37,6 +37,7 @@ from prophy.steering import Steering
 RESAMPLES = 500
 INVERTED, RANDOM, SHUFFLED = "inverted", "random, equal norm", "experts shuffled"
 _SHOWN = 5  # frames of a clip on a picture
+_SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)  # half the size
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
@@ -317,5 +318,5 @@ def _save(path: Path, title: str, rows: Sequence[tuple[str, np.ndarray]], tile: 
             picture[top : top + size[1], left : left + tile] = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes())
+        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]), _SMALL)[1].tobytes())
     return path.name

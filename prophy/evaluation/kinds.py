@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from prophy.evaluation.cells import Body, Headline, Table, bare, headline, holds_zero, name_of, number, share, signed
+from prophy.evaluation.cells import Body, Headline, Table, bare, headline, name_of, number, share, signed, verdict
 from prophy.evaluation.plots import bars, heatmap, lines
 
 
@@ -163,7 +163,7 @@ def _localisation(d: dict, path: Path) -> Body:
             headline(
                 f"map minus image-free control, token AP at noise {last['noise']}",
                 signed(last["map_minus_image_free"]),
-                holds_zero(last["map_minus_image_free"]),
+                verdict(last["map_minus_image_free"]),
             ),
         ),
         notes=(f"{d['clips']} clips of the {d['split']} split; experts matched on {d['matched_on']}",),
@@ -194,7 +194,11 @@ def _flow(d: dict, path: Path) -> Body:
         "Flow loss on held-out clips",
         tuple(tables),
         tuple(plots),
-        (headline(f"flow loss, {compared}, noise {middle['noise']}", signed(gain, 5), holds_zero(gain)),),
+        (
+            headline(
+                f"flow loss, {compared}, noise {middle['noise']}", signed(gain, 5), verdict(gain, lower_is_better=True)
+            ),
+        ),
         notes=(f"{d['clips']} clips of the {d['split']} split", f"control: {d['control']}"),
         weights={"model": d["model_sha256"]},
     )
@@ -230,9 +234,7 @@ def _laws(d: dict, path: Path) -> Body:
     beside = ", ".join(f"{name} {bare(share(columns[name]['obeyed']))}" for name in others)
     heads = [headline(f"laws obeyed, {ours}", share(columns[ours]["obeyed"]), beside)]
     if (gain := columns[ours]["minus_backbone"]) is not None:
-        heads.append(
-            headline(f"law error, {ours} minus backbone", signed(gain), holds_zero(gain) or "negative is better")
-        )
+        heads.append(headline(f"law error, {ours} minus backbone", signed(gain), verdict(gain, lower_is_better=True)))
     return Body(
         "Laws: do the clips obey the physics they show",
         (Table("", ("mean over laws", *columns), tuple(over)), *tables),
@@ -275,7 +277,7 @@ def _videophy2(d: dict, path: Path) -> Body:
                 headline(
                     f"VideoPhy2 Joint, {name}",
                     signed(d["everything"]["joint"], 4),
-                    holds_zero(d["everything"]["joint"]),
+                    verdict(d["everything"]["joint"]),
                 ),
             ),
             weights={"first": d["model_sha256"][0], "second": d["model_sha256"][1]},
@@ -397,23 +399,32 @@ def _expert_maps(d: dict, path: Path) -> Body:
 
 def _inversion(d: dict, path: Path) -> Body:
     del path
-    rows = [(name, number(v, 4), number(d["routing"][name], 3)) for name, v in d["pixels"].items()]
-    rows += [(f"inverted minus {name}", signed(v, 4), "–") for name, v in d["inverted_minus"].items()]
+    pixels, minus = _levels(d["pixels"]), _levels(d["inverted_minus"])
+    rows = [(name, number(v), number(d["routing"][name])) for name, v in pixels.items()]
+    rows += [(f"inverted minus {name}", signed(v), "–") for name, v in minus.items()]
+    inverted, *controls = pixels
+    beside = ", ".join(f"{name} {bare(number(pixels[name]))}" for name in controls)
+    unseen = "; less than one level: nothing to see" if pixels[inverted]["value"] < 1 else ""
     return Body(
         "Figure 8: expert inversion",
-        (Table("", ("change", "pixels, 0 to 1 (95 %)", "routing, bits (95 %)"), tuple(rows)),),
+        (Table("", ("change", "pixels, levels of 255 (95 %)", "routing, bits (95 %)"), tuple(rows)),),
         (
-            bars("Change of the clip", "pixels, 0 to 1", {name: {"change": v} for name, v in d["pixels"].items()}),
+            bars("Change of the clip", "levels of 255", {name: {"change": v} for name, v in pixels.items()}),
             bars("Change of the routing", "bits", {name: {"change": v} for name, v in d["routing"].items()}),
         ),
-        tuple(
-            headline(f"figure 8, pixels: inverted minus {name}", signed(v, 4), holds_zero(v))
-            for name, v in d["inverted_minus"].items()
-        ),
+        (headline("figure 8: inversion changes a pixel by, of 255 levels", number(pixels[inverted]), beside + unseen),),
         notes=(f"{len(d['prompts'])} prompts; the controls change every token's logits as much, at random",),
         weights={"model": d["model_sha256"]},
         pictures=tuple(d["pictures"]),
     )
+
+
+def _levels(intervals: dict[str, dict]) -> dict[str, dict]:
+    """Differences of pixels from 0 to 1, in levels of 255."""
+    return {
+        name: {"n": v["n"], **{part: 255 * v[part] for part in ("value", "low", "high")}}
+        for name, v in intervals.items()
+    }
 
 
 def _ablation(d: dict, path: Path) -> Body:

@@ -27,7 +27,7 @@ def evidence_tab(tab: gr.Tab, work: Path | None = None) -> None:
         raise FileNotFoundError(f"--evidence {work} is no folder: give one whose evaluation/ holds results")
     folder = Path(work) if work is not None else assets_dir() / "evidence"
     opened = gr.State(False)
-    tab.select(lambda: True, None, opened, queue=False, show_progress="hidden", api_visibility="private")
+    tab.select(lambda: True, None, opened, show_progress="hidden", api_visibility="private")
 
     @gr.render(opened, triggers=[opened.change], queue=False)
     def draw(is_open: bool) -> None:
