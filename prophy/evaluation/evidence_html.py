@@ -40,7 +40,9 @@ def rest(section: Section) -> str:
     body = section.body
     parts = [_picture(section.path.parent / name) for name in body.pictures]
     parts += [_table(table, i < body.headline) for i, table in enumerate(body.tables)]
-    parts.append(command_line(section.command) if section.command else "<p>Its command was not recorded.</p>")
+    parts.append(
+        command_line(section.command) if section.command else '<p class="ev-hash">Its command was not recorded.</p>'
+    )
     hashes = {section.path.name: section.sha256, **{f"weights, {name}": h for name, h in body.weights.items()}}
     parts += [f'<p class="ev-hash">{text(name)}: SHA-256 {text(digest)}</p>' for name, digest in hashes.items()]
     return "".join(parts)

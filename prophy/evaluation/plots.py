@@ -48,7 +48,7 @@ def bars(title: str, unit: str, rows: Mapping[str, Mapping[str, Measured]], scal
         height = 110 + 24 * bool(len(series) > 1) + len(rows) * max(22, 12 * len(series) + 8)
     else:
         height = 380
-    figure.update_layout(barmode="group", bargap=0.25)
+    figure.update_layout(barmode="group", bargap=0.25, **{f"{across}axis_type": "category"})
     return _styled(figure, title, height, legend=len(series) > 1, **{f"{along}_title": unit})
 
 
@@ -67,6 +67,7 @@ def lines(
             line={"color": COLOURS[i % len(COLOURS)]},
             error_y=_error([value for _, value in known]),
         )
+    figure.update_yaxes(rangemode="tozero")
     return _styled(figure, title, 380 + 12 * len(rows), legend=len(rows) > 1, x_title=axis, y_title=unit)
 
 
