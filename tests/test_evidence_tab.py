@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from chromium import CHROMIUM
+from chromium import CHROMIUM, PATIENCE_MS
 from made_results import (
     annotation_result,
     correlation_result,
@@ -86,10 +86,21 @@ def test_the_numbers_on_the_page_are_the_jsons(work):
     assert "<code>prophy evaluate recognition --prompts 321</code>" in page
     gain = json.loads((work / "evaluation" / "flow.json").read_text())["levels"][0]["everywhere"]
     assert f"<td>{gain['backbone + branch']['loss']['value']:.5f}</td>" in page
-    assert "<small>no difference shown: the interval holds 0</small>" in page, (
-        "a negative result, among the first numbers"
-    )
     assert f"weights, model: SHA-256 {'a' * 64}" in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.2, -0.1, "better"), (0.1, 0.2, "worse"), (-0.1, 0.3, "no difference shown: the interval holds 0")],
+)
+def test_a_negative_result_stands_among_the_first_numbers(work, low: float, high: float, said: str):
+    def edit(document: dict) -> None:
+        difference = {"value": (low + high) / 2, "low": low, "high": high, "n": 3}
+        document["levels"][0]["everywhere"]["backbone + branch"]["difference"] = difference
+
+    change(work / "evaluation" / "flow.json", edit)
+    sections, _ = readable(work)
+    assert f"<small>{said}</small></a>" in opening([one for one in sections if one.path.stem == "flow"])
 
 
 def test_what_was_not_measured_is_listed_with_its_command(work):
@@ -197,12 +208,13 @@ def test_the_tab_draws_every_plot_runs_nothing_and_fits_a_phone(browser, work, t
     complaints: list[str] = []
     try:
         page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(address)
         page.get_by_role("tab", name="Evidence").click()
         plots = sum(len(section.body.plots) for section in sections)
         page.wait_for_function(
-            "(n) => document.querySelectorAll('#evidence .js-plotly-plot .main-svg .plot').length >= n", arg=plots
+            "(n) => document.querySelectorAll('#evidence .js-plotly-plot .subplot.xy').length === n", arg=plots
         )
         assert page.locator("#evidence h2").all_inner_texts() == [
             *(section.body.title for section in sections),
