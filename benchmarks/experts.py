@@ -77,7 +77,7 @@ class Case:
 
 
 #: (width, tokens): the embedded model's, Wan2.1-1.3B's, CogVideoX-5B's and Wan2.2-5B's width
-SIZES = ((256, 320), (1536, 2048), (3072, 2048))
+SIZES = ((256, 320), (1536, 8192), (3072, 4096))
 CASES = tuple(
     Case(width, tokens, dtype, backward)
     for width, tokens in SIZES
@@ -172,7 +172,7 @@ def table(results: dict[Case, dict[str, float]], repeats: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--widths", type=int, nargs="+", choices=[width for width, _ in SIZES], help="only these")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"), help="where the table goes")
     parser.add_argument("--fresh-pages", action="store_true", help="give freed memory back to the system")
