@@ -70,12 +70,12 @@ class RefinementExpertBlock(nn.Module):
         self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None, forced_N: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, TokenRouting]:
         """Refine the tokens, steered as in :meth:`route`; returns ``x'`` like ``x_BND`` and the routing."""
-        normal = functional.layer_norm(
-            x_BND.float(), self.norm.normalized_shape, self.norm.weight.float(), self.norm.bias.float(), self.norm.eps
-        )
+        # in the dtype of the states, inside float32: the router and the experts read the same
+        weight, bias = self.norm.weight.to(x_BND.dtype), self.norm.bias.to(x_BND.dtype)
+        normal = functional.layer_norm(x_BND, self.norm.normalized_shape, weight, bias, self.norm.eps)
         routing = self.route(normal, scale_E, forced_N)
         tokens_RD = normal.to(compute_dtype(x_BND)).flatten(0, 1)
-        del normal  # float32: where the model is not, it would lie beside the experts' answers
+        del normal
         mixed = self._dispatch(tokens_RD, routing)
         return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
 
