@@ -5,9 +5,10 @@ layer over the same k·N rows, which is the same multiplication without any rout
 it the two plain ways to write such a block: a loop that picks each expert's tokens, and every expert on every token.
 All three are the whole block (normalisation, router, experts, sum) and must agree before anything is timed. And the
 block's grouped products alone, on rows that are sorted already: what no other way of writing the rest can beat. Each
-row of the table times all its forms in turn, many times over, and takes the medians; gradients are dropped between them, as
-a training does. Freed memory stays with the process, as it does with an accelerator's allocator: otherwise a CPU spends
-more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). Writes experts.md beside it.
+row of the table times all its forms in turn, many times over, and takes the medians; gradients are dropped between
+them, as a training does. Freed memory stays with the process, as it does with an accelerator's allocator: otherwise a
+CPU spends more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). Writes experts.md beside
+it.
 """
 
 from __future__ import annotations
