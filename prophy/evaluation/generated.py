@@ -109,11 +109,11 @@ def resumed(
         pipeline: that makes them.
         work: finished batches are kept under its evaluation folder.
         name: of the evaluation whose clips they are; it begins their folder's.
-        settings: of every clip, none steered.
+        settings: of every clip, none steered or scheduled.
         batch: clips at a time.
         make: which of the settings to the arrays, the clip first in each.
     """
-    asked_for = [{k: v for k, v in vars(one).items() if k != "steering"} for one in settings]
+    asked_for = [{k: v for k, v in vars(one).items() if k not in ("steering", "schedule")} for one in settings]
     branch = pipeline.attachment is not None and pipeline.attachment.enabled
     key = hashlib.sha256(json.dumps([model_hash(pipeline), branch, batch, asked_for]).encode()).hexdigest()[:12]
     folder = Path(work) / FOLDER / f"{name}-clips-{key}"
