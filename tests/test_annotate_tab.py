@@ -158,3 +158,42 @@ def test_a_shipped_clip_plays_with_its_maps_in_a_browser(browser, tmp_path):
     finally:
         demo.close()
     assert errors == []
+
+
+def test_an_uploaded_clip_is_annotated_in_a_browser(browser, tmp_path):
+    vlm = tmp_path / "small-vlm"
+    make_model("qwen2_5_vl").save_pretrained(vlm)
+    make_tokenizer().save_pretrained(vlm)
+    (vlm / "annotation.json").write_text(json.dumps({"max_answer_tokens": 3, "min_frame_tokens": 16}))
+    frames = np.random.default_rng(0).integers(0, 255, (20, 48, 64, 3), dtype=np.uint8)
+    write_video(tmp_path / "my own clip.mp4", frames, 8.0)
+    write_video(tmp_path / "short.mp4", frames[:2], 8.0)
+    demo = build_demo(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"), str(vlm))
+    address = launch(demo, max_upload="64mb")
+    errors: list[str] = []
+    try:
+        page = browser.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+        page.get_by_role("tab", name="Annotate").click()
+        page.locator("#annotate").click()
+        page.locator("#annotate-notice", has_text="there is no clip: choose a file").wait_for()
+        page.locator("#annotate-file input[type=file]").set_input_files(tmp_path / "short.mp4")
+        page.locator("#annotate-file", has_text="short").wait_for()
+        page.locator("#annotate-phenomena").get_by_label("melting").check()
+        page.locator("#annotate").click()
+        page.locator("#annotate-notice", has_text="too short").wait_for()
+        page.locator("#annotate-file").get_by_label("Clear").click()
+        page.locator("#annotate-file input[type=file]").set_input_files(tmp_path / "my own clip.mp4")
+        page.locator("#annotate-file", has_text="my own clip").wait_for()
+        page.locator("#annotate").click()
+        view = page.locator("#annotation-view .pp-view")
+        view.wait_for(timeout=60_000)
+        assert "my own clip" in view.inner_text()
+        assert view.locator(".pp-row .pp-name").first.inner_text() == "melting: target"
+        assert "Describe the melting phenomenon in the video." in page.locator("#annotate-answers").inner_text()
+        assert page.locator("#annotate-notice").inner_text().strip() == ""
+        page.close()
+    finally:
+        demo.close()
+    assert errors == []
