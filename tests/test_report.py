@@ -22,7 +22,7 @@ from prophy.evaluation import cli
 from prophy.evaluation.cells import number, share
 from prophy.evaluation.kinds import KINDS
 from prophy.evaluation.report import BEGIN, END, update_readme, write_report
-from prophy.evaluation.results import write_result
+from prophy.evaluation.results import as_typed, write_result
 from prophy.evaluation.sections import kind_of, read_sections
 
 
@@ -197,3 +197,20 @@ def test_intervals_are_error_bars_and_a_number_without_one_has_none(work):
     assert list(error.arrayminus) == [100 * (one["value"] - one["low"]) for one in recall]
     assert error.visible
     assert not unasked[f"error_{along}"].visible
+
+
+def test_a_recorded_command_names_no_folder_of_this_machine():
+    typed = [
+        "flow",
+        "--work",
+        "/home/someone/runs/tiny",
+        "--column",
+        "LoRA=/data/lora",
+        "--model",
+        "runs/a",
+        "--clips",
+        "3",
+    ]
+    assert as_typed("prophy evaluate", typed) == (
+        "prophy evaluate flow --work tiny --column LoRA=lora --model runs/a --clips 3"
+    )

@@ -6,14 +6,13 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
-import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from prophy.evaluation.benchmark_commands import add_benchmarks
 from prophy.evaluation.report_commands import add_reports
-from prophy.evaluation.results import FOLDER, running_command
+from prophy.evaluation.results import FOLDER, as_typed, running_command
 from prophy.flags import given
 from prophy.pipelines import ProPhyWanPipeline, load
 
@@ -25,7 +24,7 @@ def main(argv: list[str]) -> None:
         ValueError, FileNotFoundError: an input is missing or does not fit; one line that names the cure.
     """
     arguments = build_parser().parse_args(argv)
-    running = running_command.set(shlex.join(["prophy", "evaluate", *argv]))
+    running = running_command.set(as_typed("prophy evaluate", argv))
     try:
         arguments.run(arguments)
     finally:

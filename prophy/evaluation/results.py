@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, is_dataclass
 from importlib.metadata import version
@@ -18,6 +20,11 @@ FOLDER = "evaluation"  #: inside ``--work``
 
 #: The command line that is running, as a person would type it; None outside the command line.
 running_command: ContextVar[str | None] = ContextVar("running_command", default=None)
+
+
+def as_typed(program: str, arguments: Sequence[str]) -> str:
+    """A command line to record; of an absolute path, which names this machine, only the last part."""
+    return shlex.join([*program.split(), *(re.sub(r"(^|=)[/~]\S*/", r"\1", argument) for argument in arguments)])
 
 
 def write_json(path: Path, result: object) -> Path:
