@@ -223,21 +223,9 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
 
 def _show(work: Path, name: str) -> None:
     """Print a result that has just been written, as the report shows it."""
-    from prophy.evaluation.sections import read_section
+    from prophy.evaluation.sections import in_words, read_section
 
-    body = read_section(work / FOLDER / f"{name}.json").body
-    print(f"{body.title}\n")
-    for table in body.tables:
-        rows = ((table.title or table.header[0], *table.header[1:]), *table.rows)
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows:
-            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            print("  ".join([row[0].ljust(widths[0]), *cells]))
-        print()
-    for note in body.notes:
-        print(note)
-    for one in body.headlines:
-        print(" · ".join(filter(None, (f"{one.label}: {one.value}", one.interval, one.beside))))
+    print(in_words(read_section(work / FOLDER / f"{name}.json").body))
 
 
 def _gate(value: float, least: float) -> str:

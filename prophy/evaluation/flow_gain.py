@@ -10,7 +10,7 @@ Shapes: n clips, C latent channels, T latent frames, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,12 +98,8 @@ def evaluate_flow(
     if not _has_branch(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
     cache = held_out_cache(pipeline, work, clips)
-    models = predictors(pipeline, control)
-    levels = []
-    for noise in NOISE_LEVELS:
-        losses = {name: clip_losses(predict, cache, noise, batch, name) for name, predict in models.items()}
-        levels.append(compare(noise, losses))
-    result = FlowResult(tuple(levels), len(cache), HELD_OUT, model_hash(pipeline), control_name)
+    levels = flow_levels(predictors(pipeline, control), cache, NOISE_LEVELS, batch)
+    result = FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name)
     write_result(Path(work) / FOLDER / "flow.json", result)
     return result
 
@@ -116,28 +112,47 @@ def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int) -> Laten
 
 
 def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:
-    """Each model as a function from a batch to its velocity, float32 ``(B, C, T, H, W)``."""
-
-    def predict(transformer: WanTransformer3DModel, branch: bool) -> Predict:
-        @torch.no_grad()
-        def run(batch: FlowBatch) -> torch.Tensor:
-            text_BLD = encode_text(pipeline.text_encoder, batch.ids_BL)
-            if pipeline.attachment is None:
-                return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
-            before, pipeline.attachment.enabled = pipeline.attachment.enabled, branch
-            try:
-                return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
-            finally:
-                pipeline.attachment.enabled = before
-
-        return run
-
-    models = {BACKBONE: predict(pipeline.transformer, False)}
+    """The backbone, the backbone with its branch and the control, as far as they are there."""
+    models = {BACKBONE: predictor(pipeline, pipeline.transformer, branch=False)}
     if _has_branch(pipeline):
-        models[BRANCH] = predict(pipeline.transformer, True)
+        models[BRANCH] = predictor(pipeline, pipeline.transformer, branch=True)
     if control is not None:
-        models[CONTROL] = predict(control.eval(), False)
+        models[CONTROL] = predictor(pipeline, control.eval(), branch=False)
     return models
+
+
+def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *, branch: bool) -> Predict:
+    """A model as a function from a batch to its velocity, float32 ``(B, C, T, H, W)``.
+
+    Args:
+        pipeline: whose text encoder reads the captions, and whose branch may take part.
+        transformer: the pipeline's own or another one.
+        branch: whether the branch takes part, if there is one.
+    """
+
+    @torch.no_grad()
+    def run(batch: FlowBatch) -> torch.Tensor:
+        text_BLD = encode_text(pipeline.text_encoder, batch.ids_BL)
+        if pipeline.attachment is None:
+            return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
+        before, pipeline.attachment.enabled = pipeline.attachment.enabled, branch
+        try:
+            return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
+        finally:
+            pipeline.attachment.enabled = before
+
+    return run
+
+
+def flow_levels(
+    models: Mapping[str, Predict], cache: LatentCache, noises: Sequence[float], batch: int
+) -> tuple[FlowLevel, ...]:
+    """Losses of every model at every noise level; ``backbone`` is what the others are compared with."""
+    levels = []
+    for noise in noises:
+        losses = {name: clip_losses(predict, cache, noise, batch, name) for name, predict in models.items()}
+        levels.append(compare(noise, losses))
+    return tuple(levels)
 
 
 def clip_losses(predict: Predict, cache: LatentCache, noise: float, batch: int, name: str = "flow") -> ClipLosses:

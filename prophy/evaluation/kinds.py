@@ -130,6 +130,14 @@ def _localisation(d: dict, path: Path) -> Body:
     tables.append(Table("use of the experts", ("expert", "of all assignments", "of first choices"), use))
     semantic = tuple((name_of(p), number(v), number(d["semantic_auc_head"][p])) for p, v in d["semantic_auc"].items())
     tables.append(Table("semantic router, AUC", ("phenomenon", "linear reading", "coarse head as it is"), semantic))
+    gain = last["map_minus_image_free"]
+    against = (
+        ()
+        if gain is None
+        else (
+            headline(f"map minus image-free control, token AP at noise {last['noise']}", signed(gain), verdict(gain)),
+        )
+    )
     return Body(
         "Localisation: does the routing find the physics",
         tuple(tables),
@@ -160,11 +168,7 @@ def _localisation(d: dict, path: Path) -> Body:
             headline(
                 f"localisation, token AP at noise {middle['noise']}", number(middle["scores"][first]["ap"]), beside
             ),
-            headline(
-                f"map minus image-free control, token AP at noise {last['noise']}",
-                signed(last["map_minus_image_free"]),
-                verdict(last["map_minus_image_free"]),
-            ),
+            *against,
         ),
         notes=(f"{d['clips']} clips of the {d['split']} split; experts matched on {d['matched_on']}",),
         weights={"model": d["model_sha256"]},
@@ -189,16 +193,17 @@ def _flow(d: dict, path: Path) -> Body:
         gains = {f"noise {level['noise']}": _gains(level, which) for level in d["levels"]}
         plots.append(bars(f"Flow loss, {title}: negative is better", "difference", gains))
     middle = min(d["levels"], key=lambda level: abs(level["noise"] - 0.5))
-    compared, gain = list(_gains(middle, "everywhere").items())[-1]
+    headlines = tuple(
+        headline(
+            f"flow loss, {compared}, noise {middle['noise']}", signed(gain, 5), verdict(gain, lower_is_better=True)
+        )
+        for compared, gain in list(_gains(middle, "everywhere").items())[-1:]
+    )
     return Body(
         "Flow loss on held-out clips",
         tuple(tables),
         tuple(plots),
-        (
-            headline(
-                f"flow loss, {compared}, noise {middle['noise']}", signed(gain, 5), verdict(gain, lower_is_better=True)
-            ),
-        ),
+        headlines,
         notes=(f"{d['clips']} clips of the {d['split']} split", f"control: {d['control']}"),
         weights={"model": d["model_sha256"]},
     )
@@ -429,21 +434,52 @@ def _levels(intervals: dict[str, dict]) -> dict[str, dict]:
 
 def _ablation(d: dict, path: Path) -> Body:
     del path
-    measures = tuple(next(iter(d["rows"].values())))
-    rows = tuple(
-        (f"{name} ({d['runs'][name]} runs)", *(number(row[measure]) for measure in measures))
-        for name, row in d["rows"].items()
-    )
+    tables = [
+        Table(
+            evaluation,
+            ("recipe", *measures),
+            tuple(
+                (f"{name} ({d['runs'][name]} runs)", *(_measured(measure, row[measure]) for measure in measures))
+                for name, row in d["rows"].items()
+            ),
+        )
+        for evaluation, measures in d["measures"].items()
+    ]
     notes = ["one run: its interval over clips; several: the mean, its interval over seeds (n of them)"]
+    if d["training"]:
+        rows = tuple(
+            (name, str(t["steps"]), str(t["batch"]), f"{t['parameters']:,}", number(t["seconds_per_step"], 2))
+            for name, t in d["training"].items()
+        )
+        tables.append(Table("training", ("recipe", "steps", "clips a step", "parameters", "seconds a step"), rows))
+        notes.append(
+            "equal compute here means as many steps of as many clips, from the same start; a step without a branch is "
+            "cheaper, see seconds a step (median)"
+            if d["equal"]
+            else "the rows were not trained alike: see steps and clips a step, and each run's run.json"
+        )
     notes += [
-        f"{name}: {measure} missing in {n} runs" for name, m in d["unmeasured"].items() for measure, n in m.items()
+        f"{name}: {measure} missing in {n} of {d['runs'][name]} runs"
+        for name, m in d["unmeasured"].items()
+        for measure, n in m.items()
+        if n < d["runs"][name]
     ]
     return Body(
         "Ablation",
-        (Table("", ("recipe", *measures), rows),),
-        tuple(bars(m, "", {name: {m: row[m]} for name, row in d["rows"].items()}) for m in measures),
+        tuple(tables),
+        tuple(
+            bars(m, "", {name: {m: row[m]} for name, row in d["rows"].items()})
+            for measures in d["measures"].values()
+            for m in measures
+        ),
         notes=tuple(notes),
+        headline=len(tables),
     )
+
+
+def _measured(measure: str, interval: dict | None) -> str:
+    digits = 5 if measure.startswith("flow") else 3  # a thousandth of the flow loss is much
+    return (signed if "minus" in measure else number)(interval, digits)
 
 
 def _annotation(d: dict, path: Path) -> Body:
@@ -512,7 +548,7 @@ KINDS: dict[str, Kind] = {
         "prophy evaluate annotation --vlm DIR",
         _annotation,
     ),
-    "ablation": Kind("what does each part add", "prophy evaluate ablation NAME=DIR … --work runs/tiny", _ablation),
+    "ablation": Kind("what does each part add", "prophy evaluate ablation-runs --work runs/ablation", _ablation),
     "videophy2": Kind("VideoPhy2", "prophy evaluate videophy2 score …", _videophy2),
     "vbench": Kind("VBench quality", "prophy evaluate vbench JSON …", _vbench),
     "data": Kind("which data and judges", "prophy evaluate report runs/tiny", _data),

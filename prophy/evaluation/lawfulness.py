@@ -33,6 +33,7 @@ from prophy.worlds import SPLITS, Scenario, sample_clip, sample_scenario
 REAL, BACKBONE, PROPHY = "real", "backbone", "ProPhy"
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
+CLIPS_OF = "laws"  #: the name that its generated clips have on disk
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,14 @@ def asked_clips(split: str, count: int, phenomena: tuple[str, ...] = SCOPE) -> t
         scenario, text = sample_scenario(FIRST_SCENE + i, split, phenomena)
         asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
     return tuple(asked)
+
+
+def prompts_of(asked: Sequence[AskedClip]) -> tuple[HeldOutPrompt, ...]:
+    """What the clips are generated from; the split stands for the wording."""
+    return tuple(
+        HeldOutPrompt(one.prompt, one.seed, tuple(IDS[i] for i in np.flatnonzero(one.scenario.labels)), one.split)
+        for one in asked
+    )
 
 
 def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario) -> ClipErrors:
@@ -221,8 +230,7 @@ def evaluate_laws(
         pipeline = opened()
         hashes[name] = model_hash(pipeline)
         for split in splits:
-            prompts = [HeldOutPrompt(one.prompt, one.seed, _phenomena(one.scenario), split) for one in asked[split]]
-            frames = generate_resumed(pipeline, work, prompts, batch, steps, name="laws")
+            frames = generate_resumed(pipeline, work, prompts_of(asked[split]), batch, steps, name=CLIPS_OF)
             verdicts[split][name] = tuple(
                 clip_errors(clip, one.scenario) for clip, one in zip(frames, asked[split], strict=True)
             )
@@ -235,10 +243,6 @@ def evaluate_laws(
     )
     write_result(work / FOLDER / "laws.json", result)
     return result
-
-
-def _phenomena(scenario: Scenario) -> tuple[str, ...]:
-    return tuple(IDS[i] for i in np.flatnonzero(scenario.labels))
 
 
 def _table(clips: Sequence[ClipErrors], tolerances: Mapping[str, float]) -> np.ndarray:

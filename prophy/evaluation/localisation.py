@@ -11,7 +11,7 @@ Shapes: n clips, N tokens, P phenomena, E refinement experts, K top-k, S semanti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,14 +124,14 @@ class LocalisationLevel:
 
     Attributes:
         scores: by map.
-        map_minus_image_free: paired difference of token average precision.
+        map_minus_image_free: paired difference of token average precision; None without the control.
         experts: the expert matched to each phenomenon on another split, by id.
         use: shares of the experts.
     """
 
     noise: float
     scores: dict[str, MapScore]
-    map_minus_image_free: Interval
+    map_minus_image_free: Interval | None
     experts: dict[str, int]
     use: ExpertUse
 
@@ -168,35 +168,43 @@ def evaluate_localisation(
     train_clips: int = BranchRecipe.clips,
     recipe: ImageFreeRecipe | None = None,
     batch: int = 16,
+    *,
+    caches: Path | None = None,
+    noises: Sequence[float] = NOISE_LEVELS,
+    slow_baselines: bool = True,
 ) -> LocalisationResult:
     """Measure the branch's maps and every baseline; writes ``localisation.json`` under ``work/evaluation``.
 
     Args:
         pipeline: with a branch.
-        work: folder of caches and results.
+        work: folder of results.
         clips: held-out clips to measure on.
         match_clips: clips of the test split on which experts are matched and the semantic reading is fitted.
         train_clips: training clips for the image-free control.
         recipe: of the image-free control.
         batch: clips at a time.
+        caches: folder of caches; default: ``work``.
+        noises: levels to measure at.
+        slow_baselines: also the image-free control, which is trained first, and the backbone's cross-attention.
 
     Raises:
         ValueError: the pipeline has no branch.
     """
     if pipeline.attachment is None or not pipeline.attachment.enabled:
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
-    work = Path(work)
-    recipe = ImageFreeRecipe() if recipe is None else recipe
+    caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
-    held_out = held_out_cache(pipeline, work, clips)
-    matching = open_cache(work / "latents-test", vae, tokenizer, match_clips, SCOPE, "test")
-    training = open_cache(work / "latents", vae, tokenizer, train_clips, SCOPE)
-    control = train_image_free(training, encoder, recipe)
-    guessed_nNP = image_free_maps(control, held_out, encoder)
+    held_out = held_out_cache(pipeline, caches, clips)
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test")
+    guessed_nNP = None
+    if slow_baselines:
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE)
+        control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
+        guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)
 
     levels, reading = [], None
-    for noise in NOISE_LEVELS:
+    for noise in noises:
         routing = read_routing(pipeline, held_out, noise, batch)
         fitted = read_routing(pipeline, matching, noise, batch)
         if reading is None:  # the semantic router reads the text only
@@ -207,18 +215,20 @@ def evaluate_localisation(
         maps = {
             MAP: routing.maps_nNP,
             ROUTER: routing.probs_nNE[:, :, experts],
-            IMAGE_FREE: guessed_nNP,
             VIDEO: np.broadcast_to(video_nP[:, None], routing.maps_nNP.shape),
-            CROSS: attention_maps(pipeline, held_out, noise, batch),
             CENTRE: np.broadcast_to(centre_prior(truth.grid)[None, :, None], routing.maps_nNP.shape),
             UNIFORM: np.ones_like(routing.maps_nNP),
         }
+        if guessed_nNP is not None:
+            maps |= {IMAGE_FREE: guessed_nNP, CROSS: attention_maps(pipeline, held_out, noise, batch)}
         scores = {name: score_maps(m, truth) for name, m in maps.items()}
         scores[SHUFFLED] = score_maps(routing.maps_nNP, truth, shuffles=_SHUFFLES)
-        gain = average_precisions(maps[MAP], truth) - average_precisions(guessed_nNP, truth)
+        gain = None
+        if guessed_nNP is not None:
+            gain = bootstrap(average_precisions(maps[MAP], truth) - average_precisions(guessed_nNP, truth))
         named = {name: int(experts[IDS.index(name)]) for name in SCOPE}
         use = expert_use(routing.topk_nNK, routing.probs_nNE.shape[2])
-        levels.append(LocalisationLevel(noise, scores, bootstrap(gain), named, use))
+        levels.append(LocalisationLevel(noise, scores, gain, named, use))
     covered = (truth.cover_nNP > 0.5).any(1)
     result = LocalisationResult(
         levels=tuple(levels),
@@ -231,7 +241,7 @@ def evaluate_localisation(
         without_tokens=int((truth.shown_nP & ~covered).sum()),
         model_sha256=model_hash(pipeline),
     )
-    write_result(work / FOLDER / "localisation.json", result)
+    write_result(Path(work) / FOLDER / "localisation.json", result)
     return result
 
 

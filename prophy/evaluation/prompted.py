@@ -82,17 +82,30 @@ def evaluate_recognition(
     prompts: Sequence[HeldOutPrompt],
     batch: int = 8,
     steps: int | None = None,
+    *,
+    judge: Path | None = None,
+    clips_of: str = "recognition",
 ) -> RecognitionResult:
     """Generate every prompt's clip, classify it, and write ``recognition.json`` (or ``recognition-no-branch.json``).
 
     Finished batches stay on disk; a killed run goes on where it was.
 
+    Args:
+        pipeline: with the branch as it shall be.
+        work: folder of results.
+        prompts: what to ask for.
+        batch: prompts at a time.
+        steps: denoising steps, for trying out.
+        judge: folder that the classifier was trained in; default: ``work``.
+        clips_of: the evaluation whose clips they are: another one that asked for the same prompts has made them.
+
     Raises:
         FileNotFoundError: the classifier has not been trained.
     """
     work = Path(work)
-    model, classifier_exact = load_recogniser(work), recogniser_error(work)
-    frames = generate_resumed(pipeline, work, prompts, batch, steps)
+    judge = work if judge is None else Path(judge)
+    model, classifier_exact = load_recogniser(judge), recogniser_error(judge)
+    frames = generate_resumed(pipeline, work, prompts, batch, steps, clips_of)
     logits = recognise(model, frames)
     settings = settings_for(prompts[0].prompt, prompts[0].seed, steps)
     branch = pipeline.attachment is not None and pipeline.attachment.enabled

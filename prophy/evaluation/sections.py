@@ -93,6 +93,23 @@ def read_section(path: Path) -> Section:
     return Section(path, hashlib.sha256(raw).hexdigest(), command, body)
 
 
+def in_words(body: Body) -> str:
+    """Title, tables, notes and headlines as lines of text, for a terminal."""
+    lines = [body.title, ""]
+    for table in body.tables:
+        rows = ((table.title or table.header[0], *table.header[1:]), *table.rows)
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
+        lines.append("")
+    lines += body.notes
+    lines += [
+        " · ".join(filter(None, (f"{one.label}: {one.value}", one.interval, one.beside))) for one in body.headlines
+    ]
+    return "\n".join(lines)
+
+
 def kind_of(path: Path) -> str:
     """Which of :data:`KINDS` a file's name begins with; the longest.
 
