@@ -111,7 +111,11 @@ def test_rows_had_equal_compute_and_the_table_says_what_a_step_took(work: Path):
     of_run = {section.path.stem: section.body for section in read_sections(work / "tiny-0")}
     assert of_run.keys() == {"laws", "recognition", "localisation", "flow"}, "a run has a report of its own"
     assert len(of_run["localisation"].headlines) == 1, "there is no image-free control to compare with"
-    assert [section.path.stem for section in read_sections(work / BACKBONE)] == ["laws", "recognition-no-branch", "flow"]
+    assert [section.path.stem for section in read_sections(work / BACKBONE)] == [
+        "laws",
+        "recognition-no-branch",
+        "flow",
+    ]
 
 
 def test_every_row_begins_with_the_same_model_and_ends_with_its_own(work: Path):
