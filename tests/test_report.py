@@ -81,7 +81,7 @@ def test_a_result_remembers_the_command_that_made_it(work, tmp_path):
     (tmp_path / "a b.json").write_text(json.dumps(result))
     cli.main(["vbench", str(tmp_path / "a b.json"), "--work", str(work)])
     section = next(section for section in read_sections(work) if section.path.name == "vbench.json")
-    assert section.command == f"prophy evaluate vbench '{tmp_path / 'a b.json'}' --work {work}"
+    assert section.command == f"prophy evaluate vbench 'a b.json' --work {work.name}"
 
 
 def test_the_readme_changes_between_its_markers_only_and_settles(work, tmp_path, capsys):

@@ -437,8 +437,7 @@ def test_the_plot_of_a_training_moves_while_it_trains_in_a_real_browser(browser,
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
-        page.locator(".overflow-menu > button").click()
-        page.locator(".overflow-dropdown button", has_text="Training").click()
+        page.get_by_role("tab", name="Training").click()
         page.wait_for_function(_POINTS, arg=3)
         page.locator("#training-view video").wait_for()
         assert page.locator("#training-view .pp-prompt").inner_text() == f"{PROMPT} 0"
