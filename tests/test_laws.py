@@ -243,7 +243,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     out = capsys.readouterr().out
     result = json.loads((tmp_path / "evaluation" / "laws.json").read_text())
     columns = result["scores"]["test"]
-    assert list(columns) == ["real", "backbone", "LoRA", "ProPhy"]
+    assert list(columns) == ["real", "autoencoder", "backbone", "LoRA", "ProPhy"]
     assert columns["real"]["lost"]["value"] == 0
     assert columns["ProPhy"]["error"]["value"] > 0.3, "noise obeys nothing"
     assert "scenes without a track" in out
@@ -254,7 +254,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert [path.stat().st_mtime_ns for path in made] == times
 
 
-@pytest.mark.parametrize("column", ["LoRA", "=x", "ProPhy=x", "backbone=x"])
+@pytest.mark.parametrize("column", ["LoRA", "=x", "ProPhy=x", "backbone=x", "autoencoder=x"])
 def test_bad_columns_are_refused(column: str, tmp_path):
     with pytest.raises(ValueError, match="give NAME=DIR"):
         cli.main(["laws", "--work", str(tmp_path), "--column", column])

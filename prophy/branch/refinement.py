@@ -14,6 +14,8 @@ from torch.nn import functional
 from prophy.branch.precision import compute_dtype, without_autocast
 from prophy.branch.scales import steered_softmax
 
+_ROUTED_AT_ONCE = 1024  #: tokens
+
 
 @dataclass(frozen=True)
 class TokenRouting:
@@ -59,7 +61,8 @@ class RefinementExpertBlock(nn.Module):
         """
         with without_autocast(x_BND):
             weight, bias = self.router.weight.float(), self.router.bias.float()
-            logits = functional.linear(x_BND.float(), weight, bias)
+            parts = x_BND.split(_ROUTED_AT_ONCE, dim=-2)  # a part's float32 copy stays in the processor's cache
+            logits = torch.cat([functional.linear(part.float(), weight, bias) for part in parts], dim=-2)
         probs = steered_softmax(logits, scale_E)
         if forced_N is not None and bool((forced_N >= 0).any()):
             probs = _forced(probs, forced_N)
@@ -77,7 +80,7 @@ class RefinementExpertBlock(nn.Module):
         tokens_RD = normal.to(compute_dtype(x_BND)).flatten(0, 1)
         del normal
         mixed = self._dispatch(tokens_RD, routing)
-        return x_BND + mixed.view_as(x_BND).to(x_BND.dtype), routing
+        return mixed.view_as(x_BND).to(x_BND.dtype).add_(x_BND), routing
 
     def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
         """Sort assignments by expert, multiply each group with its matrix once (a grouped matrix product), and sum each
@@ -98,7 +101,7 @@ class RefinementExpertBlock(nn.Module):
             places_M.view_as(ids_RK), answers_MD, per_sample_weights=shares_RK, mode="sum"
         )
         shares_RE = shares_RK.new_zeros(len(ids_RK), experts).scatter(1, ids_RK, shares_RK)
-        return torch.addmm(mixed_RD, shares_RE, self.bias_ED.to(dtype))
+        return mixed_RD.addmm_(shares_RE, self.bias_ED.to(dtype))
 
 
 def _forced(probs_BNE: torch.Tensor, forced_N: torch.Tensor) -> torch.Tensor:

@@ -82,7 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     flow.set_defaults(run=_flow)
 
     laws = commands.add_parser(
-        "laws", help="do the clips obey the physics they show: real renders, backbone, ProPhy, …"
+        "laws", help="do the clips obey the physics they show: real renders, autoencoder, backbone, ProPhy, …"
     )
     _add_model(laws)
     _add_work(laws)
@@ -189,7 +189,7 @@ def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
-    from prophy.evaluation.lawfulness import BACKBONE, PROPHY
+    from prophy.evaluation.lawfulness import AUTOENCODER, BACKBONE, PROPHY, REAL
 
     def backbone() -> ProPhyWanPipeline:
         pipeline = load(arguments.model, branch=arguments.branch)
@@ -198,10 +198,11 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
         return pipeline
 
     columns = {BACKBONE: backbone}
+    own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
     for column in arguments.column:
         name, _, folder = column.partition("=")
-        if not name or not folder or name in (*columns, PROPHY):
-            raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {BACKBONE}, {PROPHY}")
+        if not name or not folder or name in (*columns, *own):
+            raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {', '.join(own)}")
         columns[name] = partial(_load_column, arguments.model, Path(folder))
     if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)

@@ -4,7 +4,8 @@
 
 Every column gets the same held-out prompts and the same noise. A law error lies between 0 and 1; what cannot be
 tracked, or does not happen, counts as 1, and as not obeyed. No prompt can ask for a speed or a size: on the
-``parameters`` split the *real* column leaves the range of training, and shows that the trackers follow there too.
+``parameters`` split the *real* column leaves the range of training, and shows that the trackers follow there too. What
+the autoencoder alone does to real renders is a column as well: no transformer that works in its latents can do better.
 
 Shapes: n clips, L laws.
 """
@@ -22,6 +23,7 @@ from prophy.evaluation.held_out import FIRST_SCENE, HeldOutPrompt
 from prophy.evaluation.laws import TrackLost, capped
 from prophy.evaluation.metrics import Interval, bootstrap
 from prophy.evaluation.prompted import generate_resumed
+from prophy.evaluation.recognition import through_autoencoder
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.evaluation.trackers import LAWS, law_errors
 from prophy.generation import model_hash
@@ -30,7 +32,7 @@ from prophy.pipelines import ProPhyWanPipeline
 from prophy.training.tiny_transformer import SCOPE
 from prophy.worlds import SPLITS, Scenario, sample_clip, sample_scenario
 
-REAL, BACKBONE, PROPHY = "real", "backbone", "ProPhy"
+REAL, AUTOENCODER, BACKBONE, PROPHY = "real", "autoencoder", "backbone", "ProPhy"
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
 CLIPS_OF = "laws"  #: the name that its generated clips have on disk
@@ -84,7 +86,7 @@ class ColumnScore:
     Attributes:
         lost: share of scenes without a track.
         minus_backbone: paired difference of the mean error to the backbone's, negative is better; None for real
-            renders, for the backbone, and without one.
+            renders, also through the autoencoder, for the backbone, and without one.
     """
 
     obeyed: Interval
@@ -175,7 +177,7 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
             lost = sum(law in clip.errors and law.rpartition(": ")[0] in clip.lost for clip in clips)
             by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, tolerances[law])
         scenes = [(len(clip.lost), len({law.rpartition(": ")[0] for law in clip.errors})) for clip in clips]
-        paired = BACKBONE in tables and name not in (BACKBONE, REAL)
+        paired = BACKBONE in tables and name not in (REAL, AUTOENCODER, BACKBONE)
         scores[name] = ColumnScore(
             obeyed=bootstrap(obeyed),
             error=bootstrap(table),
@@ -200,7 +202,8 @@ def evaluate_laws(
     Generated batches stay on disk; a killed run goes on where it was.
 
     Args:
-        columns: by name, what opens its pipeline with the branch as it shall be. ``real`` is added.
+        columns: by name, what opens its pipeline with the branch as it shall be. ``real`` is added, and
+            ``autoencoder``: the same renders encoded and decoded by that of the first column.
         work: folder of results.
         clips: of each split.
         batch: prompts at a time.
@@ -209,10 +212,10 @@ def evaluate_laws(
         phenomena: ids to draw from.
 
     Raises:
-        ValueError: a column named ``real``, an unknown split, or no clips.
+        ValueError: a column named ``real`` or ``autoencoder``, an unknown split, or no clips.
     """
-    if REAL in columns:
-        raise ValueError(f"{REAL!r} is the column of the renders: give yours another name")
+    if taken := {REAL, AUTOENCODER} & set(columns):
+        raise ValueError(f"{taken.pop()!r} is a column of the renders: give yours another name")
     if clips < 1:
         raise ValueError(f"--clips {clips}: measure at least one")
     if unknown := [split for split in splits if split not in SPLITS]:
@@ -220,20 +223,26 @@ def evaluate_laws(
     work = Path(work)
     asked = {split: asked_clips(split, clips, phenomena) for split in splits}
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]] = {split: {} for split in splits}
-    for split in splits:
-        verdicts[split][REAL] = tuple(
-            clip_errors(sample_clip(one.scene, split, phenomena).frames, one.scenario)
-            for one in tqdm(asked[split], f"real, {split}", mininterval=5, unit="clip")
+    renders = {
+        split: np.stack([sample_clip(one.scene, split, phenomena).frames for one in tqdm(ones, split, unit="clip")])
+        for split, ones in asked.items()
+    }
+
+    def judge(split: str, name: str, clips_nFHWC: np.ndarray) -> None:
+        verdicts[split][name] = tuple(
+            clip_errors(clip, one.scenario) for clip, one in zip(clips_nFHWC, asked[split], strict=True)
         )
+
+    for split in splits:
+        judge(split, REAL, renders[split])
     hashes = {}
     for name, opened in columns.items():
         pipeline = opened()
         hashes[name] = model_hash(pipeline)
         for split in splits:
-            frames = generate_resumed(pipeline, work, prompts_of(asked[split]), batch, steps, name=CLIPS_OF)
-            verdicts[split][name] = tuple(
-                clip_errors(clip, one.scenario) for clip, one in zip(frames, asked[split], strict=True)
-            )
+            if AUTOENCODER not in verdicts[split]:
+                judge(split, AUTOENCODER, through_autoencoder(renders[split], pipeline.vae, batch))
+            judge(split, name, generate_resumed(pipeline, work, prompts_of(asked[split]), batch, steps, name=CLIPS_OF))
     result = LawsResult(
         scores={split: score_columns(verdicts[split]) for split in splits},
         clips=clips,
