@@ -84,6 +84,8 @@ def test_the_table_says_what_the_runs_results_say(work: Path):
     }
     assert row["law error minus backbone"] == asdict(score_columns(columns)["tiny"].minus_backbone)
     assert row["law error minus backbone"]["n"] == 2
+    assert row["laws mended"] == asdict(score_columns(columns)["tiny"].mended)
+    assert row["laws broken"] == asdict(score_columns(columns)["tiny"].broken)
     assert row["one phenomenon recognised"] == result_of(work, "tiny-0", "recognition")["score"]["single"]
     level = next(x for x in result_of(work, "tiny-0", "localisation")["levels"] if x["noise"] == 0.5)
     assert row["token AP, map, noise 0.5"] == level["scores"]["phenomenon map P'"]["ap"]

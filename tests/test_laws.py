@@ -10,7 +10,16 @@ import torch
 from transformers import UMT5EncoderModel
 
 from prophy.evaluation import cli, laws
-from prophy.evaluation.lawfulness import BACKBONE, PROPHY, REAL, ClipErrors, asked_clips, clip_errors, score_columns
+from prophy.evaluation.lawfulness import (
+    AUTOENCODER,
+    BACKBONE,
+    PROPHY,
+    REAL,
+    ClipErrors,
+    asked_clips,
+    clip_errors,
+    score_columns,
+)
 from prophy.evaluation.laws import TrackLost
 from prophy.evaluation.trackers import LAWS, TIMES, follow, law_errors, view_of
 from prophy.training.tiny_text import build_tokenizer
@@ -214,6 +223,14 @@ def test_columns_are_compared_clip_by_clip_with_the_backbone():
     assert scores[BACKBONE].minus_backbone is None
     assert scores[PROPHY].minus_backbone.value == pytest.approx(-0.1)
     assert scores[PROPHY].minus_backbone.high < 0
+
+
+def test_what_is_mended_and_what_is_broken_is_counted_apart():
+    base = [made_errors(e) for e in (1.0, 1.0, 0.0, 0.0)]
+    scores = score_columns({AUTOENCODER: base, BACKBONE: base, PROPHY: [made_errors(e) for e in (0.0, 1.0, 1.0, 0.0)]})
+    assert scores[PROPHY].mended.value == scores[PROPHY].broken.value == pytest.approx(0.25)
+    assert scores[PROPHY].obeyed.value == scores[BACKBONE].obeyed.value
+    assert scores[AUTOENCODER].mended is None, "no change to the model made it"
 
 
 def test_columns_of_different_clips_are_refused():

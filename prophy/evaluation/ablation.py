@@ -91,7 +91,12 @@ def _flow(d: dict, which: str) -> dict | None:
     return (models[BRANCH] if BRANCH in models else list(models.values())[-1])[which]
 
 
-_LAW_GAIN = "law error minus backbone"
+#: measure -> field of the score, where there is a row of the untrained model
+_BESIDE_BACKBONE = {
+    "law error minus backbone": "minus_backbone",
+    "laws mended": "mended",
+    "laws broken": "broken",
+}
 
 #: evaluation -> measure -> what it reads in the result
 _MEASURES: dict[str, dict[str, Callable[[dict], dict | None]]] = {
@@ -148,7 +153,8 @@ def ablation_table(runs: Sequence[tuple[str, Path]]) -> AblationResult:
     measures = {evaluation: dict(readings) for evaluation, readings in _MEASURES.items()}
     untrained = next((path for name, path in runs if name == BACKBONE and "laws" in documents[path]), None)
     if untrained is not None:
-        measures["laws"][_LAW_GAIN] = lambda d: _law_gain(d, documents[untrained]["laws"])
+        for measure, field in _BESIDE_BACKBONE.items():
+            measures["laws"][measure] = lambda d, field=field: _beside(d, documents[untrained]["laws"], field)
     found: dict[str, dict[str, list[Interval | None]]] = {}
     for name, path in runs:
         row = found.setdefault(name, {measure: [] for readings in measures.values() for measure in readings})
@@ -187,11 +193,12 @@ def evaluate_ablation(runs: Sequence[tuple[str, Path]], work: Path) -> AblationR
     return result
 
 
-def _law_gain(d: dict, untrained: dict) -> dict | None:
+def _beside(d: dict, untrained: dict, field: str) -> dict | None:
+    """A run's laws beside the untrained model's, clip by clip."""
     if d is untrained:
         return None
-    gain = score_columns({BACKBONE: _law_errors(untrained), PROPHY: _law_errors(d)})[PROPHY].minus_backbone
-    return vars(gain)
+    columns = {BACKBONE: _law_errors(untrained), PROPHY: _law_errors(d)}
+    return vars(getattr(score_columns(columns)[PROPHY], field))
 
 
 def _read(path: Path, protocols: dict[str, tuple[tuple, Path]]) -> dict[str, dict]:

@@ -230,6 +230,8 @@ def _laws(d: dict, path: Path) -> Body:
             (f"{split}: law error", *(number(c["error"]) for c in columns.values())),
             (f"{split}: scenes without a track", *(share(c["lost"]) for c in columns.values())),
             (f"{split}: error minus backbone", *(signed(c["minus_backbone"]) for c in columns.values())),
+            (f"{split}: laws mended", *(share(c["mended"]) for c in columns.values())),
+            (f"{split}: laws broken", *(share(c["broken"]) for c in columns.values())),
         ]
         tables.append(Table(f"{split}: laws obeyed", ("law", *columns), tuple(rows)))
         by_law = {law: {name: c["by_law"][law]["error"] for name, c in columns.items()} for law in laws}
@@ -245,7 +247,10 @@ def _laws(d: dict, path: Path) -> Body:
         (Table("", ("mean over laws", *columns), tuple(over)), *tables),
         tuple(plots),
         tuple(heads),
-        notes=(f"{d['clips']} clips of each split; a lost track counts as a failure",),
+        notes=(
+            f"{d['clips']} clips of each split; a lost track counts as a failure; mended: the backbone's clip from the "
+            "same noise breaks the law, this one obeys it; broken: the reverse",
+        ),
         weights=dict(d["model_sha256"]),
     )
 

@@ -87,12 +87,16 @@ class ColumnScore:
         lost: share of scenes without a track.
         minus_backbone: paired difference of the mean error to the backbone's, negative is better; None for real
             renders, also through the autoencoder, for the backbone, and without one.
+        mended: share of laws that the backbone's clip breaks and this one obeys; None as above.
+        broken: share of laws that the backbone's clip obeys and this one breaks; None as above.
     """
 
     obeyed: Interval
     error: Interval
     lost: Interval
     minus_backbone: Interval | None
+    mended: Interval | None
+    broken: Interval | None
     by_law: dict[str, LawScore]
 
 
@@ -166,11 +170,12 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
         for law in laws
     }
     tables = {name: _table(clips, tolerances) for name, clips in columns.items()}
+    limits_L = np.array(list(tolerances.values()))
+    verdicts = {name: np.where(np.isnan(table), np.nan, table <= limits_L) for name, table in tables.items()}
     scores = {}
     for name, clips in columns.items():
-        table = tables[name]
+        table, obeyed = tables[name], verdicts[name]
         asked = [i for i in range(table.shape[1]) if not np.isnan(table[:, i]).all()]
-        obeyed = np.where(np.isnan(table), np.nan, table <= np.array(list(tolerances.values())))
         by_law = {}
         for i in asked:
             law = list(tolerances)[i]
@@ -183,6 +188,8 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
             error=bootstrap(table),
             lost=bootstrap(np.array([lost / count for lost, count in scenes])),
             minus_backbone=bootstrap(table - tables[BACKBONE]) if paired else None,
+            mended=bootstrap((obeyed - verdicts[BACKBONE]).clip(min=0)) if paired else None,
+            broken=bootstrap((verdicts[BACKBONE] - obeyed).clip(min=0)) if paired else None,
             by_law=by_law,
         )
     return scores
