@@ -271,6 +271,26 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert [path.stat().st_mtime_ns for path in made] == times
 
 
+def test_a_column_is_what_publish_wrote(tiny_pipeline, tmp_path):
+    base, alone = tmp_path / "base", tmp_path / "alone"
+    tiny_pipeline.save_pretrained(base)
+    with torch.no_grad():
+        tiny_pipeline.branch.projections[0].bias.fill_(0.5)
+    tiny_pipeline.branch.save_pretrained(alone)
+    arguments = cli.build_parser().parse_args(["laws", "--model", str(base), "--column", f"other={alone}"])
+    columns = cli._columns(arguments)
+    assert list(columns) == ["backbone", "other", "ProPhy"]
+    opened = columns["other"]()
+    assert opened.attachment.enabled
+    assert (opened.branch.projections[0].bias == 0.5).all()
+
+
+def test_a_column_without_a_model_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds none of model_index\.json"):
+        cli.main(["laws", "--work", str(tmp_path), "--column", f"LoRA={tmp_path}"])
+    assert not (tmp_path / "evaluation").exists()
+
+
 @pytest.mark.parametrize("column", ["LoRA", "=x", "ProPhy=x", "backbone=x", "autoencoder=x"])
 def test_bad_columns_are_refused(column: str, tmp_path):
     with pytest.raises(ValueError, match="give NAME=DIR"):

@@ -6,6 +6,7 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,9 @@ from prophy.evaluation.report_commands import add_reports
 from prophy.evaluation.results import FOLDER, as_typed, running_command
 from prophy.flags import given
 from prophy.pipelines import ProPhyWanPipeline, load
+
+#: one of which every ``--column`` has: a pipeline's, a transformer's or a branch's, a LoRA's
+_COLUMN_FILES = ("model_index.json", "config.json", "pytorch_lora_weights.safetensors")
 
 
 def main(argv: list[str]) -> None:
@@ -163,8 +167,8 @@ def _add_columns(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=DIR",
-        help="another model beside --model, such as LoRA=runs/lora: a diffusers folder, or the folder of a transformer "
-        "that replaces the model's. Repeat for more",
+        help="another model beside --model, such as LoRA=runs/lora/published: what prophy publish wrote, a diffusers "
+        "folder, or the folder of a transformer that replaces the model's. Repeat for more",
     )
 
 
@@ -203,6 +207,8 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
         name, _, folder = column.partition("=")
         if not name or not folder or name in (*columns, *own):
             raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {', '.join(own)}")
+        if not any((Path(folder) / file).is_file() for file in _COLUMN_FILES):  # before other columns take minutes
+            raise FileNotFoundError(f"--column {column}: {folder} holds none of {', '.join(_COLUMN_FILES)}")
         columns[name] = partial(_load_column, arguments.model, Path(folder))
     if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
@@ -210,10 +216,12 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
 
 
 def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
+    """A whole model; a transformer instead of ``model``'s; or what ``prophy publish`` wrote, beside ``model``."""
     if (folder / "model_index.json").is_file():
         return load(folder)
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no model: merge a LoRA into its transformer and save that folder")
+    config = folder / "config.json"
+    if not config.is_file() or json.loads(config.read_text()).get("_class_name") != "WanTransformer3DModel":
+        return load(model, branch=folder)
     from diffusers import WanTransformer3DModel
 
     pipeline = load(model, transformer=WanTransformer3DModel.from_pretrained(folder))
