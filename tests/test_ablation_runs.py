@@ -206,7 +206,7 @@ def test_the_command_prints_the_table_and_another_seed_can_be_added(
     command = ["ablation-runs", "--work", str(work), "--caches", str(caches), "--model", base, "--steps", "2"]
     command += ["--worlds", "6", "--clips", "2", "--latents", "4", "--batch", "2", "--denoising-steps", "1"]
     cli.main([*command, "--row", "tiny_lora", "--row", "tiny", "--seeds", "1"])
-    assert "tiny_lora (1 runs)" in capsys.readouterr().out
+    assert "tiny_lora (1 run)" in capsys.readouterr().out
     cli.main([*command, "--row", "tiny_lora", "--seeds", "2"])
     assert "tiny_lora (2 runs)" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what was finished was made again"

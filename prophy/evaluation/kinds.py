@@ -444,7 +444,10 @@ def _ablation(d: dict, path: Path) -> Body:
             evaluation,
             ("recipe", *measures),
             tuple(
-                (f"{name} ({d['runs'][name]} runs)", *(_measured(measure, row[measure]) for measure in measures))
+                (
+                    f"{name} ({d['runs'][name]} {'run' if d['runs'][name] == 1 else 'runs'})",
+                    *(_measured(measure, row[measure]) for measure in measures),
+                )
                 for name, row in d["rows"].items()
             ),
         )
