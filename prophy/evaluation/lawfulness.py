@@ -5,7 +5,8 @@
 Every column gets the same held-out prompts and the same noise. A law error lies between 0 and 1; what cannot be
 tracked, or does not happen, counts as 1, and as not obeyed. No prompt can ask for a speed or a size: on the
 ``parameters`` split the *real* column leaves the range of training, and shows that the trackers follow there too. What
-the autoencoder alone does to real renders is a column as well: no transformer that works in its latents can do better.
+the autoencoder alone does to real renders is a column as well: about the most that a transformer in its latents can
+reach. Not a strict bound, since a generated scene may be easier to follow than the real one of the same prompt.
 
 Shapes: n clips, L laws.
 """
