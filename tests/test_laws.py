@@ -285,6 +285,18 @@ def test_a_column_is_what_publish_wrote(tiny_pipeline, tmp_path):
     assert (opened.branch.projections[0].bias == 0.5).all()
 
 
+def test_a_column_is_a_published_transformer_without_a_branch(tiny_pipeline, tmp_path):
+    base, alone = tmp_path / "base", tmp_path / "alone"
+    tiny_pipeline.save_pretrained(base)
+    with torch.no_grad():
+        tiny_pipeline.transformer.proj_out.bias.fill_(0.25)
+    tiny_pipeline.transformer.save_pretrained(alone / "transformer")
+    arguments = cli.build_parser().parse_args(["laws", "--model", str(base), "--column", f"other={alone}"])
+    opened = cli._columns(arguments)["other"]()
+    assert opened.attachment is None
+    assert (opened.transformer.proj_out.bias == 0.25).all()
+
+
 def test_a_column_without_a_model_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds none of model_index\.json"):
         cli.main(["laws", "--work", str(tmp_path), "--column", f"LoRA={tmp_path}"])

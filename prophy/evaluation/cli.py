@@ -11,14 +11,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+
 from prophy.evaluation.benchmark_commands import add_benchmarks
 from prophy.evaluation.report_commands import add_reports
 from prophy.evaluation.results import FOLDER, as_typed, running_command
 from prophy.flags import given
 from prophy.pipelines import ProPhyWanPipeline, load
 
-#: one of which every ``--column`` has: a pipeline's, a transformer's or a branch's, a LoRA's
-_COLUMN_FILES = ("model_index.json", "config.json", "pytorch_lora_weights.safetensors")
+#: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
+_COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
 
 
 def main(argv: list[str]) -> None:

@@ -231,10 +231,10 @@ def evaluate_laws(
     work = Path(work)
     asked = {split: asked_clips(split, clips, phenomena) for split in splits}
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]] = {split: {} for split in splits}
-    renders = {
-        split: np.stack([sample_clip(one.scene, split, phenomena).frames for one in tqdm(ones, split, unit="clip")])
-        for split, ones in asked.items()
-    }
+    renders = {}
+    for split in splits:
+        progress = tqdm(asked[split], f"real, {split}", mininterval=5, unit="clip")
+        renders[split] = np.stack([sample_clip(one.scene, split, phenomena).frames for one in progress])
 
     def judge(split: str, name: str, clips_nFHWC: np.ndarray) -> None:
         verdicts[split][name] = tuple(
