@@ -10,8 +10,8 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3
 from transformers import UMT5Config, UMT5EncoderModel
 
 from prophy.branch import ProPhyBranch
-from prophy.pipelines import ProPhyWanPipeline
-from prophy.training.tiny_text import build_tokenizer
+from prophy.generation.pipelines import ProPhyWanPipeline
+from prophy.tiny.text import build_tokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 

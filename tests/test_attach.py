@@ -10,7 +10,7 @@ from diffusers import FirstBlockCacheConfig, WanPipeline, WanTransformer3DModel
 from diffusers.hooks import apply_group_offloading
 
 from prophy.branch import ProPhyBranch, attach, inject
-from prophy.routing import Routing
+from prophy.routing.trace import Routing
 
 
 def make_inputs(seed: int = 0) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from prophy.backbones import WAN
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.refinement import RefinementExpertBlock
 from prophy.branch.semantic import SemanticExpertBlock
-from prophy.footprint import footprint
+from prophy.memory.footprint import footprint
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

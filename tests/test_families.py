@@ -11,9 +11,9 @@ from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipe
 from prophy.backbones import COGVIDEOX
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
-from prophy.generation import GenerationError, GenerationSettings, generate
-from prophy.pipelines import ProPhyWanPipeline
-from prophy.published import PUBLISHED
+from prophy.catalogue.published import PUBLISHED
+from prophy.generation.generate import GenerationError, GenerationSettings, generate
+from prophy.generation.pipelines import ProPhyWanPipeline
 
 KINDS = ("2B", "5B")
 

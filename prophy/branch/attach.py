@@ -21,8 +21,8 @@ from diffusers.hooks.hooks import StateManager
 from torch import nn
 
 from prophy.branch.model import ProPhyBranch
-from prophy.routing import Routing
-from prophy.schedule import Schedule
+from prophy.routing.schedule import Schedule
+from prophy.routing.trace import Routing
 
 _NAME = "prophy"
 _TIMESTEPS = 1000  # that the backbones of both families are trained with
@@ -85,7 +85,8 @@ class Attachment:
 
     Attributes:
         enabled: False leaves the backbone alone.
-        schedule: when the branch runs; at first in every pass. :func:`prophy.generation.generate` takes its settings'.
+        schedule: when the branch runs; at first in every pass. :func:`prophy.generation.generate.generate` takes its
+            settings'.
     """
 
     def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:

@@ -25,7 +25,7 @@ from prophy.branch.family import family_of, same_setting
 from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
-from prophy.routing import Routing
+from prophy.routing.trace import Routing
 
 MAX_EXPERTS = 256  #: refinement experts a trace can name
 

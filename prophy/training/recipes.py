@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from prophy.branch.losses import LossWeights
-from prophy.stages import default_sites
+from prophy.memory.stages import default_sites
 from prophy.training.checkpoints import State
 from prophy.training.objectives import NoiseLevels
 
