@@ -36,6 +36,8 @@ SHIPPED = {
 def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
     """Make every shipped run anew; ``out`` is replaced when all are made. Returns how many.
 
+    Contact sheets are left out: they can be drawn from the run, and the repository holds only what cannot.
+
     Raises:
         GenerationError: the model cannot read a prompt.
     """
@@ -44,6 +46,7 @@ def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
     shutil.rmtree(new, ignore_errors=True)
     chosen = [fixed for fixed in FIXED_PROMPTS if fixed.seed in SHIPPED]
     for fixed in tqdm(chosen, "gallery", unit="run"):
-        generate(pipeline, GenerationSettings(fixed.prompt, fixed.seed)).save(new, run_id=SHIPPED[fixed.seed])
+        made = generate(pipeline, GenerationSettings(fixed.prompt, fixed.seed))
+        made.save(new, run_id=SHIPPED[fixed.seed], sheet=False)
     replace_folder(new, out)
     return len(chosen)
