@@ -27,7 +27,7 @@ def shard(module: TrainableModule) -> TrainableModule:
 
 
 def reshard(model: nn.Module) -> None:
-    """Free the weights that a forward pass gathered: without a backward pass some stay, and would hide later changes."""
+    """Free weights that a forward pass gathered: without a backward pass some stay, and would hide later changes."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
