@@ -362,7 +362,8 @@ def test_what_a_recipe_trains_changes_and_nothing_else(tmp_path: Path, changes: 
 def test_a_block_that_is_left_out_does_nothing(left_out: str):
     batch = Batches(RandomClips(), RECIPE, FlowMatching(), Share())[0]
     changed = {}
-    for shape in (SHAPE, replace(SHAPE, **{left_out: False})):
+    full = replace(SHAPE, refinement_form="residual")  # whose experts are not the identity at the start
+    for shape in (full, replace(full, **{left_out: False})):
         branch = build_trainable(make_transformer(), replace(RECIPE, branch=shape)).branch
         for projection in branch.projections:
             torch.nn.init.normal_(projection.weight)
