@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, Recommended
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, GenerationDefaults
 from prophy.catalogue.published import PUBLISHED, PublishedModel, published_like
 
 BRANCH_FOLDER = "branch"
 
 
 @dataclass(frozen=True)
-class Description:
+class ModelConfig:
     """A text-to-video model, by its configurations.
 
     Attributes:
@@ -59,12 +59,12 @@ class Description:
         return published_like(self.transformer_class, self.transformer, self.transformers)
 
     @property
-    def recommended(self) -> Recommended | None:
+    def defaults(self) -> GenerationDefaults | None:
         """The clip it was made for, as far as its shape tells."""
-        return None if self.published is None else self.published.recommended
+        return None if self.published is None else self.published.defaults
 
 
-def describe_model(model: str | Path, branch: str | Path | None = None) -> Description:
+def describe_model(model: str | Path, branch: str | Path | None = None) -> ModelConfig:
     """Describe a model and the branch beside it.
 
     Args:
@@ -77,7 +77,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
     physics = None if branch is None else _read(branch, "config.json", "branch")
     for key, known in PUBLISHED.items():
         if str(model) in (key, known.repo):
-            return Description(
+            return ModelConfig(
                 name=known.name,
                 transformer_class=known.transformer_class,
                 transformer=known.transformer,
@@ -107,7 +107,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
         tokenizer = _read(model, "tokenizer/tokenizer_config.json", "tokenizer")
     except ValueError:
         tokenizer = {}
-    described = Description(
+    described = ModelConfig(
         name=Path(model).resolve().name if is_local(model) else str(model),
         transformer_class=transformer_class,
         transformer=transformer,

@@ -19,7 +19,7 @@ _WAN_STEP = 16  # the stock pipeline refuses sizes that this does not divide, wh
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipSize:
     """The clip to make.
 
     Attributes:
@@ -35,7 +35,7 @@ class Clip:
     guided: bool = True
 
     @classmethod
-    def parse(cls, text: str) -> Clip:
+    def parse(cls, text: str) -> ClipSize:
         """Read a size such as ``832x480x81``.
 
         Raises:
@@ -48,8 +48,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Recommended:
-    """What is made unless told otherwise. The defaults are the embedded model's.
+class GenerationDefaults:
+    """Settings of a clip where none are given. Those of the class are the embedded model's.
 
     Attributes:
         width: pixels.
@@ -68,8 +68,8 @@ class Recommended:
     guidance: float = 4.0
 
     @property
-    def clip(self) -> Clip:
-        return Clip(self.width, self.height, self.frames, guided=self.guidance > 1)
+    def clip(self) -> ClipSize:
+        return ClipSize(self.width, self.height, self.frames, guided=self.guidance > 1)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class ClipRules:
         self.check(frames, height, width)
         return TokenGrid.from_video(frames, height, width, self.cell)
 
-    def latent_shape(self, clip: Clip) -> tuple[int, int, int, int]:
+    def latent_shape(self, clip: ClipSize) -> tuple[int, int, int, int]:
         """(C, T, h, w) of a clip's latent.
 
         Raises:

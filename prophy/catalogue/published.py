@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from prophy.catalogue.limits import Recommended
+from prophy.catalogue.limits import GenerationDefaults
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class PublishedModel:
     expand_timesteps: bool = False
 
     @property
-    def recommended(self) -> Recommended:
-        return Recommended(self.width, self.height, self.frames, float(self.fps), self.steps, self.guidance)
+    def defaults(self) -> GenerationDefaults:
+        return GenerationDefaults(self.width, self.height, self.frames, float(self.fps), self.steps, self.guidance)
 
 
 def _wan(heads: int, ffn: int, layers: int, channels: int = 16) -> Mapping[str, Any]:

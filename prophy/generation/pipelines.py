@@ -32,10 +32,10 @@ import prophy.backbones  # noqa: F401  registers the families
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach, check_fits
 from prophy.catalogue.describe import BRANCH_FOLDER, hub_id, is_local
-from prophy.catalogue.limits import Clip, Recommended
+from prophy.catalogue.limits import ClipSize, GenerationDefaults
 from prophy.memory.offload import apply
 from prophy.memory.plan import plan_parts
-from prophy.memory.profiles import AUTO, Mode, Profile
+from prophy.memory.profiles import AUTO, OffloadMode, Profile
 from prophy.memory.stages import parts_of, published_like_pipeline
 
 
@@ -167,7 +167,7 @@ def load(
     *,
     profile: str = AUTO,
     device: torch.device | str | None = None,
-    clip: Clip | None = None,
+    clip: ClipSize | None = None,
     **components: nn.Module,
 ) -> ProPhyPipeline:
     """Open a base model of any supported family and, beside it, a branch, and place both for generating.
@@ -211,7 +211,7 @@ def default_dtype(device: torch.device) -> torch.dtype:
 
 
 def place(
-    pipeline: ProPhyPipeline, profile: str = AUTO, *, device: torch.device | None = None, clip: Clip | None = None
+    pipeline: ProPhyPipeline, profile: str = AUTO, *, device: torch.device | None = None, clip: ClipSize | None = None
 ) -> None:
     """Put an opened pipeline into a memory profile; one that is in another leaves it first.
 
@@ -225,13 +225,13 @@ def place(
         ValueError: an unknown profile or device, or no profile fits.
     """
     device = accelerator() if device is None else device
-    wanted = Profile(Mode.ALL) if profile == AUTO else Profile.parse(profile)
+    wanted = Profile(OffloadMode.ALL) if profile == AUTO else Profile.parse(profile)
     if profile == AUTO and device.type == "cuda":
         wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)
     apply(pipeline, wanted, device)
 
 
-def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: Clip | None = None) -> Profile:
+def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: ClipSize | None = None) -> Profile:
     """The fastest memory profile that fits.
 
     Args:
@@ -244,7 +244,7 @@ def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: Clip | None = Non
     """
     if clip is None:
         known = published_like_pipeline(pipeline)
-        clip = (Recommended() if known is None else known.recommended).clip
+        clip = (GenerationDefaults() if known is None else known.defaults).clip
     made = plan_parts(parts_of(pipeline), clip, vram=vram)
     if made.chosen is None:
         raise ValueError(made.reason)

@@ -26,8 +26,8 @@ from torch import nn
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch, inject
 from prophy.branch.family import family_of
-from prophy.catalogue.describe import Description, describe_model
-from prophy.catalogue.limits import WAN, Clip, ClipRules, Recommended
+from prophy.catalogue.describe import ModelConfig, describe_model
+from prophy.catalogue.limits import WAN, ClipRules, ClipSize, GenerationDefaults
 from prophy.catalogue.published import PublishedModel, published_like
 from prophy.memory.profiles import Stage
 
@@ -69,7 +69,7 @@ class Parts:
 
 
 def open_parts(
-    model: str | Path | Description,
+    model: str | Path | ModelConfig,
     branch: str | Path | None = None,
     dtype: torch.dtype = torch.bfloat16,
     with_branch: bool = True,
@@ -85,7 +85,7 @@ def open_parts(
     Raises:
         ValueError: no such model, or configurations that do not fit. One line.
     """
-    known = model if isinstance(model, Description) else describe_model(model, branch)
+    known = model if isinstance(model, ModelConfig) else describe_model(model, branch)
     transformer = _build(diffusers, known.transformer_class, known.transformer, dtype)
     physics = _branch_beside(transformer, known.branch, dtype) if with_branch else None
     return Parts(
@@ -96,7 +96,7 @@ def open_parts(
         vae=_build(diffusers, known.vae_class, known.vae, dtype),
         branch=physics,
         rules=known.rules,
-        steps=(known.recommended or Recommended()).steps,
+        steps=(known.defaults or GenerationDefaults()).steps,
         expand_timesteps=known.expand_timesteps,
     )
 
@@ -124,7 +124,7 @@ def parts_of(pipeline: DiffusionPipeline) -> Parts:
         vae=_without_weights(pipeline.vae),
         branch=None if getattr(pipeline, "branch", None) is None else _without_weights(pipeline.branch),
         rules=rules_of(pipeline),
-        steps=(Recommended() if known is None else known.recommended).steps,
+        steps=(GenerationDefaults() if known is None else known.defaults).steps,
         expand_timesteps=bool(pipeline.config.get("expand_timesteps")),
     )
 
@@ -197,7 +197,7 @@ def _quiet():
 # --- the stages ------------------------------------------------------------------------------------------------------
 
 
-def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) -> dict[Stage, Callable[[], Any]]:
+def computations(parts: Parts, clip: ClipSize, device: str, tiling: bool = False) -> dict[Stage, Callable[[], Any]]:
     """What each stage computes: one prompt, one branch pass, one backbone pass with its residuals, one decoding.
 
     Args:
@@ -221,7 +221,7 @@ def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) ->
     return stages
 
 
-def passes(parts: Parts, clip: Clip) -> int:
+def passes(parts: Parts, clip: ClipSize) -> int:
     """Calls of the transformer in one denoising step: CogVideoX makes both passes in one."""
     return 2 if clip.guided and parts.is_wan else 1
 
@@ -239,7 +239,7 @@ class _Step:
     kept: list[torch.Tensor]
 
 
-def _step(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> _Step:
+def _step(parts: Parts, clip: ClipSize, shape: tuple[int, int, int, int], device: str) -> _Step:
     dtype = parts.transformer.dtype
     channels, frames, height, width = shape
     text_dim = parts.transformer.config["text_dim" if parts.is_wan else "text_embed_dim"]
@@ -272,12 +272,12 @@ def _step(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: st
     return _Step(arguments, [empty(3, *shape)])
 
 
-def _run_branch(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> Any:
+def _run_branch(parts: Parts, clip: ClipSize, shape: tuple[int, int, int, int], device: str) -> Any:
     step = _step(parts, clip, shape, device)
     return parts.branch(*parts.branch.family.call_arguments((), step.arguments))
 
 
-def _denoise(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> Any:
+def _denoise(parts: Parts, clip: ClipSize, shape: tuple[int, int, int, int], device: str) -> Any:
     """One pass of the backbone, while the branch's residuals wait for their blocks."""
     step = _step(parts, clip, shape, device)
     if parts.branch is None:

@@ -19,7 +19,7 @@ from torch import nn
 
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
@@ -100,7 +100,7 @@ def open_examples(
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
 
 
-def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -138,7 +138,7 @@ def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExample
 
 @dataclass(frozen=True)
 class _VideoFile:
-    """See :class:`prophy.training.cached_examples.Clip`."""
+    """See :class:`prophy.training.cached_examples.SourceClip`."""
 
     id: str
     captions: tuple[str, ...]
