@@ -317,6 +317,6 @@ def _plan(arguments: argparse.Namespace) -> None:
         clip,
         dtype=getattr(torch, arguments.dtype),
         vram=None if arguments.vram is None else round(arguments.vram * GIB),
-        with_branch=not arguments.no_branch,
+        branch=False if arguments.no_branch else None,
     )
     print(json.dumps(made.to_dict(), indent=2) if arguments.json else describe(made))

@@ -8,11 +8,12 @@ import torch
 from conftest import make_branch, make_transformer
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
+from prophy.backbones.pipeline import rules_of
 from prophy.catalogue.describe import describe_model
-from prophy.catalogue.limits import ClipRules, ClipSize, GenerationDefaults
+from prophy.catalogue.families import facts_of
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, ClipSize, GenerationDefaults
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationSettings
-from prophy.memory.stages import rules_of
 
 
 @pytest.fixture(params=["wan", "cogvideox"])
@@ -59,9 +60,9 @@ def test_what_the_files_leave_out_is_what_the_classes_take_by_default():
             (CogVideoXTransformer3DModel(num_layers=1), AutoencoderKLCogVideoX()),
         ):
             name = type(transformer).__name__
-            assert ClipRules.of(name, {}, {}) == ClipRules.of(name, transformer.config, vae.config)
+            assert rules(name, {}, {}) == rules(name, transformer.config, vae.config)
     with pytest.raises(ValueError, match="unknown backbone family 'LTX': use one of WanTransformer3DModel"):
-        ClipRules.of("LTX", {}, {})
+        rules("LTX", {}, {})
 
 
 @pytest.mark.parametrize("key", PUBLISHED)
@@ -126,14 +127,18 @@ def test_a_clip_that_cannot_be_made_is_refused_with_the_nearest_that_can():
     wan = rules_of_shape(make_transformer())
     with pytest.raises(ValueError, match="30×48 pixels .* steps of 16: use 32×48"):
         wan.check(9, 30, 48)
-    with pytest.raises(ValueError, match=r"frames=3 is not 1 \+ 4k, all this model can make: use 1"):
+    with pytest.raises(ValueError, match=r"frames=3 is not 1 \+ 4k, all this model can make: use 5"):
         wan.check(3, 32, 48)
     with pytest.raises(ValueError, match=r"frames=13 is not 1 \+ 8k, all this model can make: use 17"):
         rules_of_shape(make_cogvideox()).check(13, 64, 96)
 
 
+def rules(transformer_class: str, transformer: dict, vae: dict) -> ClipRules:
+    return facts_of(transformer_class).clip_rules(transformer, vae, LONGEST_PROMPT_TOKENS)
+
+
 def rules_of_shape(transformer) -> ClipRules:
-    return ClipRules.of(type(transformer).__name__, transformer.config, {})
+    return rules(type(transformer).__name__, transformer.config, {})
 
 
 def test_settings_and_recommendation_agree_on_the_embedded_models_clip():

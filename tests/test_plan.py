@@ -11,7 +11,9 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
+from prophy.backbones.pipeline import published_like_pipeline
 from prophy.branch import ProPhyBranch
+from prophy.branch.family import default_sites
 from prophy.catalogue.limits import ClipSize
 from prophy.catalogue.published import PUBLISHED, published_like
 from prophy.cli import main
@@ -20,7 +22,7 @@ from prophy.memory.footprint import footprint
 from prophy.memory.offload import profile_of
 from prophy.memory.plan import GIB, RESERVE, describe, plan, plan_parts
 from prophy.memory.profiles import PROFILES, OffloadMode, Profile, Stage
-from prophy.memory.stages import default_sites, open_parts, parts_of, published_like_pipeline
+from prophy.memory.stages import open_parts, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -148,7 +150,7 @@ def test_a_branch_folder_is_planned_by_its_own_configuration(tmp_path, tiny_bran
         open_parts(default_model(), branch=tmp_path)
     own = open_parts(default_model()).branch
     assert isinstance(own, ProPhyBranch)
-    assert open_parts(default_model(), with_branch=False).branch is None
+    assert open_parts(default_model(), branch=False).branch is None
     with pytest.raises(ValueError, match="holds no branch"):
         open_parts(default_model(), branch=tmp_path / "nothing")
 

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from tokenizers.models import WordLevel
 
+from prophy.backbones.pipeline import rules_of
 from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, GenerationDefaults
 from prophy.generation.previews import latent_colours, predicted_clean
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.memory.offload import profile_of, state_of, watch_memory
 from prophy.memory.profiles import Stage
-from prophy.memory.stages import rules_of
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering, SteeringError
 from prophy.routing.trace import RoutingTrace, TraceRecorder

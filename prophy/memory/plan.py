@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -157,8 +157,7 @@ def plan(
     *,
     dtype: torch.dtype = torch.bfloat16,
     vram: int | None = None,
-    branch: str | Path | None = None,
-    with_branch: bool = True,
+    branch: str | Path | Literal[False] | None = None,
     device: str = "cuda",
     rates: Rates | None = None,
 ) -> Plan:
@@ -170,15 +169,14 @@ def plan(
         clip: what to make.
         dtype: of the weights.
         vram: bytes of the accelerator; None chooses nothing.
-        branch: a branch's folder; see :func:`prophy.memory.stages.open_parts`.
-        with_branch: False plans the backbone alone.
+        branch: a branch's folder, or False for the backbone alone; see :func:`prophy.memory.stages.open_parts`.
         device: ``cuda`` or ``cpu``: whose kernels would run.
         rates: what the times assume.
 
     Raises:
         ValueError: no such model or branch, a clip that it cannot make, memory below zero. One line.
     """
-    return plan_parts(open_parts(model, branch, dtype, with_branch), clip, vram=vram, device=device, rates=rates)
+    return plan_parts(open_parts(model, branch, dtype), clip, vram=vram, device=device, rates=rates)
 
 
 def plan_parts(

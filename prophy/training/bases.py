@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.assets import default_model
+from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
@@ -26,7 +27,6 @@ from prophy.data.folder import read_folder
 from prophy.files import replacing
 from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.generation.pipelines import load
-from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe

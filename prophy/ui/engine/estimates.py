@@ -75,7 +75,7 @@ class Estimates:
                     card.model_config,
                     replace(card.made.clip, guided=guided),
                     dtype=default_dtype(device),
-                    with_branch=card.has_branch,
+                    branch=None if card.has_branch else False,
                     device="cpu" if device.type == "cpu" else "cuda",
                 )
             return self._plans[card.name, guided]
