@@ -226,9 +226,8 @@ def _denoise(parts: Parts, clip: ClipSize, device: str) -> Any:
         latents_BCTHW, *_ = parts.backbone.call_arguments((), step.arguments)
         tokens = parts.rules.grid(clip.frames, clip.height, clip.width).num_tokens
         shape = len(latents_BCTHW), tokens, parts.backbone.width(parts.transformer.config)
-        residuals = [
-            torch.zeros(shape, dtype=parts.transformer.dtype, device=device) for _ in parts.branch.config.sites
-        ]
+        dtype = parts.transformer.dtype
+        residuals = [torch.zeros(shape, dtype=dtype, device=device) for _ in parts.branch.injections]
         injected = inject(parts.transformer, parts.branch, residuals)
     with injected:
         return parts.transformer(**step.arguments, return_dict=False)[0]
