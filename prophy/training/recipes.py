@@ -24,8 +24,8 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
+from prophy.branch.family import default_sites
 from prophy.branch.losses import LossWeights
-from prophy.memory.stages import default_sites
 from prophy.phenomena import PHENOMENA
 from prophy.training.checkpoints import State
 from prophy.training.counterfactual import Counterfactual
