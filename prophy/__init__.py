@@ -9,10 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
+    from prophy.backbones.wan import ProPhyWanPipeline
     from prophy.branch.attach import Attachment, attach
     from prophy.branch.model import ProPhyBranch
     from prophy.generation.generate import Generation, GenerationSettings, generate
-    from prophy.generation.pipelines import ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
+    from prophy.generation.pipelines import load
     from prophy.grid import TokenGrid
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import Steering
@@ -47,8 +49,11 @@ __all__ = [
 _FOUND_IN = {
     "prophy.branch.attach": ("Attachment", "attach"),
     "prophy.generation.generate": ("Generation", "GenerationSettings", "generate"),
-    # With the families, which a branch that is opened by its class alone needs too.
-    "prophy.generation.pipelines": ("ProPhyBranch", "ProPhyCogVideoXPipeline", "ProPhyWanPipeline", "load"),
+    # Importing anything of backbones/ registers the families, which a branch that is opened by its class needs too.
+    "prophy.backbones.pipeline": ("ProPhyBranch",),
+    "prophy.backbones.cogvideox": ("ProPhyCogVideoXPipeline",),
+    "prophy.backbones.wan": ("ProPhyWanPipeline",),
+    "prophy.generation.pipelines": ("load",),
     "prophy.grid": ("TokenGrid",),
     "prophy.routing.schedule": ("Schedule",),
     "prophy.routing.steering": ("Steering",),

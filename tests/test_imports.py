@@ -122,11 +122,28 @@ def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
             assert not outside & {"transformers", "gradio", "cv2", "accelerate", "tokenizers"}, module
 
 
+#: What the families of a room share; every other module of these two rooms is a family's.
+SHARED = {
+    "prophy.backbones": {"backbone", "pipeline"},
+    "prophy.catalogue": {"describe", "families", "limits", "published"},
+}
+
+
+def family_files(room: str) -> set[str]:
+    modules = {module for module in SOURCES if module.startswith(f"{room}.")}
+    return modules - {f"{room}.{name}" for name in SHARED[room]}
+
+
+def test_a_family_is_one_file_in_the_catalogue_and_one_in_backbones():
+    first, second = ({module.rpartition(".")[2] for module in family_files(room)} for room in SHARED)
+    assert first == second
+    assert {"wan", "cogvideox"} <= first
+
+
 def test_a_family_file_imports_no_other_family():
-    families = {module for module in SOURCES if module.startswith("prophy.backbones.")}
-    assert families
-    for module in families:
-        assert modules_imported_by(module) & families == set(), module
+    for room in SHARED:
+        for module in family_files(room):
+            assert modules_imported_by(module) & family_files(room) == set(), module
 
 
 def test_gradio_stays_in_the_app():
@@ -147,6 +164,8 @@ NO_TORCH = (
     "catalogue.published",
     "catalogue.describe",
     "catalogue.limits",
+    "catalogue.families",
+    "catalogue.wan",
     "memory.profiles",
     "worlds",
     "data.jobs",
@@ -185,3 +204,19 @@ def test_no_package_is_named_after_a_diffusers_pipeline():
     theirs = {path.name for path in Path(diffusers.pipelines.__file__).parent.iterdir() if path.is_dir()}
     assert {"wan", "cogvideo"} <= theirs
     assert not {part(module) for module in SOURCES} & theirs
+
+
+def test_the_readme_prints_the_rooms_in_the_order_of_their_ranks():
+    readme = (ROOT / "README.md").read_text()
+    tree = readme.split("## The tree", 1)[1].split("```")[1]
+    package = tree.split("prophy/\n", 1)[1]
+    printed = [line.split()[0] for line in package.splitlines() if line.startswith("  ")]
+    assert [name.removesuffix("/").removesuffix(".py") for name in printed] == [name for name in ROOMS if name != "app"]
+    for name in printed:
+        path = ROOT / "prophy" / name
+        assert path.is_dir() if name.endswith("/") else path.is_file(), name
+    beside = {line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    folders = {name.split("/")[0] + "/" for name in tracked if "/" in name and not name.startswith(".")}
+    if folders:  # none in an unpacked archive
+        assert beside == folders | {"app.py"}

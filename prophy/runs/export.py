@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
-from prophy.runs.overlay import MODES, Mode, legend_entries, overlay, overlay_frame
-from prophy.runs.legend import strip
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.legend import strip
+from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
 from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
@@ -52,7 +52,7 @@ class OverlaySettings:
         ExportError: a value that no run could have.
     """
 
-    mode: Mode = "top1"
+    mode: OverlayMode = "top1"
     index: int | None = None
     step: int | None = None
     opacity: float = 0.55
@@ -185,7 +185,8 @@ def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
 def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
     """Pack the run, in a folder of its id: run.json and the files it names, nothing else that may lie beside them.
 
-    The same run always gives the same bytes. Unpacked, the folder is a run again, for :func:`prophy.runs.store.read_run`.
+    The same run always gives the same bytes. Unpacked, the folder is a run that
+    :func:`prophy.runs.store.read_run` reads.
 
     Args:
         run, overwrite: see :func:`export_overlay`; a run without routing will do.
