@@ -32,9 +32,9 @@ def test_record_and_steer_mutes_the_strongest_expert_and_keeps_both_runs(tmp_pat
 
 @pytest.mark.timeout(400)
 def test_train_a_branch_publishes_a_branch_that_generates(tmp_path: Path):
-    printed = run("train_a_branch.py", "--out", str(tmp_path), "--clips", "8", "--steps", "2")
+    printed = run("train_a_branch.py", "--out", str(tmp_path), "--clips", "16", "--steps", "2")
     assert (tmp_path / "branch" / "README.md").is_file()
     (made,) = prophy.list_runs(tmp_path / "runs")
     assert made.trace().num_kept == 10
     assert str(made.path) in printed
-    assert "flow" in printed
+    assert "diffusion: " in printed
