@@ -24,8 +24,10 @@ from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.generate import generate
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
+from prophy.generation.settings import GenerationSettings
 from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.objectives import Objective, objective_for
