@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -170,6 +171,7 @@ def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step, before the process was killed
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
                 for number, wanted in enumerate(settings):
