@@ -327,20 +327,19 @@ def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
     """
     grid = token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt, rules_of(pipeline).text_tokens)
-    if branch_is_on(pipeline):
-        try:
-            settings.steering.check(*_num_experts(pipeline), grid)
-        except SteeringError as error:
-            raise GenerationError(str(error)) from None
-        return
-    if not settings.steering.is_neutral:
-        if getattr(pipeline, "attachment", None) is None:
-            raise GenerationError(
-                "this model has no branch, so no experts to steer: open one that has, or do not steer"
-            )
-        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
-    if not settings.schedule.is_every_pass:
+    is_on = branch_is_on(pipeline)
+    if not is_on and not settings.schedule.is_every_pass:
         raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
+    if settings.steering.is_neutral:
+        return
+    if getattr(pipeline, "attachment", None) is None:
+        raise GenerationError("this model has no branch, so no experts to steer: open one that has, or do not steer")
+    if not is_on:
+        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
+    try:
+        settings.steering.check(*_num_experts(pipeline), grid)
+    except SteeringError as error:
+        raise GenerationError(str(error)) from None
 
 
 def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings]) -> None:
