@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import rules_of
 from prophy.generation.identity import branch_is_on, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
 from prophy.generation.settings import GenerationError, GenerationSettings
@@ -26,7 +27,6 @@ from prophy.generation.words import check_prompt, unknown_words
 from prophy.grid import TokenGrid
 from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
-from prophy.memory.stages import rules_of
 from prophy.routing.steering import SteeringError
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
 from prophy.runs.overlay import contact_sheet

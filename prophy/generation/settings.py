@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 
-from prophy.catalogue.limits import Recommended
+from prophy.catalogue.limits import GenerationDefaults
 from prophy.grid import TEMPORAL
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
@@ -41,12 +41,12 @@ class GenerationSettings:
 
     prompt: str
     seed: int = 0
-    steps: int = Recommended.steps
-    guidance: float = Recommended.guidance
-    frames: int = Recommended.frames
-    height: int = Recommended.height
-    width: int = Recommended.width
-    fps: float = Recommended.fps
+    steps: int = GenerationDefaults.steps
+    guidance: float = GenerationDefaults.guidance
+    frames: int = GenerationDefaults.frames
+    height: int = GenerationDefaults.height
+    width: int = GenerationDefaults.width
+    fps: float = GenerationDefaults.fps
     steering: Steering = field(default_factory=Steering)
     schedule: Schedule = field(default_factory=Schedule)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import rules_of
 from prophy.data.latents import GRID
 from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
@@ -42,7 +43,6 @@ from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
-from prophy.memory.stages import rules_of
 from prophy.phenomena import IDS, by_id
 
 _SHUFFLES = 4
