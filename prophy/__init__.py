@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from prophy.backbones.wan import ProPhyWanPipeline
     from prophy.branch.attach import Attachment, attach
     from prophy.branch.model import ProPhyBranch
-    from prophy.generation.generate import Generation, GenerationSettings, generate
+    from prophy.generation.generate import Generation, generate
     from prophy.generation.pipelines import load
+    from prophy.generation.settings import GenerationSettings
     from prophy.grid import TokenGrid
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import Steering
@@ -48,7 +49,8 @@ __all__ = [
 
 _FOUND_IN = {
     "prophy.branch.attach": ("Attachment", "attach"),
-    "prophy.generation.generate": ("Generation", "GenerationSettings", "generate"),
+    "prophy.generation.generate": ("Generation", "generate"),
+    "prophy.generation.settings": ("GenerationSettings",),
     # Importing anything of backbones/ registers the families, which a branch that is opened by its class needs too.
     "prophy.backbones.pipeline": ("ProPhyBranch",),
     "prophy.backbones.cogvideox": ("ProPhyCogVideoXPipeline",),
