@@ -17,7 +17,6 @@ from prophy.evaluation import cli
 from prophy.evaluation.judges.recogniser import (
     LOOKED_AT,
     Recogniser,
-    RecogniserRecipe,
     augment,
     empty_stages,
     fit,
@@ -29,7 +28,7 @@ from prophy.evaluation.judges.recogniser import (
     train_recogniser,
 )
 from prophy.evaluation.measures import recognition
-from prophy.evaluation.measures.flow_loss import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
+from prophy.evaluation.measures.flow_loss import ClipLosses, clip_losses, compare, predictors
 from prophy.evaluation.measures.generated import GeneratedClips, generate_clips, settings_for
 from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
 from prophy.evaluation.measures.localisation import (
@@ -50,6 +49,8 @@ from prophy.evaluation.prompts.held_out import NEW, USUAL, HeldOutPrompt, held_o
 from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
 from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
+from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
+from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.generation.generate import generate
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 from prophy.grid import TokenGrid

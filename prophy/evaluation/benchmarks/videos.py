@@ -8,9 +8,8 @@ protocol: another model, size or seed is refused, not mixed in.
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
@@ -18,53 +17,9 @@ from tqdm import tqdm
 
 from prophy.evaluation.benchmarks.prompts import PromptSet
 from prophy.evaluation.results import write_json
+from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.video import write_video
-
-PROTOCOL = "protocol.json"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What every video of a folder has in common.
-
-    Attributes:
-        prompts_sha256: of the prompt set.
-        text_field: which of the benchmark's captions the model got.
-        prompts: how many.
-        branch: whether the branch took part.
-        seed: of the first prompt; the n-th has ``seed + n``.
-    """
-
-    benchmark: str
-    prompts_sha256: str
-    text_field: str
-    prompts: int
-    model_sha256: str
-    branch: bool
-    seed: int
-    steps: int
-    guidance: float
-    frames: int
-    height: int
-    width: int
-    fps: float
-
-    @classmethod
-    def load(cls, folder: Path) -> Protocol:
-        """Of a folder of videos.
-
-        Raises:
-            FileNotFoundError: no videos were generated there.
-            ValueError: the file is damaged.
-        """
-        path = Path(folder) / PROTOCOL
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: generate the videos into {folder} first")
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): generate into another folder") from error
 
 
 def shard_of(text: str) -> tuple[int, int]:
