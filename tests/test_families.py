@@ -49,7 +49,7 @@ def run_by_hand(transformer: CogVideoXTransformer3DModel, branch: ProPhyBranch, 
         residuals, _ = branch(*branch_inputs(inputs))
     handles = [
         transformer.transformer_blocks[site].register_forward_hook(lambda _, __, out, r=r: (out[0] + r, out[1]))
-        for site, r in zip(branch.config.sites, residuals, strict=True)
+        for site, r in zip(branch.injections, residuals, strict=True)
     ]
     output = run(transformer, inputs)
     for handle in handles:

@@ -71,7 +71,7 @@ class Small:
             self.blocks[site].register_forward_hook(
                 lambda _, __, output, r=r: self.branch.family.add_residual(output, r)
             )
-            for site, r in zip(self.branch.config.sites, self.residuals(**changes), strict=True)
+            for site, r in zip(self.branch.injections, self.residuals(**changes), strict=True)
         ]
         output = self.run(**changes)
         for handle in handles:

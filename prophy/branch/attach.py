@@ -214,8 +214,8 @@ def inject(transformer: nn.Module, branch: ProPhyBranch, residuals: list[torch.T
         RuntimeError: see :func:`attach`.
     """
     _check_order(transformer, branch)
-    if len(residuals) != len(branch.config.sites):
-        raise ValueError(f"{len(residuals)} residuals for {len(branch.config.sites)} sites: pass one for each")
+    if len(residuals) != len(branch.injections):
+        raise ValueError(f"{len(residuals)} residuals for {len(branch.injections)} injections: pass one for each")
     holder = _Residuals()
     holder.current = residuals
     _hook_blocks(transformer, branch, holder)
@@ -245,14 +245,14 @@ def check_fits(transformers: Sequence[nn.Module], branch: ProPhyBranch) -> None:
 
 def _hook_blocks(transformer: nn.Module, branch: ProPhyBranch, residuals: _Residuals) -> None:
     blocks = branch.family.blocks(transformer)
-    for i, site in enumerate(branch.config.sites):
+    for i, site in enumerate(branch.injections):
         hook = _AddResidual(residuals, i, branch.family.add_residual)
         HookRegistry.check_if_exists_or_initialize(blocks[site]).register_hook(hook, _NAME)
 
 
 def _remove_hooks(transformer: nn.Module, branch: ProPhyBranch) -> None:
     blocks = branch.family.blocks(transformer)
-    for module in (transformer, *(blocks[site] for site in branch.config.sites)):
+    for module in (transformer, *(blocks[site] for site in branch.injections)):
         HookRegistry.check_if_exists_or_initialize(module).remove_hook(_NAME, recurse=False)
 
 

@@ -290,7 +290,7 @@ def _denoise(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device:
         width = config.num_attention_heads * config.attention_head_dim
         residuals = [
             torch.zeros(sizes[0], tokens, width, dtype=parts.transformer.dtype, device=device)
-            for _ in parts.branch.config.sites
+            for _ in parts.branch.injections
         ]
         injected = inject(parts.transformer, parts.branch, residuals)
     with injected:

@@ -25,7 +25,7 @@ from prophy.training.checkpoints import State, load_checkpoint, replace_folder
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipes import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
-from prophy.training.student import lora_config
+from prophy.training.trainable import lora_config
 
 _PIPELINES = {"WanTransformer3DModel": WanPipeline, "CogVideoXTransformer3DModel": CogVideoXPipeline}
 

@@ -21,9 +21,9 @@ from prophy.branch.losses import (
     total_loss,
 )
 from prophy.training.batches import Batch
-from prophy.training.collectives import all_rows, total
+from prophy.training.collectives import all_gather, all_reduce_sum
 from prophy.training.recipes import Recipe
-from prophy.training.student import Prediction
+from prophy.training.trainable import Prediction
 
 
 @dataclass(frozen=True)
@@ -66,29 +66,29 @@ def train_step(model: Callable[..., Prediction], batch: Batch, recipe: Recipe) -
     Clips whose caption was dropped train the diffusion loss alone: no text, no physics to read from it.
 
     Args:
-        model: a :class:`prophy.training.student.Student`, attached, or what wraps it.
+        model: a :class:`prophy.training.trainable.TrainableModule`, attached, or what wraps it.
         batch: this process's share, on the model's device.
         recipe: weights and forms of the losses.
     """
     predicted = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD)
     error_BTHW = (predicted.predicted_BCTHW - batch.target_BCTHW).square().mean(1)
-    diffusion = total((batch.weight_BTHW * error_BTHW).sum()) / total(batch.weight_BTHW.sum())
+    diffusion = all_reduce_sum((batch.weight_BTHW * error_BTHW).sum()) / all_reduce_sum(batch.weight_BTHW.sum())
     if predicted.labels_BP is None:
         none = diffusion.detach() * 0
         return StepLosses(diffusion, diffusion, none, none, none), predicted
     kept = batch.described_B
-    kept_of_all = all_rows(kept.to(torch.uint8)).bool()
+    kept_of_all = all_gather(kept.to(torch.uint8)).bool()
     form = coarse_loss if recipe.coarse == "relative" else coarse_bce_loss
-    coarse = form(all_rows(predicted.labels_BP)[kept_of_all], all_rows(batch.labels_BP)[kept_of_all])
+    coarse = form(all_gather(predicted.labels_BP)[kept_of_all], all_gather(batch.labels_BP)[kept_of_all])
     aligned = kept & batch.annotated_B
     align = fine_align_loss(
         predicted.phenomenon_map_BNP[aligned],
         batch.targets_BNP[aligned],
         batch.labels_BP[aligned],
         recipe.align_background,
-        total,
+        all_reduce_sum,
     )
-    balance = fine_balance_loss(predicted.probs_BNE[kept], predicted.topk_ids_BNK[kept], total)
+    balance = fine_balance_loss(predicted.probs_BNE[kept], predicted.topk_ids_BNK[kept], all_reduce_sum)
     loss = total_loss(diffusion, coarse, align, balance, recipe.losses)
     return StepLosses(loss, diffusion, coarse, align, balance), predicted
 
@@ -99,13 +99,13 @@ def expert_usage(predicted: Prediction) -> ExpertUsage | None:
     if predicted.probs_BNE is None:
         return None
     probs = predicted.probs_BNE.float()
-    shares_E = assignment_shares(predicted.topk_ids_BNK, probs.shape[-1], total)
+    shares_E = assignment_shares(predicted.topk_ids_BNK, probs.shape[-1], all_reduce_sum)
     tokens = probs.flatten(0, 1)
-    semantic_S = mean_probabilities(predicted.semantic_weights_BS, total)
+    semantic_S = mean_probabilities(predicted.semantic_weights_BS, all_reduce_sum)
     return ExpertUsage(
         refinement_E=_rounded(shares_E),
         refinement_entropy=float(_entropy(shares_E)),
-        token_entropy=float(total(_entropy(tokens).sum()) / total(tokens.new_tensor(len(tokens)))),
+        token_entropy=float(all_reduce_sum(_entropy(tokens).sum()) / all_reduce_sum(tokens.new_tensor(len(tokens)))),
         semantic_S=_rounded(semantic_S),
         semantic_entropy=float(_entropy(semantic_S)),
     )

@@ -35,7 +35,7 @@ class Prediction(NamedTuple):
     phenomenon_map_BNP: torch.Tensor | None = None
 
 
-class Student(nn.Module):
+class TrainableModule(nn.Module):
     """A backbone, and a branch beside it, in training.
 
     Args:
@@ -49,7 +49,7 @@ class Student(nn.Module):
         self.transformer, self.branch = transformer, branch
         self._precision = precision
         self._family = family_of(type(transformer).__name__)
-        self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.config.sites))
+        self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.injections))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -77,7 +77,7 @@ class Student(nn.Module):
         return Prediction(predicted.float(), *routed)
 
 
-def build_student(transformer: ModelMixin, recipe: Recipe) -> Student:
+def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     """Build the branch that a recipe asks for, beside a backbone as it was opened, and mark what is trained.
 
     Raises:
@@ -93,12 +93,12 @@ def build_student(transformer: ModelMixin, recipe: Recipe) -> Student:
         for parameter in transformer.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    student = Student(transformer, branch, getattr(torch, recipe.precision))
+    module = TrainableModule(transformer, branch, getattr(torch, recipe.precision))
     if recipe.checkpointing:
         for model in (transformer, branch):
             if model is not None:
                 model.enable_gradient_checkpointing()
-    return student
+    return module
 
 
 def lora_config(rank: int) -> LoraConfig:
@@ -116,6 +116,8 @@ def _build_branch(transformer: ModelMixin, shape: BranchShape, seed: int) -> Pro
         num_refinement_experts=shape.refinement_experts,
         top_k=shape.top_k,
         reference_grid=list(shape.reference_grid),
+        injections=None if shape.injections is None else list(shape.injections),
+        refinement_form=shape.refinement_form,
     )
     branch.float().train()
     with torch.no_grad():
