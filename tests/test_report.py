@@ -25,7 +25,7 @@ from prophy.evaluation.report.plots import bars
 from prophy.evaluation.report.readers import KINDS, kind_of
 from prophy.evaluation.report.readme import BEGIN, END, update_readme
 from prophy.evaluation.report.sections import read_sections
-from prophy.evaluation.report.table import Table, number, points, share, signed
+from prophy.evaluation.report.table import Table, number, points, row, share, signed
 from prophy.evaluation.results import Interval, as_typed
 
 
@@ -144,7 +144,7 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
     assert "laws obeyed missing in 1" in printed
     table = read_sections(out)[0]
     assert table.path.name == "ablation.json"
-    assert "full (2 runs)" in table.body.tables[0].rows[0][0]
+    assert "full (2 runs)" in table.body.tables[0].rows[0].name
     with pytest.raises(ValueError, match="stands twice"):
         cli.main(["ablation", f"full={work}", f"again={work}", "--work", str(out)])
     with pytest.raises(FileNotFoundError, match="holds no results"):
@@ -179,15 +179,15 @@ def test_a_cell_is_written_once_with_its_unit_interval_and_sign():
 
 def test_a_table_and_its_plot_are_of_the_same_cells():
     half = Interval(0.5, 0.25, 0.75, 4)
-    table = Table("", ("what", "a", "b"), (("x", share(half), share(0.1)), ("y", share(NOTHING), share(None))))
+    table = Table("", ("what", "a", "b"), (row("x", share(half), share(0.1)), row("y", share(NOTHING), share(None))))
     first, second = bars("", "", table).data
     assert (list(first.x), list(first.y), list(first.error_y.array)) == (["x"], [50], [25])
     assert (list(second.x), list(second.y), second.error_y.visible) == (["x"], [10], False)
     assert table.transposed().transposed() == table
     with pytest.raises(ValueError, match="other lengths"):
-        table.with_rows(("z", share(half)))
+        table.with_rows(row("z", share(half)))
     with pytest.raises(TypeError, match="no number to plot"):
-        bars("", "", Table("", ("what", "said"), (("x", "hello"),)))
+        bars("", "", Table("", ("what", "said"), (row("x", "hello"),)))
 
 
 def test_each_result_is_drawn_and_its_headline_has_its_interval_and_what_to_read_it_against(work):

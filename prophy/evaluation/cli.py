@@ -15,7 +15,8 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
-from prophy.evaluation.results import Result, as_typed, running_command
+from prophy.evaluation.report.readers import as_text
+from prophy.evaluation.results import as_typed, running_command
 from prophy.flags import given
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
@@ -232,14 +233,6 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
     return pipeline
 
 
-def _show(result: Result) -> None:
-    """Print a result as the report shows it."""
-    from prophy.evaluation.report.format import in_words
-    from prophy.evaluation.report.readers import body_of
-
-    print(in_words(body_of(result)))
-
-
 def _gate(value: float, least: float) -> str:
     return f"{100 * value:.1f} % (gate {100 * least:.0f} %: {'passed' if value >= least else 'NOT passed'})"
 
@@ -250,7 +243,7 @@ def _recogniser(arguments: argparse.Namespace) -> None:
 
     vae = None if arguments.model is None else load(arguments.model).vae
     result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
-    _show(result)
+    print(as_text(result))
     print(f"exact: {_gate(result.exact, GATE)}")
 
 
@@ -261,7 +254,7 @@ def _recognition(arguments: argparse.Namespace) -> None:
     pipeline = _load(arguments)
     prompts = held_out_prompts(arguments.prompts, training_captions())
     result = evaluate_recognition(pipeline, arguments.work, prompts, arguments.batch, arguments.steps)
-    _show(result)
+    print(as_text(result))
     print(f"one phenomenon: {_gate(result.score.single.value, SINGLE_GATE)}")
     print(f"two phenomena, both: {_gate(result.score.both.value, BOTH_GATE)}")
 
@@ -292,7 +285,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
     )
-    _show(result)
+    print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
 
 
@@ -311,7 +304,7 @@ def _flow(arguments: argparse.Namespace) -> None:
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
-    _show(evaluate_flow(_load(arguments), arguments.work, control, arguments.clips, arguments.batch, name))
+    print(as_text(evaluate_flow(_load(arguments), arguments.work, control, arguments.clips, arguments.batch, name)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:
@@ -319,7 +312,7 @@ def _laws(arguments: argparse.Namespace) -> None:
 
     splits = tuple(arguments.split or SPLITS_MEASURED)
     columns, work = _columns(arguments), arguments.work
-    _show(evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits))
+    print(as_text(evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits)))
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
@@ -333,7 +326,7 @@ def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.results.judges import SegmenterRecipe
 
     recipe = SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps"))
-    _show(train_segmenter(arguments.work, recipe))
+    print(as_text(train_segmenter(arguments.work, recipe)))
 
 
 def _generated_localisation(arguments: argparse.Namespace) -> None:
@@ -344,7 +337,7 @@ def _generated_localisation(arguments: argparse.Namespace) -> None:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     prompts = held_out_prompts(arguments.prompts, frozenset(), first_scene=20_000)
     pipeline, work = _load(arguments), arguments.work
-    _show(evaluate_generated_localisation(pipeline, work, prompts, arguments.batch, arguments.steps))
+    print(as_text(evaluate_generated_localisation(pipeline, work, prompts, arguments.batch, arguments.steps)))
 
 
 def _figures(arguments: argparse.Namespace) -> None:
@@ -366,11 +359,11 @@ def _figures(arguments: argparse.Namespace) -> None:
             prompts = tuple(
                 LabelledPrompt(p.prompt, p.phenomena) for p in held_out_prompts(arguments.prompts, frozenset())
             )
-        _show(figure_6(pipeline, arguments.work, prompts))
+        print(as_text(figure_6(pipeline, arguments.work, prompts)))
     if 7 in wanted:
         print(f"figure 7 {', '.join(figure_7(pipeline, arguments.work, settings).pictures)}")
     if 8 in wanted:
-        _show(figure_8(pipeline, arguments.work, settings))
+        print(as_text(figure_8(pipeline, arguments.work, settings)))
 
 
 def _curves(arguments: argparse.Namespace) -> None:
@@ -388,4 +381,4 @@ def _annotation(arguments: argparse.Namespace) -> None:
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
-    _show(evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split))
+    print(as_text(evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)))

@@ -138,11 +138,10 @@ def _judge(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
     from prophy.evaluation.benchmarks.videophy2 import score_run
-    from prophy.evaluation.report.format import in_words
-    from prophy.evaluation.report.readers import body_of
+    from prophy.evaluation.report.readers import as_text
 
     prompts = PromptSet.load(arguments.prompts)
-    print(in_words(body_of(score_run(prompts, arguments.videos, arguments.sa, arguments.pc, arguments.work))))
+    print(as_text(score_run(prompts, arguments.videos, arguments.sa, arguments.pc, arguments.work)))
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -166,7 +165,6 @@ def _compare(arguments: argparse.Namespace) -> None:
 
 def _vbench(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.vbench import evaluate_vbench
-    from prophy.evaluation.report.format import in_words
-    from prophy.evaluation.report.readers import body_of
+    from prophy.evaluation.report.readers import as_text
 
-    print(in_words(body_of(evaluate_vbench(arguments.results, arguments.work))))
+    print(as_text(evaluate_vbench(arguments.results, arguments.work)))

@@ -74,14 +74,14 @@ class RunResults:
     def protocols(self) -> dict[str, Hashable]:
         """By evaluation, what every run of a table must have in common."""
         found: dict[str, Hashable] = {}
-        if (one := self.recognition) is not None:
-            found["recognition"] = one.steps, one.guidance, tuple((each.prompt, each.seed) for each in one.verdicts)
-        if (one := self.laws) is not None:
-            found["laws"] = one.clips, one.steps, tuple(one.scores)
-        if (one := self.localisation) is not None:
-            found["localisation"] = one.clips, one.split
-        if (one := self.flow) is not None:
-            found["flow"] = one.clips, one.split
+        if (score := self.recognition) is not None:
+            found["recognition"] = score.steps, score.guidance, tuple((one.prompt, one.seed) for one in score.verdicts)
+        if (laws := self.laws) is not None:
+            found["laws"] = laws.clips, laws.steps, tuple(laws.scores)
+        if (maps := self.localisation) is not None:
+            found["localisation"] = maps.clips, maps.split
+        if (flow := self.flow) is not None:
+            found["flow"] = flow.clips, flow.split
         return found
 
 
@@ -98,7 +98,11 @@ def _own_score(laws: LawsResult) -> ColumnScore:
 
 
 def _own_errors(laws: LawsResult) -> tuple[ClipErrors, ...]:
-    return laws.verdicts[_SPLIT][_own_column(laws)]
+    """By clip; of :func:`_own_column`."""
+    errors = laws.verdicts.get(_SPLIT, {}).get(_own_column(laws))
+    if errors is None:
+        raise ValueError("the laws lack the errors of each clip: measure the run again")
+    return errors
 
 
 def _shown(levels: Sequence[Level]) -> Level:

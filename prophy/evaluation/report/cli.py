@@ -68,8 +68,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _ablation(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.ablation import evaluate_ablation
-    from prophy.evaluation.report.format import in_words
-    from prophy.evaluation.report.readers import body_of
+    from prophy.evaluation.report.readers import as_text
 
     runs = []
     for pair in arguments.runs:
@@ -77,13 +76,12 @@ def _ablation(arguments: argparse.Namespace) -> None:
         if not name or not folder:
             raise ValueError(f"{pair}: give NAME=DIR")
         runs.append((name, Path(folder)))
-    print(in_words(body_of(evaluate_ablation(runs, arguments.work))))
+    print(as_text(evaluate_ablation(runs, arguments.work)))
 
 
 def _ablation_runs(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.ablation_runs import ROWS, AblationSettings, plan_runs, run_ablation
-    from prophy.evaluation.report.format import in_words
-    from prophy.evaluation.report.readers import body_of
+    from prophy.evaluation.report.readers import as_text
     from prophy.evaluation.results.ablation import AblationResult
     from prophy.training.cli import changed
     from prophy.training.recipes import recipe_named
@@ -99,7 +97,7 @@ def _ablation_runs(arguments: argparse.Namespace) -> None:
         run_ablation(runs, arguments.work, arguments.caches, arguments.model, settings)
     finally:  # stopped or not, what is there is shown
         if (arguments.work / FOLDER / f"{AblationResult.kind}.json").is_file():
-            print(in_words(body_of(AblationResult.load(arguments.work))))
+            print(as_text(AblationResult.load(arguments.work)))
 
 
 def _readme(arguments: argparse.Namespace) -> None:

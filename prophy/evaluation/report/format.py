@@ -44,8 +44,8 @@ def header_of(table: Table) -> tuple[str, ...]:
 
 
 def texts(row: Row) -> tuple[str, ...]:
-    """A row's cells."""
-    return tuple(map(text, row))
+    """A row's name and cells."""
+    return (row.name, *map(text, row.cells))
 
 
 def in_words(body: Body) -> str:

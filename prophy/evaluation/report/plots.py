@@ -31,15 +31,15 @@ def bars(title: str, unit: str, table: Table, names: Sequence[str] = ()) -> go.F
         table: of cells; what was not measured has no bar.
         names: of the series; default: the table's header.
     """
-    labels, rows = [str(row[0]) for row in table.rows], table.rows
-    lying = max(map(len, labels), default=0) > _LONG
+    rows = table.rows
+    lying = max((len(row.name) for row in rows), default=0) > _LONG
     along, across = ("x", "y") if lying else ("y", "x")
     figure = go.Figure()
     series = tuple(names or table.header[1:]) if rows else ()
     for i, name in enumerate(series):
-        known = {row[0]: row[1 + i] for row in rows if _number(row[1 + i]) is not None}
+        known = {row.name: cell for row in rows if (cell := _cell(row.cells[i])).number is not None}
         figure.add_bar(
-            **{across: [html.escape(label) for label in known], along: [_number(cell) for cell in known.values()]},
+            **{across: [html.escape(label) for label in known], along: [cell.number for cell in known.values()]},
             name=html.escape(name),
             orientation="h" if lying else "v",
             marker={"color": COLOURS[i % len(COLOURS)]},
@@ -57,12 +57,13 @@ def bars(title: str, unit: str, table: Table, names: Sequence[str] = ()) -> go.F
 def lines(title: str, unit: str, axis: str, places: Sequence[float], table: Table) -> go.Figure:
     """Lines with intervals: a line for each row, whose cells were measured at ``places`` on ``axis``, in ``unit``."""
     figure = go.Figure()
-    for i, (name, *cells) in enumerate(table.rows):
-        known = [(at, cell) for at, cell in zip(places, cells, strict=True) if _number(cell) is not None]
+    for i, row in enumerate(table.rows):
+        cells = zip(places, map(_cell, row.cells), strict=True)
+        known = [(at, cell) for at, cell in cells if cell.number is not None]
         figure.add_scatter(
             x=[at for at, _ in known],
-            y=[_number(cell) for _, cell in known],
-            name=html.escape(str(name)),
+            y=[cell.number for _, cell in known],
+            name=html.escape(row.name),
             mode="lines+markers",
             line={"color": COLOURS[i % len(COLOURS)]},
             error_y=_error([cell for _, cell in known]),
@@ -113,10 +114,10 @@ def _styled(
     return figure
 
 
-def _number(cell: str | Cell) -> float | None:
+def _cell(cell: str | Cell) -> Cell:
     if isinstance(cell, str):
         raise TypeError(f"{cell!r} is no number to plot")
-    return cell.number
+    return cell
 
 
 def _error(cells: Sequence[Cell]) -> dict[str, object]:

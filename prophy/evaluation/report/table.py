@@ -57,12 +57,24 @@ class Cell:
 
 
 Words = str | tuple[str | Cell, ...]  #: a text, or one with cells in it
-Row = tuple[str | Cell, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells, or texts, and what they are of."""
+
+    name: str
+    cells: tuple[str | Cell, ...]
+
+
+def row(name: str, *cells: str | Cell) -> Row:
+    """A row of a table."""
+    return Row(name, cells)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first column, text, names the row.
+    """Rows of cells; the header has a text for the rows' names and one for each column.
 
     Raises:
         ValueError: a row of another length than the header.
@@ -73,7 +85,7 @@ class Table:
     rows: tuple[Row, ...]
 
     def __post_init__(self) -> None:
-        if any(len(row) != len(self.header) for row in self.rows):
+        if any(len(one.cells) != len(self.header) - 1 for one in self.rows):
             raise ValueError(f"the table {self.title or self.header} has rows of other lengths than its header")
 
     def with_rows(self, *rows: Row) -> Table:
@@ -82,9 +94,9 @@ class Table:
 
     def transposed(self) -> Table:
         """Rows and columns exchanged."""
-        names = (self.header[0], *(str(row[0]) for row in self.rows))
-        columns = range(1, len(self.header))
-        return Table(self.title, names, tuple((self.header[i], *(row[i] for row in self.rows)) for i in columns))
+        header = (self.header[0], *(one.name for one in self.rows))
+        columns = enumerate(self.header[1:])
+        return Table(self.title, header, tuple(row(name, *(one.cells[i] for one in self.rows)) for i, name in columns))
 
 
 @dataclass(frozen=True)

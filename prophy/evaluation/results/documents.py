@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,7 +44,7 @@ def decoded(kind: type[T], raw: bytes) -> T:
         ValueError: what is wrong with which field, in one line.
     """
     try:
-        return _adapter(kind).validate_json(raw)
+        return TypeAdapter(kind).validate_json(raw)
     except ValidationError as error:
         raise ValueError(_in_one_line(error)) from error
 
@@ -56,11 +55,6 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-@cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def _in_one_line(error: ValidationError) -> str:

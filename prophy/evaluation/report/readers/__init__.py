@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from prophy.evaluation.report.format import in_words
 from prophy.evaluation.report.readers.ablation import ablation
 from prophy.evaluation.report.readers.annotation import annotation
 from prophy.evaluation.report.readers.benchmarks import vbench, videophy2, videophy2_comparison
@@ -73,7 +74,7 @@ _ALL = (
 )
 
 #: by the name that its results' files say, in the report's order
-KINDS: dict[str, Kind] = {kind.result.kind: kind for kind in _ALL}
+KINDS: dict[str, Kind[Any]] = {kind.result.kind: kind for kind in _ALL}
 
 #: The files of release 0.1.0 do not say their kind; their names do: the longest of these that fits.
 _NAMES: dict[str, str] = {
@@ -106,9 +107,15 @@ def read_result(path: Path) -> Result:
         said = provenance(raw).kind
     except ValueError:
         said = None  # damaged: the class that its name says will say how
-    return KINDS[said if said in KINDS else kind_of(path)].result.from_json(raw, path)
+    kind: type[Result] = KINDS[said if said in KINDS else kind_of(path)].result
+    return kind.from_json(raw, path)
 
 
 def body_of(result: Result) -> Body:
     """What is shown of a result."""
     return KINDS[result.kind].read(result)
+
+
+def as_text(result: Result) -> str:
+    """What is shown of a result, as lines of text for a terminal."""
+    return in_words(body_of(result))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Cell, Table, count, number, signed
+from prophy.evaluation.report.table import Body, Cell, Table, count, number, row, signed
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.ablation import AblationResult
 
@@ -17,24 +17,28 @@ def ablation(result: AblationResult) -> Body:
             evaluation,
             ("recipe", *measures),
             tuple(
-                (
+                row(
                     f"{name} ({result.runs[name]} {'run' if result.runs[name] == 1 else 'runs'})",
-                    *(_cell(measure, row[measure]) for measure in measures),
+                    *(_cell(measure, values[measure]) for measure in measures),
                 )
-                for name, row in result.rows.items()
+                for name, values in result.rows.items()
             ),
         )
         for evaluation, measures in result.measures.items()
     ]
     plots = tuple(
-        bars(measure, "", Table("", ("recipe", measure), rows))
+        bars(measure, "", _one_measure(result, measure))
         for measures in result.measures.values()
         for measure in measures
-        for rows in [tuple((name, _cell(measure, row[measure])) for name, row in result.rows.items())]
     )
     if result.training:
         tables.append(_training(result))
     return Body("Ablation", tuple(tables), plots, notes=tuple(_notes(result)), headline=len(tables))
+
+
+def _one_measure(result: AblationResult, measure: str) -> Table:
+    rows = tuple(row(name, _cell(measure, values[measure])) for name, values in result.rows.items())
+    return Table("", ("recipe", measure), rows)
 
 
 def _cell(measure: str, interval: Interval | None) -> Cell:
@@ -44,7 +48,7 @@ def _cell(measure: str, interval: Interval | None) -> Cell:
 
 def _training(result: AblationResult) -> Table:
     rows = tuple(
-        (
+        row(
             name,
             count(one.steps),
             count(one.batch),

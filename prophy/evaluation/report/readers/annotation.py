@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Headline, Table, listed, number, share
+from prophy.evaluation.report.table import Body, Headline, Table, listed, number, row, share
 from prophy.evaluation.results.annotation import TARGETS, WRONG, AnnotationResult
 from prophy.evaluation.results.localisation import CENTRE, UNIFORM, MapScore
 from prophy.phenomena import by_id
@@ -17,7 +17,7 @@ def annotation(result: AnnotationResult) -> Body:
     """Every map, the targets by phenomenon, and what the model said."""
     scores, by_phenomenon = result.scores, {by_id(p).name: s for p, s in result.by_phenomenon.items()}
     controls = {name: number(scores[name].ap) for name in (WRONG, CENTRE, UNIFORM) if name in scores}
-    said = tuple((question, answer) for answers in result.answers for question, answer in answers.items())
+    said = tuple(row(question, answer) for answers in result.answers for question, answer in answers.items())
     return Body(
         "Annotation: do a vision-language model's targets find the physics",
         (
@@ -43,11 +43,11 @@ def annotation(result: AnnotationResult) -> Body:
 
 def _measures(title: str, named: str, scores: Mapping[str, MapScore]) -> Table:
     rows = tuple(
-        (name, number(s.ap), number(s.energy.value), number(s.pointing.value), number(s.apart.value))
+        row(name, number(s.ap), number(s.energy.value), number(s.pointing.value), number(s.apart.value))
         for name, s in scores.items()
     )
     return Table(title, (named, *_MEASURES), rows)
 
 
 def _precision(scores: Mapping[str, MapScore]) -> Table:
-    return Table("", ("map", "AP"), tuple((name, number(s.ap)) for name, s in scores.items()))
+    return Table("", ("map", "AP"), tuple(row(name, number(s.ap)) for name, s in scores.items()))

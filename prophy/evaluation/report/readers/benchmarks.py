@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Cell, Headline, Table, points, share, signed, verdict
+from prophy.evaluation.report.table import Body, Cell, Headline, Table, points, row, share, signed, verdict
 from prophy.evaluation.results import Interval, Result
 from prophy.evaluation.results.vbench import VBenchResult
 from prophy.evaluation.results.videophy2 import Differences, Subset, VideoPhy2Comparison, VideoPhy2Result
@@ -15,7 +15,7 @@ def videophy2(result: VideoPhy2Result) -> Body:
     """PC, SA and Joint over all prompts and over the hard ones."""
     subsets, protocol, name = {"ALL": result.everything, "HARD": result.hard}, result.protocol, _run(result)
     rows = tuple(
-        (prompts, share(s.pc), share(s.sa), share(s.joint), f"{s.unscored_pc}, {s.unscored_sa}")
+        row(prompts, share(s.pc), share(s.sa), share(s.joint), f"{s.unscored_pc}, {s.unscored_sa}")
         for prompts, s in subsets.items()
     )
     return Body(
@@ -34,7 +34,7 @@ def videophy2(result: VideoPhy2Result) -> Body:
 def videophy2_comparison(result: VideoPhy2Comparison) -> Body:
     """Paired differences over all prompts and over the hard ones."""
     subsets, name = {"ALL": result.everything, "HARD": result.hard}, _run(result)
-    rows = tuple((prompts, signed(s.pc, 4), signed(s.sa, 4), signed(s.joint, 4)) for prompts, s in subsets.items())
+    rows = tuple(row(prompts, signed(s.pc, 4), signed(s.sa, 4), signed(s.joint, 4)) for prompts, s in subsets.items())
     joint = result.everything.joint
     return Body(
         f"VideoPhy2, paired: {name}",
@@ -51,9 +51,9 @@ def _run(result: Result) -> str:
 
 def _by_measure(subsets: Mapping[str, Subset | Differences], cell: Callable[[Interval], Cell]) -> Table:
     rows = (
-        ("PC", *(cell(subset.pc) for subset in subsets.values())),
-        ("SA", *(cell(subset.sa) for subset in subsets.values())),
-        ("Joint", *(cell(subset.joint) for subset in subsets.values())),
+        row("PC", *(cell(subset.pc) for subset in subsets.values())),
+        row("SA", *(cell(subset.sa) for subset in subsets.values())),
+        row("Joint", *(cell(subset.joint) for subset in subsets.values())),
     )
     return Table("", ("measure", *subsets), rows)
 
@@ -63,12 +63,12 @@ def vbench(result: VBenchResult) -> Body:
     dimensions = Table(
         "",
         ("dimension", "raw", "normalised"),
-        tuple((name, share(raw), share(result.normalised[name])) for name, raw in result.raw.items()),
+        tuple(row(name, share(raw), share(result.normalised[name])) for name, raw in result.raw.items()),
     )
     videos = f"{result.videos} videos"
     return Body(
         "VBench quality",
-        (dimensions.with_rows(("quality", share(None), share(result.quality))),),
+        (dimensions.with_rows(row("quality", share(None), share(result.quality))),),
         (bars("VBench", "%", dimensions),),
         (Headline("VBench quality", share(result.quality), videos),),
         notes=(videos,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars, heatmap
-from prophy.evaluation.report.table import Body, Cell, Headline, Table, listed, number, share, signed
+from prophy.evaluation.report.table import Body, Cell, Headline, Table, listed, number, row, share, signed
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.figures import INVERTED, CorrelationResult, ExpertMapsResult, InversionResult
 from prophy.phenomena import by_id
@@ -13,7 +13,7 @@ def correlation(result: CorrelationResult) -> Body:
     """Pairs of phenomena by their logits and by their labels."""
     names = [by_id(p).name for p in result.phenomena]
     pairs = tuple(
-        (f"{names[i]} – {names[j]}", signed(result.logits[i][j], 2), signed(result.labels[i][j], 2))
+        row(f"{names[i]} – {names[j]}", signed(result.logits[i][j], 2), signed(result.labels[i][j], 2))
         for i in range(len(names))
         for j in range(i)
     )
@@ -44,7 +44,7 @@ def expert_maps(result: ExpertMapsResult) -> Body:
     """Each expert's share of the tokens, frame by frame, one table a prompt."""
     tables = []
     for prompt, frames in zip(result.prompts, result.shares, strict=True):
-        rows = tuple((f"expert {e}", *(share(frame[e]) for frame in frames)) for e in range(len(frames[0])))
+        rows = tuple(row(f"expert {e}", *(share(frame[e]) for frame in frames)) for e in range(len(frames[0])))
         header = ("share of tokens", *(f"latent frame {t}" for t in range(len(frames))))
         tables.append(Table(prompt, header, rows))
     return Body("Figure 7: where each refinement expert acts", tuple(tables), pictures=result.pictures, headline=0)
@@ -52,11 +52,12 @@ def expert_maps(result: ExpertMapsResult) -> Body:
 
 def inversion(result: InversionResult) -> Body:
     """What each change of the router does to pixels and routing."""
-    pixels = Table("", ("change", "change"), tuple((name, _levels(v)) for name, v in result.pixels.items()))
-    routing = Table("", ("change", "change"), tuple((name, number(v)) for name, v in result.routing.items()))
-    rows = [(name, _levels(v), number(result.routing[name])) for name, v in result.pixels.items()]
+    pixels = Table("", ("change", "change"), tuple(row(name, _levels(v)) for name, v in result.pixels.items()))
+    routing = Table("", ("change", "change"), tuple(row(name, number(v)) for name, v in result.routing.items()))
+    rows = [row(name, _levels(v), number(result.routing[name])) for name, v in result.pixels.items()]
     rows += [
-        (f"inverted minus {name}", signed(v.scaled(_LEVELS)), number(None)) for name, v in result.inverted_minus.items()
+        row(f"inverted minus {name}", signed(v.scaled(_LEVELS)), number(None))
+        for name, v in result.inverted_minus.items()
     ]
     inverted = _levels(result.pixels[INVERTED])
     beside = listed({name: _levels(v) for name, v in result.pixels.items() if name != INVERTED})

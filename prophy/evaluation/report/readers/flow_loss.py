@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Headline, Table, number, signed, verdict
+from prophy.evaluation.report.table import Body, Headline, Table, number, row, signed, verdict
 from prophy.evaluation.results.flow_loss import FlowResult, Where
 
 _DIGITS = 5  # a thousandth of the flow loss is much
@@ -41,7 +41,7 @@ def _at_noise(result: FlowResult) -> tuple[str, ...]:
 
 def _losses(result: FlowResult, title: str, where: Where) -> Table:
     rows = tuple(
-        (name, *(number(level.models(where)[name].loss.value, _DIGITS) for level in result.levels))
+        row(name, *(number(level.models(where)[name].loss.value, _DIGITS) for level in result.levels))
         for name in result.levels[0].models(where)
     )
     return Table(title, ("flow loss", *_at_noise(result)), rows)
@@ -49,7 +49,7 @@ def _losses(result: FlowResult, title: str, where: Where) -> Table:
 
 def _gains(result: FlowResult, where: Where) -> Table:
     rows = tuple(
-        (compared, *(signed(level.differences(where).get(compared), _DIGITS) for level in result.levels))
+        row(compared, *(signed(level.differences(where).get(compared), _DIGITS) for level in result.levels))
         for compared in result.levels[0].differences(where)
     )
     return Table("", ("difference", *_at_noise(result)), rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Table, number, share
+from prophy.evaluation.report.table import Body, Table, number, row, share
 from prophy.evaluation.results.judges import RecogniserResult, SegmenterResult
 from prophy.phenomena import by_id
 
@@ -13,11 +13,11 @@ def recogniser(result: RecogniserResult) -> Body:
     by_phenomenon = Table(
         "",
         ("phenomenon", "recall", "false alarms"),
-        tuple((by_id(p).name, share(v), share(result.false_alarms.get(p))) for p, v in result.recall.items()),
+        tuple(row(by_id(p).name, share(v), share(result.false_alarms.get(p))) for p, v in result.recall.items()),
     )
     table = by_phenomenon.with_rows(
-        ("an empty stage", share(None), share(result.empty_false_alarms)),
-        ("a first frame that never moves", share(None), share(result.frozen_false_alarms)),
+        row("an empty stage", share(None), share(result.empty_false_alarms)),
+        row("a first frame that never moves", share(None), share(result.frozen_false_alarms)),
     )
     decoded = () if result.exact_decoded is None else (("after the autoencoder: ", share(result.exact_decoded)),)
     return Body(
@@ -30,7 +30,7 @@ def recogniser(result: RecogniserResult) -> Body:
 
 def segmenter(result: SegmenterResult) -> Body:
     """By phenomenon."""
-    rows = tuple((by_id(p).name, share(v)) for p, v in result.overlap.items())
+    rows = tuple(row(by_id(p).name, share(v)) for p, v in result.overlap.items())
     table = Table("", ("phenomenon", "overlap of tokens (95 %)"), rows)
     return Body(
         "The segmenter's own error, on held-out real renders",

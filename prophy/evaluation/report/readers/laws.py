@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Cell, Headline, Table, listed, number, share, signed, verdict
+from prophy.evaluation.report.table import Body, Cell, Headline, Table, listed, number, row, share, signed, verdict
 from prophy.evaluation.results.laws import ColumnScore, LawsResult
 
 #: row of the table that sums a split up -> its cell
@@ -28,12 +28,12 @@ def laws(result: LawsResult) -> Body:
     for split, scores in result.scores.items():
         columns = [scores[name] for name in names]
         for what, cell in _MEANS.items():
-            means = means.with_rows((f"{split}: {what}", *map(cell, columns)))
-        obeyed = obeyed.with_rows((split, *(share(column.obeyed) for column in columns)))
+            means = means.with_rows(row(f"{split}: {what}", *map(cell, columns)))
+        obeyed = obeyed.with_rows(row(split, *(share(column.obeyed) for column in columns)))
         of_laws = {law: [column.by_law[law] for column in columns] for law in columns[0].by_law}
-        rows = tuple((law, *(share(score.obeyed) for score in scores)) for law, scores in of_laws.items())
+        rows = tuple(row(law, *(share(score.obeyed) for score in scores)) for law, scores in of_laws.items())
         by_law.append(Table(f"{split}: laws obeyed", ("law", *names), rows))
-        rows = tuple((law, *(number(score.error) for score in scores)) for law, scores in of_laws.items())
+        rows = tuple(row(law, *(number(score.error) for score in scores)) for law, scores in of_laws.items())
         errors.append(bars(f"{split}: law error, a lost track is 1", "error", Table("", ("law", *names), rows)))
     return Body(
         "Laws: do the clips obey the physics they show",

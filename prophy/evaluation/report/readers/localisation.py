@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars, lines
-from prophy.evaluation.report.table import Body, Headline, Table, listed, number, share, signed, verdict
+from prophy.evaluation.report.table import Body, Headline, Table, listed, number, row, share, signed, verdict
 from prophy.evaluation.results.localisation import (
     IMAGE_FREE,
     UNIFORM,
@@ -24,19 +24,19 @@ def localisation(result: LocalisationResult) -> Body:
     precision = Table(
         "",
         ("token AP (95 %)", *at_noise),
-        tuple((name, *(number(level.scores[name].ap) for level in levels)) for name in maps),
+        tuple(row(name, *(number(level.scores[name].ap) for level in levels)) for name in maps),
     )
     pooled = Table(
         "",
         ("token AP, pooled", *at_noise),
-        tuple((name, *(number(level.scores[name].ap_pooled) for level in levels)) for name in maps),
+        tuple(row(name, *(number(level.scores[name].ap_pooled) for level in levels)) for name in maps),
     )
     own = maps[0]
     by_phenomenon = Table(
         f"{own}, token AP by phenomenon",
         ("phenomenon", *map(str, noises)),
         tuple(
-            (by_id(p).name, *(number(level.scores[own].ap_by_phenomenon.get(p)) for level in levels))
+            row(by_id(p).name, *(number(level.scores[own].ap_by_phenomenon.get(p)) for level in levels))
             for p in levels[0].scores[own].ap_by_phenomenon
         ),
     )
@@ -44,14 +44,16 @@ def localisation(result: LocalisationResult) -> Body:
         "use of the experts",
         ("expert", "of all assignments", "of first choices"),
         tuple(
-            (str(e), share(a), share(b)) for e, (a, b) in enumerate(zip(result.use.topk, result.use.top1, strict=True))
+            row(str(e), share(a), share(b))
+            for e, (a, b) in enumerate(zip(result.use.topk, result.use.top1, strict=True))
         ),
     )
     semantic = Table(
         "semantic router, AUC",
         ("phenomenon", "linear reading", "coarse head as it is"),
         tuple(
-            (by_id(p).name, number(v), number(result.semantic_auc_head.get(p))) for p, v in result.semantic_auc.items()
+            row(by_id(p).name, number(v), number(result.semantic_auc_head.get(p)))
+            for p, v in result.semantic_auc.items()
         ),
     )
     return Body(
@@ -70,7 +72,7 @@ def localisation(result: LocalisationResult) -> Body:
 
 def _every_measure(level: LocalisationLevel) -> Table:
     rows = tuple(
-        (name, number(s.ap), number(s.energy), number(s.pointing), number(s.apart), number(s.ap_pooled))
+        row(name, number(s.ap), number(s.energy), number(s.pointing), number(s.apart), number(s.ap_pooled))
         for name, s in level.scores.items()
     )
     return Table(f"noise {level.noise}", ("map", *_MEASURES, "AP pooled"), rows)
@@ -94,14 +96,14 @@ def generated_localisation(result: GeneratedLocalisationResult) -> Body:
         "last step",
         ("map", *_MEASURES),
         tuple(
-            (name, number(s.ap), number(s.energy), number(s.pointing), number(s.apart))
+            row(name, number(s.ap), number(s.energy), number(s.pointing), number(s.apart))
             for name, s in result.at_the_end.items()
         ),
     )
     by_step = Table(
         "",
         ("token AP (95 %)", *maps),
-        tuple((f"step {step.step}", *(number(step.scores[name].ap) for name in maps)) for step in steps),
+        tuple(row(f"step {step.step}", *(number(step.scores[name].ap) for name in maps)) for step in steps),
     )
     places = [step.step for step in steps]
     return Body(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars
-from prophy.evaluation.report.table import Body, Headline, Table, share
+from prophy.evaluation.report.table import Body, Headline, Table, row, share
 from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.phenomena import by_id
 
@@ -16,13 +16,13 @@ def recognition(result: RecognitionResult) -> Body:
     by_phenomenon = Table(
         "",
         ("recognised", "share (95 %)", "where not asked for"),
-        tuple((by_id(p).name, share(recall), share(score.unasked.get(p))) for p, recall in score.recall.items()),
+        tuple(row(by_id(p).name, share(recall), share(score.unasked.get(p))) for p, recall in score.recall.items()),
     )
     table = by_phenomenon.with_rows(
-        ("one phenomenon asked for", share(score.single), _NONE),
-        ("two, both found", share(score.both), _NONE),
-        ("exactly what was asked for", share(score.exact), _NONE),
-        *((f"{wording}: everything asked for", share(v), _NONE) for wording, v in score.by_wording.items()),
+        row("one phenomenon asked for", share(score.single), _NONE),
+        row("two, both found", share(score.both), _NONE),
+        row("exactly what was asked for", share(score.exact), _NONE),
+        *(row(f"{wording}: everything asked for", share(v), _NONE) for wording, v in score.by_wording.items()),
     )
     branch = "with the branch" if result.branch else "backbone alone"
     exact = ("the classifier is exact on ", share(result.classifier_exact), " of held-out real renders")
