@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
 from prophy.evaluation import cli
 from prophy.evaluation.judges.recogniser import (
@@ -52,7 +53,7 @@ from prophy.evaluation.results import write_json
 from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
 from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.generation.generate import generate
-from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer

@@ -18,15 +18,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.assets import default_model
+from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
 from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.generation.pipelines import load
-from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
@@ -100,7 +100,7 @@ def open_examples(
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
 
 
-def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -138,7 +138,7 @@ def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExample
 
 @dataclass(frozen=True)
 class _VideoFile:
-    """See :class:`prophy.training.cached_examples.Clip`."""
+    """See :class:`prophy.training.cached_examples.SourceClip`."""
 
     id: str
     captions: tuple[str, ...]
