@@ -15,7 +15,6 @@ captions and prompt files circulate. Compare two runs of one protocol, prompt by
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from prophy.evaluation.benchmarks.videos import missing_videos
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.videophy2 import Differences, Score, Subset, VideoPhy2Comparison, VideoPhy2Result
-from prophy.files import write_text
+from prophy.files import file_sha256, write_text
 
 GOOD = 4  #: the lowest score that counts
 TASKS = ("sa", "pc")
@@ -122,7 +121,7 @@ def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, work: Path |
         hard=summarise([pair for stem, pair in scores.items() if stem in hard]),
         judge=JUDGE,
         protocol=protocol,
-        outputs_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (sa, pc)),
+        outputs_sha256=(file_sha256(sa), file_sha256(pc)),
         scores=scores,
     )
     written = result.write(result_path(videos))

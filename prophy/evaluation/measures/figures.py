@@ -36,7 +36,9 @@ from prophy.evaluation.results.figures import (
     InversionResult,
 )
 from prophy.files import replacing
-from prophy.generation.generate import Generation, GenerationSettings, generate, model_hash
+from prophy.generation.generate import Generation, generate
+from prophy.generation.identity import model_hash
+from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering

@@ -32,7 +32,7 @@ from prophy.evaluation.results.flow_loss import (
     FlowResult,
     Where,
 )
-from prophy.generation.generate import model_hash
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.flow import NOISE_LEVELS, FlowBatch, fixed_batch
 from prophy.worlds.scope import SCOPE

@@ -46,7 +46,7 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     MapScore,
 )
-from prophy.generation.generate import model_hash
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS

@@ -17,7 +17,7 @@ from prophy.evaluation.report.html import SCRIPT, STYLE, head, opening, rest, un
 from prophy.evaluation.report.sections import Section, read_sections, result_paths
 from prophy.evaluation.results import stamp, write_json
 from prophy.evaluation.results.data import DataResult, DataSet
-from prophy.files import write_text
+from prophy.files import file_sha256, write_text
 
 #: Of the page around the evidence; the app has its own
 _PAGE = """
@@ -78,7 +78,7 @@ def _shown(section: Section) -> dict[str, object]:
             for table in body.tables
         ],
         "plots": [json.loads(plot.to_json()) for plot in body.plots],
-        "pictures": {name: _sha256(section.path.parent / name) for name in body.pictures},
+        "pictures": {name: file_sha256(section.path.parent / name) for name in body.pictures},
     }
 
 
@@ -89,14 +89,14 @@ def data_sets(work: Path) -> tuple[DataSet, ...]:
         about = json.loads(marker.read_text())
         digest = hashlib.sha256()
         for path in sorted(marker.parent.glob("*.npy")):
-            digest.update(f"{path.name}:{_sha256(path)}\n".encode())
+            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
         found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), digest.hexdigest()))
     return tuple(found)
 
 
 def judge_hashes(work: Path) -> dict[str, str]:
     """SHA-256 of the small judges that were trained in a work folder, by file name."""
-    return {path.name: _sha256(path) for path in sorted(Path(work).glob("*.safetensors"))}
+    return {path.name: file_sha256(path) for path in sorted(Path(work).glob("*.safetensors"))}
 
 
 def render_page(sections: Sequence[Section]) -> str:
@@ -117,10 +117,3 @@ def render_page(sections: Sequence[Section]) -> str:
         parts += [head(section), f"<div class='ev-plots'>{''.join(drawn)}</div>", rest(section)]
     parts.append(unmeasured(sections))
     return "\n".join([*parts, f"<script>{SCRIPT.read_text(encoding='utf-8')}</script></body></html>\n"])
-
-
-def _sha256(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: make it again")
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,7 +5,6 @@ The report, the README and the app print the same sections.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from prophy.evaluation.report.readers import KINDS, body_of, read_result
 from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import FOLDER, Result
+from prophy.files import file_sha256
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ def read_section(path: Path) -> Section:
     for name in body.pictures:
         if Path(name).name != name or not name.endswith(".png") or not (path.parent / name).is_file():
             raise ValueError(f"{path.parent / name} is no picture beside {path.name}: make the figures again")
-    return Section(path, hashlib.sha256(path.read_bytes()).hexdigest(), result, body)
+    return Section(path, file_sha256(path), result, body)
