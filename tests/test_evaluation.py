@@ -19,7 +19,6 @@ from prophy.evaluation.clips import digest_of, generated_frames, settings_of
 from prophy.evaluation.judges.recogniser import (
     LOOKED_AT,
     Recogniser,
-    RecogniserRecipe,
     augment,
     empty_stages,
     fit,
@@ -31,7 +30,7 @@ from prophy.evaluation.judges.recogniser import (
     stacked,
     train_recogniser,
 )
-from prophy.evaluation.measures.flow_loss import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
+from prophy.evaluation.measures.flow_loss import ClipLosses, clip_losses, compare, predictors
 from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
 from prophy.evaluation.measures.localisation import (
     Truth,
@@ -51,6 +50,8 @@ from prophy.evaluation.prompts.held_out import NEW, USUAL, held_out_prompts, tra
 from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
 from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
+from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
+from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.generation.generate import Generation, generate
 from prophy.generation.pipelines import load
 from prophy.generation.resume import resumable

@@ -173,7 +173,9 @@ NO_TORCH = (
     "data.jobs",
     "training.log",
     "training.run_folder",
+    "evaluation.results",
     "evaluation.report.html",
+    "evaluation.report.readme",
     "cli",
 )
 
