@@ -38,6 +38,7 @@ from prophy import phenomena
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.pictures import write_png
 from prophy.video import Clip, read_video, write_video
 
 logger = logging.getLogger(__name__)
@@ -231,7 +232,7 @@ def write_run(
         record: what run.json will say.
         frames: uint8 RGB, (F, H, W, 3), as ``record.settings`` says.
         trace: the routing of the same generation.
-        sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.overlay.contact_sheet`.
+        sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.sheets.contact_sheet`.
         run_id: the directory's name; by default made of the time, the prompt and eight random digits.
 
     Raises:
@@ -256,11 +257,11 @@ def write_run(
         write_video(partial / "video.mp4", frames, settings["fps"], scale=scale, **crf)
         scale = _enlargement(frames, _POSTER_SIDE)
         poster = cv2.resize(frames[len(frames) // 2], None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
-        _write_png(partial / "poster.png", poster)
+        write_png(partial / "poster.png", poster)
         if trace is not None:
             trace.save(partial / "routing.npz")
         if sheet is not None:
-            _write_png(partial / "sheet.png", sheet)
+            write_png(partial / "sheet.png", sheet)
         written = [name for name in _FILE_MAX_BYTES if (partial / name).exists()]
         files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
         document = {"schema": SCHEMA, **_as_json(record), "files": files}
@@ -493,11 +494,6 @@ def _stored_file(path: Path, max_bytes: int, *, hashed: bool = True) -> StoredFi
 def _enlargement(frames: np.ndarray, side: int) -> int:
     """The whole factor from 1 to 16 that brings the shorter side of (F, H, W, 3) to about ``side`` pixels."""
     return min(16, max(1, side // min(frames.shape[1:3])))
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_PNG_COMPRESSION, 9]):
-        raise OSError(f"{path.name} could not be written")
 
 
 def _sync(path: Path) -> None:
