@@ -139,7 +139,7 @@ def test_generated_localisation_command_records_every_step_and_goes_on_where_it_
     assert [step["step"] for step in result["steps"]] == [1, 2]
     assert {MAP, CROSS} <= set(result["steps"][0]["scores"])
     assert result["asked"] == sum(len(prompt.phenomena) for prompt in prompts)
-    batch = next((tmp_path / "evaluation").glob("generated-localisation-clips-*/*.npz"))
+    batch = next((tmp_path / "evaluation").glob("recordings/*/*.npz"))
     made = batch.stat().st_mtime_ns
     cli.main(command)
     assert batch.stat().st_mtime_ns == made

@@ -265,7 +265,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert columns["real"]["lost"]["value"] == 0
     assert columns["ProPhy"]["error"]["value"] > 0.3, "noise obeys nothing"
     assert "scenes without a track" in out
-    made = sorted((tmp_path / "evaluation").glob("laws-clips-*/*.npz"))
+    made = sorted((tmp_path / "evaluation").glob("clips/*/*.npz"))
     times = [path.stat().st_mtime_ns for path in made]
     assert made
     cli.main(command)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.data.jobs import Shard
 from prophy.evaluation import cli
 from prophy.evaluation.benchmarks.prompts import PromptSet, read_phygenbench, read_phyground, read_videophy2
 from prophy.evaluation.benchmarks.vbench import QUALITY, read_vbench
@@ -23,7 +24,7 @@ from prophy.evaluation.benchmarks.videophy2 import (
     summarise,
     write_judge_inputs,
 )
-from prophy.evaluation.benchmarks.videos import Protocol, missing_videos, shard_of
+from prophy.evaluation.benchmarks.videos import Protocol, missing_videos
 from prophy.tiny.text import build_tokenizer
 
 COLUMNS = ("caption", "video_url", "sa", "pc", "joint", "action", "category", "is_hard", "upsampled_caption")
@@ -284,8 +285,8 @@ def test_a_tampered_result_is_refused(prompts, tmp_path):
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])
 def test_a_bad_shard_is_refused(text: str):
     with pytest.raises(ValueError, match="--shard"):
-        shard_of(text)
-    assert shard_of("2/8") == (1, 8)
+        Shard.of(text, {})
+    assert Shard.of("2/8", {}) == Shard(1, 8)
 
 
 def test_shards_share_a_folder_resume_and_refuse_another_protocol(tiny_pipeline, tmp_path, capsys):

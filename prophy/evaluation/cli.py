@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from tqdm import tqdm
 
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
@@ -265,13 +266,17 @@ def _recognition(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.clips import settings_of
     from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
-    from prophy.evaluation.prompts.sheet import draw_sheet, generate_fixed, save_sheet
+    from prophy.evaluation.prompts.sheet import draw_sheet, save_sheet
+    from prophy.generation.generate import Generation, batches, generate
 
-    clips = generate_fixed(_load(arguments), FIXED_PROMPTS, arguments.batch, arguments.steps)
-    picture = draw_sheet(FIXED_PROMPTS, clips, columns=arguments.columns, routing=arguments.routing)
-    size = save_sheet(arguments.out, picture)
-    print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips.frames)} clips)")
+    pipeline, settings = _load(arguments), settings_of(FIXED_PROMPTS, arguments.steps)
+    clips: list[Generation] = []
+    for places in tqdm(batches(settings, arguments.batch), "fixed prompts", unit="batch"):
+        clips += generate(pipeline, [settings[i] for i in places])
+    size = save_sheet(arguments.out, draw_sheet(clips, columns=arguments.columns, routing=arguments.routing))
+    print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips)} clips)")
 
 
 def _localisation(arguments: argparse.Namespace) -> None:
@@ -356,7 +361,7 @@ def _figures(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
     from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
     from prophy.evaluation.prompts.held_out import held_out_prompts
-    from prophy.generation.generate import GenerationSettings
+    from prophy.generation.settings import GenerationSettings
 
     wanted = arguments.figure or [6, 7, 8]
     pipeline = _load(arguments)

@@ -105,8 +105,9 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     if recipe.backbone == "trained":
         transformer.float()
     if recipe.backbone == "lora":
+        adapter = lora_config(backbone_of(transformer), recipe.lora_rank)
         torch.manual_seed(recipe.seed)
-        transformer.add_adapter(lora_config(backbone_of(transformer), recipe.lora_rank))
+        transformer.add_adapter(adapter)
         for parameter in transformer.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()

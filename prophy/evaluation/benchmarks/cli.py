@@ -9,8 +9,10 @@ prophy evaluate vbench
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from prophy.data.jobs import Shard, add_shard
 from prophy.evaluation.measures.metrics import Interval
 from prophy.flags import given
 
@@ -60,7 +62,7 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
     generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
-    generate.add_argument("--shard", default="1/1", metavar="I/N", help="this process's part of the prompts")
+    add_shard(generate)
     generate.add_argument("--limit", type=int, metavar="N", help="only the first N prompts, for trying out")
     generate.add_argument("--seed", type=int, default=0, help="of the first prompt; the n-th has n more (default: 0)")
     for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
@@ -109,11 +111,11 @@ def _prompts(arguments: argparse.Namespace) -> None:
 
 def _generate(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
-    from prophy.evaluation.benchmarks.videos import generate_videos, missing_videos, shard_of
-    from prophy.generation.generate import GenerationSettings
+    from prophy.evaluation.benchmarks.videos import generate_videos, missing_videos
     from prophy.generation.pipelines import load
+    from prophy.generation.settings import GenerationSettings
 
-    shard = shard_of(arguments.shard)
+    shard = Shard.of(arguments.shard, os.environ)
     prompts = PromptSet.load(arguments.prompts)
     chosen = given(arguments, "steps", "guidance", "frames", "height", "width", "fps")
     settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)

@@ -28,7 +28,9 @@ from prophy.branch.refinement import RefinementExpertBlock
 from prophy.evaluation.measures.metrics import Interval, bootstrap
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.files import replacing
-from prophy.generation.generate import Generation, GenerationSettings, generate, model_hash
+from prophy.generation.generate import Generation, generate
+from prophy.generation.identity import model_hash
+from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering

@@ -23,7 +23,7 @@ from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.metrics import Interval, bootstrap
 from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.flow import NOISE_LEVELS, FlowBatch, fixed_batch
 from prophy.worlds.scope import SCOPE

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.laws import TrackLost, capped
 from prophy.evaluation.judges.recogniser import through_autoencoder
 from prophy.evaluation.judges.trackers import LAWS, law_errors
 from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.measures.recognition import generate_resumed
 from prophy.evaluation.prompts.held_out import FIRST_SCENE, HeldOutPrompt
 from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS
 from prophy.worlds import SPLITS, Scenario, sample_clip, sample_scenario
@@ -36,7 +36,6 @@ from prophy.worlds.scope import SCOPE
 REAL, AUTOENCODER, BACKBONE, PROPHY = "real", "autoencoder", "backbone", "ProPhy"
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
-CLIPS_OF = "laws"  #: the name that its generated clips have on disk
 
 
 @dataclass(frozen=True)
@@ -207,7 +206,7 @@ def evaluate_laws(
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
 
-    Generated batches stay on disk; a killed run goes on where it was.
+    Generated clips stay on disk; a killed run goes on where it was.
 
     Args:
         columns: by name, what opens its pipeline with the branch as it shall be. ``real`` is added, and
@@ -250,7 +249,7 @@ def evaluate_laws(
         for split in splits:
             if AUTOENCODER not in verdicts[split]:
                 judge(split, AUTOENCODER, through_autoencoder(renders[split], pipeline.vae, batch))
-            judge(split, name, generate_resumed(pipeline, work, prompts_of(asked[split]), batch, steps, name=CLIPS_OF))
+            judge(split, name, generated_frames(pipeline, work, settings_of(asked[split], steps), batch))
     result = LawsResult(
         scores={split: score_columns(verdicts[split]) for split in splits},
         clips=clips,

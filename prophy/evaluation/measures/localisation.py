@@ -34,7 +34,7 @@ from prophy.evaluation.measures.metrics import (
     told_apart,
 )
 from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
