@@ -15,12 +15,14 @@ from small_training import SHAPE
 
 from prophy.evaluation import cli
 from prophy.evaluation.clips import ArrayFolder
-from prophy.evaluation.judges.recogniser import RecogniserRecipe, train_recogniser
+from prophy.evaluation.judges.recogniser import train_recogniser
 from prophy.evaluation.measures import ablation_runs
 from prophy.evaluation.measures.ablation_runs import AblationSettings, plan_runs, run_ablation
-from prophy.evaluation.measures.laws import BACKBONE, ClipErrors, asked_clips, score_columns
+from prophy.evaluation.measures.laws import asked_clips, score_columns
 from prophy.evaluation.report.page import write_report
 from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.judges import RecogniserRecipe
+from prophy.evaluation.results.laws import BACKBONE, ClipErrors
 from prophy.tiny.text import build_tokenizer
 from prophy.training.log import read_lines
 from prophy.training.recipes import RECIPES, Recipe, recipe_named

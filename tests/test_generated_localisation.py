@@ -11,20 +11,14 @@ from transformers import UMT5EncoderModel
 
 from prophy.data.latents import GRID
 from prophy.evaluation import cli
-from prophy.evaluation.judges.segmenter import (
-    Segmenter,
-    SegmenterRecipe,
-    fit,
-    load_segmenter,
-    measure,
-    render_covers,
-    segment,
-)
+from prophy.evaluation.judges.segmenter import Segmenter, fit, load_segmenter, measure, render_covers, segment
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights, words_of
 from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation, matched_crosswise
-from prophy.evaluation.measures.localisation import CROSS, MAP, Truth
+from prophy.evaluation.measures.localisation import Truth
 from prophy.evaluation.prompts.held_out import held_out_prompts
 from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.judges import SegmenterRecipe
+from prophy.evaluation.results.localisation import CROSS, MAP
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer

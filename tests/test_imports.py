@@ -161,6 +161,7 @@ NO_TORCH = (
     "routing.distance",
     "runs.store",
     "runs.overlay",
+    "runs.sheets",
     "runs.export",
     "catalogue.published",
     "catalogue.describe",
@@ -172,7 +173,9 @@ NO_TORCH = (
     "data.jobs",
     "training.log",
     "training.run_folder",
+    "evaluation.results",
     "evaluation.report.html",
+    "evaluation.report.readme",
     "cli",
 )
 

@@ -13,16 +13,8 @@ from prophy.evaluation import cli
 from prophy.evaluation.judges import laws
 from prophy.evaluation.judges.laws import TrackLost
 from prophy.evaluation.judges.trackers import LAWS, TIMES, follow, law_errors, view_of
-from prophy.evaluation.measures.laws import (
-    AUTOENCODER,
-    BACKBONE,
-    PROPHY,
-    REAL,
-    ClipErrors,
-    asked_clips,
-    clip_errors,
-    score_columns,
-)
+from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns
+from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, ClipErrors
 from prophy.tiny.text import build_tokenizer
 from prophy.worlds import EVENTS, Placed, Scenario, WorldClip, render
 from prophy.worlds.sample import SPLITS

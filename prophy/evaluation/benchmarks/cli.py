@@ -13,7 +13,6 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.evaluation.measures.metrics import Interval
 from prophy.flags import given
 
 
@@ -141,49 +140,33 @@ def _judge(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
     from prophy.evaluation.benchmarks.videophy2 import score_run
+    from prophy.evaluation.report.readers import as_text
 
-    result = score_run(PromptSet.load(arguments.prompts), arguments.videos, arguments.sa, arguments.pc, arguments.work)
-    print(f"{'':6}{'PC (95 %)':>34}{'SA (95 %)':>34}{'Joint (95 %)':>34}{'unscored PC, SA':>18}{'prompts':>9}")
-    for name, part in (("ALL", result.everything), ("HARD", result.hard)):
-        shares = "".join(f"{_share(value):>34}" for value in (part.pc, part.sa, part.joint))
-        print(f"{name:6}{shares}{f'{part.unscored_pc}, {part.unscored_sa}':>18}{part.prompts:>9}")
-    protocol = result.protocol
-    print(
-        f"judge {result.judge}; prompts {protocol.prompts_sha256[:12]}, {protocol.text_field}; seed {protocol.seed}; "
-        f"model {protocol.model_sha256[:12]}, branch {'on' if protocol.branch else 'off'}"
-    )
+    prompts = PromptSet.load(arguments.prompts)
+    print(as_text(score_run(prompts, arguments.videos, arguments.sa, arguments.pc, arguments.work)))
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
-    from prophy.evaluation.benchmarks.videophy2 import compare_runs, load_result
-    from prophy.evaluation.results import FOLDER, write_result
+    from prophy.evaluation.benchmarks.videophy2 import compare_runs, result_path
+    from prophy.evaluation.report.format import text
+    from prophy.evaluation.report.table import points
+    from prophy.evaluation.results.videophy2 import VideoPhy2Result
 
     prompts = PromptSet.load(arguments.prompts)
-    result = compare_runs(load_result(arguments.first), load_result(arguments.second), prompts)
-    name = f"videophy2-{arguments.second.name}-minus-{arguments.first.name}.json"
-    write_result(arguments.second / name, result)
+    first, second = (VideoPhy2Result.read(result_path(videos)) for videos in (arguments.first, arguments.second))
+    result = compare_runs(first, second, prompts)
+    name = f"videophy2-{arguments.second.name}-minus-{arguments.first.name}"
+    result.write(arguments.second / f"{name}.json")
     if arguments.work is not None:
-        write_result(arguments.work / FOLDER / name, result)
-    for name, part in (("ALL", result.everything), ("HARD", result.hard)):
-        for measure, value in part.items():
-            print(f"{name:6}{measure:8}{_points(value)}")
+        result.save(arguments.work, name)
+    for prompts_of, part in (("ALL", result.everything), ("HARD", result.hard)):
+        for measure, difference in vars(part).items():
+            print(f"{prompts_of:6}{measure:8}{text(points(difference))}")
 
 
 def _vbench(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.vbench import evaluate_vbench
+    from prophy.evaluation.report.readers import as_text
 
-    result = evaluate_vbench(arguments.results, arguments.work)
-    for name, value in result.raw.items():
-        print(f"{name:24}{100 * value:7.2f} %  normalised {100 * result.normalised[name]:7.2f} %")
-    print(f"{'quality':24}{100 * result.quality:7.2f} %  ({result.videos} videos)")
-
-
-def _share(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f}–{100 * interval.high:.1f}, n={interval.n})"
-
-
-def _points(interval: Interval) -> str:
-    return (
-        f"{100 * interval.value:+.1f} points ({100 * interval.low:+.1f} to {100 * interval.high:+.1f}, n={interval.n})"
-    )
+    print(as_text(evaluate_vbench(arguments.results, arguments.work)))

@@ -9,64 +9,20 @@ protocol: another model, size or seed is refused, not mixed in.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
 from prophy.data.jobs import Shard
 from prophy.evaluation.benchmarks.prompts import PromptSet
+from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.files import write_text
 from prophy.generation.generate import Generation
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
 from prophy.video import write_video
-
-PROTOCOL = "protocol.json"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What every video of a folder has in common.
-
-    Attributes:
-        prompts_sha256: of the prompt set.
-        text_field: which of the benchmark's captions the model got.
-        prompts: how many.
-        branch: whether the branch took part.
-        seed: of the first prompt; the n-th has ``seed + n``.
-    """
-
-    benchmark: str
-    prompts_sha256: str
-    text_field: str
-    prompts: int
-    model_sha256: str
-    branch: bool
-    seed: int
-    steps: int
-    guidance: float
-    frames: int
-    height: int
-    width: int
-    fps: float
-
-    @classmethod
-    def load(cls, folder: Path) -> Protocol:
-        """Of a folder of videos.
-
-        Raises:
-            FileNotFoundError: no videos were generated there.
-            ValueError: the file is damaged.
-        """
-        path = Path(folder) / PROTOCOL
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: generate the videos into {folder} first")
-        try:
-            return cls(**json.loads(path.read_text()))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path} is damaged ({error}): generate into another folder") from error
 
 
 class VideoFolder:

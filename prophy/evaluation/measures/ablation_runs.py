@@ -19,12 +19,15 @@ from pathlib import Path
 from statistics import mean
 
 from prophy.evaluation.judges.recogniser import load_recogniser
-from prophy.evaluation.measures.ablation import AblationResult, evaluate_ablation
-from prophy.evaluation.measures.flow_loss import HELD_OUT, FlowResult, flow_levels, held_out_cache, predictor
-from prophy.evaluation.measures.laws import BACKBONE, asked_clips, evaluate_laws, prompts_of
+from prophy.evaluation.measures.ablation import SPLIT, evaluate_ablation
+from prophy.evaluation.measures.flow_loss import HELD_OUT, flow_levels, held_out_cache, predictor
+from prophy.evaluation.measures.laws import asked_clips, evaluate_laws, prompts_of
 from prophy.evaluation.measures.localisation import evaluate_localisation
 from prophy.evaluation.measures.recognition import evaluate_recognition
-from prophy.evaluation.results import FOLDER, write_json, write_result
+from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results.ablation import AblationResult
+from prophy.evaluation.results.flow_loss import FlowResult
+from prophy.evaluation.results.laws import BACKBONE
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 from prophy.training.bases import base_of, open_backbone, open_examples
@@ -47,7 +50,6 @@ ROWS = (
     "tiny_balance_only",
 )
 
-SPLIT = "test"  #: of the worlds, whose prompts clips are generated from
 SETTINGS_FILE, PUBLISHED = "settings.json", "published"
 
 
@@ -224,7 +226,7 @@ def _measure_flow(
         models[run.row] = predictor(pipeline, pipeline.transformer, branch=True)
     cache = held_out_cache(untrained, caches, settings.latents)
     levels = flow_levels(models, cache, settings.noises, settings.batch)
-    write_result(run.results["flow"], FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None))
+    FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None).write(run.results["flow"])
 
 
 def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSettings, model_sha256: str) -> None:

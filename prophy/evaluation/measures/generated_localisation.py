@@ -22,22 +22,18 @@ from prophy.data.latents import GRID
 from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
-from prophy.evaluation.measures.localisation import (
+from prophy.evaluation.measures.localisation import Truth, centre_prior, match_experts, score_maps
+from prophy.evaluation.prompts.held_out import HeldOutPrompt
+from prophy.evaluation.results.localisation import (
     CENTRE,
     CROSS,
     MAP,
     ROUTER,
     SHUFFLED,
     UNIFORM,
-    MapScore,
-    Truth,
-    centre_prior,
-    match_experts,
-    score_maps,
+    GeneratedLocalisationResult,
+    StepScores,
 )
-from prophy.evaluation.measures.metrics import Interval
-from prophy.evaluation.prompts.held_out import HeldOutPrompt
-from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation.generate import generate
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
@@ -46,35 +42,6 @@ from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 
 _SHUFFLES = 4
-
-
-@dataclass(frozen=True)
-class StepScores:
-    """One denoising step, from 1: scores by map."""
-
-    step: int
-    timestep: float
-    scores: dict[str, MapScore]
-
-
-@dataclass(frozen=True)
-class GeneratedLocalisationResult:
-    """Every step.
-
-    Attributes:
-        baselines: what needs no step: the centre prior, and a uniform map.
-        segmenter_ap: the segmenter's own token average precision on held-out real renders.
-        without_tokens: phenomena asked for of which the segmenter sees no token in the finished clip.
-        asked: phenomena asked for, over all clips.
-    """
-
-    steps: tuple[StepScores, ...]
-    baselines: dict[str, MapScore]
-    segmenter_ap: Interval
-    without_tokens: int
-    asked: int
-    clips: int
-    model_sha256: str
 
 
 @dataclass(frozen=True)
@@ -122,7 +89,7 @@ def evaluate_generated_localisation(
     for row, prompt in enumerate(prompts):
         shown[row, [by_id(name).index for name in prompt.phenomena]] = True
     truth = Truth(segment(segmenter, clips.frames), shown, GRID)
-    result = GeneratedLocalisationResult(
+    return GeneratedLocalisationResult(
         steps=tuple(_step(clips, truth, d) for d in range(clips.maps.shape[1])),
         baselines={
             CENTRE: score_maps(np.broadcast_to(centre_prior(GRID)[None, :, None], truth.cover_nNP.shape), truth),
@@ -133,9 +100,7 @@ def evaluate_generated_localisation(
         asked=int(shown.sum()),
         clips=len(prompts),
         model_sha256=model_hash(pipeline),
-    )
-    write_result(work / FOLDER / "generated-localisation.json", result)
-    return result
+    ).save(work)
 
 
 def _step(clips: RecordedClips, truth: Truth, d: int) -> StepScores:

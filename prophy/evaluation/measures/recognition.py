@@ -8,7 +8,6 @@ Shapes: n prompts, P phenomena, F frames of H×W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,64 +15,14 @@ import torch
 
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.recogniser import load_recogniser, recognise, recogniser_error
-from prophy.evaluation.measures.metrics import Interval, bootstrap
+from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.prompts.held_out import HeldOutPrompt
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.results.recognition import PromptVerdict, RecognitionResult, RecognitionScore
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS, by_id
 
 SINGLE_GATE, BOTH_GATE = 0.90, 0.70
-
-
-@dataclass(frozen=True)
-class PromptVerdict:
-    """One prompt and what was recognised in its clip."""
-
-    prompt: str
-    seed: int
-    wording: str
-    asked: tuple[str, ...]
-    found: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RecognitionScore:
-    """How often the prompted phenomena are recognised.
-
-    Attributes:
-        single: share of single-phenomenon prompts whose phenomenon is recognised.
-        both: share of two-phenomena prompts of which both are recognised.
-        exact: share of all prompts with exactly the prompted set.
-        recall: by phenomenon id, over all prompts that ask for it.
-        unasked: by phenomenon id, share of the other prompts in whose clips it is recognised all the same.
-        by_wording: share of prompts of each kind of wording with everything asked for.
-    """
-
-    single: Interval
-    both: Interval
-    exact: Interval
-    recall: dict[str, Interval]
-    unasked: dict[str, float]
-    by_wording: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class RecognitionResult:
-    """The score, what made it, and every verdict.
-
-    Attributes:
-        classifier_exact: the classifier's own exact share on held-out real renders.
-        branch: whether the branch took part.
-    """
-
-    score: RecognitionScore
-    classifier_exact: float
-    model_sha256: str
-    branch: bool
-    steps: int
-    guidance: float
-    verdicts: tuple[PromptVerdict, ...]
 
 
 def evaluate_recognition(
@@ -110,7 +59,7 @@ def evaluate_recognition(
         PromptVerdict(p.prompt, p.seed, p.wording, p.phenomena, tuple(IDS[i] for i in np.flatnonzero(row > 0)))
         for p, row in zip(prompts, logits.numpy(), strict=True)
     )
-    result = RecognitionResult(
+    return RecognitionResult(
         score=score(logits, asked(prompts), [p.wording for p in prompts]),
         classifier_exact=classifier_exact,
         model_sha256=model_hash(pipeline),
@@ -118,9 +67,7 @@ def evaluate_recognition(
         steps=settings[0].steps,
         guidance=settings[0].guidance,
         verdicts=verdicts,
-    )
-    write_result(work / FOLDER / f"recognition{'' if branch else '-no-branch'}.json", result)
-    return result
+    ).save(work)
 
 
 def asked(prompts: Sequence[HeldOutPrompt]) -> torch.Tensor:
