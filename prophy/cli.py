@@ -201,14 +201,14 @@ def _generate(arguments: argparse.Namespace) -> None:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
+    branch = False if arguments.no_branch else arguments.branch
+    if source is not None and source.routing_path is None and settings.schedule.is_every_pass and branch is None:
+        branch = False  # as then
 
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
-    if off and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
     if source is not None and model_hash(pipeline) != source.record.model_sha256:
         difference = f"run {source.id} was made by other weights ({source.record.model_id})"
         if arguments.model is None:

@@ -41,7 +41,7 @@ from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.tiny.text import build_tokenizer
-from prophy.training.bases import open_examples, open_folder, sampler
+from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
 from prophy.training.checkpoints import load_checkpoint
@@ -784,6 +784,23 @@ def test_a_sharded_cache_is_a_training_set(tmp_path: Path):
     grown = CachedExamples(cache_module.TensorCache(tmp_path / "cache"), clips.empty_text_LD)
     with pytest.raises(ValueError, match="trained on other data .cache .* of 6, now cache .* of 7."):
         run(tmp_path / "run", replace(RECIPE, steps=1), examples=grown)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size_t": 2, "patch_bias": False}, "CogVideoX 1.5, whose tokens span two latent frames"),
+        ({"in_channels": 8}, "image-to-video CogVideoX"),
+    ],
+)
+def test_a_base_that_no_branch_fits_is_refused_also_where_only_lora_is_trained(tmp_path, changes: dict, message: str):
+    """Its clips would be given to it in a shape that its pipeline never makes."""
+    pipeline = make_cogvideox_pipeline(make_cogvideox())
+    pipeline.transformer = make_cogvideox(**changes)
+    pipeline.save_pretrained(tmp_path)
+    recipe = replace(recipe_named("tiny_lora"), base=str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        open_backbone(str(tmp_path), recipe)
 
 
 def test_worlds_are_learnt_from_annotations_instead_of_masks(base: Path, tmp_path: Path, capsys):

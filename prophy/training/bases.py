@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.assets import default_model
+from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.limits import ClipSize
@@ -62,13 +63,14 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
     """
     try:
         index = DiffusionPipeline.load_config(base)
-        parts = {}
-        for name, arguments in (("scheduler", {}), ("transformer", {"dtype": getattr(torch, recipe.backbone_dtype)})):
-            kind = getattr(diffusers, index[name][1])
-            parts[name] = kind.from_pretrained(base, subfolder=name, **arguments)
+        family = backbone_of(index["transformer"][1])
+        scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(base, subfolder="scheduler")
+        dtype = getattr(torch, recipe.backbone_dtype)
+        transformer = family.transformer_class.from_pretrained(base, subfolder="transformer", dtype=dtype)
     except Exception as error:
         raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
-    return parts["transformer"], objective_for(parts["scheduler"])
+    family.describe(transformer)  # refuses what no branch fits, whether one is trained or not
+    return transformer, objective_for(scheduler)
 
 
 def open_examples(
@@ -167,7 +169,8 @@ def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
     def sample(transformer: nn.Module, branch: ProPhyBranch | None, folder: Path) -> None:
         device = next(transformer.parameters()).device
         if not opened:
-            opened.append(load(base, branch=branch, profile="all", device=device, transformer=transformer))
+            beside = False if branch is None else branch  # None would bring the base model's own
+            opened.append(load(base, branch=beside, profile="all", device=device, transformer=transformer))
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)

@@ -55,7 +55,7 @@ def publish(run: Path, out: Path) -> Path:
     family = backbone_of(about["transformer"]["class"])
     if recipe.backbone == "lora":
         adapted = {name.replace(".default.", "."): tensor for name, tensor in backbone.items()}
-        metadata = lora_config(recipe.lora_rank).to_dict()
+        metadata = lora_config(family, recipe.lora_rank).to_dict()
         family.stock_pipeline_class.save_lora_weights(
             new, transformer_lora_layers=adapted, transformer_lora_adapter_metadata=metadata
         )

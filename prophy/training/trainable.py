@@ -15,13 +15,9 @@ from diffusers import ModelMixin
 from peft import LoraConfig
 from torch import nn
 
-import prophy.backbones  # noqa: F401  registers the families
+from prophy.backbones import Backbone, backbone_of
 from prophy.branch import ProPhyBranch, inject
-from prophy.branch.family import family_of
 from prophy.training.recipes import BranchShape, Recipe
-
-#: linear layers that LoRA adapts: attention and feed-forward of every block, by the names of both families
-_ADAPTED = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
 
 
 class Prediction(NamedTuple):
@@ -48,7 +44,7 @@ class TrainableModule(nn.Module):
         super().__init__()
         self.transformer, self.branch = transformer, branch
         self._precision = precision
-        self._family = family_of(type(transformer).__name__)
+        self._family = backbone_of(transformer)
         self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.injections))
 
     @contextmanager
@@ -109,8 +105,9 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     if recipe.backbone == "trained":
         transformer.float()
     if recipe.backbone == "lora":
+        adapter = lora_config(backbone_of(transformer), recipe.lora_rank)
         torch.manual_seed(recipe.seed)
-        transformer.add_adapter(lora_config(recipe.lora_rank))
+        transformer.add_adapter(adapter)
         for parameter in transformer.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -122,9 +119,15 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     return module
 
 
-def lora_config(rank: int) -> LoraConfig:
-    """LoRA of scale 1 on attention and feed-forward of every block."""
-    return LoraConfig(r=rank, lora_alpha=rank, target_modules=_ADAPTED, init_lora_weights="gaussian")
+def lora_config(family: Backbone, rank: int) -> LoraConfig:
+    """LoRA of scale 1 on attention and feed-forward of every block.
+
+    Raises:
+        ValueError: the family's pipeline reads no LoRA.
+    """
+    if not family.lora_targets:
+        raise ValueError(f"{family.name} takes no LoRA: use a recipe with backbone frozen or trained")
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(family.lora_targets), init_lora_weights="gaussian")
 
 
 def _build_branch(transformer: ModelMixin, shape: BranchShape, seed: int) -> ProPhyBranch:
