@@ -29,8 +29,9 @@ from prophy.evaluation.laws import (
     unsteady,
 )
 from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, Placed
-from prophy.worlds.sample import HALVES, WHOLE
-from prophy.worlds.stage import BACKGROUNDS, FLOOR, SUPERSAMPLE, Region, background
+
+from prophy.worlds.painter import SUPERSAMPLE, background
+from prophy.worlds.stage import BACKGROUNDS, FLOOR, Region
 
 TIMES = np.arange(FRAMES) / FPS
 _GROUND = int(FLOOR)

@@ -2,7 +2,9 @@
 
 from prophy.worlds.event import EVENTS
 from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, Scenario, render, sample_clip, sample_scenario
-from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
+from prophy.worlds.stage import COLOURS, Stage
+
+FPS, FRAMES, SIZE = Stage().fps, Stage().frames, Stage().height  #: of the default stage
 
 __all__ = [
     "COLOURS",
@@ -15,6 +17,7 @@ __all__ = [
     "Clip",
     "Placed",
     "Scenario",
+    "Stage",
     "render",
     "sample_clip",
     "sample_scenario",

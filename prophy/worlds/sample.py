@@ -10,8 +10,9 @@ import numpy as np
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
 from prophy.worlds.captions import caption, clause
-from prophy.worlds.event import EVENTS, Event
-from prophy.worlds.stage import BACKGROUNDS, COLOURS, FRAMES, SIZE, Knobs, Painter, Region, background
+from prophy.worlds.event import EVENTS, kind_of
+from prophy.worlds.painter import Painter, background
+from prophy.worlds.stage import BACKGROUNDS, COLOURS, Knobs, Stage
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
 SPLITS: dict[str, str] = {
@@ -26,9 +27,6 @@ SPLITS: dict[str, str] = {
 HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
     frozenset((IDS[i], IDS[j])) for i, j in combinations(range(len(IDS)), 2) if (3 * i + 5 * j) % 6 == 1
 )
-
-WHOLE = Region(0.0, SIZE)
-HALVES = {"left": Region(0.0, SIZE / 2), "right": Region(SIZE / 2, SIZE)}
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,7 @@ class Clip:
         scenario: what happens, where.
         states: for each event, the simulator's state, see :class:`prophy.worlds.event.Event`.
         seed: reproduces the clip together with the split.
+        stage: its size, length and rate.
     """
 
     frames: np.ndarray
@@ -88,6 +87,7 @@ class Clip:
     scenario: Scenario
     states: tuple[dict[str, np.ndarray], ...]
     seed: int
+    stage: Stage = Stage()
 
 
 def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list[tuple[str, str]]:
@@ -100,10 +100,6 @@ def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list
         return [(str(pair[0]), "left"), (str(pair[1]), "right")]
     place = "centre" if rng.random() < 0.7 else str(rng.choice(["left", "right"]))
     return [(str(rng.choice(pool)), place)]
-
-
-def _variant(phenomenon: str, variant: str) -> type[Event]:
-    return next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
 
 
 def _streams(seed: int, split: str) -> list[np.random.Generator]:
@@ -136,44 +132,53 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
     return scenario, scenario.describe(words, held_out=split == "wordings")
 
 
-def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False):
+def render(
+    scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False, stage: Stage = Stage()
+) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[dict[str, np.ndarray], ...]]:
     """Simulate and paint a scenario.
+
+    Args:
+        scenario: what happens, where.
+        rng: of the physics; the same on every stage gives the same parameters.
+        held_out_parameters: draw them from above the range of training.
+        stage: size, length and rate.
 
     Returns:
         frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event.
     """
     knobs = Knobs(rng, held_out_parameters)
-    regions = [WHOLE if e.place == "centre" else HALVES[e.place] for e in scenario.events]
     events = [
-        _variant(e.phenomenon, e.variant)(knobs, region, e.colours)
-        for e, region in zip(scenario.events, regions, strict=True)
+        kind_of(placed.phenomenon, placed.variant)(knobs, stage.region(placed.place), placed.colours, stage)
+        for placed in scenario.events
     ]
-    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
-    masks = {e.phenomenon: np.zeros((FRAMES, SIZE, SIZE), bool) for e in events}
-    backdrop = background(scenario.setting)
-    for f in range(FRAMES):
-        painter = Painter(backdrop.copy())
-        for event, region in zip(events, regions, strict=True):
-            painter.enter(event.phenomenon, region)
+    shape = (stage.frames, stage.height, stage.width)
+    frames = np.empty((*shape, 3), np.uint8)
+    masks = {event.phenomenon: np.zeros(shape, bool) for event in events}
+    backdrop = background(scenario.setting, stage)
+    for f in range(stage.frames):
+        painter = Painter(backdrop.copy(), stage)
+        for event in events:
+            painter.enter(event.phenomenon, event.region)
             event.draw(painter, f)
         frames[f], drawn = painter.finish()
         for phenomenon, mask in drawn.items():
             masks[phenomenon][f] = mask
-    return frames, masks, tuple(e.state for e in events)
+    return frames, masks, tuple(event.state for event in events)
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> Clip:
+def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, stage: Stage = Stage()) -> Clip:
     """Make one clip.
 
     Args:
         seed: non-negative integer.
         split: one of :data:`SPLITS`.
         phenomena: ids to draw from; half the clips show two of them, left and right.
+        stage: size, length and rate; scenario and caption of a seed are the same on every one.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
     scenario, text = sample_scenario(seed, split, phenomena)
     physics = _streams(seed, split)[2]
-    frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
-    return Clip(frames, masks, text, scenario, states, seed)
+    frames, masks, states = render(scenario, physics, split == "parameters", stage)
+    return Clip(frames, masks, text, scenario, states, seed, stage)
