@@ -10,7 +10,7 @@ import pymunk
 from prophy.worlds.event import Event
 from prophy.worlds.fluid import plume
 from prophy.worlds.painter import Painter
-from prophy.worlds.stage import COLOURS, FLOOR, Knobs, mix
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs, Region, mix
 
 _STEPS = 96  # pymunk steps a second, at least
 _FALL_STEPS = 480  # of a bouncing ball
@@ -245,7 +245,7 @@ class SpringBlock(Event):
         painter.rectangle(x - h * 0.78, y - h * 0.8, x + h * 0.78, y + h * 0.78, colour)
 
 
-def tank(painter: Painter, left: float, right: float, top: float) -> None:
+def draw_tank(painter: Painter, left: float, right: float, top: float) -> None:
     """The walls and floor of a glass vessel standing on the ground."""
     painter.line((left - 0.8, top), (left - 0.8, FLOOR), 1.6, STEEL)
     painter.line((right + 0.8, top), (right + 0.8, FLOOR), 1.6, STEEL)
@@ -257,10 +257,15 @@ class SloshingTank(Event):
 
     phenomenon, variant = "liquid_motion", "slosh"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the tank."""
+        return region.around(region.width / 2 * 0.78)
+
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
-        half = region.width / 2 * 0.78
-        self.left, self.right = region.centre - half, region.centre + half
+        tank = self.vessel(region)
+        self.left, self.right = tank.left, tank.right
         level, amplitude, period = knobs.rng.uniform(13, 19), knobs(4.5, 8.0), knobs(0.9, 1.5)
         phase = knobs.rng.uniform(0, 2 * np.pi)
         turn = 2 * np.pi * times / period + phase
@@ -282,7 +287,7 @@ class SloshingTank(Event):
         painter.polygon(outline, colour, act=True)
         for i in range(24):
             painter.line((self.xs[i], ys[i] + 0.6), (self.xs[i + 1], ys[i + 1] + 0.6), 1.5, mix(colour, WHITE, 0.55))
-        tank(painter, self.left, self.right, FLOOR - 30)
+        draw_tank(painter, self.left, self.right, FLOOR - 30)
 
 
 class PouringTap(Event):
@@ -290,10 +295,15 @@ class PouringTap(Event):
 
     phenomenon, variant = "liquid_motion", "pour"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the glass."""
+        return region.around(9.0 * region.scale)
+
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
-        half = 9.0 * region.scale
-        self.left, self.right = region.centre - half, region.centre + half
+        glass = self.vessel(region)
+        self.left, self.right = glass.left, glass.right
         rate, start = knobs(7.0, 12.0), knobs.rng.uniform(1.5, 4.0)
         rate /= self.stage.stretch
         self.begin = knobs.rng.uniform(0.0, 0.2)
@@ -318,7 +328,7 @@ class PouringTap(Event):
         painter.rectangle(self.left, level, self.right, level + 1.4, mix(colour, WHITE, 0.55))
         if head > level - 1:
             painter.ellipse((x, level + 0.4), (4.2, 1.3), mix(colour, WHITE, 0.75))
-        tank(painter, self.left, self.right, FLOOR - 26)
+        draw_tank(painter, self.left, self.right, FLOOR - 26)
 
 
 class RisingSmoke(Event):

@@ -9,7 +9,7 @@ import numpy as np
 from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE
 from prophy.worlds.event import Event
 from prophy.worlds.painter import Painter
-from prophy.worlds.stage import COLOURS, FLOOR, Knobs, mix
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs, Region, mix
 
 MIRROR = (206, 218, 230)
 GLASS_BLOCK = (166, 212, 232)
@@ -82,6 +82,11 @@ class GlassBeam(Event):
 
     phenomenon, variant = "refraction", "glass"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """The block of glass."""
+        return region.around(region.width * 0.42)
+
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
         direction = knobs.sign()
@@ -110,12 +115,11 @@ class GlassBeam(Event):
         }
 
     def draw(self, painter: Painter, moment: int) -> None:
-        colour, centre = COLOURS[self.colours[0]], self.region.centre
-        half = self.region.width * 0.42
-        box = [(centre - half, self.top), (centre + half, self.top), (centre + half, FLOOR), (centre - half, FLOOR)]
-        painter.blend_polygon(box, GLASS_BLOCK, 0.8)
-        painter.rectangle(centre - half, self.top, centre + half, self.top + 1.2, WHITE)
-        painter.rectangle(centre - half, self.top, centre - half + 1.2, FLOOR, mix(GLASS_BLOCK, WHITE, 0.5))
+        colour, block = COLOURS[self.colours[0]], self.vessel(self.region)
+        left, right = block.left, block.right
+        painter.blend_polygon([(left, self.top), (right, self.top), (right, FLOOR), (left, FLOOR)], GLASS_BLOCK, 0.8)
+        painter.rectangle(left, self.top, right, self.top + 1.2, WHITE)
+        painter.rectangle(left, self.top, left + 1.2, FLOOR, mix(GLASS_BLOCK, WHITE, 0.5))
         path = self.at("path", moment)
         beam(painter, path, self.at("reach", moment), colour)
         lamp(painter, path[0], (path[1] - path[0]) / np.hypot(*(path[1] - path[0])), colour)
@@ -169,11 +173,17 @@ class RippleTank(Event):
 
     phenomenon, variant = "interference_and_diffraction", "ripples"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the tank, seen from above."""
+        return region.around(region.width * 0.44)
+
     def simulate(self, knobs: Knobs) -> None:
         region = self.region
-        half = region.width * 0.44
-        self.box = (region.centre - half, 12.0, region.centre + half, FLOOR - 2)
-        wavelength, frequency = knobs(6.5, 9.0), knobs(1.0, 1.6)
+        tank = self.vessel(region)
+        self.box = (tank.left, 12.0, tank.right, FLOOR - 2)
+        # in a tank wider than the square stage's, longer waves, which run faster, so as to be seen all over it
+        wavelength, frequency = knobs(6.5, 9.0) * max(1.0, region.width / 64) ** 0.5, knobs(1.0, 1.6)
         gap = knobs(8.0, 12.0) * region.scale
         self.strengths = (1.0, 1.0)  # of the sources, left and right
         self.state = {

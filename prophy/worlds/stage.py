@@ -59,6 +59,10 @@ class Region:
     def width(self) -> float:
         return self.right - self.left
 
+    def around(self, half: float) -> Region:
+        """The part that reaches ``half`` to either side of the centre."""
+        return Region(self.centre - half, self.centre + half)
+
     def between(self, narrow: float, wide: float) -> float:
         """From ``narrow`` in half of a square stage (32 units) to ``wide`` in a whole one (64 units, and more)."""
         return narrow + (wide - narrow) * min(max(self.width / 32 - 1, 0.0), 1.0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE, tank
+from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE, draw_tank
 from prophy.worlds.event import Event
 from prophy.worlds.fluid import plume
 from prophy.worlds.painter import Painter
-from prophy.worlds.stage import COLOURS, FLOOR, Knobs, mix
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs, Region, mix
 
 ICE = (218, 240, 250)
 STEAM = (246, 248, 250)
@@ -74,10 +74,15 @@ class FreezingTank(Event):
 
     phenomenon, variant = "solidification", "freeze"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the tank."""
+        return region.around(region.width / 2 * 0.7)
+
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
-        half = region.width / 2 * 0.7
-        self.left, self.right = region.centre - half, region.centre + half
+        tank = self.vessel(region)
+        self.left, self.right = tank.left, tank.right
         self.level, begin = knobs.rng.uniform(20, 25), knobs.rng.uniform(0.0, 0.2)
         begin *= self.stage.stretch
         speed = self.level / np.sqrt(self.stage.stretch * knobs(1.5, 2.1))
@@ -108,7 +113,7 @@ class FreezingTank(Event):
                 if y > FLOOR - front + 1.5:
                     x = self.left + 2 + x * (self.right - self.left - 4)
                     painter.line((x, y), (x + 7 * dx - 3.5, y - 4 * dy), 0.9, mix(ice, colour, 0.4))
-        tank(painter, self.left, self.right, FLOOR - 28)
+        draw_tank(painter, self.left, self.right, FLOOR - 28)
 
 
 class BoilingPot(Event):
@@ -116,10 +121,15 @@ class BoilingPot(Event):
 
     phenomenon, variant = "vaporization", "boil"
 
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the pot."""
+        return region.around(min(region.width, 72.0) / 2 * 0.55)
+
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
-        half = region.width / 2 * 0.55
-        self.left, self.right = region.centre - half, region.centre + half
+        pot = self.vessel(region)
+        self.left, self.right = pot.left, pot.right
         start, rate = knobs.rng.uniform(15, 18), knobs(3.0, 5.5) / self.stage.stretch
         self.state = {"level": start - rate * times, "rate": np.array(rate)}
         self.bubbles = knobs.rng.uniform(0, 1, (max(9, round(region.width / 7)), 3))
@@ -128,7 +138,7 @@ class BoilingPot(Event):
             knobs.rng,
             (22, columns),
             times,
-            (columns / 2, 19.0, columns * 2 / 9),
+            (columns / 2, 19.0, min(columns, 36) * 2 / 9),
             buoyancy=0.3,
             swirl=0.5,
             wind=0.0,
