@@ -244,12 +244,15 @@ def outside(value: float, low: float, high: float) -> float:
 def _between_bounces(y_F: np.ndarray, contact: int) -> list[list[int]]:
     """Frames of each flight: cut at every local maximum of y (the lowest point), which is left out with its neighbours.
 
-    So is a last frame that comes as low as the contact: whether it is before or after a bounce cannot be told. So are,
-    after the third bounce, the flights of a ball that has all but come to rest: they last too few frames.
+    So is a last frame that comes as low as the contact, or would have on the way it was falling: whether it is before or
+    after a bounce cannot be told. So are, after the third bounce, the flights of a ball that has all but come to rest:
+    they last too few frames.
     """
     y_F = np.array(y_F, np.float64)
-    if len(y_F) > 1 and y_F[-1] > y_F[-2] and y_F[-1] >= np.nanmax(y_F) - (y_F[-1] - y_F[-2]):
-        y_F[-1] = np.nan
+    if len(y_F) > 2 and np.isfinite(y_F[-3:]).all():
+        lowest, (before, at, last) = np.nanmax(y_F), y_F[-3:]
+        if last > at and (last >= lowest - (last - at) or at + (at - before) >= lowest):
+            y_F[-1] = np.nan
     seen = np.isfinite(y_F)
     bounces = [
         frame

@@ -4,8 +4,8 @@ What a tracker may know: which scene the prompt asks for, its colours, its place
 (where the ground is, where a mirror stands). It never sees the simulator's state, so real renders and generated clips
 are measured alike. A track that fails raises :class:`prophy.evaluation.laws.TrackLost`; the caller counts it.
 
-Lengths are stage units, so that tolerances mean the same at every size. What happens from one frame to the next is
-looked at in steps of an eighth of a second, whatever the rate.
+Lengths are stage units, so that tolerances mean the same at every size. Motion is looked at in steps of an eighth of a
+second, and processes that fill a clip in steps of a sixteenth of it, so that they mean the same at every rate and length.
 
 Shapes: F frames, H rows, W columns of the event's part of the stage; positions are (x, y) on the stage.
 """
@@ -42,7 +42,6 @@ from prophy.worlds.thermodynamics import BoilingPot, FreezingTank
 _LEAST_AREA = 6.0  # square units that an object covers, at least
 _SEEN = 0.6  # share of the frames in which it must be found
 _ROWS = 128  # a larger clip is averaged down to so many rows: enough for every law, and quick
-_PER_SECOND = 8  # how often a motion is looked at
 _CONTACT = 0.07  # seconds for which a bouncing ball is flattened, so that its middle does not fly freely
 
 
@@ -124,14 +123,19 @@ class View:
     @property
     def apart(self) -> int:
         """Frames from one look at a motion to the next: an eighth of a second."""
-        return self.frames(1 / _PER_SECOND)
+        return self.frames(1 / 8)
+
+    @property
+    def stride(self) -> int:
+        """Frames from one look at a process that fills the clip to the next: a sixteenth of it."""
+        return max(1, round((len(self.frames_FHWC) - 1) / 16))
 
     def looks(self, values_F: np.ndarray) -> np.ndarray:
-        """A series as it is looked at: means of what is seen in each eighth of a second."""
-        count = -(-len(values_F) // self.apart)
-        padded = np.full(count * self.apart, np.nan)
+        """A series as a process is looked at: means of what is seen in each stride."""
+        count = -(-len(values_F) // self.stride)
+        padded = np.full(count * self.stride, np.nan)
         padded[: len(values_F)] = values_F
-        rows = padded.reshape(count, self.apart)
+        rows = padded.reshape(count, self.stride)
         seen = np.isfinite(rows)
         return np.where(seen.any(1), np.where(seen, rows, 0).sum(1) / np.maximum(seen.sum(1), 1), np.nan)
 
@@ -508,7 +512,7 @@ def _crate(view: View) -> dict[str, float]:
     y = crate.coordinate(1)
     moved(y, 4.0, "the crate's height")
     half_diagonal = np.sqrt(np.nanmedian(crate.area_F) / 2)
-    free = crate.position_F2[:, 1] + half_diagonal < FLOOR  # a turning crate may touch from here on
+    free = crate.position_F2[:, 1] + half_diagonal < FLOOR - 1  # a turning crate may touch from here on
     landed = np.flatnonzero(~free)
     flight = np.where(np.arange(len(y)) < (landed[0] if len(landed) else len(y)), y, np.nan)
     fall = flights(view.times, flight)
@@ -636,7 +640,7 @@ def _flame(view: View) -> np.ndarray:
     "explosion",
     "bomb",
     Law("the fireball only grows", 0.1, "the whole growth"),
-    Law("the growth slows down", 0.25, "the largest growth in an eighth of a second"),
+    Law("the growth slows down", 0.25, "the largest growth in a sixteenth of the clip"),
 )
 def _bomb(view: View) -> dict[str, float]:
     unlike = np.linalg.norm(view.frames_FHWC - view.backdrop_HWC, axis=-1) > 18
@@ -652,7 +656,7 @@ def _bomb(view: View) -> dict[str, float]:
     if not hot.any():
         raise TrackLost("nothing explodes")
     begin = int(np.argmax(np.diff(area))) + 1
-    grown = radius[begin :: view.apart]
+    grown = radius[begin :: view.stride]
     if len(grown) < 4:
         raise TrackLost("the explosion comes too late to be measured")
     return {"the fireball only grows": backwards(grown), "the growth slows down": speeding_up(grown)}

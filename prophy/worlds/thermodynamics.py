@@ -45,7 +45,7 @@ class MeltingBlock(Event):
         ys = np.linspace(0, 1, 12)
         rounding = (0.12 + 0.55 * (1 - share)) * half
         side = half - rounding * (1 - ys) ** 2.2
-        sag = 0.5 * (1 - share) * np.sin(ys * 9 + self.tick(moment) * 0.5)
+        sag = 0.5 * (1 - share) * np.sin(ys * 9 + self.tick(moment) / self.stage.stretch * 0.5)
         outline = np.concatenate(
             [
                 np.stack([self.x - side - sag, FLOOR - height * (1 - ys)], 1),
@@ -59,7 +59,7 @@ class MeltingBlock(Event):
             (outline - centre) * (0.2, 0.5) + centre - (half * 0.42, height * 0.12), mix(colour, WHITE, 0.6)
         )
         for drop in range(2):
-            fall = (self.times[moment] * 1.3 + 0.5 * drop) % 1
+            fall = (self.times[moment] / self.stage.stretch * 1.3 + 0.5 * drop) % 1
             if share < 0.97 and height > 7:
                 painter.ellipse(
                     (self.x + (2 * drop - 1) * (half + 0.6), FLOOR - height * 0.6 * (1 - fall)),
@@ -334,7 +334,7 @@ class Bomb(Event):
         self.state = {
             "fireball_radius": np.where(burst, 3.5 + reach * growth, 0),
             "shards": self.centre + velocity * flown + 0.5 * np.array([0, 60.0]) * flown**2,
-            "heat": np.exp(-since / slower * 1.5) * burst,
+            "heat": np.exp(-since / stretch * 1.5) * burst,
             "begin": np.array(int(np.argmax(burst))),
         }
         self.fuse = times / stretch  # how much of it has burnt: two before the blast, at most
