@@ -9,8 +9,11 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from prophy.evaluation import cli, laws
-from prophy.evaluation.lawfulness import (
+from prophy.evaluation import cli
+from prophy.evaluation.judges import laws
+from prophy.evaluation.judges.laws import TrackLost
+from prophy.evaluation.judges.trackers import LAWS, follow, law_errors, view_of
+from prophy.evaluation.measures.laws import (
     AUTOENCODER,
     BACKBONE,
     PROPHY,
@@ -20,10 +23,8 @@ from prophy.evaluation.lawfulness import (
     clip_errors,
     score_columns,
 )
-from prophy.evaluation.laws import TrackLost
-from prophy.evaluation.trackers import LAWS, follow, law_errors, view_of
-from prophy.training.tiny_text import build_tokenizer
-from prophy.worlds import EVENTS, Clip, Placed, Scenario, Stage, render
+from prophy.tiny.text import build_tokenizer
+from prophy.worlds import EVENTS, Placed, Scenario, Stage, WorldClip, render
 from prophy.worlds.sample import SPLITS
 
 TIMES = Stage().times
@@ -42,14 +43,14 @@ SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items(
 
 def make_clip(
     phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day", stage: Stage = Stage()
-) -> Clip:
+) -> WorldClip:
     """A real render of one scene."""
     kind = next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
     names = ("red", "blue", "green", "yellow", "orange", "purple")
     colours = tuple(names[(seed + i) % 6] for i in range(kind.colour_count))
     scenario = Scenario((Placed(phenomenon, variant, colours, place),), setting)
     frames, masks, states = render(scenario, np.random.default_rng(seed), stage=stage)
-    return Clip(frames, masks, "", scenario, states, seed, stage)
+    return WorldClip(frames, masks, "", scenario, states, seed, stage)
 
 
 def bounce(gravity: float, restitution: float, height: float = 30.0) -> np.ndarray:

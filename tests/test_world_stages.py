@@ -14,10 +14,10 @@ from prophy.worlds import (
     COLOURS,
     EVENTS,
     HELD_OUT_PAIRS,
-    Clip,
     Placed,
     Scenario,
     Stage,
+    WorldClip,
     render,
     sample_clip,
     sample_scenario,
@@ -37,7 +37,7 @@ STAGES = {
 FLUID = ("smoke", "boil", "candle", "logs", "fog")  # drawn more finely on a large stage
 
 
-def digest(clip: Clip) -> str:
+def digest(clip: WorldClip) -> str:
     """Of everything a clip holds."""
     whole = hashlib.sha256(clip.frames.tobytes() + clip.caption.encode())
     for name, mask in sorted(clip.masks.items()):

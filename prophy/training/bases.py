@@ -18,22 +18,22 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.assets import default_model
+from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.clips import Clip
+from prophy.catalogue.limits import ClipSize
+from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation import GenerationSettings, generate, model_hash
-from prophy.pipelines import load
-from prophy.stages import rules_of
+from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.pipelines import load
 from prophy.training.cached_examples import CachedExamples, FreshExamples
-from prophy.training.caching import encode_caption, encode_clip
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
-from prophy.training.tiny_transformer import SCOPE
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
+from prophy.worlds.scope import SCOPE
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ def open_examples(
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
 
 
-def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -138,7 +138,7 @@ def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExample
 
 @dataclass(frozen=True)
 class _VideoFile:
-    """See :class:`prophy.training.cached_examples.Clip`."""
+    """See :class:`prophy.training.cached_examples.SourceClip`."""
 
     id: str
     captions: tuple[str, ...]

@@ -24,9 +24,11 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
+from prophy.branch.family import default_sites
 from prophy.branch.losses import LossWeights
-from prophy.stages import default_sites
+from prophy.phenomena import PHENOMENA
 from prophy.training.checkpoints import State
+from prophy.training.counterfactual import Counterfactual
 from prophy.training.objectives import NoiseLevels
 
 BACKBONES = ("frozen", "lora", "trained")
@@ -41,13 +43,15 @@ class BranchShape:
     """The branch to build; see :class:`prophy.branch.ProPhyBranch`.
 
     Attributes:
-        sites: blocks of the backbone.
+        sites: blocks of the backbone that are copied.
+        injections: those of them after which a residual is added; None: all.
         semantic_experts: E_s.
         refinement_experts: E_r.
         top_k: experts of a token.
         reference_grid: (T, H, W) of the basis maps.
         semantic: False leaves the Semantic Expert Block out: its basis maps are zero and it is not trained.
         refinement: False leaves the Refinement Expert Block out: its experts are zero and it is not trained.
+        refinement_form: see :class:`prophy.branch.refinement.RefinementExpertBlock`.
     """
 
     sites: tuple[int, ...]
@@ -57,6 +61,8 @@ class BranchShape:
     reference_grid: tuple[int, int, int] = (5, 8, 8)
     semantic: bool = True
     refinement: bool = True
+    injections: tuple[int, ...] | None = None
+    refinement_form: str = "mixture"
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class Recipe:
         losses: λ of eq. 6. Our terms are means where the paper's are sums.
         coarse: ``relative`` (eqs. 3-4) or ``bce``.
         align_background: see :func:`prophy.branch.losses.fine_align_loss`.
+        counterfactual: see :mod:`prophy.training.counterfactual`.
         foreground: how much more the tokens with physics weigh in the diffusion loss; 0 weighs all alike.
         null_share: of the clips, whose caption is dropped: they train the unconditional pass, and no physics.
         steps: of the optimiser, in all.
@@ -136,6 +143,7 @@ class Recipe:
     losses: LossWeights = field(default_factory=LossWeights)
     coarse: str = "relative"
     align_background: float = 0.0
+    counterfactual: Counterfactual = field(default_factory=Counterfactual)
     foreground: float = 0.0
     null_share: float = 0.1
     steps: int = 10_000
@@ -160,6 +168,20 @@ class Recipe:
             raise ValueError(f"batch={self.batch} does not divide into {self.accumulation} parts: change one of them")
         if self.branch is None and self.backbone == "frozen":
             raise ValueError("nothing to train: give the recipe a branch, or adapt or train the backbone")
+        by_name = self.counterfactual.share > 0 or self.losses.routing > 0
+        if by_name and (self.branch is None or not self.branch.refinement):
+            raise ValueError("counterfactual routing and losses.routing need refinement experts: give the branch some")
+        if by_name and self.branch.refinement_experts <= len(PHENOMENA):
+            raise ValueError(
+                f"branch.refinement_experts={self.branch.refinement_experts}: counterfactual routing and "
+                f"losses.routing need one for each of {len(PHENOMENA)} phenomena and one for none: "
+                f"{len(PHENOMENA) + 1} at least"
+            )
+        if self.counterfactual.share and self.backbone != "frozen":
+            raise ValueError(
+                "counterfactual routing shows, where an expert is muted, what the backbone does without the branch: "
+                "set backbone='frozen', so that this is one thing all along"
+            )
         if self.backbone == "trained" and self.backbone_dtype != "float32":
             raise ValueError("a trained backbone needs backbone_dtype='float32': small updates vanish in bfloat16")
 
@@ -178,9 +200,13 @@ class Recipe:
             values = dict(record)
             branch = values.pop("branch")
             return cls(
-                branch=None if branch is None else BranchShape(**{k: _tuple(v) for k, v in branch.items()}),
+                # records of before there was a choice name no form
+                branch=None
+                if branch is None
+                else BranchShape(**{"refinement_form": "residual", **{k: _tuple(v) for k, v in branch.items()}}),
                 noise=NoiseLevels(**values.pop("noise")),
                 losses=LossWeights(**values.pop("losses")),
+                counterfactual=Counterfactual(**values.pop("counterfactual", {})),
                 optimiser=OptimiserSettings(**values.pop("optimiser")),
                 **values,
             )
@@ -238,7 +264,7 @@ def tiny() -> Recipe:
     """ProPhy beside the embedded model, whose weights stay as they are; see ``tiny_branch`` for the reasons."""
     return Recipe(
         base="",
-        branch=BranchShape((1, 4, 7), semantic_experts=16),
+        branch=BranchShape((1, 4, 7), semantic_experts=16, refinement_form="residual"),  # as the shipped branch
         lora_rank=16,
         noise=NoiseLevels("logit_normal", mean=0.3, std=1.1),
         losses=LossWeights(coarse=0.1, fine_align=1.0, fine_balance=0.03),

@@ -68,7 +68,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Clip:
+class WorldClip:
     """A synthetic clip and everything that is known about it.
 
     Attributes:
@@ -166,7 +166,7 @@ def render(
     return frames, masks, tuple(event.state for event in events)
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, stage: Stage = Stage()) -> Clip:
+def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, stage: Stage = Stage()) -> WorldClip:
     """Make one clip.
 
     Args:
@@ -181,4 +181,4 @@ def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = ID
     scenario, text = sample_scenario(seed, split, phenomena)
     physics = _streams(seed, split)[2]
     frames, masks, states = render(scenario, physics, split == "parameters", stage)
-    return Clip(frames, masks, text, scenario, states, seed, stage)
+    return WorldClip(frames, masks, text, scenario, states, seed, stage)
