@@ -75,6 +75,20 @@ class Event(ABC):
         value = np.asarray(self.state[name] if name in self.state else getattr(self, name))
         return value[moment] if value.ndim and len(value) == len(self.times) else value
 
+    def shown_at(self, moments: np.ndarray) -> dict[str, np.ndarray]:
+        """The state of what is seen when the event is drawn at these moments, one for each frame.
+
+        Velocities are those seen: times the clock's own rate.
+        """
+        state = {
+            name: values[moments] if values.ndim and len(values) == len(self.times) else values
+            for name, values in self.state.items()
+        }
+        if "velocity" in state:
+            rate = np.gradient(self.times[moments], self.stage.times)
+            state["velocity"] = state["velocity"] * rate.reshape(-1, *[1] * (state["velocity"].ndim - 1))
+        return state
+
     def tick(self, moment: int) -> float:
         """A clock for what flickers, eight ticks a second whatever the frame rate."""
         return float(self.times[moment] * _TICKS)

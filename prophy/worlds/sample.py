@@ -10,6 +10,7 @@ import numpy as np
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
 from prophy.worlds.captions import caption, clause
+from prophy.worlds.clocks import fine_times, unlawful_clock
 from prophy.worlds.event import EVENTS, kind_of
 from prophy.worlds.painter import Painter, background
 from prophy.worlds.stage import BACKGROUNDS, COLOURS, Knobs, Stage
@@ -103,14 +104,14 @@ def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list
 
 
 def _streams(seed: int, split: str) -> list[np.random.Generator]:
-    """Independent randomness for the scenario, the words and the physics of a clip.
+    """Independent randomness for the scenario, the words, the physics and the clocks of a clip.
 
     Raises:
         ValueError: unknown split.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(3)]
+    return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(4)]
 
 
 def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> tuple[Scenario, str]:
@@ -121,7 +122,7 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
     """
     if missing := [p for p in phenomena if p not in EVENTS]:
         raise ValueError(f"no world shows {', '.join(missing)}: use some of {', '.join(EVENTS)}")
-    rng, words, _ = _streams(seed, split)
+    rng, words, *_ = _streams(seed, split)
     setting = str(rng.choice(list(BACKGROUNDS)))
     events = []
     for phenomenon, place in _choose(rng, tuple(phenomena), split):
@@ -133,40 +134,56 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
 
 
 def render(
-    scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False, stage: Stage = Stage()
+    scenario: Scenario,
+    rng: np.random.Generator,
+    held_out_parameters: bool = False,
+    stage: Stage = Stage(),
+    clocks: np.random.Generator | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[dict[str, np.ndarray], ...]]:
     """Simulate and paint a scenario.
 
     Args:
         scenario: what happens, where.
-        rng: of the physics; the same on every stage gives the same parameters.
+        rng: of the physics; the same on every stage, and with every clock, gives the same parameters.
         held_out_parameters: draw them from above the range of training.
         stage: size, length and rate.
+        clocks: each event runs by a clock of its own that obeys no law, see :mod:`prophy.worlds.clocks`. Default: by
+            the clip's.
 
     Returns:
-        frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event.
+        frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event, as drawn.
     """
     knobs = Knobs(rng, held_out_parameters)
+    times = stage.times if clocks is None else fine_times(stage)
     events = [
-        kind_of(placed.phenomenon, placed.variant)(knobs, stage.region(placed.place), placed.colours, stage)
+        kind_of(placed.phenomenon, placed.variant)(knobs, stage.region(placed.place), placed.colours, stage, times)
         for placed in scenario.events
     ]
+    moments = [np.arange(stage.frames) if clocks is None else unlawful_clock(stage, clocks) for _ in events]
     shape = (stage.frames, stage.height, stage.width)
     frames = np.empty((*shape, 3), np.uint8)
     masks = {event.phenomenon: np.zeros(shape, bool) for event in events}
     backdrop = background(scenario.setting, stage)
     for f in range(stage.frames):
         painter = Painter(backdrop.copy(), stage)
-        for event in events:
+        for event, shown in zip(events, moments, strict=True):
             painter.enter(event.phenomenon, event.region)
-            event.draw(painter, f)
+            event.draw(painter, int(shown[f]))
         frames[f], drawn = painter.finish()
         for phenomenon, mask in drawn.items():
             masks[phenomenon][f] = mask
-    return frames, masks, tuple(event.state for event in events)
+    if clocks is None:
+        return frames, masks, tuple(event.state for event in events)
+    return frames, masks, tuple(event.shown_at(shown) for event, shown in zip(events, moments, strict=True))
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, stage: Stage = Stage()) -> WorldClip:
+def sample_clip(
+    seed: int,
+    split: str = "train",
+    phenomena: tuple[str, ...] = IDS,
+    stage: Stage = Stage(),
+    lawful: bool = True,
+) -> WorldClip:
     """Make one clip.
 
     Args:
@@ -174,11 +191,12 @@ def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = ID
         split: one of :data:`SPLITS`.
         phenomena: ids to draw from; half the clips show two of them, left and right.
         stage: size, length and rate; scenario and caption of a seed are the same on every one.
+        lawful: or each event runs by a clock that obeys no law; with the same scenario, caption and parameters.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
     scenario, text = sample_scenario(seed, split, phenomena)
-    physics = _streams(seed, split)[2]
-    frames, masks, states = render(scenario, physics, split == "parameters", stage)
+    _, _, physics, clocks = _streams(seed, split)
+    frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks)
     return WorldClip(frames, masks, text, scenario, states, seed, stage)

@@ -341,6 +341,11 @@ class Bomb(Event):
         self.lobes = knobs.rng.uniform(0.72, 1.05, 11)
         self.turn = knobs.rng.uniform(0, 2 * np.pi)
 
+    def shown_at(self, moments: np.ndarray) -> dict[str, np.ndarray]:
+        state = super().shown_at(moments)
+        burst = state["fireball_radius"] > 0
+        return state | {"begin": np.array(int(np.argmax(burst)) if burst.any() else len(moments))}
+
     def draw(self, painter: Painter, moment: int) -> None:
         colour = COLOURS[self.colours[0]]
         ball, radius = self.at("radius", moment), self.at("fireball_radius", moment)
