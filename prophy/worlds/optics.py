@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -148,7 +149,7 @@ class FogBeam(Event):
             painter.blend_ellipse(at, ((5.5 + size) * region.scale, 4.5 + size), (236, 238, 242), 0.4)
         reach, extinction = self.at("reach", moment), float(self.at("extinction", moment))
         start = np.array([region.left + 7, self.y])
-        finer = self.stage.detail
+        finer = max(1, math.ceil(self.stage.scale))
         pieces = finer * max(14, round(region.width * 14 / 64))
         for i in range(pieces):
             at = i / pieces * (region.width - 8)

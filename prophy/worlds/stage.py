@@ -133,7 +133,7 @@ class Stage:
 
     @property
     def detail(self) -> int:
-        """How much finer than a stage of 64 pixels a large one shows fluids and fog."""
+        """How much finer than a stage of 64 pixels a large one shows fluids."""
         return max(1, round(self.scale / 2.5))
 
     @property
