@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,10 @@ from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.generate import generate
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
+from prophy.generation.settings import GenerationSettings
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
@@ -168,6 +171,7 @@ def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step, before the process was killed
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
                 for number, wanted in enumerate(settings):

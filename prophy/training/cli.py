@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from accelerate import PartialState
 
-    from prophy.generation.generate import GenerationSettings
+    from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
     from prophy.training.trainer import Running, train
 
