@@ -18,8 +18,11 @@ from prophy.annotation.pipeline import annotate_all
 from prophy.cli import main
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
-from prophy.data.jobs import Geometry, Job, Shard
+from prophy.data.jobs import WORLDS, Geometry, Job, Shard, jobs_of_worlds
+from prophy.routing.targets import TokenTargets
+from prophy.training import caching
 from prophy.training.caching import fill
+from prophy.worlds import Stage, sample_clip
 
 RECIPE = {"model": "abc", "frames": 17, "dtype": "float16"}
 

@@ -161,6 +161,7 @@ NO_TORCH = (
     "routing.distance",
     "runs.store",
     "runs.overlay",
+    "runs.sheets",
     "runs.export",
     "catalogue.published",
     "catalogue.describe",

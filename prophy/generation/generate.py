@@ -29,7 +29,7 @@ from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
 from prophy.routing.steering import SteeringError
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
-from prophy.runs.overlay import contact_sheet
+from prophy.runs.sheets import contact_sheet
 from prophy.runs.store import Run, RunRecord, write_run
 
 if TYPE_CHECKING:
