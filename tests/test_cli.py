@@ -30,7 +30,7 @@ FLAGS = {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
         *("--index", "--step", "--opacity", "--frame"),
     },
-    ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
+    ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
 }
 
@@ -128,6 +128,8 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["tiny"], "prophy: choose a stage"),
         (["tiny", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+        (["worlds", "preview", "--size", "100x64x17"], "prophy: a stage of 100×64 pixels: give a width and a height"),
+        (["worlds", "preview", "--size", "64x64"], "prophy: --size 64x64 is not WxHxF: give three numbers"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str, capsys, tmp_path, monkeypatch):
@@ -168,6 +170,9 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert str(sheet) in capsys.readouterr().out
+    before = sheet.read_bytes()
+    assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision", "--unlawful"]) == 0
+    assert sheet.read_bytes() != before
 
 
 # --- making a run, and making it again --------------------------------------------------------------------------------
