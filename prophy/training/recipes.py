@@ -32,7 +32,7 @@ from prophy.training.objectives import NoiseLevels
 BACKBONES = ("frozen", "lora", "trained")
 COARSE_FORMS = ("relative", "bce")
 OPTIMISERS = ("adamw", "muon")
-DECAYS = ("constant", "linear", "cosine")
+DECAYS = ("constant", "linear", "cosine", "cool_down")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -71,36 +71,61 @@ class OptimiserSettings:
         kind: ``adamw`` (fused), or ``muon``: Muon for the matrices inside blocks and AdamW for the rest.
         rate: peak learning rate of AdamW.
         muon_rate: peak learning rate of Muon.
-        backbone_share: of these rates, for the backbone or its LoRA.
         weight_decay: decoupled.
-        clip: largest norm of the whole gradient.
+        clip: largest norm of the gradient of all that these settings are for.
         warm_up: steps of the linear rise.
-        decay: ``constant``, or ``linear`` or ``cosine`` to zero at the last step.
+        decay: ``constant``; or to zero at the last step ``linear``, ``cosine``, or ``cool_down``, linear over the last
+            part of the steps and constant before.
+        cool_down: share of the steps in which the rates of ``cool_down`` fall. Above 1 the peak is never reached: the
+            rates start from ``1 / cool_down`` of it.
     """
 
     kind: str = "adamw"
     rate: float = 2e-5
     muon_rate: float = 0.0
-    backbone_share: float = 1.0
     weight_decay: float = 1e-2
     clip: float = 1.0
     warm_up: int = 500
     decay: str = "constant"
+    cool_down: float = 1.0
 
     def __post_init__(self) -> None:
         _check("optimiser", self.kind, OPTIMISERS)
         _check("decay", self.decay, DECAYS)
         if self.kind == "muon" and not self.muon_rate > 0:
             raise ValueError(f"muon_rate={self.muon_rate} must be above 0 for Muon to learn")
+        if not self.cool_down > 0:
+            raise ValueError(f"cool_down={self.cool_down} of the rates must be above 0")
 
     def share_of_peak(self, step: int, steps: int) -> float:
         """Which share of the peak rates is used at ``step`` of ``steps``, from 0."""
-        left = {
-            "constant": 1.0,
-            "linear": 1 - step / steps,
-            "cosine": 0.5 * (1 + math.cos(math.pi * step / steps)),
-        }[self.decay]
-        return min((step + 1) / max(1, self.warm_up), 1.0) * left
+        risen = min((step + 1) / max(1, self.warm_up), 1.0)
+        left = 1 - step / steps
+        if self.decay == "cool_down":
+            return min(risen, left / self.cool_down)
+        return risen * {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * step / steps))}[self.decay]
+
+
+@dataclass(frozen=True)
+class BackboneShape:
+    """A backbone to train from nothing: the base's stock transformer class at this size. The base's autoencoder and text
+    encoder decide its channels and the width of its text.
+
+    Attributes:
+        width: of the hidden states.
+        heads: of every attention.
+        layers: blocks.
+        patch: latent cells of a token, (T, H, W).
+    """
+
+    width: int = 256
+    heads: int = 4
+    layers: int = 8
+    patch: tuple[int, int, int] = (1, 1, 1)
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} of the backbone does not divide among {self.heads} heads")
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ class Recipe:
         base: hub id or folder of the base model; empty: the embedded one.
         branch: to train; None trains none.
         backbone: ``frozen``, adapted by ``lora``, or ``trained`` whole.
+        scratch: the backbone starts from nothing, at this size; None: from the base's weights.
         lora_rank: of the adaptation, whose scale is 1.
         noise: how often each noise level is visited.
         losses: λ of eq. 6. Our terms are means where the paper's are sums.
@@ -121,12 +147,13 @@ class Recipe:
         steps: of the optimiser, in all.
         batch: clips in a step, over all processes and accumulated parts.
         accumulation: parts of a batch that are computed one after the other. Eqs. 3-4 compare clips within a part.
-        optimiser: see there.
+        optimiser: of everything that is trained.
+        backbone_optimiser: of the backbone or its LoRA, whose gradient is then clipped by itself; None: as all else.
         ema: decay of the moving average of the trained weights, which is what is published.
         precision: of the computation; weights under training are float32.
         backbone_dtype: of a backbone that is not trained.
         checkpointing: compute activations again in the backward pass: slower, far smaller.
-        seed: of the branch's start, the order of the clips, and the noise.
+        seed: of the weights' start, the order of the clips, and the noise.
 
     Raises:
         ValueError: fields that contradict each other. One line.
@@ -135,6 +162,7 @@ class Recipe:
     base: str
     branch: BranchShape | None
     backbone: str = "frozen"
+    scratch: BackboneShape | None = None
     lora_rank: int = 128
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     losses: LossWeights = field(default_factory=LossWeights)
@@ -146,6 +174,7 @@ class Recipe:
     batch: int = 32
     accumulation: int = 1
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
+    backbone_optimiser: OptimiserSettings | None = None
     ema: float = 0.999
     precision: str = "bfloat16"
     backbone_dtype: str = "bfloat16"
@@ -166,6 +195,30 @@ class Recipe:
             raise ValueError("nothing to train: give the recipe a branch, or adapt or train the backbone")
         if self.backbone == "trained" and self.backbone_dtype != "float32":
             raise ValueError("a trained backbone needs backbone_dtype='float32': small updates vanish in bfloat16")
+        if self.scratch is not None and self.backbone != "trained":
+            raise ValueError(f"a backbone from scratch must learn: backbone={self.backbone!r} must be 'trained'")
+        if self.backbone_optimiser is not None:
+            if self.backbone == "frozen":
+                raise ValueError("backbone_optimiser has nothing to train: the backbone is frozen")
+            if self.backbone_optimiser.kind != self.optimiser.kind:
+                raise ValueError(
+                    f"optimiser.kind={self.optimiser.kind!r} and backbone_optimiser.kind="
+                    f"{self.backbone_optimiser.kind!r} must be the same"
+                )
+
+    def optimisers(self) -> dict[str, OptimiserSettings]:
+        """Of the branch and of the transformer, whether they are trained or not."""
+        return {"branch": self.optimiser, "transformer": self.backbone_optimiser or self.optimiser}
+
+    def shares_of_peak(self, step: int) -> dict[str, float]:
+        """See :meth:`OptimiserSettings.share_of_peak`, of the branch and of the transformer."""
+        return {part: settings.share_of_peak(step, self.steps) for part, settings in self.optimisers().items()}
+
+    def continues(self, before: Recipe, step: int) -> bool:
+        """Whether the first ``step`` steps are the same as another recipe's: only its end, or how rates fall, differs."""
+        if not difference(before, self).keys() <= _END:
+            return False
+        return all(self.shares_of_peak(at) == before.shares_of_peak(at) for at in range(step))
 
     def record(self) -> dict[str, State]:
         """Plain values, as JSON gives them back."""
@@ -188,11 +241,29 @@ class Recipe:
                 else BranchShape(**{"refinement_form": "residual", **{k: _tuple(v) for k, v in branch.items()}}),
                 noise=NoiseLevels(**values.pop("noise")),
                 losses=LossWeights(**values.pop("losses")),
-                optimiser=OptimiserSettings(**values.pop("optimiser")),
+                optimiser=_optimiser(values.pop("optimiser")),
+                scratch=_optional(BackboneShape, values.pop("scratch", None)),
+                backbone_optimiser=_optional(OptimiserSettings, values.pop("backbone_optimiser", None)),
                 **values,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"the recipe was written by another release ({error}): use that one") from error
+
+
+#: fields that a run may change on its way, where the steps already made do not depend on them
+_END = {"steps"} | {f"{part}.{name}" for part in ("optimiser", "backbone_optimiser") for name in ("decay", "cool_down")}
+
+
+def _optional(kind: type, record: dict | None) -> object:
+    return None if record is None else kind(**{name: _tuple(value) for name, value in record.items()})
+
+
+def _optimiser(record: dict) -> OptimiserSettings:
+    """Records of before there was ``backbone_optimiser`` hold a share of the rates for the backbone, which was 1."""
+    values = dict(record)
+    if values.pop("backbone_share", 1.0) != 1.0:
+        raise TypeError("optimiser.backbone_share")
+    return OptimiserSettings(**values)
 
 
 def difference(one: Recipe, other: Recipe) -> dict[str, tuple]:
@@ -242,7 +313,12 @@ def cogvideox_5b() -> Recipe:
 
 
 def tiny() -> Recipe:
-    """ProPhy beside the embedded model, whose weights stay as they are; see ``tiny_branch`` for the reasons."""
+    """ProPhy beside the embedded model, whose weights stay as they are.
+
+    The loss weights are not the paper's: our terms are means where its are sums, and the branch learns its routing from
+    scratch within a few thousand small batches. With an ``align_background`` of 1, a map may be high for phenomena that
+    the clip does not show.
+    """
     return Recipe(
         base="",
         branch=BranchShape((1, 4, 7), semantic_experts=16, refinement_form="residual"),  # as the shipped branch
@@ -260,9 +336,36 @@ def tiny() -> Recipe:
     )
 
 
+def tiny_transformer() -> Recipe:
+    """The embedded model's backbone from nothing: constant rates, and a cool-down over the last fifth of the steps.
+
+    Most of a frame is wall: without ``foreground`` the loss is content with an empty scene for long.
+    """
+    return replace(
+        tiny(),
+        branch=None,
+        backbone="trained",
+        scratch=BackboneShape(width=256, heads=4, layers=8),
+        losses=LossWeights(0.0, 0.0, 0.0),
+        steps=60_000,
+        optimiser=OptimiserSettings("muon", 1e-3, 0.02, warm_up=200, decay="cool_down", cool_down=0.2),
+    )
+
+
 def tiny_together() -> Recipe:
-    """:func:`tiny`, and the backbone learns too, as it did when the embedded model was made."""
-    return replace(tiny(), backbone="trained")
+    """:func:`tiny`, and the backbone learns too, as it did when the embedded model was made: from half of the peak rates
+    of :func:`tiny_transformer`.
+
+    The paper trains the branch with a LoRA on the backbone; at the embedded model's width a LoRA of its rank is the
+    whole matrix, so the backbone itself learns. Of the losses only the diffusion loss reaches it.
+    """
+    alone = tiny()
+    return replace(
+        alone,
+        backbone="trained",
+        optimiser=replace(alone.optimiser, decay="cool_down", cool_down=1.0),
+        backbone_optimiser=replace(tiny_transformer().optimiser, cool_down=2.0),
+    )
 
 
 # --- the paper's ablations -------------------------------------------------------------------------------------------
@@ -320,6 +423,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **_with_variants(cogvideox_5b, adapted=True),
     **_with_variants(tiny, adapted=True),
     **_with_variants(tiny_together, adapted=False),
+    "tiny_transformer": tiny_transformer,
 }
 
 
