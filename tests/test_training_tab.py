@@ -19,6 +19,7 @@ from small_training import LONGER, RECIPE, RandomClips, run
 from synthetic import make_frames, make_record, make_trace
 
 from prophy.runs.store import RunError, write_run
+from prophy.training.curves import CHARTS, MOST_COLUMNS, MOST_POINTS, kept, losses, refinement_usage, semantic_usage
 from prophy.training.log import GrowingLog, read_lines
 from prophy.training.run_folder import RunFolder, Trainings
 from prophy.training.trainer import Running
@@ -26,7 +27,6 @@ from prophy.ui.engine.engine import Engine
 from prophy.ui.page import build_demo, launch
 from prophy.ui.tabs import training as training_tab
 from prophy.ui.tabs.training import Shown, TrainingTab, duration, facts_of, notice_of
-from prophy.ui.views.training import CHARTS, MOST_COLUMNS, MOST_POINTS, kept, losses, refinement_usage, semantic_usage
 
 ROOT = Path(__file__).resolve().parents[1]
 WATCHED = Running(log_every=1, validate_every=3, validation_clips=2, checkpoint_every=3, sample_every=3)

@@ -5,7 +5,8 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import (
@@ -15,6 +16,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformerBlock,
 )
 from torch import nn
+from transformers import UMT5Config
 
 from prophy.branch.family import BlockInputs, register
 
@@ -77,16 +79,29 @@ class WanFamily:
     plain_attention = PlainAttention
 
     def from_scratch(
-        self, width: int, heads: int, layers: int, patch: tuple[int, int, int], channels: int, text_dim: int
+        self,
+        autoencoder: Mapping[str, Any],
+        text_encoder: UMT5Config,
+        *,
+        width: int,
+        heads: int,
+        layers: int,
+        patch: tuple[int, int, int],
     ) -> WanTransformer3DModel:
-        """A small stock transformer that starts as the identity: every residual and the output begin at zero."""
+        """A small stock transformer that starts as the identity: every residual and the output begin at zero.
+
+        Args:
+            autoencoder: configuration of the model's own.
+            text_encoder: configuration of the model's own.
+            width, heads, layers, patch: see :class:`prophy.training.recipes.BackboneShape`.
+        """
         transformer = WanTransformer3DModel(
             patch_size=tuple(patch),
             num_attention_heads=heads,
             attention_head_dim=width // heads,
-            in_channels=channels,
-            out_channels=channels,
-            text_dim=text_dim,
+            in_channels=autoencoder["z_dim"],
+            out_channels=autoencoder["z_dim"],
+            text_dim=text_encoder.d_model,
             freq_dim=128,
             ffn_dim=4 * width,
             num_layers=layers,

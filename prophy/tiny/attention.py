@@ -1,5 +1,5 @@
-"""Attention of a small vision-language model as plain matrix products: the function of the stock one, and much faster in
-the backward pass on a CPU. Installed while it trains, through the library's own door; what is saved knows nothing of it.
+"""Attention of a small vision-language model as plain matrix products: the function of the stock one, with a much
+faster backward pass on a CPU. Installed while it trains, through the library's own door; what is saved knows nothing.
 
 Of the video transformer: :class:`prophy.backbones.wan.PlainAttention`.
 """

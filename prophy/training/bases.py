@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,11 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoConfig
 
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach
+from prophy.branch.family import family_of
 from prophy.catalogue.limits import Clip
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
@@ -28,6 +30,7 @@ from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.generation.pipelines import load
 from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
 from prophy.training.trainer import Sampler
@@ -52,20 +55,28 @@ def base_of(recipe: Recipe, given: str | None) -> str:
 
 
 def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
-    """The backbone of a base model, and what it predicts.
+    """The backbone of a base model, or a new one beside its other parts, and what it predicts.
 
     Raises:
         ValueError: a base that no branch fits, or that cannot be read. One line.
     """
     try:
         index = DiffusionPipeline.load_config(base)
-        parts = {}
-        for name, arguments in (("scheduler", {}), ("transformer", {"dtype": getattr(torch, recipe.backbone_dtype)})):
-            kind = getattr(diffusers, index[name][1])
-            parts[name] = kind.from_pretrained(base, subfolder=name, **arguments)
+        kinds = {name: getattr(diffusers, index[name][1]) for name in ("scheduler", "vae", "transformer")}
+        scheduler = kinds["scheduler"].from_pretrained(base, subfolder="scheduler")
+        if recipe.scratch is None:
+            dtype = getattr(torch, recipe.backbone_dtype)
+            transformer = kinds["transformer"].from_pretrained(base, subfolder="transformer", dtype=dtype)
+            return transformer, objective_for(scheduler)
+        autoencoder = kinds["vae"].load_config(base, subfolder="vae")
+        text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
     except Exception as error:
         raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
-    return parts["transformer"], objective_for(parts["scheduler"])
+    family = family_of(kinds["transformer"].__name__)
+    if not hasattr(family, "from_scratch"):
+        raise ValueError(f"{family.name} cannot be trained from scratch: use a recipe without scratch")
+    torch.manual_seed(recipe.seed)
+    return family.from_scratch(autoencoder, text_encoder, **asdict(recipe.scratch)), objective_for(scheduler)
 
 
 def open_examples(
@@ -157,8 +168,14 @@ def _empty_text(folder: Path, base: str) -> torch.Tensor:
     return load_file(kept)["text"]
 
 
-def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
-    """What makes clips on the way: one run directory for each of ``settings``, with its contact sheet and routing."""
+def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sampler:
+    """What makes clips on the way: one run directory for each of ``settings``, with its contact sheet and routing.
+
+    Args:
+        base: the base model, whose other parts are used.
+        settings: of each clip.
+        precision: of the computation, as the recipe has it.
+    """
     opened: list[DiffusionPipeline] = []
 
     def sample(transformer: nn.Module, branch: ProPhyBranch | None, folder: Path) -> None:
@@ -169,7 +186,7 @@ def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
         try:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+            with autocast(device, getattr(torch, precision)):
                 for number, wanted in enumerate(settings):
                     generate(pipeline, wanted).save(folder, f"{number:02d}")
         finally:

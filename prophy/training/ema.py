@@ -31,6 +31,12 @@ class Ema:
         decay = min(self._decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.average.values()), [p.detach() for p in self._parameters.values()], 1 - decay)
 
+    @torch.no_grad()
+    def load(self, average: dict[str, torch.Tensor]) -> None:
+        """Go on from an average that was kept."""
+        for name, tensor in self.average.items():
+            tensor.copy_(average[name])
+
     @contextmanager
     def averaged(self) -> Iterator[None]:
         """Inside the block the parameters hold their average."""

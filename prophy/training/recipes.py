@@ -103,13 +103,17 @@ class OptimiserSettings:
         left = 1 - step / steps
         if self.decay == "cool_down":
             return min(risen, left / self.cool_down)
-        return risen * {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * step / steps))}[self.decay]
+        return (
+            risen
+            * {"constant": 1.0, "linear": left, "cosine": 0.5 * (1 + math.cos(math.pi * step / steps))}[self.decay]
+        )
 
 
 @dataclass(frozen=True)
 class BackboneShape:
-    """A backbone to train from nothing: the base's stock transformer class at this size. The base's autoencoder and text
-    encoder decide its channels and the width of its text.
+    """A backbone to train from nothing: the base's stock transformer class at this size.
+
+    The base's autoencoder and text encoder decide its channels and the width of its text.
 
     Attributes:
         width: of the hidden states.
@@ -215,7 +219,7 @@ class Recipe:
         return {part: settings.share_of_peak(step, self.steps) for part, settings in self.optimisers().items()}
 
     def continues(self, before: Recipe, step: int) -> bool:
-        """Whether the first ``step`` steps are the same as another recipe's: only its end, or how rates fall, differs."""
+        """Whether the first ``step`` steps are another recipe's too: only its end, or how the rates fall, differs."""
         if not difference(before, self).keys() <= _END:
             return False
         return all(self.shares_of_peak(at) == before.shares_of_peak(at) for at in range(step))
@@ -353,11 +357,11 @@ def tiny_transformer() -> Recipe:
 
 
 def tiny_together() -> Recipe:
-    """:func:`tiny`, and the backbone learns too, as it did when the embedded model was made: from half of the peak rates
-    of :func:`tiny_transformer`.
+    """:func:`tiny`, and the backbone learns too, as it did when the embedded model was made.
 
-    The paper trains the branch with a LoRA on the backbone; at the embedded model's width a LoRA of its rank is the
-    whole matrix, so the backbone itself learns. Of the losses only the diffusion loss reaches it.
+    Its rates start from half of the peaks of :func:`tiny_transformer`. The paper trains the branch with a LoRA on the
+    backbone; at the embedded model's width a LoRA of its rank is the whole matrix, so the backbone itself learns. Of
+    the losses only the diffusion loss reaches it.
     """
     alone = tiny()
     return replace(

@@ -63,16 +63,16 @@ class AccelerateStrategy:
         if not sharded:
             self.model = accelerator.prepare(module)
         elif accelerator.distributed_type is DistributedType.NO:
-            raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
+            raise ValueError("sharding needs several processes: start with torchrun, or leave --fsdp out")
         else:
             self.model = shard(module.to(accelerator.device))  # the buffers too, which sharding leaves where they are
         self.weights = trained(module)
         self.optimisers = _optimisers(self.weights, recipe, sharded)
-        parts = {part: optimiser.parameters for part, optimiser in self.optimisers.items()}
         if recipe.backbone_optimiser is None:
             self._clipped = [(list(self.weights.values()), recipe.optimiser.clip)]
         else:
-            self._clipped = [(parts[part], settings.clip) for part, settings in recipe.optimisers().items() if part in parts]
+            settings = recipe.optimisers()
+            self._clipped = [(optim.parameters, settings[part].clip) for part, optim in self.optimisers.items()]
 
     @contextmanager
     def part(self, last: bool) -> Iterator[None]:
@@ -132,7 +132,7 @@ def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, Mu
             made[part] = FusedAdamW(list(named.values()), settings.rate, settings.weight_decay)
             continue
         if sharded:
-            raise ValueError("Muon needs whole matrices: leave --shard out, or use --set optimiser.kind=adamw")
+            raise ValueError("Muon needs whole matrices: leave --fsdp out, or use --set optimiser.kind=adamw")
         inner = {n: p for n, p in named.items() if "blocks." in n and p.ndim == 2 and "lora_" not in n}
         others = [p for n, p in named.items() if n not in inner]
         made[part] = MuonAdamW(list(inner.values()), others, settings.muon_rate, settings.rate, settings.weight_decay)

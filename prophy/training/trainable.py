@@ -165,8 +165,8 @@ def start_from(module: TrainableModule, folder: Path) -> None:
             saved = type(part).from_pretrained(source, dtype=torch.float32)
             part.load_state_dict(saved.state_dict())
         except (OSError, ValueError, RuntimeError) as error:
-            line = str(error).strip().splitlines()[0]
-            raise ValueError(f"the {name} in {folder} does not fit this training ({line}): give another --initial") from error
+            why = str(error).strip().splitlines()[0]
+            raise ValueError(f"the {name} in {folder} does not fit here ({why}): give another --initial") from error
         taken.append(name)
     if not taken:
         raise ValueError(f"{folder} holds no weights that are trained here: give a published model as --initial")

@@ -34,7 +34,7 @@ from prophy.training.ema import Ema
 from prophy.training.fsdp import reshard
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
-from prophy.training.progress import Progress, Stop, TrainingStopped
+from prophy.training.progress import Stop, TrainingStopped
 from prophy.training.recipes import Recipe
 from prophy.training.run_folder import SAMPLES
 from prophy.training.run_state import RunState
@@ -129,7 +129,7 @@ def train(
     """
     out, running = Path(out), running or Running()
     if sample is not None and running.sharded:
-        raise ValueError("samples need whole weights on one process: leave --shard or --sample-every out")
+        raise ValueError("samples need whole weights on one process: leave --fsdp or --sample-every out")
     refuse_older_layout(out)
     # 1. the module, and the devices
     join_processes(running.device)
@@ -157,7 +157,8 @@ def train(
     # 2. what was there before
     run = RunState(recipe, module, strategy, ema, examples.fingerprint, out, accelerator)
     progress = run.resume(name, base, "" if initial is None else str(initial))
-    reports = Log(out, progress.step, writes=accelerator.is_main_process, tracked=accelerator if running.tracker else None)
+    tracked = accelerator if running.tracker else None
+    reports = Log(out, progress.step, writes=accelerator.is_main_process, tracked=tracked)
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -235,7 +236,7 @@ def _strategy(module: TrainableModule, recipe: Recipe, accelerator: Accelerator,
     if running.deepspeed is None:
         return AccelerateStrategy(module, recipe, accelerator, running.sharded)
     if running.sharded:
-        raise ValueError("DeepSpeed spreads optimiser states by its own file: leave --shard or --deepspeed out")
+        raise ValueError("DeepSpeed spreads optimiser states by its own file: leave --fsdp or --deepspeed out")
     from prophy.training.deepspeed import DeepSpeedStrategy
 
     return DeepSpeedStrategy(module, recipe, accelerator.device, running.deepspeed)

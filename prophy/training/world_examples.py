@@ -30,12 +30,16 @@ class WorldExamples(Examples):
     Args:
         cache: opened.
         encoder: the text encoder that the captions' tokens belong to.
-        fingerprint: see :class:`prophy.data.examples.Examples`.
+        fingerprint: see :class:`prophy.data.examples.Examples`; empty where nothing is resumed.
         targets: of each clip, a file of :class:`prophy.routing.targets.TokenTargets`; default: the worlds' own masks.
     """
 
     def __init__(
-        self, cache: LatentCache, encoder: UMT5EncoderModel, fingerprint: str, targets: Sequence[Path] | None = None
+        self,
+        cache: LatentCache,
+        encoder: UMT5EncoderModel,
+        fingerprint: str = "",
+        targets: Sequence[Path] | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self._targets = targets
@@ -68,7 +72,7 @@ class WorldExamples(Examples):
     def _encode(self, ids_BL: torch.Tensor) -> torch.Tensor:
         """Embeddings ``(B, L, D)``; past the longest caption all are zero, and not computed."""
         longest = int(ids_BL.ne(0).sum(1).max())
-        text_BLD = encode_text(self._encoder, ids_BL[:, :longest])
+        text_BLD = encode_text(self._encoder, ids_BL[:, :longest].to(self._encoder.device)).cpu()
         return torch.nn.functional.pad(text_BLD, (0, 0, 0, ids_BL.shape[1] - longest))
 
 
