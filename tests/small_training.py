@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from conftest import make_transformer
 
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
 from prophy.training.recipes import BranchShape, OptimiserSettings, Recipe, tiny
@@ -62,7 +62,7 @@ MOVED: dict[str, tuple[Recipe, Running]] = {
 }
 
 
-class RandomClips:
+class RandomClips(Examples):
     """Clips of one size, one in five without targets; ``fingerprint`` follows the seed."""
 
     def __init__(

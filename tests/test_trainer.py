@@ -48,9 +48,11 @@ from prophy.training.checkpoints import load_checkpoint
 from prophy.training.cli import build_parser, changed
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
+from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
 from prophy.training.recipes import (
     RECIPES,
+    BackboneShape,
     OptimiserSettings,
     Recipe,
     cogvideox_5b,
@@ -61,7 +63,7 @@ from prophy.training.recipes import (
 )
 from prophy.training.step import expert_usage, train_step
 from prophy.training.trainable import build_trainable, trained
-from prophy.training.trainer import Running, TrainingStopped
+from prophy.training.trainer import Running
 from prophy.video import sample_frames, write_video
 from prophy.worlds import sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
@@ -166,7 +168,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "align_only": {"losses.fine_balance": 0.0},
     "balance_only": {"losses.fine_align": 0.0},
 }
-BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny")
+BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny")
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
@@ -186,7 +188,8 @@ def test_the_bases_carry_the_papers_loss_weights_and_differ_only_in_the_backbone
     for recipe in (wan_1_3b(), cogvideox_5b()):
         assert recipe.losses == LossWeights(coarse=0.1, fine_align=0.02, fine_balance=0.01)
     assert difference(wan_1_3b(), cogvideox_5b()).keys() == {"base", "branch.sites", "noise.sampling"}
-    assert difference(tiny(), recipe_named("tiny_together")) == {"backbone": ("frozen", "trained")}
+    changed = difference(tiny(), recipe_named("tiny_together")).keys()
+    assert changed == {"backbone", "backbone_optimiser", "optimiser.decay"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -203,6 +206,12 @@ def test_a_recipe_comes_back_from_its_record(name: str):
         ({"batch": 5, "accumulation": 2}, "batch=5 does not divide into 2 parts"),
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"backbone": "trained", "backbone_dtype": "bfloat16"}, "a trained backbone needs backbone_dtype='float32'"),
+        ({"scratch": BackboneShape()}, "a backbone from scratch must learn: backbone='frozen' must be 'trained'"),
+        (
+            {"backbone_optimiser": OptimiserSettings("muon", muon_rate=0.1)},
+            "has nothing to train: the backbone is frozen",
+        ),
+        ({"backbone": "lora", "backbone_optimiser": OptimiserSettings()}, "must be the same"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_in_one_line(changes: dict, message: str):
@@ -216,6 +225,12 @@ def test_rates_rise_and_fall_as_the_recipe_says():
     assert [settings.share_of_peak(step, 10) for step in (0, 1, 4, 9)] == pytest.approx([0.25, 0.45, 0.6, 0.1])
     assert replace(settings, decay="constant").share_of_peak(9, 10) == 1
     assert replace(settings, decay="cosine").share_of_peak(5, 10) == pytest.approx(0.5)
+    late = replace(settings, decay="cool_down", cool_down=0.4)
+    assert [late.share_of_peak(step, 10) for step in (0, 3, 6, 7, 9)] == pytest.approx([0.25, 1, 1, 0.75, 0.25])
+    halved = replace(settings, decay="cool_down", cool_down=2.0)
+    assert [halved.share_of_peak(step, 10) for step in (0, 1, 2, 9)] == pytest.approx([0.25, 0.45, 0.4, 0.05])
+    with pytest.raises(ValueError, match=r"cool_down=0 of the rates must be above 0"):
+        replace(settings, cool_down=0)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -571,7 +586,7 @@ def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: P
     for level in NOISE_LEVELS:
         losses = []
         for i in range(3):
-            batch = fixed_batch(held_out, i, level, FlowMatching())
+            batch = fixed_batch(held_out, [i], level, FlowMatching())
             with torch.no_grad(), module.attached():
                 said = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
             losses.append(float((said - batch.target_BCTHW).square().mean()))
@@ -625,7 +640,7 @@ def test_a_training_by_command_encodes_worlds_trains_samples_and_publishes(base:
 
 
 @pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 3}, {"backbone": "trained"}])
-def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, tmp_path: Path, changes: dict):
+def test_a_published_backbone_predicts_as_the_averaged_weights_did(base: Path, tmp_path: Path, changes: dict):
     shape = replace(SHAPE, semantic=False)
     recipe = replace(RECIPE, steps=4, ema=0.5, branch=shape, **changes)
     run(tmp_path / "run", recipe, base=str(base))
@@ -636,7 +651,7 @@ def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, t
     module.load_state_dict(state["ema"], strict=False)
     assert 'prophy.load("the base model", branch="this folder")' in card
     pipeline = load(base, branch=tmp_path / "model")
-    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    batch = fixed_batch(RandomClips(), [3], 0.5, FlowMatching())
     with torch.no_grad():
         with module.attached():
             ours = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
@@ -658,7 +673,7 @@ def test_a_backbone_without_a_branch_is_published_and_opened_too(base: Path, tmp
     assert "without a branch" in (tmp_path / "model" / "README.md").read_text()
     pipeline = load(base, branch=tmp_path / "model")
     assert pipeline.branch is pipeline.attachment is None
-    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    batch = fixed_batch(RandomClips(), [3], 0.5, FlowMatching())
     with torch.no_grad():
         arguments = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
         theirs = pipeline.transformer(*arguments, return_dict=False)[0]
@@ -693,6 +708,7 @@ def test_a_field_is_set_by_its_dotted_name():
         ("checkpointing=2", "'2' is not a bool"),
         ("branch.sites=a", "write whole numbers"),
         ("optimiser=adamw", "optimiser is no single value"),
+        ("scratch.width=64", "scratch is not part of this recipe"),
     ):
         with pytest.raises(ValueError, match=message):
             changed(tiny(), [setting])
@@ -738,9 +754,10 @@ def test_flags_of_training_change_only_on_purpose():
             "--held-out",
             "--worlds",
             "--set",
-            "--shard",
+            "--fsdp",
             "--deepspeed",
             "--workers",
+            *("--initial", "--device", "--compile", "--plain-attention", "--validation-clips"),
         ),
         *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),
         "--tracker",

@@ -102,7 +102,7 @@ def test_figures_hold_exactly_the_numbers_of_the_log(trained: Path):
     assert found.keys() == {name.replace("_", " ") for name in made[0]["gradient_norms"]}
     assert drawn(DRAW["rate"](lines)) == {"rate": (steps, [line["rate"] for line in made])}
     assert drawn(DRAW["pace"](lines)) == {
-        "seconds a step": (steps, [line["seconds_per_step"] for line in made]),
+        "s/step": (steps, [line["seconds_per_step"] for line in made]),
         "waiting": (steps, [line["waiting"] for line in made]),
     }
     assert losses(lines).layout.yaxis.type == "log"
