@@ -7,14 +7,11 @@ WORK/model`` trains the transformer, which that folder lacks until ``prophy tiny
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
-
-from prophy.files import write_text
 
 CLIPS = 12_000  #: of the worlds' training split, that the shipped transformer and branch learnt from
 
@@ -56,9 +53,8 @@ def finish_parts(model: Path) -> None:
         return
     pipeline = _pipeline(parts, None)
     pipeline.scheduler.save_pretrained(model / "scheduler")
-    index = {name: value for name, value in pipeline.config.items() if not name.startswith("_name")}
-    index["transformer"] = ["diffusers", WanTransformer3DModel.__name__]
-    write_text(model / "model_index.json", json.dumps(index, indent=2, sort_keys=True) + "\n")
+    pipeline.register_to_config(transformer=("diffusers", WanTransformer3DModel.__name__))
+    pipeline.save_config(model)
 
 
 def save_pipeline(folder: Path, parts: TinyParts, transformer: WanTransformer3DModel) -> None:

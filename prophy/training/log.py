@@ -186,7 +186,7 @@ def _line_of(raw: bytes) -> Line | None:
     except (ValueError, RecursionError):
         return None
     kind = line.get("kind") if isinstance(line, dict) else None
-    if kind not in _FIELDS or not isinstance(line.get("step"), int):
+    if not isinstance(kind, str) or kind not in _FIELDS or not isinstance(line.get("step"), int):
         return None
     if not any(_holds(line, fields) for fields in _FIELDS[kind]):
         return None
