@@ -31,8 +31,8 @@ from diffusers import WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from prophy.assets import default_model
+from prophy.branch.family import default_sites
 from prophy.data.examples import Example
-from prophy.memory.stages import default_sites
 from prophy.phenomena import IDS
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share

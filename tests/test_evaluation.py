@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
 from prophy.evaluation import cli
 from prophy.evaluation.judges.recogniser import (
@@ -51,7 +52,7 @@ from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, draw_sheet, save_s
 from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
 from prophy.generation.generate import generate
-from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer

@@ -9,11 +9,11 @@ from diffusers import CogVideoXTransformer3DModel, FirstBlockCacheConfig, WanTra
 from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipeline
 
 from prophy.backbones import COGVIDEOX
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationError, GenerationSettings, generate
-from prophy.generation.pipelines import ProPhyWanPipeline
 
 KINDS = ("2B", "5B")
 

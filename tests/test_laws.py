@@ -24,20 +24,20 @@ from prophy.evaluation.measures.laws import (
     score_columns,
 )
 from prophy.tiny.text import build_tokenizer
-from prophy.worlds import EVENTS, Clip, Placed, Scenario, render
+from prophy.worlds import EVENTS, Placed, Scenario, WorldClip, render
 from prophy.worlds.sample import SPLITS
 
 SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items() for kind in kinds)
 
 
-def make_clip(phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day") -> Clip:
+def make_clip(phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day") -> WorldClip:
     """A real render of one scene."""
     kind = next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
     names = ("red", "blue", "green", "yellow", "orange", "purple")
     colours = tuple(names[(seed + i) % 6] for i in range(kind.colour_count))
     scenario = Scenario((Placed(phenomenon, variant, colours, place),), setting)
     frames, masks, states = render(scenario, np.random.default_rng(seed))
-    return Clip(frames, masks, "", scenario, states, seed)
+    return WorldClip(frames, masks, "", scenario, states, seed)
 
 
 def bounce(gravity: float, restitution: float, height: float = 30.0) -> np.ndarray:

@@ -31,7 +31,7 @@ from prophy.annotation.config import AnnotationConfig
 from prophy.annotation.pipeline import annotate_all
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.cli import main
 from prophy.data.encode import encode_clip
 from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
@@ -834,7 +834,7 @@ def test_a_folder_of_clips_is_encoded_as_it_is_read(base: Path, tmp_path: Path, 
     last = losses_of(tmp_path / "run")[-1]
     assert last["fine_align"] == 0 < last["diffusion"] + last["fine_balance"]
 
-    examples = open_folder(folder, str(base), Clip(64, 48, 9), 8.0)
+    examples = open_folder(folder, str(base), ClipSize(64, 48, 9), 8.0)
     assert len(examples) == 3
     first, other = examples.example(0, 0), examples.example(0, 5)
     assert torch.equal(first.latents_CTHW, other.latents_CTHW)

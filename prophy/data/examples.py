@@ -5,6 +5,7 @@ Shapes: C latent channels, T latent frames, H height, W width, L text length, D 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,3 +57,13 @@ class Examples(ABC):
     def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
         """Read the clips of a batch; see :meth:`example`."""
         return [self.example(index, wording) for index, wording in zip(indices, wordings, strict=True)]
+
+
+def on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """A value of each token on each latent position: tokens are square patches of latent cells."""
+    frames, height, width = size
+    if share_BN.shape[1] == 1:
+        return share_BN.new_zeros(len(share_BN), *size)
+    patch = math.isqrt(frames * height * width // share_BN.shape[1])
+    tokens = share_BN.view(-1, frames, height // patch, width // patch)
+    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

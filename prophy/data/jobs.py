@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.folder import read_folder
 from prophy.data.records import ClipRecord, Filters, apply_filters, random_subset
 from prophy.data.wisa import read_wisa
@@ -176,7 +176,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
         raise ValueError(f"--data {arguments.data} needs --path")
     sizes = {}
     if arguments.size is not None:
-        clip = Clip.parse(arguments.size)
+        clip = ClipSize.parse(arguments.size)
         sizes = {"width": clip.width, "height": clip.height, "frames": clip.frames}
     geometry = Geometry(**sizes, **given(arguments, "fps", "cell"))
     if arguments.data == "wisa":

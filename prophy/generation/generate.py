@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from tokenizers.models import WordLevel
 
-from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, Recommended
+from prophy.backbones.pipeline import rules_of
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, GenerationDefaults
 from prophy.generation.previews import latent_colours, predicted_clean
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.memory.offload import profile_of, state_of, watch_memory
 from prophy.memory.profiles import Stage
-from prophy.memory.stages import rules_of
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering, SteeringError
 from prophy.routing.trace import RoutingTrace, TraceRecorder
@@ -71,12 +71,12 @@ class GenerationSettings:
 
     prompt: str
     seed: int = 0
-    steps: int = Recommended.steps
-    guidance: float = Recommended.guidance
-    frames: int = Recommended.frames
-    height: int = Recommended.height
-    width: int = Recommended.width
-    fps: float = Recommended.fps
+    steps: int = GenerationDefaults.steps
+    guidance: float = GenerationDefaults.guidance
+    frames: int = GenerationDefaults.frames
+    height: int = GenerationDefaults.height
+    width: int = GenerationDefaults.width
+    fps: float = GenerationDefaults.fps
     steering: Steering = field(default_factory=Steering)
     schedule: Schedule = field(default_factory=Schedule)
 

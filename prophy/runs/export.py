@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
-from prophy.runs.overlay import MODES, Mode, legend_entries, overlay, overlay_frame
+from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
 from prophy.runs.legend import strip
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.store import Run, read_run
@@ -52,7 +52,7 @@ class OverlaySettings:
         ExportError: a value that no run could have.
     """
 
-    mode: Mode = "top1"
+    mode: OverlayMode = "top1"
     index: int | None = None
     step: int | None = None
     opacity: float = 0.55

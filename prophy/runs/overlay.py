@@ -17,8 +17,8 @@ from prophy.grid import TokenGrid
 from prophy.runs.legend import Entry, strip
 from prophy.routing.trace import RoutingTrace
 
-Mode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
-MODES: tuple[str, ...] = get_args(Mode)
+OverlayMode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
+MODES: tuple[str, ...] = get_args(OverlayMode)
 
 #: One colour per expert, told apart by colour-blind readers: Okabe and Ito's, then Tol's muted ones. Experts past the
 #: last start over, so every picture labels its colours too.
@@ -59,7 +59,7 @@ def level_colours() -> np.ndarray:
     return cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
 
 
-def token_strengths(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> np.ndarray:
+def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> np.ndarray:
     """What a mode shows at every token.
 
     Args:
@@ -98,7 +98,7 @@ def token_strengths(trace: RoutingTrace, mode: Mode, *, index: int | None = None
 def overlay(
     frames: np.ndarray,
     trace: RoutingTrace,
-    mode: Mode = "top1",
+    mode: OverlayMode = "top1",
     *,
     index: int | None = None,
     step: int = -1,
@@ -137,7 +137,7 @@ def overlay_frame(
     picture: np.ndarray,
     trace: RoutingTrace,
     video_frame: int,
-    mode: Mode = "top1",
+    mode: OverlayMode = "top1",
     *,
     index: int | None = None,
     step: int = -1,
@@ -166,7 +166,7 @@ class _Tint:
     alpha: np.ndarray
 
 
-def _tint(trace: RoutingTrace, mode: Mode, index: int | None, step: int, opacity: float) -> _Tint:
+def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float) -> _Tint:
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity={opacity} must be from 0 to 1")
     strengths = token_strengths(trace, mode, index=index, step=step)
@@ -192,14 +192,14 @@ def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
     return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
 
 
-def _own_colour(mode: Mode, index: int) -> tuple[int, int, int]:
+def _own_colour(mode: OverlayMode, index: int) -> tuple[int, int, int]:
     return rgb(expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour)
 
 
 def contact_sheet(
     frames: np.ndarray,
     trace: RoutingTrace,
-    mode: Mode = "top1",
+    mode: OverlayMode = "top1",
     *,
     index: int | None = None,
     step: int = -1,
@@ -230,7 +230,7 @@ def contact_sheet(
     return np.concatenate([*rows, legend], axis=0)
 
 
-def legend_entries(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> list[Entry]:
+def legend_entries(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> list[Entry]:
     """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, largest first.
 
     Args:

@@ -19,16 +19,16 @@ from torch import nn
 from transformers import AutoConfig
 
 from prophy.assets import default_model
+from prophy.backbones import backbone_of
+from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.branch.family import family_of
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
 from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.generation.pipelines import load
-from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
@@ -72,7 +72,7 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
         text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
     except Exception as error:
         raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
-    family = family_of(kinds["transformer"].__name__)
+    family = backbone_of(kinds["transformer"].__name__)
     if not hasattr(family, "from_scratch"):
         raise ValueError(f"{family.name} cannot be trained from scratch: use a recipe without scratch")
     torch.manual_seed(recipe.seed)
@@ -111,7 +111,7 @@ def open_examples(
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
 
 
-def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -149,7 +149,7 @@ def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExample
 
 @dataclass(frozen=True)
 class _VideoFile:
-    """See :class:`prophy.training.cached_examples.Clip`."""
+    """See :class:`prophy.training.cached_examples.SourceClip`."""
 
     id: str
     captions: tuple[str, ...]

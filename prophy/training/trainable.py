@@ -98,11 +98,32 @@ class TrainableModule(nn.Module):
             if model is not None:
                 model.set_attn_processor(processor())
 
-    def forward(self, noisy_BCTHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> Prediction:
+    def forward(
+        self,
+        noisy_BCTHW: torch.Tensor,
+        timestep_B: torch.Tensor,
+        text_BLD: torch.Tensor,
+        refinement_scale: torch.Tensor | None = None,
+        use_branch: bool = True,
+    ) -> Prediction:
+        """Predict.
+
+        Args:
+            noisy_BCTHW: the network's input.
+            timestep_B: as schedulers count.
+            text_BLD: prompts.
+            refinement_scale: steering of the refinement experts, ``(B, 1, E)``.
+            use_branch: False runs the backbone alone. Not between a pass with the branch and its backward pass: with
+                checkpointing that one reads the residuals again.
+        """
         routed: tuple[torch.Tensor, ...] = ()
         with autocast(noisy_BCTHW.device, self._precision):
-            if self.branch is not None:
-                self._residuals[:], routing = self.branch(noisy_BCTHW, timestep_B, text_BLD)
+            if self.branch is not None and not use_branch:
+                self._residuals[:] = [noisy_BCTHW.new_zeros(())] * len(self._residuals)
+            elif self.branch is not None:
+                self._residuals[:], routing = self.branch(
+                    noisy_BCTHW, timestep_B, text_BLD, refinement_scale=refinement_scale
+                )
                 routed = (
                     self.branch.labels_from_semantics(routing.semantic_weights_BS),
                     routing.semantic_weights_BS,

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 
 from prophy.phenomena import IDS, by_id
-from prophy.worlds.sample import Clip, sample_clip
+from prophy.worlds.sample import WorldClip, sample_clip
 
 
-def clip_row(clip: Clip, zoom: int = 2, columns: tuple[int, ...] = (0, 3, 6, 9, 12, 16)) -> np.ndarray:
+def clip_row(clip: WorldClip, zoom: int = 2, columns: tuple[int, ...] = (0, 3, 6, 9, 12, 16)) -> np.ndarray:
     """One clip as a row of frames, masks outlined in their phenomenon's colour, the caption above. uint8 RGB."""
     tiles = []
     for f in columns:

@@ -70,7 +70,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Clip:
+class WorldClip:
     """A synthetic clip and everything that is known about it.
 
     Attributes:
@@ -162,7 +162,7 @@ def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bo
     return frames, masks, tuple(e.state for e in events)
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> Clip:
+def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> WorldClip:
     """Make one clip.
 
     Args:
@@ -176,4 +176,4 @@ def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = ID
     scenario, text = sample_scenario(seed, split, phenomena)
     physics = _streams(seed, split)[2]
     frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
-    return Clip(frames, masks, text, scenario, states, seed)
+    return WorldClip(frames, masks, text, scenario, states, seed)

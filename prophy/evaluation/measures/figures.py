@@ -23,12 +23,12 @@ import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
+from prophy.backbones.pipeline import rules_of
 from prophy.branch.refinement import RefinementExpertBlock
 from prophy.evaluation.measures.metrics import Interval, bootstrap
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.files import replacing
 from prophy.generation.generate import Generation, GenerationSettings, generate, model_hash
-from prophy.memory.stages import rules_of
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering

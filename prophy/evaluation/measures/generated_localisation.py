@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import rules_of
 from prophy.data.latents import GRID
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
@@ -39,7 +40,6 @@ from prophy.evaluation.prompts.held_out import HeldOutPrompt
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.generation.generate import GenerationSettings, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
-from prophy.memory.stages import rules_of
 from prophy.phenomena import IDS, by_id
 
 _SHUFFLES = 4

@@ -293,7 +293,7 @@ class Engine:
                 steering=request.steering,
             )
             if (pipeline := self._pipeline_of(card)) is not None:
-                check_prompt(pipeline.tokenizer, request.prompt, card.description.rules.text_tokens)
+                check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
             raise EngineError(str(error)) from None
         return settings
@@ -388,7 +388,7 @@ class Engine:
             if not self._line.wait(job):
                 raise GenerationStopped
             tokenizer = self._open(job).tokenizer
-            check_prompt(tokenizer, settings.prompt, job.card.description.rules.text_tokens)
+            check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
             with closing(self._on_gpu(settings, job.use_branch)) as events:
                 for event in events:
