@@ -259,7 +259,7 @@ def test_from_the_stages_to_a_shipped_model_by_commands_alone(stages: Path, tmp_
     pipeline = WanPipeline.from_pretrained(tmp_path / "base")
     averages = load_checkpoint(run / "checkpoint")["ema"]
     for name, weights in pipeline.transformer.state_dict().items():
-        torch.testing.assert_close(weights, averages[f"transformer.{name}"].half().float())
+        torch.testing.assert_close(weights, averages[f"transformer.{name}"], atol=1e-3, rtol=1e-3)  # but for rounding
     assert pipeline.transformer.proj_out.weight.abs().max() > 0, "it has not learnt"
     assert "_name_or_path" not in (tmp_path / "base" / "text_encoder" / "config.json").read_text()
 

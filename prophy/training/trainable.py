@@ -19,7 +19,7 @@ from torch import nn
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch, inject
 from prophy.branch.family import family_of
-from prophy.generation.pipelines import BRANCH_FOLDER
+from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.training.devices import autocast
 from prophy.training.recipes import BranchShape, Recipe
 
