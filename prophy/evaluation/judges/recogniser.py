@@ -24,7 +24,6 @@ from tqdm import tqdm
 from prophy.evaluation.judges.fit import fitted_result, fitted_weights, save_fitted, train_judge
 from prophy.evaluation.results import FOLDER, write_result
 from prophy.phenomena import IDS
-from prophy.training.batches import Order
 from prophy.training.devices import autocast
 from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
 from prophy.worlds.sample import render
@@ -224,13 +223,12 @@ def fit(
     device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
     model = Recogniser(recipe.width).train().to(device, memory_format=torch.channels_last)
-    order = Order([(1, 1, 1)] * len(frames_nFHWC), recipe.batch, recipe.seed)
     empty = empty_stages()
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        rows = order.rows(step)
+        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
         batch, target = frames_nFHWC[rows], labels_nP[rows]
         nothing = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
         still, bare = nothing[len(nothing) // 3 :], nothing[: len(nothing) // 3]
