@@ -175,7 +175,9 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from prophy.catalogue.describe import describe_model
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
-    from prophy.generation.generate import GenerationSettings, StepPreview, generate, model_hash, token_grid
+    from prophy.generation.generate import StepPreview, generate, token_grid
+    from prophy.generation.identity import model_hash
+    from prophy.generation.settings import GenerationSettings
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import parse_force, parse_scales
     from prophy.runs.store import read_run

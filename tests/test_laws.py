@@ -13,16 +13,8 @@ from prophy.evaluation import cli
 from prophy.evaluation.judges import laws
 from prophy.evaluation.judges.laws import TrackLost
 from prophy.evaluation.judges.trackers import LAWS, TIMES, follow, law_errors, view_of
-from prophy.evaluation.measures.laws import (
-    AUTOENCODER,
-    BACKBONE,
-    PROPHY,
-    REAL,
-    ClipErrors,
-    asked_clips,
-    clip_errors,
-    score_columns,
-)
+from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns
+from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, ClipErrors
 from prophy.tiny.text import build_tokenizer
 from prophy.worlds import EVENTS, Placed, Scenario, WorldClip, render
 from prophy.worlds.sample import SPLITS
@@ -265,7 +257,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert columns["real"]["lost"]["value"] == 0
     assert columns["ProPhy"]["error"]["value"] > 0.3, "noise obeys nothing"
     assert "scenes without a track" in out
-    made = sorted((tmp_path / "evaluation").glob("laws-clips-*/*.npz"))
+    made = sorted((tmp_path / "evaluation").glob("clips/*/*.npz"))
     times = [path.stat().st_mtime_ns for path in made]
     assert made
     cli.main(command)

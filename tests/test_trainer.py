@@ -43,7 +43,7 @@ from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.tiny.text import build_tokenizer
-from prophy.training.bases import open_examples, open_folder
+from prophy.training.bases import open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
@@ -760,6 +760,14 @@ def test_a_training_by_command_encodes_worlds_trains_samples_and_publishes(base:
     branch = ProPhyBranch.from_pretrained(tmp_path / "model")
     averages = load_checkpoint(out / "checkpoint")["ema"]
     assert all(torch.equal(value, averages[f"branch.{name}"]) for name, value in branch.named_parameters())
+
+
+def test_a_step_that_is_done_again_after_a_kill_makes_its_samples_again(base: Path, tmp_path: Path):
+    settings = GenerationSettings("a red ball", steps=1, guidance=1.0, frames=5, height=64, width=64)
+    sample, transformer = sampler(str(base), [settings]), make_transformer()
+    for _ in range(2):
+        sample(transformer, None, tmp_path / "step-000003")
+        assert read_run(tmp_path / "step-000003" / "00").record.prompt == "a red ball"
 
 
 @pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 3}, {"backbone": "trained"}])

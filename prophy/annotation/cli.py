@@ -13,7 +13,7 @@ import logging
 import os
 from pathlib import Path
 
-from prophy.data.jobs import add_data, add_geometry, read_jobs
+from prophy.data.jobs import add_data, add_geometry, add_shard, read_jobs
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
     )
     parser.add_argument("--out", type=Path, default=Path("annotations"), help="folder to fill (default: annotations)")
-    parser.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    add_shard(parser)
     parser.add_argument("--dtype", default="auto", help="of the model's weights (default: as saved)")
     parser.add_argument("--device", help="default: the worker's own accelerator, or the CPU")
     return parser

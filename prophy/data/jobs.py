@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from prophy.grid import TokenGrid
 from prophy.video import sample_frames
 from prophy.worlds import FPS, FRAMES, SIZE, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` (from 0) of ``count``: every ``count``-th clip."""
+    """Part ``index`` (from 0) of ``count``: every ``count``-th item."""
 
     index: int
     count: int
@@ -96,13 +99,14 @@ class Shard:
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"--shard {text} is not one of N: use 1/16 to 16/16")
+            raise ValueError(f"--shard {text} is not one part of N: use 1/16 to 16/16")
         part, parts = int(match[1]), int(match[2])
         rank, world = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
         return cls((part - 1) * world + rank, parts * world)
 
-    def take(self, jobs: Sequence[Job]) -> list[Job]:
-        return list(jobs[self.index :: self.count])
+    def take(self, items: Sequence[Item]) -> list[Item]:
+        """The shard's own, in their order."""
+        return list(items[self.index :: self.count])
 
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
@@ -150,6 +154,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-text-boxes", type=float, metavar="N", help="boxes of written text in the picture")
     parser.add_argument("--clips", type=int, default=64, help="worlds: how many (default: 64)")
     parser.add_argument("--split", default="test", help="worlds: of which split (default: test)")
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """The flag that divides the work among processes; :meth:`Shard.of` reads it."""
+    parser.add_argument(
+        "--shard", metavar="I/N", help="only this part of the work, from 1/N to N/N; torchrun divides it further"
+    )
 
 
 def add_geometry(parser: argparse.ArgumentParser) -> None:

@@ -74,7 +74,7 @@ class RunRecord:
         settings: JSON scalars by name; always ``steps``, ``guidance``, ``frames``, ``height`` and ``width`` in pixels,
             and ``fps``.
         model_id: the model's folder name or hub id, never a path of this machine.
-        model_sha256: :func:`prophy.generation.generate.model_hash` of the weights that made the clip.
+        model_sha256: :func:`prophy.generation.identity.model_hash` of the weights that made the clip.
         timings: seconds by stage.
         unknown_words: words of the prompt that the model's tokenizer has never seen.
         created: UTC, ``YYYY-MM-DDTHH:MM:SSZ``.

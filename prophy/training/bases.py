@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,8 +28,10 @@ from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.generate import generate
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
+from prophy.generation.settings import GenerationSettings
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
@@ -185,6 +188,7 @@ def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sa
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step, before the process was killed
         try:
             with autocast(device, getattr(torch, precision)):
                 for number, wanted in enumerate(settings):

@@ -113,7 +113,7 @@ def main(argv: list[str]) -> None:
         raise ValueError("--fps belongs to --folder: leave it out")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from prophy.generation.generate import GenerationSettings
+    from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
     from prophy.training.devices import join_processes
     from prophy.training.trainer import Running, train

@@ -25,17 +25,26 @@ from tqdm import tqdm
 
 from prophy.backbones.pipeline import rules_of
 from prophy.branch.refinement import RefinementExpertBlock
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.results import FOLDER, Interval
+from prophy.evaluation.results.figures import (
+    INVERTED,
+    RANDOM,
+    SHUFFLED,
+    CorrelationResult,
+    ExpertMapsResult,
+    InversionResult,
+)
 from prophy.files import replacing
-from prophy.generation.generate import Generation, GenerationSettings, generate, model_hash
+from prophy.generation.generate import Generation, generate
+from prophy.generation.identity import model_hash
+from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering
 from prophy.runs.overlay import overlay
 
 RESAMPLES = 500
-INVERTED, RANDOM, SHUFFLED = "inverted", "random, equal norm", "experts shuffled"
 _SHOWN = 5  # frames of a clip on a picture
 _SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)  # half the size
 _FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
@@ -47,55 +56,6 @@ class LabelledPrompt:
 
     prompt: str
     phenomena: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class CorrelationResult:
-    """Figure 6.
-
-    Attributes:
-        phenomena: ids, in the order of rows and columns.
-        logits: Pearson correlation of two phenomena' mean semantic logits, with an interval over prompts.
-        labels: the same of their mean label vectors.
-        agreement: Pearson correlation of the two tables, off the diagonal: near 1, the router only repeats the labels;
-            not a number where one of them is the same everywhere.
-        prompts: how many.
-    """
-
-    phenomena: tuple[str, ...]
-    logits: tuple[tuple[Interval, ...], ...]
-    labels: tuple[tuple[float, ...], ...]
-    agreement: float
-    prompts: int
-    model_sha256: str
-
-
-@dataclass(frozen=True)
-class ExpertMapsResult:
-    """Figure 7: the pictures, one a prompt, and each expert's share of the tokens of every latent frame, ``[T][E]``."""
-
-    prompts: tuple[str, ...]
-    shares: tuple[tuple[tuple[float, ...], ...], ...]
-    pictures: tuple[str, ...]
-    model_sha256: str
-
-
-@dataclass(frozen=True)
-class InversionResult:
-    """Figure 8.
-
-    Attributes:
-        pixels: by change, mean absolute difference to the unchanged clip, 0 to 1.
-        routing: by change, mean Jensen-Shannon distance of the routing to the unchanged one, bits.
-        inverted_minus: paired differences of ``pixels`` to each control.
-    """
-
-    pixels: dict[str, Interval]
-    routing: dict[str, Interval]
-    inverted_minus: dict[str, Interval]
-    prompts: tuple[str, ...]
-    pictures: tuple[str, ...]
-    model_sha256: str
 
 
 def read_prompts(path: Path) -> tuple[LabelledPrompt, ...]:
@@ -192,9 +152,8 @@ def figure_6(pipeline: DiffusionPipeline, work: Path, prompts: Sequence[Labelled
     shown = np.zeros((len(prompts), len(IDS)), bool)
     for row, prompt in enumerate(prompts):
         shown[row, [by_id(name).index for name in prompt.phenomena]] = True
-    result = correlate(semantic_logits(pipeline, [one.prompt for one in prompts]), shown, model_hash(pipeline))
-    write_result(Path(work) / FOLDER / "correlation.json", result)
-    return result
+    logits = semantic_logits(pipeline, [one.prompt for one in prompts])
+    return correlate(logits, shown, model_hash(pipeline)).save(work)
 
 
 # --- figure 7 ---------------------------------------------------------------------------------------------------------
@@ -215,11 +174,8 @@ def figure_7(
             rows.append((f"expert {expert}", laid))
         pictures.append(_save(folder / f"expert-maps-{i}.png", one.prompt, rows))
         shares.append(tuple(map(tuple, made.trace.expert_shares(step).astype(float).tolist())))
-    result = ExpertMapsResult(
-        tuple(one.prompt for one in settings), tuple(shares), tuple(pictures), model_hash(pipeline)
-    )
-    write_result(folder / "expert-maps.json", result)
-    return result
+    prompts = tuple(one.prompt for one in settings)
+    return ExpertMapsResult(prompts, tuple(shares), tuple(pictures), model_hash(pipeline)).save(work)
 
 
 # --- figure 8 ---------------------------------------------------------------------------------------------------------
@@ -279,16 +235,14 @@ def figure_8(pipeline: DiffusionPipeline, work: Path, settings: Sequence[Generat
         rows = [("as it is", plain.frames), *((name, made.frames) for name, made in changed.items())]
         pictures.append(_save(folder / f"inversion-{i}.png", one.prompt, rows))
     table = {name: np.array(values) for name, values in pixels.items()}
-    result = InversionResult(
+    return InversionResult(
         pixels={name: bootstrap(values) for name, values in table.items()},
         routing={name: bootstrap(np.array(values)) for name, values in routing.items()},
         inverted_minus={name: bootstrap(table[INVERTED] - table[name]) for name in (RANDOM, SHUFFLED)},
         prompts=tuple(one.prompt for one in settings),
         pictures=tuple(pictures),
         model_sha256=model_hash(pipeline),
-    )
-    write_result(folder / "inversion.json", result)
-    return result
+    ).save(work)
 
 
 def _inverted(settings: GenerationSettings, experts: int) -> GenerationSettings:

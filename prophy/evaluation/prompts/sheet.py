@@ -7,12 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from prophy.evaluation.measures.generated import GeneratedClips, generate_clips, settings_for
-from prophy.evaluation.prompts.fixed import FIXED_PROMPTS, FixedPrompt
 from prophy.files import replacing
-from prophy.generation.pipelines import ProPhyWanPipeline
+from prophy.generation.generate import Generation
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.overlay import overlay
 
@@ -23,31 +20,11 @@ _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 24), (120, 120, 120)
 _FONT, _SCALE, _LINE, _GAP = cv2.FONT_HERSHEY_SIMPLEX, 0.42, 17, 12
 
 
-def generate_fixed(
-    pipeline: ProPhyWanPipeline,
-    prompts: Sequence[FixedPrompt] = FIXED_PROMPTS,
-    batch: int = 8,
-    steps: int | None = None,
-) -> GeneratedClips:
-    """Every fixed prompt with its seed, at the app's settings."""
-    parts = []
-    with tqdm(total=len(prompts), desc="fixed prompts", unit="clip") as bar:
-        for start in range(0, len(prompts), batch):
-            chosen = prompts[start : start + batch]
-            parts.append(generate_clips(pipeline, [settings_for(p.prompt, p.seed, steps) for p in chosen]))
-            bar.update(len(chosen))
-    traces = None if parts[0].traces is None else tuple(t for part in parts for t in part.traces)
-    return GeneratedClips(np.concatenate([part.frames for part in parts]), traces)
-
-
-def draw_sheet(
-    prompts: Sequence[FixedPrompt], clips: GeneratedClips, *, columns: int = 2, tile: int = 128, routing: bool = False
-) -> np.ndarray:
+def draw_sheet(clips: Sequence[Generation], *, columns: int = 2, tile: int = 128, routing: bool = False) -> np.ndarray:
     """Lay the clips out, column by column: the number and prompt above, frames below, the routing beneath them.
 
     Args:
-        prompts: one for each clip.
-        clips: their frames, and their traces if ``routing``.
+        clips: of one size and length.
         columns: of the sheet.
         tile: width of a frame, pixels; a whole multiple of the clip's width keeps its pixels as they are.
         routing: add a row with the strongest expert of each token.
@@ -56,18 +33,16 @@ def draw_sheet(
         uint8 RGB ``(H', W', 3)``.
 
     Raises:
-        ValueError: prompts and clips do not pair, or there is no routing to show.
+        ValueError: there is no routing to show.
     """
-    if len(prompts) != len(clips.frames):
-        raise ValueError(f"{len(prompts)} prompts and {len(clips.frames)} clips: every prompt needs its clip")
-    if routing and clips.traces is None:
+    if routing and any(clip.trace is None for clip in clips):
         raise ValueError("there is no routing to show: give a model with a branch, or leave the routing out")
     width = SHOWN * (tile + 2) - 2
-    captions = [_wrapped(f"{i}. {p.prompt}", width) for i, p in enumerate(prompts, 1)]
+    captions = [_wrapped(f"{i}. {clip.settings.prompt}", width) for i, clip in enumerate(clips, 1)]
     lines = max(len(c) for c in captions)
     cells = [
-        _cell(caption, lines, p.seed, frames, clips.traces[i] if routing else None, tile)
-        for i, (caption, p, frames) in enumerate(zip(captions, prompts, clips.frames, strict=True))
+        _cell(caption, lines, clip.settings.seed, clip.frames, clip.trace if routing else None, tile)
+        for caption, clip in zip(captions, clips, strict=True)
     ]
     rows = -(-len(cells) // columns)
     height = cells[0].shape[0] + _GAP
