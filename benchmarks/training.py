@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from prophy.assets import default_model
 from prophy.branch.family import default_sites
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.phenomena import IDS
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
@@ -89,7 +89,7 @@ COUNTED = {
 }
 
 
-class Noise:
+class Noise(Examples):
     """Clips of random numbers: a step costs the same whatever they show."""
 
     fingerprint = "noise"

@@ -888,7 +888,7 @@ def test_flags_of_training_change_only_on_purpose():
             "--fsdp",
             "--deepspeed",
             "--workers",
-            *("--initial", "--device", "--compile", "--plain-attention", "--validation-clips"),
+            *("--held-out-worlds", "--initial", "--device", "--compile", "--plain-attention", "--validation-clips"),
         ),
         *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),
         "--tracker",

@@ -44,6 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--worlds", type=int, metavar="N", help="first encode N clips of the synthetic worlds into --data, if need be"
     )
     parser.add_argument(
+        "--held-out-worlds", type=int, metavar="N", help="the same for --held-out, of clips that are never trained on"
+    )
+    parser.add_argument(
         "--annotations",
         type=Path,
         metavar="DIR",
@@ -111,6 +114,8 @@ def main(argv: list[str]) -> None:
                 raise ValueError(f"--{flag} belongs to --data: leave it out")
     elif arguments.fps is not None:
         raise ValueError("--fps belongs to --folder: leave it out")
+    if arguments.held_out_worlds is not None and arguments.held_out is None:
+        raise ValueError("--held-out-worlds needs a folder: give --held-out DIR too")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from prophy.generation.settings import GenerationSettings
@@ -144,7 +149,9 @@ def main(argv: list[str]) -> None:
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
             examples = open_folder(arguments.folder, base, defaults.clip, fps)
-        held_out = None if arguments.held_out is None else open_examples(arguments.held_out, base)
+        held_out = None
+        if arguments.held_out is not None:
+            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test")
     sample = None
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
