@@ -253,7 +253,10 @@ def test_from_the_stages_to_a_shipped_model_by_commands_alone(stages: Path, tmp_
     shape = ["--set", "scratch.width=32", "--set", "scratch.heads=2", "--set", "scratch.layers=3"]
     base, run = stages / "model", tmp_path / "transformer"
     prompt = ["--prompt", "a red ball", "--size", "64x64x5", "--set", "ema=0.5"]
-    assert train_by_command("tiny_transformer", base, stages, run, "--worlds", "4", *shape, *prompt) == 0
+    held_out = ["--held-out", str(stages / "latents-test"), "--held-out-worlds", "3"]
+    assert train_by_command("tiny_transformer", base, stages, run, "--worlds", "4", *held_out, *shape, *prompt) == 0
+    assert json.loads((stages / "latents-test" / "cache.json").read_text())["split"] == "test"
+    assert read_lines(run)[-1]["diffusion"].keys() == {"0.2", "0.5", "0.8", "0.95"}
     assert (run / "samples" / "step-000002" / "00" / "video.mp4").is_file()
     assert main(["tiny", "ship", str(run), "--work", str(stages), "--out", str(tmp_path / "base")]) == 0
     pipeline = WanPipeline.from_pretrained(tmp_path / "base")
