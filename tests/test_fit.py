@@ -1,5 +1,6 @@
 """The loop of the small trainings: exact resuming, one log, and the stages of the embedded model that use it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
