@@ -101,7 +101,7 @@ def test_deepspeed_on_two_processes_gives_the_losses_of_one_and_any_engine_goes_
     [
         (None, "does not exist: give a DeepSpeed configuration"),
         ("{", "is no JSON"),
-        ('{"zero_optimization": {"stage": 3}}', "zero_optimization.stage=3: use 1 or 2; --shard spreads weights too"),
+        ('{"zero_optimization": {"stage": 3}}', "zero_optimization.stage=3: use 1 or 2; --fsdp shards weights too"),
         ('{"zero_optimization": {"stage": 2}, "bf16": {"enabled": true}}', "sets bf16, which the recipe decides"),
     ],
 )

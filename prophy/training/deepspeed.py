@@ -175,5 +175,5 @@ def _read(config: Path) -> dict:
         raise ValueError(f"{config} sets {', '.join(decided)}, which the recipe decides: leave it out")
     stage = settings.get("zero_optimization", {}).get("stage")
     if stage not in (1, 2):
-        raise ValueError(f"{config} has zero_optimization.stage={stage}: use 1 or 2; --fsdp spreads weights too")
+        raise ValueError(f"{config} has zero_optimization.stage={stage}: use 1 or 2; --fsdp shards weights too")
     return settings
