@@ -39,7 +39,8 @@ from prophy.training.batches import Batches, Share
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
 from prophy.training.optim import FusedAdamW
-from prophy.training.recipes import BranchShape, Recipe, recipe_named, wan_1_3b
+from prophy.training.recipe import BranchShape, Recipe
+from prophy.training.recipes import recipe_named, wan_1_3b
 from prophy.training.step import train_step
 from prophy.training.trainable import TrainableModule, build_trainable, trained
 from prophy.training.trainer import Running, train

@@ -52,17 +52,8 @@ from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
 from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
-from prophy.training.recipes import (
-    RECIPES,
-    BackboneShape,
-    OptimiserSettings,
-    Recipe,
-    cogvideox_5b,
-    difference,
-    recipe_named,
-    tiny,
-    wan_1_3b,
-)
+from prophy.training.recipe import BackboneShape, OptimiserSettings, Recipe, difference
+from prophy.training.recipes import RECIPES, cogvideox_5b, recipe_named, tiny, wan_1_3b
 from prophy.training.step import expert_usage, train_step
 from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable, trained

@@ -28,7 +28,8 @@ from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.ema import Ema
 from prophy.training.objectives import FlowMatching
 from prophy.training.optim import MuonAdamW
-from prophy.training.recipes import BranchShape, recipe_named
+from prophy.training.recipe import BranchShape
+from prophy.training.recipes import recipe_named
 from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable
 from prophy.training.world_examples import WorldExamples

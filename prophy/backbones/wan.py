@@ -255,7 +255,7 @@ class WanFamily:
         Args:
             autoencoder: configuration of the model's own.
             text_encoder: configuration of the model's own.
-            width, heads, layers, patch: see :class:`prophy.training.recipes.BackboneShape`.
+            width, heads, layers, patch: see :class:`prophy.training.recipe.BackboneShape`.
         """
         transformer = WanTransformer3DModel(
             patch_size=tuple(patch),

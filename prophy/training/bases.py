@@ -35,7 +35,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames

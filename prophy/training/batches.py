@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from prophy.data.examples import Example, Examples, on_latents
 from prophy.training.objectives import Objective
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 
 NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses and localisation are reported
 

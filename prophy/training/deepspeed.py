@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
 _OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "gradient_clipping", "train_batch_size")

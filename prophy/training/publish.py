@@ -20,7 +20,7 @@ from prophy.files import write_text
 from prophy.training.checkpoints import State, load_checkpoint, replace_folder
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
 from prophy.training.trainable import lora_config
 

@@ -16,7 +16,7 @@ from prophy.training.checkpoints import State, load_checkpoint, random_state, re
 from prophy.training.ema import Ema
 from prophy.training.fsdp import distribute_like, gather_full
 from prophy.training.progress import Progress, TrainingStopped
-from prophy.training.recipes import Recipe, difference
+from prophy.training.recipe import Recipe, difference
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
 from prophy.training.strategies import Strategy
 from prophy.training.trainable import TrainableModule

@@ -15,7 +15,7 @@ from torch import nn
 from prophy.training.checkpoints import State
 from prophy.training.fsdp import distribute_like, shard
 from prophy.training.optim import FusedAdamW, MuonAdamW
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
 Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name

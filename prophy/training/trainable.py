@@ -21,7 +21,7 @@ from prophy.branch import ProPhyBranch, inject
 from prophy.branch.family import family_of
 from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.training.devices import autocast
-from prophy.training.recipes import BranchShape, Recipe
+from prophy.training.recipe import BranchShape, Recipe
 
 #: linear layers that LoRA adapts: attention and feed-forward of every block, by the names of both families
 _ADAPTED = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]

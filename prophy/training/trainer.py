@@ -35,7 +35,7 @@ from prophy.training.fsdp import reshard
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
 from prophy.training.progress import Stop, TrainingStopped
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.run_folder import SAMPLES
 from prophy.training.run_state import RunState
 from prophy.training.step import expert_usage, train_step

@@ -34,7 +34,7 @@ from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
 from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
-from prophy.training.recipes import Recipe, difference
+from prophy.training.recipe import Recipe, difference
 from prophy.training.run_folder import RUN_FILE
 from prophy.training.trainer import Running, train
 from prophy.training.world_examples import WorldExamples
