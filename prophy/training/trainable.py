@@ -7,7 +7,8 @@ S semantic experts, E refinement experts, K top-k, P phenomena.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,9 @@ from torch import nn
 
 from prophy.backbones import Backbone, backbone_of
 from prophy.branch import ProPhyBranch, inject
-from prophy.training.recipes import BranchShape, Recipe
+from prophy.catalogue.describe import BRANCH_FOLDER
+from prophy.training.devices import autocast
+from prophy.training.recipe import BranchShape, Recipe
 
 
 class Prediction(NamedTuple):
@@ -46,12 +49,50 @@ class TrainableModule(nn.Module):
         self._precision = precision
         self._family = backbone_of(transformer)
         self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.injections))
+        self._attachment = ExitStack()
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Only inside, residuals reach the backbone; the backward pass has to be inside too."""
-        with nullcontext() if self.branch is None else inject(self.transformer, self.branch, self._residuals):
+        self._attach()
+        try:
             yield
+        finally:
+            self._attachment.close()
+
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Inside :meth:`attached`: for the length of the block the backbone is stock."""
+        self._attachment.close()
+        try:
+            yield
+        finally:
+            self._attach()
+
+    def _attach(self) -> None:
+        if self.branch is not None:
+            self._attachment.enter_context(inject(self.transformer, self.branch, self._residuals))
+
+    def compile_blocks(self) -> None:
+        """Run every block through ``torch.compile``; not the branch's last: the groups of its experts vary."""
+        blocks = list(self._family.blocks(self.transformer))
+        if self.branch is not None:
+            blocks += list(self.branch.blocks)[:-1]
+        for block in blocks:
+            block.compile(dynamic=False)
+
+    def use_plain_attention(self) -> None:
+        """Compute attention as plain matrix products, which at a few hundred tokens a CPU does faster.
+
+        Raises:
+            ValueError: the backbone's family has none.
+        """
+        processor = getattr(self._family, "plain_attention", None)
+        if processor is None:
+            raise ValueError(f"{self._family.name} has no plain attention: leave --plain-attention out")
+        for model in (self.transformer, self.branch):
+            if model is not None:
+                model.set_attn_processor(processor())
 
     def forward(
         self,
@@ -72,8 +113,7 @@ class TrainableModule(nn.Module):
                 checkpointing that one reads the residuals again.
         """
         routed: tuple[torch.Tensor, ...] = ()
-        mixed = self._precision is not torch.float32
-        with torch.autocast(noisy_BCTHW.device.type, self._precision) if mixed else nullcontext():
+        with autocast(noisy_BCTHW.device, self._precision):
             if self.branch is not None and not use_branch:
                 self._residuals[:] = [noisy_BCTHW.new_zeros(())] * len(self._residuals)
             elif self.branch is not None:
@@ -117,6 +157,37 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
             if model is not None:
                 model.enable_gradient_checkpointing()
     return module
+
+
+@torch.no_grad()
+def start_from(module: TrainableModule, folder: Path) -> None:
+    """Take weights from a model folder instead of the start: those of its branch, and of a backbone that is trained.
+
+    Args:
+        module: as built; changed here.
+        folder: what ``prophy publish`` wrote, or a whole model with its branch.
+
+    Raises:
+        ValueError: nothing in it is trained here, or it does not fit. One line.
+    """
+    folder, taken = Path(folder), []
+    inner = folder / BRANCH_FOLDER
+    sources = {"branch": inner if inner.is_dir() else folder, "transformer": folder / "transformer"}
+    if not all(parameter.requires_grad for parameter in module.transformer.parameters()):
+        del sources["transformer"]
+    for name, source in sources.items():
+        part = getattr(module, name)
+        if part is None or not (source / "config.json").is_file():
+            continue
+        try:
+            saved = type(part).from_pretrained(source, dtype=torch.float32)
+            part.load_state_dict(saved.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise ValueError(f"the {name} in {folder} does not fit here ({why}): give another --initial") from error
+        taken.append(name)
+    if not taken:
+        raise ValueError(f"{folder} holds no weights that are trained here: give a published model as --initial")
 
 
 def lora_config(family: Backbone, rank: int) -> LoraConfig:
