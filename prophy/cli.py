@@ -154,6 +154,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
     preview.add_argument("--phenomenon", help="only this one, by its id, such as liquid_motion (default: all)")
+    preview.add_argument(
+        "--size", default="64x64x17", metavar="WxHxF", help="of the clips, such as 832x480x81 (default: 64x64x17)"
+    )
+    preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
+    preview.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
     preview.set_defaults(run=_worlds_preview)
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
@@ -201,14 +206,14 @@ def _generate(arguments: argparse.Namespace) -> None:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
+    branch = False if arguments.no_branch else arguments.branch
+    if source is not None and source.routing_path is None and settings.schedule.is_every_pass and branch is None:
+        branch = False  # as then
 
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
-    if off and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
     if source is not None and model_hash(pipeline) != source.record.model_sha256:
         difference = f"run {source.id} was made by other weights ({source.record.model_id})"
         if arguments.model is None:
@@ -297,9 +302,16 @@ def _run_named(source: str) -> Run:
 
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:
+    from prophy.worlds import Stage
     from prophy.worlds.preview import write_contact_sheet
 
-    write_contact_sheet(arguments.out, seed=arguments.seed, phenomenon=arguments.phenomenon)
+    write_contact_sheet(
+        arguments.out,
+        seed=arguments.seed,
+        phenomenon=arguments.phenomenon,
+        stage=Stage.parse(arguments.size, arguments.fps),
+        lawful=not arguments.unlawful,
+    )
     print(f"sheet    {arguments.out}")
 
 

@@ -5,11 +5,8 @@ prophy tiny vae --work runs/tiny
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import math
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +15,11 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
-from tqdm import tqdm
 
 from prophy.data.clip_pool import ClipPool
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.tiny.parts import finish_parts, stage_parser
+from prophy.training.devices import autocast, chosen_device
+from prophy.training.fit import fit
 from prophy.training.optim import MuonAdamW
 from prophy.worlds import FRAMES, SIZE, sample_clip
 
@@ -67,6 +65,7 @@ class VaeRecipe:
     warm_up: int = 50
     kl_weight: float = 1e-4
     foreground_weight: float = 2.0
+    precision: str = "bfloat16"
     seed: int = 0
 
     @property
@@ -186,9 +185,11 @@ def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, 
     return torch.stack(videos), torch.stack(masks)
 
 
-def vae_loss(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.Tensor, recipe: VaeRecipe):
+def vae_loss(
+    vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.Tensor, recipe: VaeRecipe
+) -> torch.Tensor:
     """Reconstruction (L1 + 2·L2 and spatial gradients, weighted up on the phenomena) plus a slight KL term."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(video_BCTHW.device, getattr(torch, recipe.precision)):
         posterior = vae.encode(video_BCTHW).latent_dist
         output = vae.decode(posterior.sample()).sample
     error = output.float() - video_BCTHW
@@ -198,16 +199,17 @@ def vae_loss(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.
     edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    return pixel + 0.5 * edges + recipe.kl_weight * kl, error.square().mean().detach()
+    return pixel + 0.5 * edges + recipe.kl_weight * kl
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKLWan, videos_BCTHW: torch.Tensor) -> torch.Tensor:
-    """Encode and decode, float32 in [-1, 1]."""
+def reconstruct(vae: AutoencoderKLWan, videos_BCTHW: torch.Tensor, precision: str = "bfloat16") -> torch.Tensor:
+    """Encode and decode, float32 in [-1, 1], on the CPU."""
     outputs = []
     for video in videos_BCTHW.split(8):
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs.append(vae.decode(vae.encode(video).latent_dist.mode()).sample.float().clamp(-1, 1))
+        with autocast(vae.device, getattr(torch, precision)):
+            decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample
+        outputs.append(decoded.float().clamp(-1, 1).cpu())
     return torch.cat(outputs)
 
 
@@ -241,17 +243,23 @@ def validation_clips(count: int, split: str = "test") -> torch.Tensor:
     return torch.stack([to_tensor(sample_clip(i, split).frames) for i in range(count)])
 
 
-def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> AutoencoderKLWan:
-    """Train to the end of the recipe, resuming from ``work/vae`` if it holds a checkpoint.
+def train_vae(
+    work: Path,
+    recipe: VaeRecipe,
+    device: torch.device,
+    minutes: float | None = None,
+    checkpoint_every: int = 500,
+) -> AutoencoderKLWan | None:
+    """Train to the end of the recipe, resuming from ``work/vae``. None if the time ended first.
 
     Raises:
-        ValueError: the checkpoint was made by another recipe.
-        FloatingPointError: the loss is no longer a number.
+        ValueError: the folder holds the training of another recipe. One line.
+        TrainingStopped: the loss is no longer a number.
     """
     torch.manual_seed(recipe.seed)
     vae = build_vae()
     quiet_posterior(vae)
-    channels_last(vae)
+    channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
         and not name.endswith(("conv_in.weight", "conv_out.weight"))
@@ -259,80 +267,60 @@ def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> Aut
     ]
     matrices = [p for p, muon in zip(vae.parameters(), inner, strict=True) if muon]
     others = [p for p, muon in zip(vae.parameters(), inner, strict=True) if not muon]
-    optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
-    recorded = json.loads(json.dumps(asdict(recipe)))
-    total, step = recipe.steps, 0
-    if state := load_checkpoint(work / "vae"):
-        if state["recipe"] != recorded:
-            raise ValueError(f"{work / 'vae'} was trained with another recipe: choose another --work or delete it")
-        vae.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        step = state["step"]
-        log.info("resumed at step %d", step)
-    work.mkdir(parents=True, exist_ok=True)
     pool = ClipPool(work / "pool", recipe.pool)
     held_out = validation_clips(32)
-    bar = tqdm(total=total, initial=step, desc="vae", mininterval=10)
-    smooth, began = None, time.monotonic()
-    while step < total:
-        # 1. learning rate
-        optimiser.set_rate(recipe.at(step)[1])
-        # 2. one step
+
+    def loss_at(step: int) -> torch.Tensor:
         video, mask = _batch(pool, recipe, step)
-        with fast_norm():
-            loss, mse = vae_loss(vae, video.contiguous(memory_format=torch.channels_last_3d), mask, recipe)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss is {float(loss)} at step {step}: lower the learning rate and resume")
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        # 3. report and keep
-        smooth = float(mse) if smooth is None else 0.98 * smooth + 0.02 * float(mse)
-        bar.update()
-        bar.set_postfix(psnr=f"{10 * math.log10(4 / smooth):.2f}", refresh=False)
-        if step % checkpoint_every == 0 or step == total:
-            score = psnr(reconstruct(vae, held_out), held_out)
-            row = {"step": step, "seconds": round(time.monotonic() - began, 1), "psnr": round(score, 3)}
-            with open(work / "vae.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
-            save_checkpoint(
-                work / "vae",
-                {
-                    "recipe": recorded,
-                    "step": step,
-                    "model": vae.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "rng": torch.get_rng_state(),
-                },
-            )
-    return vae
+        video = video.to(device).contiguous(memory_format=torch.channels_last_3d)
+        return vae_loss(vae, video, mask.to(device), recipe)
+
+    with fast_norm():
+        made = fit(
+            vae,
+            loss_at,
+            MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3),
+            steps=recipe.steps,
+            name="vae",
+            share_of_peak=lambda step: recipe.at(step)[1],
+            recipe=recipe,
+            folder=work / "vae",
+            minutes=minutes,
+            measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
+            checkpoint_every=checkpoint_every,
+        )
+    return vae if made == recipe.steps else None
 
 
-def latent_statistics(vae: AutoencoderKLWan, clips: int = 256) -> tuple[list[float], list[float]]:
+@torch.no_grad()
+def latent_statistics(
+    vae: AutoencoderKLWan, clips: int = 256, precision: str = "bfloat16"
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over training clips."""
     latents = []
-    with torch.no_grad():
-        for i in range(0, clips, 8):
-            video = torch.stack([to_tensor(sample_clip(s, "train").frames) for s in range(i, i + 8)])
-            with torch.autocast("cpu", torch.bfloat16):
-                latents.append(vae.encode(video).latent_dist.mode().float())
+    for i in range(0, clips, 8):
+        video = torch.stack([to_tensor(sample_clip(s, "train").frames) for s in range(i, i + 8)])
+        with autocast(vae.device, getattr(torch, precision)):
+            latents.append(vae.encode(video.to(vae.device)).latent_dist.mode().float().cpu())
     latents = torch.cat(latents).transpose(0, 1).flatten(1)
     return latents.mean(1).tolist(), latents.std(1).tolist()
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="prophy tiny vae", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
+    parser = stage_parser("vae", __doc__)
     args = parser.parse_args(argv)
     recipe = VaeRecipe()
-    vae = train_vae(args.work, recipe)
-    mean, std = latent_statistics(vae)
+    device = chosen_device(args.device)
+    vae = train_vae(args.work, recipe, device, args.minutes)
+    if vae is None:
+        return
+    mean, std = latent_statistics(vae, precision=recipe.precision)
     final = build_vae(mean, std)
     final.load_state_dict(vae.state_dict())
     final.save_pretrained(args.work / "model" / "vae")
+    finish_parts(args.work / "model")
     videos = validation_clips(100)
-    result = {"psnr": psnr(reconstruct(final, videos), videos), "pca_psnr": pca_psnr(), "recipe": asdict(recipe)}
+    reconstructed = reconstruct(final.to(device), videos, recipe.precision)
+    result = {"psnr": psnr(reconstructed, videos), "pca_psnr": pca_psnr(), "recipe": asdict(recipe)}
     (args.work / "vae-result.json").write_text(json.dumps(result, indent=2))
     log.info("held-out PSNR %.2f dB, PCA of as many coefficients %.2f dB", result["psnr"], result["pca_psnr"])
