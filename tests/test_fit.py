@@ -12,6 +12,7 @@ from diffusers import WanPipeline
 from torch import nn
 
 from prophy.cli import main
+from prophy.data.clip_pool import ClipPool
 from prophy.evaluation.judges.recogniser import RecogniserRecipe
 from prophy.evaluation.judges.recogniser import fit as fit_recogniser
 from prophy.tiny import text, vae
@@ -27,7 +28,7 @@ from prophy.training.log import GrowingLog, read_lines
 from prophy.training.optim import MuonAdamW, OneCycleAdamW
 from prophy.training.progress import TrainingStopped
 from prophy.training.run_folder import RunFolder
-from prophy.worlds import FRAMES, sample_scenario
+from prophy.worlds import Stage, sample_clip, sample_scenario
 
 CPU = torch.device("cpu")
 
@@ -175,8 +176,8 @@ TEXT = TextRecipe(steps=4, batch=3, width=24, layers=1, heads=2, vocabulary_capt
 VAE = VaeRecipe(
     pool=3,
     phases=(
-        Phase(2, frames=5, crop=16, batch=2, first_share=1.0, last_share=0.5),
-        Phase(2, frames=FRAMES, crop=16, batch=1, first_share=0.5, last_share=0.1),
+        Phase(2, frames=5, crop=32, batch=2, first_share=1.0, last_share=0.5),
+        Phase(2, frames=17, crop=32, batch=1, first_share=0.5, last_share=0.1),
     ),
 )
 
@@ -199,7 +200,7 @@ def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pyt
 
 def test_the_autoencoders_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clips = vae.validation_clips
-    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :16, :16])
+    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
     whole = train_vae(tmp_path / "whole", VAE, CPU, checkpoint_every=2)
     with pytest.MonkeyPatch.context() as patch:
         kill_after_the_first_checkpoint(patch)
@@ -210,6 +211,23 @@ def test_the_autoencoders_stage_resumes_bit_identically(tmp_path: Path, monkeypa
         assert torch.equal(cut.state_dict()[name], weights), name
     scores = [line["scores"] for line in read_lines(tmp_path / "cut" / "vae") if line["kind"] == "validation"]
     assert [score.keys() for score in scores] == [{"psnr"}] * 2
+
+
+def test_half_of_the_autoencoders_clips_obey_no_law_and_small_events_weigh_more(tmp_path: Path):
+    pool = ClipPool(tmp_path, 4, Stage(64, 64, 17, 8))
+    for seed in range(4):
+        clip = sample_clip(seed, "train", lawful=seed % 2 == 0)
+        assert np.array_equal(pool.frames[seed], clip.frames)
+        assert np.array_equal(pool.events[seed] > 0, np.any(list(clip.masks.values()), axis=0))
+    assert ClipPool(tmp_path, 4, Stage(64, 64, 17, 8)).frames.shape == (4, 17, 64, 64, 3)
+    assert ClipPool(tmp_path, 2, Stage(96, 64, 17, 8)).frames.shape == (2, 17, 64, 96, 3), (
+        "another pool is rendered anew"
+    )
+    events = np.zeros((1, 10, 10), np.uint8)
+    events[0, 0, :2], events[0, 5:, :] = 1, 2
+    weights = vae._weights(events, VAE)[0]
+    assert float(weights.mean()) == pytest.approx(1)
+    assert weights[0, 0] > weights[9, 0] > weights[3, 0]
 
 
 def test_a_stopped_judge_resumes_to_the_same_judge_and_a_trained_one_can_be_trained_anew(tmp_path: Path):
