@@ -755,7 +755,7 @@ def test_a_training_by_command_encodes_worlds_trains_samples_and_publishes(base:
 
 def test_a_step_that_is_done_again_after_a_kill_makes_its_samples_again(base: Path, tmp_path: Path):
     settings = GenerationSettings("a red ball", steps=1, guidance=1.0, frames=5, height=64, width=64)
-    sample, transformer = sampler(str(base), [settings]), make_transformer()
+    sample, transformer = sampler(str(base), [settings], "float32"), make_transformer()
     for _ in range(2):
         sample(transformer, None, tmp_path / "step-000003")
         assert read_run(tmp_path / "step-000003" / "00").record.prompt == "a red ball"
