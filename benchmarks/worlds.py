@@ -88,7 +88,7 @@ def tables(speeds: dict[tuple[Stage, str], float], clips: int, repeats: int, wor
         "",
         f"`python benchmarks/worlds.py --clips {clips} --repeats {repeats} --workers {workers}`,"
         f" {datetime.now(UTC):%Y-%m-%d}.",
-        f"{workers} processes, median of {repeats} rounds of {clips} clips of 64×64×17, of fewer where they are larger.",
+        f"{workers} processes, median of {repeats} rounds of {clips} clips of 64×64×17, of fewer larger ones.",
         f"Python {platform.python_version()}, NumPy {np.__version__}, OpenCV {cv2.__version__}, {platform.machine()}.",
         "",
         f"Target: {TARGET} clips a second of the training mixture at 64×64×17. {verdict.capitalize()}: {mixture:.0f}.",
