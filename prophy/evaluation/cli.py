@@ -14,6 +14,7 @@ from pathlib import Path
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
+from prophy.data.jobs import stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
@@ -99,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
     laws.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
     laws.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    _add_stage(laws)
     laws.set_defaults(run=_laws)
 
     gallery = commands.add_parser("gallery", help="make the shipped runs anew")
@@ -182,6 +184,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
     parser.add_argument("--minutes", type=float, help="stop, resumable, after this long")
     parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
+
+
+def _add_stage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", metavar="WxHxF", help="of the clips (default: 64x64x17)")
+    parser.add_argument("--fps", type=int, help="frames a second of the clips (default: 8)")
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
@@ -323,7 +330,9 @@ def _laws(arguments: argparse.Namespace) -> None:
 
     splits = tuple(arguments.split or SPLITS_MEASURED)
     columns, work = _columns(arguments), arguments.work
-    print(as_text(evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits)))
+    stage = stage_of(arguments.size, arguments.fps)
+    result = evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits, stage=stage)
+    print(as_text(result))
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
