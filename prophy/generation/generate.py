@@ -84,10 +84,10 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
 
-    def save(self, root: str | Path, run_id: str | None = None) -> Run:
+    def save(self, root: str | Path, run_id: str | None = None, owner: str | None = None) -> Run:
         """Write a run directory under ``root``.
 
-        See :func:`prophy.runs.store.write_run` for ``run_id`` and what it raises.
+        See :func:`prophy.runs.store.write_run` for ``run_id``, ``owner`` and what it raises.
         """
         record = RunRecord(
             prompt=self.settings.prompt,
@@ -101,7 +101,7 @@ class Generation:
             unknown_words=self.unknown_words,
         )
         sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
-        return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
+        return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id, owner=owner)
 
 
 @overload
