@@ -6,7 +6,6 @@ import copy
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -48,7 +47,7 @@ from prophy.evaluation.prompts import fixed as prompts
 from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.evaluation.prompts.held_out import NEW, USUAL, held_out_prompts, training_captions
-from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
+from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
 from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
 from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
@@ -302,23 +301,12 @@ def test_sheet_shows_every_clip_at_its_place():
         Generation(one, shown, None, (), "a model", "0" * 64, {})
         for one, shown in zip(settings_of(FIXED_PROMPTS[:3]), frames, strict=True)
     ]
-    sheet = draw_sheet(clips, columns=2, tile=64)
+    sheet = clips_sheet(clips, columns=2, tile=64)
     counts = [(sheet == value).all(-1).sum() for value in (50, 100, 150)]
     assert counts[0] == pytest.approx(SHOWN * 64 * 64, abs=60)
     assert np.ptp(counts) < 60
     with pytest.raises(ValueError, match="no routing to show"):
-        draw_sheet(clips, routing=True)
-
-
-def test_noisy_sheet_is_rounded_until_it_is_small_enough(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
-    assert save_sheet(tmp_path / "s.png", noise, 25_000) < 25_000
-    written = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
-    assert 0 < np.abs(written - noise).max() <= 4
-    with pytest.raises(ValueError, match="smaller tile"):
-        save_sheet(tmp_path / "s.png", noise, 10_000)
-    with pytest.raises(ValueError, match="not a .png"):
-        save_sheet(tmp_path / "s.jpg", noise)
+        clips_sheet(clips, routing=True)
 
 
 # --- localisation -----------------------------------------------------------------------------------------------------

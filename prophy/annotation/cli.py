@@ -93,7 +93,8 @@ def _own_device() -> str:
 
 def _show(arguments: argparse.Namespace) -> None:
     from prophy.annotation.record import Annotation
-    from prophy.annotation.show import save_png, sheet
+    from prophy.annotation.show import sheet
+    from prophy.runs.pictures import write_png
     from prophy.video import read_video
 
     folder = arguments.clip
@@ -104,5 +105,5 @@ def _show(arguments: argparse.Namespace) -> None:
     annotation = Annotation.load(folder)
     about = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
     out = arguments.out or folder.with_name(folder.name + ".png")
-    save_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, about["caption"], arguments.rows))
+    write_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, about["caption"], arguments.rows))
     print(f"sheet    {out}")

@@ -263,14 +263,15 @@ def _recognition(arguments: argparse.Namespace) -> None:
 def _sheet(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.clips import settings_of
     from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
-    from prophy.evaluation.prompts.sheet import draw_sheet, save_sheet
+    from prophy.evaluation.prompts.sheet import MAX_BYTES, clips_sheet
     from prophy.generation.generate import Generation, batches, generate
+    from prophy.runs.pictures import write_png
 
     pipeline, settings = _load(arguments), settings_of(FIXED_PROMPTS, arguments.steps)
     clips: list[Generation] = []
     for places in tqdm(batches(settings, arguments.batch), "fixed prompts", unit="batch"):
         clips += generate(pipeline, [settings[i] for i in places])
-    size = save_sheet(arguments.out, draw_sheet(clips, columns=arguments.columns, routing=arguments.routing))
+    size = write_png(arguments.out, clips_sheet(clips, columns=arguments.columns, routing=arguments.routing), MAX_BYTES)
     print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips)} clips)")
 
 

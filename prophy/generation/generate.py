@@ -29,7 +29,7 @@ from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
 from prophy.routing.steering import SteeringError
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
-from prophy.runs.overlay import contact_sheet
+from prophy.runs.sheets import contact_sheet
 from prophy.runs.store import Run, RunRecord, write_run
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
 
-    def save(self, root: str | Path, run_id: str | None = None, owner: str | None = None) -> Run:
-        """Write a run directory under ``root``.
+    def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True, owner: str | None = None) -> Run:
+        """Write a run directory under ``root``, without its contact sheet if ``sheet`` is False.
 
         See :func:`prophy.runs.store.write_run` for ``run_id``, ``owner`` and what it raises.
         """
@@ -100,8 +100,8 @@ class Generation:
             timings=self.timings,
             unknown_words=self.unknown_words,
         )
-        sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
-        return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id, owner=owner)
+        picture = contact_sheet(self.frames, self.trace) if sheet and self.trace is not None else None
+        return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id, owner=owner)
 
 
 @overload

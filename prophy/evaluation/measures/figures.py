@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -35,7 +34,6 @@ from prophy.evaluation.results.figures import (
     ExpertMapsResult,
     InversionResult,
 )
-from prophy.files import replacing
 from prophy.generation.generate import Generation, generate
 from prophy.generation.identity import model_hash
 from prophy.generation.settings import GenerationSettings
@@ -43,11 +41,11 @@ from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering
 from prophy.runs.overlay import overlay
+from prophy.runs.pictures import evenly_spaced, resized, write_png
+from prophy.runs.sheets import Block, Row, draw_sheet
 
 RESAMPLES = 500
 _SHOWN = 5  # frames of a clip on a picture
-_SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)  # half the size
-_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 @dataclass(frozen=True)
@@ -258,19 +256,6 @@ def _branch_of(pipeline: DiffusionPipeline):
 
 def _save(path: Path, title: str, rows: Sequence[tuple[str, np.ndarray]], tile: int = 128) -> str:
     """A picture of one row of frames for each ``(name, uint8 (F, H, W, 3))``; returns the file's name."""
-    first = rows[0][1]
-    chosen = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(int)
-    size = (tile, round(tile * first.shape[1] / first.shape[2]))
-    margin, width = 140, 140 + len(chosen) * (tile + 2)
-    picture = np.full((24 + len(rows) * (size[1] + 2), width, 3), 255, np.uint8)
-    cv2.putText(picture, title, (4, 16), _FONT, _SCALE, (24, 24, 24), 1, cv2.LINE_AA)
-    for r, (name, frames) in enumerate(rows):
-        top = 24 + r * (size[1] + 2)
-        cv2.putText(picture, name, (4, top + size[1] // 2), _FONT, _SCALE, (24, 24, 24), 1, cv2.LINE_AA)
-        for column, frame in enumerate(frames[chosen]):
-            left = margin + column * (tile + 2)
-            picture[top : top + size[1], left : left + tile] = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]), _SMALL)[1].tobytes())
+    shown = [Row(resized(frames[evenly_spaced(len(frames), _SHOWN)], tile), name) for name, frames in rows]
+    write_png(path, draw_sheet([Block(shown, [title])]))
     return path.name
