@@ -100,6 +100,7 @@ def test_ones_own_runs_are_found_again_and_another_visitor_sees_none(browser, ap
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
         page.goto(address)
+        page.wait_for_selector("#routing-view .pp-view[data-run=made-up]")
         page.wait_for_function(f"{SECRET}.length === 64")
         return page
 
@@ -113,7 +114,6 @@ def test_ones_own_runs_are_found_again_and_another_visitor_sees_none(browser, ap
         other_tab.wait_for_selector("#history .pp-card")
         assert other_tab.evaluate(SECRET) == page.evaluate(SECRET)
         stranger = visit(theirs)
-        stranger.wait_for_selector("#routing-view .pp-view[data-run=made-up]")
-        stranger.wait_for_timeout(1000)
+        stranger.wait_for_timeout(1000)  # for what must not come
         assert stranger.locator("#history .pp-card").count() == 0
         assert stranger.evaluate(SECRET) != page.evaluate(SECRET)
