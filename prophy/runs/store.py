@@ -7,6 +7,7 @@ and reads it.
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
+        owner         digest of a visitor's secret, see owner.py; only of runs that the app made
 
 A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
 trusts nothing: names, types, sizes and hashes are checked, links are refused, and every refusal is one line.
@@ -38,6 +39,7 @@ from prophy import phenomena
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.owner import write_owner
 from prophy.runs.pictures import write_png
 from prophy.video import Clip, read_video, write_video
 
@@ -224,6 +226,7 @@ def write_run(
     trace: RoutingTrace | None = None,
     sheet: np.ndarray | None = None,
     run_id: str | None = None,
+    owner: str | None = None,
 ) -> Run:
     """Write a run directory under ``root`` (created if missing), all of it or nothing.
 
@@ -234,9 +237,11 @@ def write_run(
         trace: the routing of the same generation.
         sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.sheets.contact_sheet`.
         run_id: the directory's name; by default made of the time, the prompt and eight random digits.
+        owner: digest of the secret of whoever may change the run; None: nobody's.
 
     Raises:
         RunError: the frames or the trace do not belong to the record, the id is not safe, or it is taken.
+        prophy.runs.owner.OwnerError: the owner is no digest.
         OSError: the disk refused.
     """
     root = Path(root)
@@ -266,6 +271,8 @@ def write_run(
         files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
         document = {"schema": SCHEMA, **_as_json(record), "files": files}
         (partial / _RECORD).write_text(_one_field_a_line(document), encoding="utf-8")
+        if owner is not None:
+            write_owner(partial, owner)
         for name in (*written, _RECORD):
             _sync(partial / name)
         try:
@@ -316,8 +323,8 @@ def find_run(root: str | Path, run_id: str) -> Run:
     return read_run(Path(root) / _checked_run_id(run_id))
 
 
-def delete_run(root: str | Path, run_id: str) -> None:
-    """Delete the run with this id, given by an untrusted caller, under ``root``, damaged ones too.
+def run_folder(root: str | Path, run_id: str) -> Path:
+    """Where the run with this id, given by an untrusted caller, lies under ``root``, damaged ones too.
 
     Raises:
         RunError: the id is not a run id, or there is no run of that name.
@@ -325,6 +332,16 @@ def delete_run(root: str | Path, run_id: str) -> None:
     path = Path(root) / _checked_run_id(run_id)
     if path.is_symlink() or not (path / _RECORD).is_file():
         raise RunError(f"no run {run_id} in {path.parent.name}/")
+    return path
+
+
+def delete_run(root: str | Path, run_id: str) -> None:
+    """Delete the run with this id, given by an untrusted caller, under ``root``, damaged ones too.
+
+    Raises:
+        RunError: the id is not a run id, or there is no run of that name.
+    """
+    path = run_folder(root, run_id)
     # Out of every list at once, whatever happens while its files go.
     gone = path.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")
     os.rename(path, gone)
