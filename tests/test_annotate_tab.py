@@ -16,7 +16,7 @@ from prophy.ui import annotate_tab
 from prophy.ui.annotate_tab import AnnotateTab, answers_html, shipped, view_of
 from prophy.ui.demo import build_demo, launch
 from prophy.ui.engine import Engine
-from prophy.video import UnreadableClip, picture_size, write_video
+from prophy.video import picture_size, write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
 

@@ -42,8 +42,9 @@ def impossible_tables(path: Path) -> str | None:
         return f"declares more than {_MOST_SAMPLES:,} samples: cut it into shorter clips"
     if any(b"cmov" in header for header in headers):
         return "has a compressed index (cmov), which is not read: re-mux it"
-    # Versions of 16 bits, which end in a 0 and a 1, cannot declare too many.
-    items = [count for header in headers for count in _counts(header, b"iinf[^\0]", 3) + _counts(header, b"iloc[^\0\1]", 5)]
+    # Versions 0 of the one and 0 and 1 of the other have 16 bits, which are never too many.
+    items = [count for header in headers for count in _counts(header, b"iinf[^\0]", 3)]
+    items += [count for header in headers for count in _counts(header, b"iloc[^\0\1]", 5)]
     if max(items, default=0) > _MOST_ITEMS:
         return f"declares more than {_MOST_ITEMS:,} pictures"
     return None
@@ -80,7 +81,7 @@ def _entries(track: bytes, size: int) -> int:
     if b"soun" in track and b"vide" not in track and samples <= size and set(_counts(track, b"stts", 12)) == {1}:
         chunks = max(_counts(track, b"stco", 4) + _counts(track, b"co64", 4), default=0)
         return chunks * (_largest_chunk(track) // 1024 + 1)
-    return samples * max(_counts(track, b"elst", 4) + [1])  # a piece of an edit list may be the whole track
+    return samples * max([*_counts(track, b"elst", 4), 1])  # a piece of an edit list may be the whole track
 
 
 def _largest_chunk(track: bytes) -> int:

@@ -4,8 +4,8 @@ A file says its matrix, range, primaries and transfer by the numbers of ITU-T H.
 Primaries and transfer are done here, in linear light from 16 bits: FFmpeg's scaler clips all that is brighter than the
 white of a page and takes two seconds a file to begin, and zscale and libplacebo are not in PyAV's wheels.
 
-- Ordinary video (BT.709, BT.601, sRGB, a plain gamma) is shown as it is. As in mpv, so are the primaries of BT.601: they
-  are too near to BT.709's for the difference to be meant.
+- Ordinary video (BT.709, BT.601, sRGB, a plain gamma) is shown as it is. As in mpv, so are the primaries of BT.601:
+  they are too near to BT.709's for the difference to be meant.
 - The primaries of BT.2020 and P3 become BT.709's.
 - HDR (BT.2100's PQ and HLG) is tone-mapped: what is no brighter than three quarters of the white of a page, 203 cd/m²
   (BT.2408), gets the values it has in ordinary video; what is brighter is drawn together, up to 1,000 cd/m² at 255.
@@ -39,8 +39,9 @@ _TO_BT709 = {
 _WHITE = 203.0  # cd/m² of a page's white in HDR (BT.2408, table 1), where HLG's scene light is 0.265
 _HLG_WHITE = 0.265
 _KNEE, _BRIGHTEST = 0.75, 1000 / _WHITE  # of tone mapping, in whites
-# FFmpeg's fast path is up to three levels out. Bicubic: with bilinear chroma, its 16-bit RGB is wrong by a hundred.
-_EXACTLY = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# Exact arithmetic: FFmpeg's fast path is up to three levels out. Colour that is stored for two by two pixels is theirs
+# alone, as in the fast path and in enlarged clips; bilinear makes 16-bit RGB that is wrong by a hundred levels.
+_EXACTLY = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class Colours(NamedTuple):
@@ -115,8 +116,8 @@ def _tone(light: np.ndarray) -> np.ndarray:
 def _light(transfer: int) -> np.ndarray:
     """Linear light of each 16-bit value, 1 = white: of a page for HDR.
 
-    HLG is light of the scene, for a display to adapt: one whose page is as bright as an ordinary display's, 100 cd/m²,
-    peaks at 377 cd/m², and its system gamma 1.2 + 0.42 log10(377/1000) = 1.02 (BT.2100, table 5, note 5f) is taken as 1.
+    HLG is light of the scene, which a display adapts. One whose page is as bright as an ordinary display's, 100 cd/m²,
+    peaks at 377 cd/m²; its system gamma, 1.2 + 0.42 log10(377/1000) = 1.02 (BT.2100, table 5), is taken as 1.
     """
     value = np.linspace(0, 1, 65536)
     if transfer == _PQ:  # SMPTE ST 2084

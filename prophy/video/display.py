@@ -78,8 +78,8 @@ class Display:
             UnreadableClip: as :meth:`size`, or it has colours that are not read.
         """
         turn, shown = self._placed(frame)
-        dolby_vision = "DOVI_METADATA" in self._side_data or self._source.stream.codec_context.codec_tag in _DOLBY_VISION
-        if dolby_vision and frame.color_trc == _UNSPECIFIED:
+        tag = self._source.stream.codec_context.codec_tag
+        if frame.color_trc == _UNSPECIFIED and (tag in _DOLBY_VISION or "DOVI_METADATA" in self._side_data):
             raise self._unreadable("is in Dolby Vision that other players cannot show (profile 5): convert it to HDR10")
         try:
             colours = Colours.of(frame)

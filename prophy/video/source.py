@@ -30,7 +30,7 @@ _MAX_PIXELS = str(_PICTURE_BYTES * 8 // 12)  # FFmpeg's own check
 #: Pixels decoded on the way to the last frame wanted, about 4 s: 12 s of 3840 × 2160 at 60 frames a second.
 _MOST_PIXELS = 6_000_000_000
 _LEAST_PIXELS = 1 << 16  # of a frame: small ones cost more than their pixels
-_TOO_MUCH = "has too much to decode on the way to the last frame needed: re-encode it smaller, with fewer frames a second"
+_TOO_MUCH = "has too much to decode on the way to the last frame needed: re-encode it smaller or with fewer frames"
 
 
 class UnreadableClip(ValueError):
