@@ -90,23 +90,42 @@ class Source:
         return float(self.stream.sample_aspect_ratio or 1)
 
     def frames(self, start: float = 0.0) -> Iterator[TimedFrame]:
-        """The frames from the key frame at or before ``start`` seconds, interlaced ones with their fields made one.
+        """The frames from a key frame at or before ``start`` seconds, interlaced ones with their fields made one.
 
         Raises:
             BrokenClip: nothing more can be decoded.
             UnreadableClip: a picture is too large, or there is too much to decode.
         """
-        stream, rate = self.stream, self.rate or 25.0
-        origin = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
         try:
-            if start > 0 and stream.time_base:
-                stream.container.seek(int((origin + start) / stream.time_base), stream=stream)
-            for number, frame in enumerate(progressive(self._decoded())):
-                time = number / rate if frame.time is None else frame.time - origin
-                length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / rate
-                yield TimedFrame(frame, time, time + length)
+            for earlier in (start - back for back in (0, 2, 10, 60) if start > back):
+                self._seek(earlier)
+                frames = self._timed()
+                # Where a container has no index, MPEG-TS, a seek may end behind the key frame.
+                if (first := next(frames, None)) is not None and first.time <= start:
+                    yield first
+                    yield from frames
+                    return
+            if start > 0:
+                self._seek(0)
+            yield from self._timed()
         except av.FFmpegError as error:
             raise BrokenClip(self.path, f"breaks off: {error.strerror or error}") from error
+
+    def _origin(self) -> float:
+        """When the first frame is on show, in the file's own seconds."""
+        stream = self.stream
+        return float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
+
+    def _seek(self, time: float) -> None:
+        if self.stream.time_base:
+            self.stream.container.seek(int((self._origin() + time) / self.stream.time_base), stream=self.stream)
+
+    def _timed(self) -> Iterator[TimedFrame]:
+        origin, rate = self._origin(), self.rate or 25.0
+        for number, frame in enumerate(progressive(self._decoded())):
+            time = number / rate if frame.time is None else frame.time - origin
+            length = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / rate
+            yield TimedFrame(frame, time, time + length)
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         pixels = 0
