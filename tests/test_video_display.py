@@ -83,7 +83,11 @@ def test_a_clip_to_be_shown_askew_is_refused_by_name(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("coded", "aspect", "shown"),
-    [((96, 80), Fraction(2, 1), (96, 160)), ((48, 72), Fraction(8, 9), (48, 64)), ((160, 192), Fraction(1, 2), (160, 96))],
+    [
+        ((96, 80), Fraction(2, 1), (96, 160)),
+        ((48, 72), Fraction(8, 9), (48, 64)),
+        ((160, 192), Fraction(1, 2), (160, 96)),
+    ],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, suffix: str, coded, aspect: Fraction, shown):
