@@ -108,6 +108,8 @@ class Source:
             if start > 0:
                 self._seek(0)
             yield from self._timed()
+        except av.ArgumentError as error:  # what decoders say, too, of a picture of more than max_pixels
+            raise BrokenClip(self.path, "breaks off: a picture is damaged or too large") from error
         except av.FFmpegError as error:
             raise BrokenClip(self.path, f"breaks off: {error.strerror or error}") from error
 
