@@ -17,7 +17,7 @@ from prophy.ui.engine.engine import Engine
 from prophy.ui.page import build_demo, launch
 from prophy.ui.tabs import annotate as annotate_tab
 from prophy.ui.tabs.annotate import AnnotateTab, answers_html, shipped, view_of
-from prophy.video import UnreadableClip, picture_size, write_video
+from prophy.video import picture_size, write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
 
@@ -120,16 +120,6 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
         view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked)
         assert (view, said) == (None, "")
         assert error.lower() in notice.lower()
-
-
-def test_the_size_of_a_clip_is_read_without_decoding_it(tmp_path):
-    write_video(tmp_path / "a.mp4", np.zeros((2, 48, 64, 3), np.uint8), 8.0)
-    assert picture_size(tmp_path / "a.mp4") == (48, 64)
-    for name, content in (("missing.mp4", None), ("bad.mp4", b"no video")):
-        if content is not None:
-            (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnreadableClip, match="cannot be read"):
-            picture_size(tmp_path / name)
 
 
 def test_a_shipped_clip_plays_with_its_maps_in_a_browser(browser, tmp_path):

@@ -101,7 +101,7 @@ def test_bad_videos_are_skipped_with_their_reasons_and_nothing_else_is_lost(anno
     for name, reason in (
         ("short.mp4", "is too short"),
         ("text.mp4", "cannot be read"),
-        ("empty.mp4", "cannot be read"),
+        ("empty.mp4", "is empty"),
     ):
         assert reason in skipped[name]
     assert "skipped short.mp4" in caplog.text
