@@ -20,6 +20,7 @@ from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 from tqdm import tqdm
 
+from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.optim import MuonAdamW
@@ -158,18 +159,13 @@ def channels_last(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    """uint8 ``(F, H, W, 3)`` to float ``(3, F, H, W)`` in [-1, 1]."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1.0
-
-
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The videos and masks of one step: a function of the step alone, so that a resumed run sees the same."""
     rng = np.random.default_rng([recipe.seed, step])
     phase, _ = recipe.at(step)
     if phase.crop is None:
         chosen = rng.integers(0, recipe.pool, phase.batch)
-        return torch.stack([to_tensor(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
+        return torch.stack([to_pixels(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
     videos, masks = [], []
     for i in rng.integers(0, recipe.pool, phase.batch):
         first = int(rng.integers(0, FRAMES - phase.frames + 1))
@@ -181,7 +177,7 @@ def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, 
             jitter = rng.integers(-phase.crop // 3, phase.crop // 3 + 1, 2)
             y, x = np.clip(np.array([cy, cx]) - phase.crop // 2 + jitter, 0, SIZE - phase.crop)
         window = np.s_[:, y : y + phase.crop, x : x + phase.crop]
-        videos.append(to_tensor(pool.frames[i, first : first + phase.frames][window]))
+        videos.append(to_pixels(pool.frames[i, first : first + phase.frames][window]))
         masks.append(torch.from_numpy(mask[window]))
     return torch.stack(videos), torch.stack(masks)
 
@@ -221,8 +217,8 @@ def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 400, test_c
     """PSNR of a linear code with as many coefficients per 4×8×8 block as the autoencoder has latent channels."""
 
     def blocks(seed: int, split: str) -> np.ndarray:
-        frames = sample_clip(seed, split).frames[1:].astype(np.float32) / 127.5 - 1
-        return frames.reshape(4, 4, 8, 8, 8, 8, 3).transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * 8 * 8 * 3)
+        pixels = to_pixels(sample_clip(seed, split).frames[1:]).numpy()
+        return pixels.reshape(3, 4, 4, 8, 8, 8, 8).transpose(1, 3, 5, 2, 4, 6, 0).reshape(-1, 4 * 8 * 8 * 3)
 
     data = np.concatenate([blocks(i, "train") for i in range(train_clips)])
     mean = data.mean(0)
@@ -238,7 +234,7 @@ def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 400, test_c
 
 def validation_clips(count: int, split: str = "test") -> torch.Tensor:
     """The first ``count`` clips of a held-out split, ``(count, 3, F, H, W)``."""
-    return torch.stack([to_tensor(sample_clip(i, split).frames) for i in range(count)])
+    return torch.stack([to_pixels(sample_clip(i, split).frames) for i in range(count)])
 
 
 def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> AutoencoderKLWan:
@@ -315,7 +311,7 @@ def latent_statistics(vae: AutoencoderKLWan, clips: int = 256) -> tuple[list[flo
     latents = []
     with torch.no_grad():
         for i in range(0, clips, 8):
-            video = torch.stack([to_tensor(sample_clip(s, "train").frames) for s in range(i, i + 8)])
+            video = torch.stack([to_pixels(sample_clip(s, "train").frames) for s in range(i, i + 8)])
             with torch.autocast("cpu", torch.bfloat16):
                 latents.append(vae.encode(video).latent_dist.mode().float())
     latents = torch.cat(latents).transpose(0, 1).flatten(1)
