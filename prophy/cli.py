@@ -31,6 +31,8 @@ _FORWARDED = {
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
     "tiny": ("prophy.tiny.cli", "for maintainers: make the embedded model from nothing, stage by stage"),
 }
+# The extra of pyproject.toml that holds what a command needs beyond `pip install prophy`.
+_EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if os.environ.get("PROPHY_DEBUG") or (error.name or "prophy").split(".")[0] == "prophy":
+            raise
+        extra = _EXTRA.get(argv[0], "train")
+        print(f"prophy: {argv[0]} needs {error.name}: pip install 'prophy[{extra}]'", file=sys.stderr)
+        return 2
     except (ValueError, OSError, KeyError) as error:
         if os.environ.get("PROPHY_DEBUG"):
             raise

@@ -31,7 +31,7 @@ from prophy.training.log import read_lines
 from prophy.training.run_folder import RUN_FILE
 
 _NOISE = 0.5  # of the localisation and the flow loss shown
-_SPLIT = "test"  # of the laws shown
+SPLIT = "test"  #: of the worlds, of whose prompts the laws are shown
 
 Level = TypeVar("Level", FlowLevel, LocalisationLevel)
 AnyResult = TypeVar("AnyResult", bound=Result)
@@ -87,19 +87,19 @@ class RunResults:
 
 def _own_column(laws: LawsResult) -> str:
     """The column that a run is about: ProPhy's, else the backbone's, else the only one that is not of real renders."""
-    columns = [name for name in laws.scores.get(_SPLIT, ()) if name != REAL]
+    columns = [name for name in laws.scores.get(SPLIT, ()) if name != REAL]
     if not columns:
-        raise ValueError(f"no laws of generated clips of the {_SPLIT} split: measure the run again")
+        raise ValueError(f"no laws of generated clips of the {SPLIT} split: measure the run again")
     return next((name for name in (PROPHY, BACKBONE) if name in columns), columns[-1])
 
 
 def _own_score(laws: LawsResult) -> ColumnScore:
-    return laws.scores[_SPLIT][_own_column(laws)]
+    return laws.scores[SPLIT][_own_column(laws)]
 
 
 def _own_errors(laws: LawsResult) -> tuple[ClipErrors, ...]:
     """By clip; of :func:`_own_column`."""
-    errors = laws.verdicts.get(_SPLIT, {}).get(_own_column(laws))
+    errors = laws.verdicts.get(SPLIT, {}).get(_own_column(laws))
     if errors is None:
         raise ValueError("the laws lack the errors of each clip: measure the run again")
     return errors

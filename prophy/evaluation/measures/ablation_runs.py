@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import mean
 
 from prophy.evaluation.judges.recogniser import load_recogniser
-from prophy.evaluation.measures.ablation import evaluate_ablation
+from prophy.evaluation.measures.ablation import SPLIT, evaluate_ablation
 from prophy.evaluation.measures.flow_loss import HELD_OUT, flow_levels, held_out_cache, predictor
 from prophy.evaluation.measures.laws import asked_clips, evaluate_laws, prompts_of
 from prophy.evaluation.measures.localisation import evaluate_localisation
@@ -50,7 +50,6 @@ ROWS = (
     "tiny_balance_only",
 )
 
-SPLIT = "test"  #: of the worlds, whose prompts clips are generated from
 SETTINGS_FILE, PUBLISHED = "settings.json", "published"
 
 

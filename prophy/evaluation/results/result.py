@@ -60,7 +60,8 @@ class Result:
     """What one evaluation found: ``class LawsResult(Result, kind="laws", command="prophy evaluate laws")``.
 
     Every subclass is a frozen dataclass too; its fields are its JSON's, beside ``made_by``. What must hold between
-    fields it checks in ``__post_init__``, so that whoever has a result need not check again.
+    fields it checks in ``__post_init__``, so that whoever has a result need not check again. A field that is added
+    later has a default, so that the files of before can still be read.
 
     Attributes:
         made_by: filled in when the result is written or read.
@@ -130,7 +131,11 @@ class Result:
 
     @classmethod
     def from_json(cls, raw: bytes, path: Path) -> Self:
-        """Read the bytes of a file; ``path`` names it in errors."""
+        """Read the bytes of a file; ``path`` names it in errors.
+
+        Raises:
+            ValueError: as :meth:`read`.
+        """
         try:
             made_by = provenance(raw)
             if (made_by.kind or cls.kind) != cls.kind:
