@@ -23,7 +23,7 @@ def to_frames(pixels: torch.Tensor) -> np.ndarray:
 def normalise(latents_BCThw: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
     """An autoencoder's latents on the scale that its pipeline's transformer works in, float32; pipelines undo it.
 
-    By each channel's mean and standard deviation where the configuration has them (Wan), else by one factor (CogVideoX).
+    By each channel's mean and standard deviation where the configuration has them, else by one factor.
     """
     latents_BCThw, config = latents_BCThw.float(), vae.config
     if getattr(config, "latents_mean", None) is None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from prophy.files import file_sha256
+from prophy.files import file_sha256, sha256
 from prophy.memory.offload import state_of
 
 if TYPE_CHECKING:
@@ -17,16 +19,17 @@ if TYPE_CHECKING:
 
 
 def model_hash(pipeline: DiffusionPipeline) -> str:
-    """SHA-256 of the weights of every component, 64 hexadecimal digits.
+    """SHA-256 of the weights of every component that takes part, 64 hexadecimal digits.
+
+    A branch that is switched off does not: what the backbone makes alone has one digest, however it was opened.
 
     A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
     memory is hashed by its tensors, and so is a LoRA that was loaded into it.
     """
-    digest = hashlib.sha256()
-    for name, component in sorted(pipeline.components.items()):
-        if isinstance(component, torch.nn.Module):
-            digest.update(f"{name}:{_component_hash(component)}\n".encode())
-    return digest.hexdigest()
+    parts = {name: part for name, part in sorted(pipeline.components.items()) if isinstance(part, torch.nn.Module)}
+    if not branch_is_on(pipeline):
+        parts.pop("branch", None)
+    return sha256("".join(f"{name}:{_component_hash(part)}\n" for name, part in parts.items()))
 
 
 def _component_hash(component: torch.nn.Module) -> str:
@@ -62,3 +65,17 @@ def branch_is_on(pipeline: DiffusionPipeline) -> bool:
     """Whether a branch takes part in what the pipeline generates."""
     attachment = getattr(pipeline, "attachment", None)
     return attachment is not None and attachment.enabled
+
+
+@contextmanager
+def branch_switched(pipeline: DiffusionPipeline, on: bool) -> Iterator[None]:
+    """Switches the pipeline's branch, if it has one, on or off inside the block."""
+    attachment = getattr(pipeline, "attachment", None)
+    if attachment is None:
+        yield
+        return
+    before, attachment.enabled = attachment.enabled, on
+    try:
+        yield
+    finally:
+        attachment.enabled = before

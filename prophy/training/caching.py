@@ -7,7 +7,6 @@ prophy cache verify cache
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -24,6 +23,8 @@ from prophy.annotation.record import TARGETS
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
+from prophy.files import sha256
+from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
 
@@ -65,7 +66,7 @@ def fill(
     recipe = {
         "model": model_hash(pipeline),
         "dtype": str(pipeline.vae.dtype),
-        "annotations": hashlib.sha256(json.dumps(annotated, sort_keys=True).encode()).hexdigest()[:16],
+        "annotations": sha256(json.dumps(annotated, sort_keys=True))[:16],
         "phenomena": phenomena.VERSION,
     }
     cache = TensorCache(out, recipe)
@@ -76,10 +77,8 @@ def fill(
             if not _targets(annotations, job).exists():
                 without += 1
                 continue
-            frames = job.read()
-            content = hashlib.sha256(frames.tobytes() + job.caption.encode(errors="replace"))
-            content.update(_targets(annotations, job).read_bytes())
-            key = cache.key(content.hexdigest())
+            frames, caption = job.read(), job.caption.encode(errors="replace")
+            key = cache.key(sha256(frames.tobytes() + caption + _targets(annotations, job).read_bytes()))
             if key in cache:
                 continue
             targets = TokenTargets.load(_targets(annotations, job))
@@ -115,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     filling = commands.add_parser("fill", help="encode annotated clips; run it again to go on")
     add_data(filling)
     add_geometry(filling)
-    filling.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
+    add_model(filling)
     filling.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="made by prophy annotate")
     filling.add_argument("--out", type=Path, default=Path("cache"), help="folder to fill (default: cache)")
     add_shard(filling)

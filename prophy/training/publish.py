@@ -18,8 +18,8 @@ from plotly.subplots import make_subplots
 
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
-from prophy.files import write_text
-from prophy.training.checkpoints import State, load_checkpoint, replace_folder
+from prophy.files import replace_folder, write_text
+from prophy.training.checkpoints import State, load_checkpoint
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipes import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE

@@ -35,7 +35,7 @@ from prophy.evaluation.results.figures import (
     InversionResult,
 )
 from prophy.generation.generate import Generation, generate
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
@@ -246,7 +246,7 @@ def _inverted(settings: GenerationSettings, experts: int) -> GenerationSettings:
 
 
 def _branch_of(pipeline: DiffusionPipeline):
-    if getattr(pipeline, "attachment", None) is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("the figures show a branch: give a model with a branch/ folder, or --branch")
     return pipeline.branch
 

@@ -46,7 +46,7 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     MapScore,
 )
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
@@ -123,7 +123,7 @@ def evaluate_localisation(
     Raises:
         ValueError: the pipeline has no branch.
     """
-    if pipeline.attachment is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
@@ -205,9 +205,8 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
 @torch.no_grad()
 def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
     """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
-    parts, before = [], pipeline.attachment.enabled
-    pipeline.attachment.enabled = False
-    try:
+    parts = []
+    with branch_switched(pipeline, on=False):
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
             examples = fixed_batch(cache, rows, noise)
@@ -217,8 +216,6 @@ def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float
             with record_cross_attention(pipeline.transformer, text_BLD, weights_BPL) as recorder:
                 pipeline.transformer(examples.noisy_BCTHW, examples.timestep_B, text_BLD, return_dict=False)
             parts.append(recorder.maps[0].float().numpy())
-    finally:
-        pipeline.attachment.enabled = before
     return np.concatenate(parts)
 
 
