@@ -149,6 +149,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
     preview.add_argument("--phenomenon", help="only this one, by its id, such as liquid_motion (default: all)")
+    preview.add_argument(
+        "--size", default="64x64x17", metavar="WxHxF", help="of the clips, such as 832x480x81 (default: 64x64x17)"
+    )
+    preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
+    preview.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
     preview.set_defaults(run=_worlds_preview)
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
@@ -196,12 +201,13 @@ def _generate(arguments: argparse.Namespace) -> None:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
+    without_then = source is not None and source.routing_path is None and settings.schedule.is_every_pass
+    off = arguments.no_branch or (without_then and arguments.branch is None)
+    branch = branch_of(arguments) if source is None else arguments.branch
 
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    branch = branch_of(arguments) if source is None else arguments.branch
     pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
     digests = {model_hash(pipeline)}  # as release 0.1 recorded it, also of a run without the branch
     with branch_switched(pipeline, on=not off):
@@ -293,9 +299,16 @@ def _run_named(source: str) -> Run:
 
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:
+    from prophy.worlds import Stage
     from prophy.worlds.preview import write_contact_sheet
 
-    write_contact_sheet(arguments.out, seed=arguments.seed, phenomenon=arguments.phenomenon)
+    write_contact_sheet(
+        arguments.out,
+        seed=arguments.seed,
+        phenomenon=arguments.phenomenon,
+        stage=Stage.parse(arguments.size, arguments.fps),
+        lawful=not arguments.unlawful,
+    )
     print(f"sheet    {arguments.out}")
 
 

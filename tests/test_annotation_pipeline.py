@@ -292,6 +292,10 @@ def test_a_model_carries_its_own_settings_and_wrong_ones_are_named(vlm_folder, t
     [
         (["--data", "folder"], "needs --path"),
         (["--data", "worlds", "--path", "x"], "--path changes nothing in the worlds"),
+        (["--data", "worlds", "--size", "100x64x17"], "give a width and a height that 8 divides"),
+        (["--data", "worlds", "--fps", "12.5"], "--fps 12.5: the worlds take a whole number of frames a second"),
+        (["--data", "worlds", "--phenomena", "gravity"], "no world shows gravity"),
+        (["--data", "folder", "--path", "x", "--phenomena", "all"], "--phenomena changes nothing in --data folder"),
         (["--data", "worlds", "--shard", "9/4"], "use 1/16 to 16/16"),
         (["--data", "folder", "--path", ".", "--size", "64x64"], "give three numbers"),
         (["--data", "folder", "--path", ".", "--videos", "x"], "leave it out"),

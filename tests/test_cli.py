@@ -30,7 +30,7 @@ FLAGS = {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
         *("--index", "--step", "--opacity", "--frame"),
     },
-    ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
+    ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
 }
 
@@ -128,6 +128,8 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["tiny"], "prophy: choose a stage"),
         (["tiny", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+        (["worlds", "preview", "--size", "100x64x17"], "prophy: a stage of 100×64 pixels: give a width and a height"),
+        (["worlds", "preview", "--size", "64x64"], "prophy: --size 64x64 is not WxHxF: give three numbers"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str, capsys, tmp_path, monkeypatch):
@@ -168,6 +170,9 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert str(sheet) in capsys.readouterr().out
+    before = sheet.read_bytes()
+    assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision", "--unlawful"]) == 0
+    assert sheet.read_bytes() != before
 
 
 # --- making a run, and making it again --------------------------------------------------------------------------------
@@ -226,6 +231,7 @@ def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path
     first = make_run(tmp_path / "a", "a red ball", "--no-branch", *SIZE)
     again = make_run(tmp_path / "b", "--again", str(first.path))
     assert again.routing_path is None
+    assert again.record.model_sha256 == first.record.model_sha256 == model_hash(load(model, branch=False))
     assert (again.clip().frames == first.clip().frames).all()
     assert main(["generate", "--again", str(first.path), "--steer", "3=0", "--out", str(tmp_path / "c")]) == 2
     assert "the branch is switched off, so its experts cannot be steered" in capsys.readouterr().err

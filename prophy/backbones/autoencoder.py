@@ -11,7 +11,7 @@ import torch
 
 def to_pixels(frames: np.ndarray) -> torch.Tensor:
     """uint8 RGB ``(…, F, H, W, 3)`` to float32 ``(…, 3, F, H, W)`` between -1 and 1."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -4).float() / 127.5 - 1
+    return torch.from_numpy(np.array(frames)).movedim(-1, -4).float() / 127.5 - 1
 
 
 def to_frames(pixels: torch.Tensor) -> np.ndarray:

@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +19,9 @@ from prophy.data.wisa import read_wisa
 from prophy.files import sha256
 from prophy.flags import only_set
 from prophy.grid import TokenGrid
+from prophy.phenomena import IDS
 from prophy.video import sample_frames
-from prophy.worlds import FPS, FRAMES, SIZE, sample_clip, sample_scenario
+from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
 Item = TypeVar("Item")
@@ -56,25 +57,32 @@ class Geometry:
     def grid(self) -> TokenGrid:
         return TokenGrid.from_video(self.frames, self.height, self.width, self.cell)
 
+    @classmethod
+    def of_worlds(cls, stage: Stage = Stage(), cell: int = 8) -> Geometry:
+        """Of clips of the synthetic worlds; the default is the embedded model's."""
+        return cls(stage.width, stage.height, stage.frames, stage.fps, cell)
 
-WORLDS = Geometry(SIZE, SIZE, FRAMES, FPS, 8)  #: of the synthetic worlds and the embedded model
+
+WORLDS = Geometry.of_worlds()  #: of the synthetic worlds and the embedded model
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to annotate.
+    """One clip to annotate, or to encode.
 
     Attributes:
         id: unique among the jobs.
         caption: of the clip.
         phenomena: what it is labelled with, at least one.
         read: gives its frames, uint8 ``(F, H, W, 3)``; raises ValueError where they cannot be had.
+        masks: gives where each phenomenon acts, bool ``(F, H, W)`` by id, where that is known: in the worlds.
     """
 
     id: str
     caption: str
     phenomena: tuple[str, ...]
     read: Callable[[], np.ndarray]
+    masks: Callable[[], dict[str, np.ndarray]] | None = None
 
     @property
     def folder(self) -> str:
@@ -124,21 +132,28 @@ def jobs_of(records: Iterable[ClipRecord], geometry: Geometry) -> tuple[list[Job
     return jobs, left_out
 
 
-def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 0) -> list[Job]:
+def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 0, stage: Stage = Stage()) -> list[Job]:
     """Jobs for synthetic clips ``first, first + 1 …``.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
 
+    @lru_cache(maxsize=1)  # whoever reads the frames may want the masks next
+    def clip(seed: int) -> WorldClip:
+        return sample_clip(seed, split, names, stage)
+
     def read(seed: int) -> np.ndarray:
-        return sample_clip(seed, split, names).frames
+        return clip(seed).frames
+
+    def masks(seed: int) -> dict[str, np.ndarray]:
+        return clip(seed).masks
 
     jobs = []
     for seed in range(first, first + count):
         scenario, caption = sample_scenario(seed, split, names)
         shown = tuple(dict.fromkeys(event.phenomenon for event in scenario.events))
-        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, partial(read, seed)))
+        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, partial(read, seed), partial(masks, seed)))
     return jobs
 
 
@@ -154,6 +169,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-text-boxes", type=float, metavar="N", help="boxes of written text in the picture")
     parser.add_argument("--clips", type=int, default=64, help="worlds: how many (default: 64)")
     parser.add_argument("--split", default="test", help="worlds: of which split (default: test)")
+    parser.add_argument(
+        "--phenomena",
+        metavar="IDS",
+        help="worlds: which, with commas between, or all (default: those the embedded model knows)",
+    )
 
 
 def add_shard(parser: argparse.ArgumentParser) -> None:
@@ -165,9 +185,33 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
 
 def add_geometry(parser: argparse.ArgumentParser) -> None:
     """The flags that say which piece of each video."""
-    parser.add_argument("--size", metavar="WxHxF", help="of the clips that will train (default: 832x480x49)")
-    parser.add_argument("--fps", type=float, help="frames a second of those clips (default: 16)")
-    parser.add_argument("--cell", type=int, help="pixels on a side of the diffusion model's token (default: 16)")
+    parser.add_argument(
+        "--size", metavar="WxHxF", help="of the clips that will train (default: 832x480x49; worlds: 64x64x17)"
+    )
+    parser.add_argument("--fps", type=float, help="frames a second of those clips (default: 16; worlds: 8)")
+    parser.add_argument(
+        "--cell", type=int, help="pixels on a side of the diffusion model's token (default: 16; worlds: 8)"
+    )
+
+
+def stage_of(size: str | None, fps: float | None) -> Stage:
+    """The stage that ``--size`` and ``--fps`` say; what is not given is the default stage's.
+
+    Raises:
+        ValueError: a size or a rate that the worlds cannot do.
+    """
+    default = Stage()
+    if fps is not None and not float(fps).is_integer():
+        raise ValueError(f"--fps {fps:g}: the worlds take a whole number of frames a second")
+    rate = default.fps if fps is None else int(fps)
+    size = f"{default.width}x{default.height}x{default.frames}" if size is None else size
+    return Stage.parse(size, rate)
+
+
+def _scope(names: str | None) -> tuple[str, ...]:
+    if names is None:
+        return SCOPE
+    return IDS if names == "all" else tuple(dict.fromkeys(name.strip() for name in names.split(",")))
 
 
 def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
@@ -178,11 +222,15 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
     """
 
     if arguments.data == "worlds":
-        for name in ("path", "videos", "size", "fps", "cell", "sample", "min_duration", "min_width", "max_text_boxes"):
+        for name in ("path", "videos", "sample", "min_duration", "min_width", "max_text_boxes"):
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} changes nothing in the worlds: leave it out")
-
-        return jobs_of_worlds(arguments.clips, arguments.split, SCOPE), 0, WORLDS
+        stage = stage_of(arguments.size, arguments.fps)
+        geometry = Geometry.of_worlds(stage, **only_set(arguments, "cell"))
+        jobs = jobs_of_worlds(arguments.clips, arguments.split, _scope(arguments.phenomena), stage=stage)
+        return jobs, 0, geometry
+    if arguments.phenomena is not None:
+        raise ValueError(f"--phenomena changes nothing in --data {arguments.data}: leave it out")
     if arguments.path is None:
         raise ValueError(f"--data {arguments.data} needs --path")
     sizes = {}

@@ -225,6 +225,7 @@ def _generate_batch(
             for i, clean_CThw in enumerate(predicted(latents)):
                 if rules.frames_first:
                     clean_CThw = clean_CThw.transpose(0, 1)
+                clean_CThw = clean_CThw[:, -grid.frames :]  # what was denoised to fill tokens lies before the clip
                 top1 = recorders[i].latest_top1() if recorders and not recorders[i].is_empty else None
                 on_step(StepPreview(batch[i], done, shared.steps, left, colours(clean_CThw), top1))
         if stop is not None and stop.is_set():

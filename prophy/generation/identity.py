@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256, sha256
 from prophy.memory.offload import state_of
 
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 def model_hash(pipeline: DiffusionPipeline) -> str:
     """SHA-256 of the weights of every component that takes part, 64 hexadecimal digits.
 
-    A branch that is switched off does not: what the backbone makes alone has one digest, however it was opened.
-
+    A branch that is switched off takes no part: the digest is that of the backbone opened with ``branch=False``.
     A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
     memory is hashed by its tensors, and so is a LoRA that was loaded into it.
     """
-    parts = {name: part for name, part in sorted(pipeline.components.items()) if isinstance(part, torch.nn.Module)}
-    if not branch_is_on(pipeline):
-        parts.pop("branch", None)
+    off = not branch_is_on(pipeline)
+    parts = {
+        name: part
+        for name, part in sorted(pipeline.components.items())
+        if isinstance(part, torch.nn.Module) and not (off and isinstance(part, ProPhyBranch))
+    }
     return sha256("".join(f"{name}:{_component_hash(part)}\n" for name, part in parts.items()))
 
 
@@ -69,13 +72,7 @@ def branch_is_on(pipeline: DiffusionPipeline) -> bool:
 
 @contextmanager
 def branch_switched(pipeline: DiffusionPipeline, on: bool) -> Iterator[None]:
-    """Switches the pipeline's branch, if it has one, on or off inside the block."""
+    """Let the branch of an opened pipeline take part inside the block, or not; without a branch nothing changes."""
     attachment = getattr(pipeline, "attachment", None)
-    if attachment is None:
+    with nullcontext() if attachment is None else attachment.switched(on):
         yield
-        return
-    before, attachment.enabled = attachment.enabled, on
-    try:
-        yield
-    finally:
-        attachment.enabled = before

@@ -1,6 +1,7 @@
 """``prophy cache fill | verify``: latents, text embeddings and targets of annotated clips, for any pipeline.
 
 prophy cache fill --model MODEL --annotations annotations --data folder --path DIR --out cache --shard 3/16
+prophy cache fill --model MODEL --data worlds --split train --clips 2000 --size 832x480x81 --fps 16 --cell 16
 prophy cache verify cache
 """
 
@@ -11,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ from tqdm import tqdm
 from prophy import phenomena
 from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
+from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
@@ -34,7 +37,7 @@ log = logging.getLogger(__name__)
 def fill(
     pipeline: DiffusionPipeline,
     jobs: Sequence[Job],
-    annotations: Path,
+    annotations: Path | None,
     out: Path,
     geometry: Geometry,
     shard: Shard,
@@ -45,7 +48,7 @@ def fill(
     Args:
         pipeline: whose autoencoder and text encoder are used.
         jobs: of all workers, in the same order for each.
-        annotations: what :func:`prophy.annotation.pipeline.annotate_all` filled.
+        annotations: what :func:`prophy.annotation.pipeline.annotate_all` filled; None: the jobs know their masks.
         out: the cache's folder.
         geometry: of the clips, as they were annotated.
         shard: this worker's.
@@ -55,14 +58,11 @@ def fill(
         How many were encoded now, and how many of this shard have no annotation.
 
     Raises:
-        ValueError: the cache or the annotations were made otherwise.
+        ValueError: the cache or the annotations were made otherwise, or the model's tokens are of another size.
     """
-    recipe_file = Path(annotations) / RECIPE
-    if not recipe_file.exists():
-        raise FileNotFoundError(f"{annotations} holds no annotations ({RECIPE} is missing)")
-    annotated = json.loads(recipe_file.read_text())
-    if Geometry(**annotated["geometry"]) != geometry:
-        raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
+    if annotations is None and (cell := rules_of(pipeline).cell) != geometry.cell:
+        raise ValueError(f"a token of this model is {cell} pixels wide, not {geometry.cell}: give --cell {cell}")
+    annotated = {"masks": asdict(geometry)} if annotations is None else _recipe_of(annotations, geometry)
     recipe = {
         "model": model_hash(pipeline),
         "dtype": str(pipeline.vae.dtype),
@@ -70,18 +70,23 @@ def fill(
         "phenomena": phenomena.VERSION,
     }
     cache = TensorCache(out, recipe)
-    cache.expect(job.id for job in jobs if _targets(annotations, job).exists())
+    cache.expect(job.id for job in jobs if annotations is None or _targets(annotations, job).exists())
     done = without = 0
     with cache.writer(f"{shard.index + 1:04d}-of-{shard.count:04d}", clips_per_shard) as writer:
         for job in tqdm(shard.take(jobs), f"encode {shard}", unit="clip"):
-            if not _targets(annotations, job).exists():
+            if annotations is not None and not _targets(annotations, job).exists():
                 without += 1
                 continue
             frames, caption = job.read(), job.caption.encode(errors="replace")
-            key = cache.key(sha256(frames.tobytes() + caption + _targets(annotations, job).read_bytes()))
+            if annotations is None:
+                targets = TokenTargets.from_masks(job.masks(), geometry.grid, "worlds")
+                content = targets.values.tobytes()
+            else:
+                targets = TokenTargets.load(_targets(annotations, job))
+                content = _targets(annotations, job).read_bytes()
+            key = cache.key(sha256(frames.tobytes() + caption + content))
             if key in cache:
                 continue
-            targets = TokenTargets.load(_targets(annotations, job))
             tensors = {
                 "latents": encode_clip(pipeline, frames),
                 "text": encode_caption(pipeline, job.caption),
@@ -91,6 +96,17 @@ def fill(
             writer.add(job.id, key, tensors)
             done += 1
     return done, without
+
+
+def _recipe_of(annotations: Path, geometry: Geometry) -> dict[str, object]:
+    """How clips were annotated."""
+    recipe_file = Path(annotations) / RECIPE
+    if not recipe_file.exists():
+        raise FileNotFoundError(f"{annotations} holds no annotations ({RECIPE} is missing)")
+    annotated = json.loads(recipe_file.read_text())
+    if Geometry(**annotated["geometry"]) != geometry:
+        raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
+    return annotated
 
 
 def _targets(annotations: Path, job: Job) -> Path:
@@ -115,7 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(filling)
     add_geometry(filling)
     add_model(filling)
-    filling.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="made by prophy annotate")
+    filling.add_argument(
+        "--annotations", type=Path, metavar="DIR", help="made by prophy annotate (default, in the worlds: their masks)"
+    )
     filling.add_argument("--out", type=Path, default=Path("cache"), help="folder to fill (default: cache)")
     add_shard(filling)
     filling.set_defaults(run=_fill)
@@ -128,6 +146,8 @@ def build_parser() -> argparse.ArgumentParser:
 def _fill(arguments: argparse.Namespace) -> None:
     from prophy.generation.pipelines import load
 
+    if arguments.annotations is None and arguments.data != "worlds":
+        raise ValueError("only the worlds know where their phenomena are: give --annotations, made by prophy annotate")
     shard = Shard.of(arguments.shard, os.environ)
     jobs, _, geometry = read_jobs(arguments)
     pipeline = load(arguments.model)

@@ -11,7 +11,9 @@ from prophy.worlds.sample import (
     sample_clip,
     sample_scenario,
 )
-from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
+from prophy.worlds.stage import COLOURS, Stage
+
+FPS, FRAMES, SIZE = Stage().fps, Stage().frames, Stage().height  #: of the default stage
 
 __all__ = [
     "COLOURS",
@@ -23,6 +25,7 @@ __all__ = [
     "SPLITS",
     "Placed",
     "Scenario",
+    "Stage",
     "WorldClip",
     "render",
     "sample_clip",

@@ -12,18 +12,19 @@ from prophy.runs.overlay import rgb
 from prophy.runs.pictures import evenly_spaced, resized, write_png
 from prophy.runs.sheets import Block, Row, draw_sheet
 from prophy.worlds.sample import WorldClip, sample_clip
+from prophy.worlds.stage import Stage
 
 
-def clip_block(clip: WorldClip, width: int = 128, shown: int = 6) -> Block:
+def clip_block(clip: WorldClip, height: int = 128) -> Block:
     """One clip as a row of frames, masks outlined in their phenomenon's colour, its phenomena and caption above.
 
     Args:
         clip: of the worlds.
-        width: of a frame in the sheet, pixels.
-        shown: frames, evenly spaced.
+        height: of a frame in the sheet, pixels; six square ones are shown, or fewer that are wide.
     """
-    chosen = evenly_spaced(len(clip.frames), shown)
-    tiles = resized(clip.frames[chosen], width).copy()
+    aspect = clip.stage.width / clip.stage.height
+    chosen = evenly_spaced(len(clip.frames), max(4, round(6 / aspect)))
+    tiles = resized(clip.frames[chosen], round(height * aspect)).copy()
     for f, tile in zip(chosen, tiles, strict=True):
         for phenomenon, mask in clip.masks.items():
             large = cv2.resize(mask[f].astype(np.uint8), tile.shape[1::-1], interpolation=cv2.INTER_NEAREST)
@@ -35,9 +36,24 @@ def clip_block(clip: WorldClip, width: int = 128, shown: int = 6) -> Block:
 
 
 def write_contact_sheet(
-    path: str | Path, seed: int = 0, phenomenon: str | None = None, split: str = "train", clips: int = 18
+    path: str | Path,
+    seed: int = 0,
+    phenomenon: str | None = None,
+    split: str = "train",
+    clips: int = 18,
+    stage: Stage = Stage(),
+    lawful: bool = True,
 ) -> Path:
     """Write a PNG of clips in two columns: every phenomenon in turn, or one of them.
+
+    Args:
+        path: the picture.
+        seed: of the first clip.
+        phenomenon: only this one.
+        split: of the worlds.
+        clips: how many.
+        stage: their size, length and rate.
+        lawful: or each event runs by a clock that obeys no law.
 
     Raises:
         KeyError: unknown phenomenon.
@@ -48,6 +64,7 @@ def write_contact_sheet(
     blocks = []
     for i in range(clips):
         alone = phenomenon is not None or i < len(IDS)
-        blocks.append(clip_block(sample_clip(seed + i, split, (pool[i % len(pool)],) if alone else pool)))
+        shown = (pool[i % len(pool)],) if alone else pool
+        blocks.append(clip_block(sample_clip(seed + i, split, shown, stage, lawful)))
     write_png(Path(path), draw_sheet(blocks, columns=2))
     return Path(path)

@@ -1,18 +1,20 @@
 """Law errors: pure functions of what was tracked. 0 is lawful, 1 is as wrong as counts; a lost track counts as 1.
 
-Lengths are pixels with y pointing down, times are seconds, angles are radians.
+Lengths are stage units with y pointing down, times are seconds, angles are radians.
 
 Shapes: F frames; NaN marks a frame in which the object was not seen, was in contact, or left the canvas.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 LEAST = 3  #: frames that a straight line is fitted to, at least
+REST = 3.0  #: a ball that, after three bounces, rises no more than this has come to rest
 
 
 class TrackLost(Exception):
@@ -32,8 +34,8 @@ class Flights:
     """Free flights that share one acceleration.
 
     Attributes:
-        acceleration: pixels per second squared, positive downwards.
-        residual: of the fit, pixels, root mean square.
+        acceleration: units per second squared, positive downwards.
+        residual: of the fit, units, root mean square.
         restitutions: for each bounce, speed after over speed before.
     """
 
@@ -86,15 +88,16 @@ def line(times_F: np.ndarray, x_F: np.ndarray) -> Line:
     return Line(float(slope), _rms(x_F[seen] - slope * times_F[seen] - offset))
 
 
-def flights(times_F: np.ndarray, y_F: np.ndarray) -> Flights:
+def flights(times_F: np.ndarray, y_F: np.ndarray, contact: float = 0.0) -> Flights:
     """Fit parabolas of one acceleration to the flights between bounces.
 
-    A bounce is where the fall turns into a rise; its lowest frame is contact and is dropped.
+    A bounce is where the fall turns into a rise; its lowest frame is contact and is dropped, and so are those nearer to
+    it than ``contact`` seconds.
 
     Raises:
         TrackLost: no flight of three frames, too few frames in all, or nothing that falls.
     """
-    parts = _between_bounces(y_F)
+    parts = _between_bounces(y_F, max(0, math.ceil(contact / (times_F[1] - times_F[0]) - 1e-6) - 1))
     parts = [part for part in parts if len(part) >= 2]
     if not parts or max(len(part) for part in parts) < 3 or sum(len(part) for part in parts) < len(parts) * 2 + 2:
         raise TrackLost("no flight is long enough")
@@ -140,8 +143,17 @@ def oscillation(times_F: np.ndarray, x_F: np.ndarray, shortest: float = 0.3, lon
     return Oscillation(float(1 / best), amplitude, residual)
 
 
-def impact(times_F: np.ndarray, first_F: np.ndarray, second_F: np.ndarray, masses: tuple[float, float]) -> Impact:
-    """Momentum and energy of two bodies on a line, before and after they are closest; two frames there are contact.
+def impact(
+    times_F: np.ndarray, first_F: np.ndarray, second_F: np.ndarray, masses: tuple[float, float], contact: int = 1
+) -> Impact:
+    """Momentum and energy of two bodies on a line, before and after they are closest.
+
+    Args:
+        times_F: seconds.
+        first_F: where the one is.
+        second_F: where the other is.
+        masses: of both, in any unit.
+        contact: frames on either side of the closest one that are left out.
 
     Raises:
         TrackLost: they do not meet, do not part, or are not seen long enough on both sides of it.
@@ -152,10 +164,10 @@ def impact(times_F: np.ndarray, first_F: np.ndarray, second_F: np.ndarray, masse
     closest = int(np.nanargmin(gap))
     if closest <= LEAST:
         raise TrackLost("the two do not approach each other long enough to be measured")
-    before, after = np.arange(len(gap)) < closest, np.arange(len(gap)) > closest
+    since = np.arange(len(gap)) - closest
     lines = [
         [line(times_F, np.where(side, x, np.nan)) for x in (first_F, second_F)]
-        for side in (before & _not_next_to(closest, len(gap), -1), after & _not_next_to(closest, len(gap), 1))
+        for side in (since < -contact, since > contact)
     ]
     speeds = np.array([[one.slope for one in side] for side in lines])
     mass = np.asarray(masses, float)
@@ -229,25 +241,36 @@ def outside(value: float, low: float, high: float) -> float:
     return float(max(low / value - 1 if value > 0 else np.inf, value / high - 1, 0.0))
 
 
-def _between_bounces(y_F: np.ndarray) -> list[list[int]]:
-    """Frames of each flight: cut at every local maximum of y (the lowest point), which is left out.
+def _between_bounces(y_F: np.ndarray, contact: int) -> list[list[int]]:
+    """Frames of each flight: cut at every local maximum of y (the lowest point), which is left out with its neighbours.
 
-    So is a last frame that comes as low as the contact: whether it is before or after a bounce cannot be told.
+    So is a last frame that comes as low as the contact, or would have on the way it was falling: whether it is before
+    or after a bounce cannot be told. So are, after the third bounce, the flights of a ball that has all but come to
+    rest: they last too few frames.
     """
     y_F = np.array(y_F, np.float64)
-    if len(y_F) > 1 and y_F[-1] > y_F[-2] and y_F[-1] >= np.nanmax(y_F) - (y_F[-1] - y_F[-2]):
-        y_F[-1] = np.nan
+    if len(y_F) > 2 and np.isfinite(y_F[-3:]).all():
+        lowest, (before, at, last) = np.nanmax(y_F), y_F[-3:]
+        if last > at and (last >= lowest - (last - at) or at + (at - before) >= lowest):
+            y_F[-1] = np.nan
+    seen = np.isfinite(y_F)
+    bounces = [
+        frame
+        for frame in range(1, len(y_F) - 1)
+        if seen[frame - 1 : frame + 2].all() and y_F[frame] >= y_F[frame - 1] and y_F[frame] > y_F[frame + 1]
+    ]
+    flying = seen.copy()
+    for count, frame in enumerate(bounces, 1):
+        flying[max(0, frame - contact) : frame + contact + 1] = False
+        if count >= 3 and np.nanmax(y_F[frame:]) - np.nanmin(y_F[frame:]) < REST:
+            flying[frame:] = False
+            break
     parts: list[list[int]] = [[]]
     for frame in range(len(y_F)):
-        y = y_F[frame]
-        if not np.isfinite(y):
-            parts.append([])
-            continue
-        inner = 0 < frame < len(y_F) - 1 and np.isfinite(y_F[frame - 1]) and np.isfinite(y_F[frame + 1])
-        if inner and y >= y_F[frame - 1] and y > y_F[frame + 1]:
-            parts.append([])
-        else:
+        if flying[frame]:
             parts[-1].append(frame)
+        else:
+            parts.append([])
     return [part for part in parts if part]
 
 
@@ -262,14 +285,6 @@ def _restitutions(acceleration: float, straight: np.ndarray) -> tuple[float, ...
         if before > 0:
             ratios.append(float(-after / before))
     return tuple(ratios)
-
-
-def _not_next_to(frame: int, count: int, side: int) -> np.ndarray:
-    keep = np.ones(count, bool)
-    neighbour = frame + side
-    if 0 <= neighbour < count:
-        keep[neighbour] = False
-    return keep
 
 
 def _rms(values: np.ndarray) -> float:

@@ -4,7 +4,10 @@ What a tracker may know: which scene the prompt asks for, its colours, its place
 (where the ground is, where a mirror stands). It never sees the simulator's state, so real renders and generated clips
 are measured alike. A track that fails raises :class:`prophy.evaluation.judges.laws.TrackLost`; the caller counts it.
 
-Shapes: F frames, H rows, W columns of the event's part of the stage; positions are (x, y) in pixels of the stage.
+Lengths are stage units, so that tolerances mean the same at every size. Motion is looked at in steps of an eighth of a
+second, and processes that fill a clip in steps of a sixteenth of it: they mean the same at every rate and length.
+
+Shapes: F frames, H rows, W columns of the event's part of the stage; positions are (x, y) on the stage.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import cv2
 import numpy as np
 
 from prophy.evaluation.judges.laws import (
+    Line,
     TrackLost,
     backwards,
     flights,
@@ -28,14 +32,17 @@ from prophy.evaluation.judges.laws import (
     speeding_up,
     unsteady,
 )
-from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, Placed
-from prophy.worlds.sample import HALVES, WHOLE
-from prophy.worlds.stage import BACKGROUNDS, FLOOR, SUPERSAMPLE, Region, background
+from prophy.worlds import COLOURS, Placed, Stage
+from prophy.worlds.dynamics import PouringTap, SloshingTank
+from prophy.worlds.optics import GlassBeam, RippleTank
+from prophy.worlds.painter import SUPERSAMPLE, background
+from prophy.worlds.stage import BACKGROUNDS, FLOOR, UNITS, Region
+from prophy.worlds.thermodynamics import BoilingPot, FreezingTank
 
-TIMES = np.arange(FRAMES) / FPS
-_GROUND = int(FLOOR)
-_LEAST_AREA = 6.0  # pixels that an object covers, at least
+_LEAST_AREA = 6.0  # square units that an object covers, at least
 _SEEN = 0.6  # share of the frames in which it must be found
+_ROWS = 128  # a larger clip is averaged down to so many rows: enough for every law, and quick
+_CONTACT = 0.07  # seconds for which a bouncing ball is flattened, so that its middle does not fly freely
 
 
 @dataclass(frozen=True)
@@ -62,17 +69,75 @@ class View:
         backdrop_HWC: the setting without anything on it.
         region: of the stage.
         colours: RGB of the event's colours, in the prompt's order.
+        fps: frames a second.
     """
 
     frames_FHWC: np.ndarray
     backdrop_HWC: np.ndarray
     region: Region
     colours: tuple[tuple[int, int, int], ...]
+    fps: int
+
+    @property
+    def times(self) -> np.ndarray:
+        """Seconds of the frames, ``(F,)``."""
+        return np.arange(len(self.frames_FHWC)) / self.fps
+
+    @property
+    def pixel(self) -> float:
+        """Height of a row, stage units."""
+        return UNITS / self.frames_FHWC.shape[1]
+
+    @property
+    def pixel_across(self) -> float:
+        """Width of a column, stage units: that of a row but for rounding where the clip was averaged down."""
+        return self.region.width / self.frames_FHWC.shape[2]
+
+    @property
+    def cell(self) -> float:
+        """Area of a pixel, square units."""
+        return self.pixel * self.pixel_across
 
     @property
     def columns(self) -> np.ndarray:
-        """Middle of each column in pixels of the stage."""
-        return self.region.left + np.arange(self.frames_FHWC.shape[2]) + 0.5
+        """Middle of each column on the stage."""
+        return self.region.left + (np.arange(self.frames_FHWC.shape[2]) + 0.5) * self.pixel_across
+
+    def rows(self, top: float, bottom: float) -> slice:
+        """Rows whose middles lie between two heights, in units from the top."""
+        return slice(*(max(0, round(y / self.pixel)) for y in (top, bottom)))
+
+    def between(self, left: float, right: float) -> slice:
+        """Columns whose middles lie between two x of the stage."""
+        inside = np.flatnonzero((self.columns > left) & (self.columns < right))
+        return slice(int(inside[0]), int(inside[-1]) + 1)
+
+    def odd(self, units: float) -> int:
+        """The odd number of pixels nearest to a length: the size of a filter."""
+        return 2 * round((units / self.pixel - 1) / 2) + 1
+
+    def frames(self, seconds: float) -> int:
+        """The number of frames nearest to a time, at least one."""
+        return max(1, round(seconds * self.fps))
+
+    @property
+    def apart(self) -> int:
+        """Frames from one look at a motion to the next: an eighth of a second."""
+        return self.frames(1 / 8)
+
+    @property
+    def stride(self) -> int:
+        """Frames from one look at a process that fills the clip to the next: a sixteenth of it."""
+        return max(1, round((len(self.frames_FHWC) - 1) / 16))
+
+    def looks(self, values_F: np.ndarray) -> np.ndarray:
+        """A series as a process is looked at: means of what is seen in each stride."""
+        count = -(-len(values_F) // self.stride)
+        padded = np.full(count * self.stride, np.nan)
+        padded[: len(values_F)] = values_F
+        rows = padded.reshape(count, self.stride)
+        seen = np.isfinite(rows)
+        return np.where(seen.any(1), np.where(seen, rows, 0).sum(1) / np.maximum(seen.sum(1), 1), np.nan)
 
     def matte(self, which: int = 0, full: float = 0.62) -> np.ndarray:
         """How much of each pixel is of one of the event's colours, float32 ``(F, H, W)`` in [0, 1].
@@ -99,8 +164,8 @@ class Blob:
     """An object followed over the frames; NaN where it is not seen.
 
     Attributes:
-        position_F2: its centroid, pixels of the stage.
-        area_F: pixels it covers.
+        position_F2: its centroid on the stage.
+        area_F: square units it covers.
         whole_F: whether all of it is in the region: it does not touch an edge, or is as large there as elsewhere.
     """
 
@@ -135,13 +200,14 @@ def tracker(phenomenon: str, variant: str, *laws: Law) -> Callable[[Tracker], Tr
     return register
 
 
-def law_errors(frames_FHWC: np.ndarray, event: Placed, setting: str) -> dict[str, float]:
+def law_errors(frames_FHWC: np.ndarray, event: Placed, setting: str, stage: Stage = Stage()) -> dict[str, float]:
     """The law errors of one event of a clip, by law; 0 is lawful.
 
     Args:
         frames_FHWC: uint8, a whole clip.
         event: what the prompt asks for, and where.
         setting: of the stage.
+        stage: size, length and rate of the clip.
 
     Raises:
         TrackLost: the event cannot be followed, or does not happen.
@@ -150,7 +216,7 @@ def law_errors(frames_FHWC: np.ndarray, event: Placed, setting: str) -> dict[str
     key = (event.phenomenon, event.variant)
     if key not in _TRACKERS:
         raise ValueError(f"no tracker follows {event.phenomenon} ({event.variant}): use one of {sorted(_TRACKERS)}")
-    view = view_of(frames_FHWC, event, setting)
+    view = view_of(frames_FHWC, event, setting, stage)
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = _TRACKERS[key](view)
     if errors.keys() != {law.name for law in LAWS[key]}:
@@ -158,55 +224,67 @@ def law_errors(frames_FHWC: np.ndarray, event: Placed, setting: str) -> dict[str
     return errors
 
 
-def view_of(frames_FHWC: np.ndarray, event: Placed, setting: str) -> View:
+def view_of(frames_FHWC: np.ndarray, event: Placed, setting: str, stage: Stage = Stage()) -> View:
     """The part of a clip in which an event takes place.
 
     Raises:
         ValueError: frames of another size, or an unknown setting.
     """
-    if frames_FHWC.shape != (FRAMES, SIZE, SIZE, 3) or frames_FHWC.dtype != np.uint8:
-        raise ValueError(f"a clip of {frames_FHWC.dtype} {frames_FHWC.shape} is not uint8 {FRAMES}×{SIZE}×{SIZE}×3")
+    if frames_FHWC.shape != (stage.frames, stage.height, stage.width, 3) or frames_FHWC.dtype != np.uint8:
+        raise ValueError(
+            f"a clip of {frames_FHWC.dtype} {frames_FHWC.shape} is not uint8"
+            f" {stage.frames}×{stage.height}×{stage.width}×3"
+        )
     if setting not in BACKGROUNDS:
         raise ValueError(f"unknown setting {setting!r}: use one of {', '.join(BACKGROUNDS)}")
-    region = WHOLE if event.place == "centre" else HALVES[event.place]
-    a, b = int(region.left), int(region.right)
-    size = background(setting).shape[0] // SUPERSAMPLE
-    backdrop = cv2.resize(background(setting), (size, size), interpolation=cv2.INTER_AREA)
-    colours = tuple(COLOURS[name] for name in event.colours)
-    return View(frames_FHWC[:, :, a:b].astype(np.float32), backdrop[:, a:b], region, colours)
+    region = stage.region(event.place)
+    columns = stage.columns(region)
+    backdrop = background(setting, stage)[:, columns.start * SUPERSAMPLE : columns.stop * SUPERSAMPLE]
+    width, rows = columns.stop - columns.start, min(stage.height, _ROWS)
+    size = (round(width * rows / stage.height), rows)
+    frames = frames_FHWC[:, :, columns].astype(np.float32)
+    if rows < stage.height:
+        frames = np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames])
+    backdrop = cv2.resize(backdrop, size, interpolation=cv2.INTER_AREA)
+    return View(frames, backdrop, region, tuple(COLOURS[name] for name in event.colours), stage.fps)
 
 
 # --- following --------------------------------------------------------------------------------------------------------
 
 
-def follow(alpha_FHW: np.ndarray, region: Region, gap: int = 5) -> Blob:
+def follow(view: View, alpha_FHW: np.ndarray, gap: float = 5) -> Blob:
     """Follow the largest connected patch of a matte.
 
     Args:
+        view: what the matte is of.
         alpha_FHW: of :meth:`View.matte`.
-        region: the part of the stage.
-        gap: dark or bright holes up to this many pixels wide are filled, such as a ball's highlight.
+        gap: dark or bright holes up to this many units wide are filled, such as a ball's highlight.
 
     Raises:
         TrackLost: it is seen in too few frames.
     """
     frames, height, width = alpha_FHW.shape
     position, area, whole = np.full((frames, 2), np.nan), np.full(frames, np.nan), np.zeros(frames, bool)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (gap, gap))
+    hole = view.odd(gap)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (hole, hole))
+    rim = np.ones((2 * round(1 / view.pixel) + 1,) * 2, np.uint8)
+    ys, xs = np.mgrid[:height, :width] + 0.5
     for f in range(frames):
-        padded = np.pad(alpha_FHW[f], gap)  # or closing would fill what lies between an object and the edge
-        alpha = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[gap:-gap, gap:-gap]
+        padded = np.pad(alpha_FHW[f], hole)  # or closing would fill what lies between an object and the edge
+        alpha = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[hole:-hole, hole:-hole]
         count, names, stats, _ = cv2.connectedComponentsWithStats((alpha > 0.4).astype(np.uint8), connectivity=4)
         if count < 2:
             continue
         best = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-        near = cv2.dilate((names == best).astype(np.uint8), np.ones((3, 3), np.uint8))
-        weight = alpha * near
-        if weight.sum() < _LEAST_AREA:
+        weight = alpha * cv2.dilate((names == best).astype(np.uint8), rim)
+        cover = weight.sum()
+        if cover * view.cell < _LEAST_AREA:
             continue
-        ys, xs = np.mgrid[:height, :width] + 0.5
-        area[f] = weight.sum()
-        position[f] = region.left + (weight * xs).sum() / area[f], (weight * ys).sum() / area[f]
+        area[f] = cover * view.cell
+        position[f] = (
+            view.region.left + (weight * xs).sum() / cover * view.pixel_across,
+            (weight * ys).sum() / cover * view.pixel,
+        )
         x, y, w, h = stats[best, :4]
         whole[f] = x > 0 and y > 0 and x + w < width and y + h < height
     if np.isfinite(area).mean() < _SEEN:
@@ -214,18 +292,19 @@ def follow(alpha_FHW: np.ndarray, region: Region, gap: int = 5) -> Blob:
     return Blob(position, area, whole | (area > 0.98 * np.nanmedian(area)))
 
 
-def row_centres(alpha_FHW: np.ndarray, rows: slice, columns: slice, left: float) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row of the mean over frames, where the matte lies: y and x of the stage.
+def row_centres(view: View, alpha_FHW: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of the mean over frames, where the matte lies: y, and x from the left of the view.
 
     Rows at the ends, and those that hold less than the others, are left out: a cut or a lamp would pull them aside.
     """
     part = alpha_FHW.mean(0)[rows, columns]
     weight = part.sum(1)
     y = np.arange(rows.start, rows.start + len(part)) + 0.5
-    x = left + columns.start + (part * (np.arange(part.shape[1]) + 0.5)).sum(1) / np.maximum(weight, 1e-9)
-    held = weight[weight > 0.5]
+    x = columns.start + (part * (np.arange(part.shape[1]) + 0.5)).sum(1) / np.maximum(weight, 1e-9)
+    held = weight[weight * view.pixel_across > 0.5]
     kept = np.flatnonzero((weight > 0.75 * np.median(held)) & (weight < 1.4 * np.median(held))) if len(held) else []
-    return y[kept][3:-2], x[kept][3:-2]
+    kept = kept[round(3 / view.pixel) : -round(2 / view.pixel)]
+    return y[kept] * view.pixel, x[kept] * view.pixel_across
 
 
 def moved(values_F: np.ndarray, least: float, what: str) -> None:
@@ -239,19 +318,8 @@ def moved(values_F: np.ndarray, least: float, what: str) -> None:
         raise TrackLost(f"{what} does not change ({spread:.1f})")
 
 
-def top_of(covered_FHW: np.ndarray, bottom: int) -> np.ndarray:
-    """Height of a filled body above row ``bottom``, pixels, from its mean cover in the given columns, ``(F,)``."""
-    return covered_FHW[:, :bottom].mean(2).sum(1)
-
-
 def _chroma(rgb: np.ndarray) -> np.ndarray:
     return rgb - rgb.mean(-1, keepdims=True)
-
-
-def _columns(view: View, low: float, high: float) -> slice:
-    """Columns of the region whose middles lie between two x of the stage."""
-    inside = np.flatnonzero((view.columns > low) & (view.columns < high))
-    return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
 # --- dynamics ---------------------------------------------------------------------------------------------------------
@@ -266,15 +334,15 @@ def _columns(view: View, low: float, high: float) -> slice:
     Law("size", 0.1, "the mean area"),
 )
 def _balls(view: View) -> dict[str, float]:
-    balls = [follow(view.matte(which), view.region) for which in range(2)]
+    balls = [follow(view, view.matte(which)) for which in range(2)]
     x = [ball.coordinate(0) for ball in balls]
     gap = np.abs(x[1] - x[0])
     contact = np.zeros(len(gap), bool)
     if np.isfinite(gap).any():
-        contact[max(0, int(np.nanargmin(gap)) - 1) : int(np.nanargmin(gap)) + 2] = True
+        contact[max(0, int(np.nanargmin(gap)) - view.apart) : int(np.nanargmin(gap)) + view.apart + 1] = True
     sizes = [np.where(contact, np.nan, ball.size) for ball in balls]
     masses = tuple(float(np.nanmedian(size)) for size in sizes)  # a disc's mass grows as its area
-    result = impact(TIMES, x[0], x[1], masses)
+    result = impact(view.times, x[0], x[1], masses, view.apart)
     return {
         "momentum": result.momentum_error,
         "energy": result.energy_gain,
@@ -291,10 +359,10 @@ def _balls(view: View) -> dict[str, float]:
     Law("size", 0.1, "the mean area"),
 )
 def _bouncing(view: View) -> dict[str, float]:
-    ball = follow(view.matte(), view.region)
+    ball = follow(view, view.matte())
     y = ball.coordinate(1)
     moved(y, 4.0, "the ball's height")
-    fall = flights(TIMES, y)
+    fall = flights(view.times, y, _CONTACT)
     if not fall.restitutions:
         raise TrackLost("the ball never bounces")
     return {
@@ -312,10 +380,10 @@ def _bouncing(view: View) -> dict[str, float]:
     Law("size", 0.1, "the mean area"),
 )
 def _spring(view: View) -> dict[str, float]:
-    block = follow(view.matte(), view.region)
+    block = follow(view, view.matte())
     y = block.coordinate(1)
     moved(y, 4.0, "the block's height")
-    swing = oscillation(TIMES, y)
+    swing = oscillation(view.times, y)
     return {
         "one period": swing.residual / swing.amplitude,
         "straight up and down": float(np.nanstd(block.coordinate(0))) / swing.amplitude,
@@ -330,16 +398,15 @@ def _spring(view: View) -> dict[str, float]:
     Law("one period", 0.15, "the amplitude"),
 )
 def _sloshing(view: View) -> dict[str, float]:
-    half = view.region.width / 2 * 0.78
-    alpha = _liquid(view)
-    columns = _columns(view, view.region.centre - half + 1, view.region.centre + half - 1)
-    level_FW = alpha[:, :_GROUND, columns].sum(1)
+    tank = SloshingTank.vessel(view.region)
+    alpha = _liquid(view)[:, view.rows(0, FLOOR), view.between(tank.left + 1, tank.right - 1)]
+    level_FW = alpha.sum(1) * view.pixel
     if np.median(level_FW) < 2:
         raise TrackLost("there is no liquid in the tank")
     across = np.linspace(-1, 1, level_FW.shape[1])
     tilt = level_FW @ (across - across.mean()) / np.square(across - across.mean()).sum()
     moved(tilt, 1.5, "the surface's tilt")
-    swing = oscillation(TIMES, tilt)
+    swing = oscillation(view.times, tilt)
     return {"volume": inconstancy(level_FW.mean(1)), "one period": swing.residual / swing.amplitude}
 
 
@@ -350,23 +417,24 @@ def _sloshing(view: View) -> dict[str, float]:
     Law("constant inflow", 0.05, "the rise"),
 )
 def _pouring(view: View) -> dict[str, float]:
-    level = top_of(_liquid(view)[:, :, _beside_the_stream(view)], _GROUND)
+    glass = PouringTap.vessel(view.region)
+    aside = np.abs(view.columns - glass.centre)
+    beside = (aside > 5.0) & (aside < glass.width / 2 - 1)  # the stream itself is higher than the level
+    level = _liquid(view)[:, view.rows(0, FLOOR)][:, :, beside].mean(2).sum(1) * view.pixel
     moved(level, 3.0, "the level")
     low, high = level.min(), level.max()
     rising = (level > low + 0.7) & (level < high - 0.7)
-    return {"never less": backwards(level), "constant inflow": unsteady(TIMES, np.where(rising, level, np.nan))}
-
-
-def _beside_the_stream(view: View) -> np.ndarray:
-    """Columns of the glass on both sides of the stream that falls into it, bool ``(W,)``."""
-    aside = np.abs(view.columns - view.region.centre)
-    return (aside > 5.0) & (aside < 9.0 * view.region.scale - 1)
+    return {
+        "never less": backwards(view.looks(level)),
+        "constant inflow": unsteady(view.times, np.where(rising, level, np.nan)),
+    }
 
 
 def _liquid(view: View) -> np.ndarray:
     """The matte of a liquid, whose bright surface counts as it does."""
     alpha = view.matte(full=0.6)
-    return np.stack([cv2.morphologyEx(frame, cv2.MORPH_CLOSE, np.ones((3, 1), np.uint8)) for frame in alpha])
+    kernel = np.ones((view.odd(3), 1), np.uint8)
+    return np.stack([cv2.morphologyEx(frame, cv2.MORPH_CLOSE, kernel) for frame in alpha])
 
 
 @tracker(
@@ -376,27 +444,26 @@ def _liquid(view: View) -> np.ndarray:
     Law("leaves the chimney", 0.25, "the plume's height"),
 )
 def _smoke(view: View) -> dict[str, float]:
-    mouth = _GROUND - 16
-    alpha = view.matte(full=0.75)[:, :mouth]
-    mass = alpha.sum((1, 2))
+    alpha = view.matte(full=0.75)[:, view.rows(0, FLOOR - 16)]  # above the mouth
+    mass = alpha.sum((1, 2)) * view.cell
     if np.median(mass) < 12:
         raise TrackLost("no smoke above the chimney")
-    share = np.cumsum(alpha.sum(2)[:, ::-1], 1) / np.maximum(mass, 1e-6)[:, None]  # from the mouth upwards
-    front = (share < 0.95).sum(1).astype(float)
-    foot = (share < 0.05).sum(1).astype(float)
+    share = np.cumsum(alpha.sum(2)[:, ::-1], 1) * view.cell / np.maximum(mass, 1e-6)[:, None]  # from the mouth upwards
+    front = (share < 0.95).sum(1) * view.pixel
+    foot = (share < 0.05).sum(1) * view.pixel
     moved(front, 2.0, "the plume's height")
     return {
-        "moves upwards": float(np.mean(_vertical_flow(alpha) >= 0)),
+        "moves upwards": float(np.mean(_vertical_flow(view, alpha) >= 0)),
         "leaves the chimney": float(np.mean(foot) / np.mean(front)),
     }
 
 
-def _vertical_flow(alpha_FHW: np.ndarray) -> np.ndarray:
-    """Mean vertical motion of a density from frame to frame, pixels, weighted by the density, ``(F - 1,)``."""
-    pictures = (255 * alpha_FHW).astype(np.uint8)
+def _vertical_flow(view: View, alpha_FHW: np.ndarray) -> np.ndarray:
+    """Mean vertical motion of a density from look to look, pixels, weighted by the density."""
+    pictures = (255 * alpha_FHW[:: view.apart]).astype(np.uint8)
     means = []
     for before, after in pairwise(pictures):
-        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 2, 11, 3, 5, 1.1, 0)
+        flow = cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 2, view.odd(11), 3, 5, 1.1, 0)
         means.append((flow[..., 1] * before).sum() / max(float(before.sum()), 1e-6))
     return np.array(means)
 
@@ -409,12 +476,16 @@ def _vertical_flow(alpha_FHW: np.ndarray) -> np.ndarray:
     Law("only wider", 0.1, "the whole widening"),
 )
 def _press(view: View) -> dict[str, float]:
-    clay = follow(view.matte(), view.region, gap=3)
+    clay = follow(view, view.matte(), gap=3)
     rows = view.matte().max(2)
-    height = np.where(rows > 0.4, rows, 0).sum(1)
+    height = np.where(rows > 0.4, rows, 0).sum(1) * view.pixel
     moved(height, 3.0, "the clay's height")
     width = clay.area_F / np.maximum(height, 1)
-    return {"area": inconstancy(clay.area_F), "only flatter": backwards(-height), "only wider": backwards(width)}
+    return {
+        "area": inconstancy(clay.area_F),
+        "only flatter": backwards(view.looks(-height)),
+        "only wider": backwards(view.looks(width)),
+    }
 
 
 @tracker(
@@ -424,10 +495,10 @@ def _press(view: View) -> dict[str, float]:
     Law("size", 0.1, "the mean area"),
 )
 def _wheel(view: View) -> dict[str, float]:
-    wheel = follow(view.matte(full=0.4), view.region, gap=9)
+    wheel = follow(view, view.matte(full=0.4), gap=9)
     x = wheel.coordinate(0)
     moved(x, 4.0, "the wheel's place")
-    return {"uniform motion": unsteady(TIMES, x), "size": inconstancy(wheel.size)}
+    return {"uniform motion": unsteady(view.times, x), "size": inconstancy(wheel.size)}
 
 
 @tracker(
@@ -437,14 +508,14 @@ def _wheel(view: View) -> dict[str, float]:
     Law("size", 0.1, "the mean area"),
 )
 def _crate(view: View) -> dict[str, float]:
-    crate = follow(view.matte(), view.region)
+    crate = follow(view, view.matte())
     y = crate.coordinate(1)
     moved(y, 4.0, "the crate's height")
     half_diagonal = np.sqrt(np.nanmedian(crate.area_F) / 2)
-    free = crate.position_F2[:, 1] + half_diagonal < FLOOR  # a turning crate may touch from here on
+    free = crate.position_F2[:, 1] + half_diagonal < FLOOR - 1  # a turning crate may touch from here on
     landed = np.flatnonzero(~free)
-    flight = np.where(np.arange(FRAMES) < (landed[0] if len(landed) else FRAMES), y, np.nan)
-    fall = flights(TIMES, flight)
+    flight = np.where(np.arange(len(y)) < (landed[0] if len(landed) else len(y)), y, np.nan)
+    fall = flights(view.times, flight)
     return {
         "constant gravity": fall.residual / float(np.nanmax(flight) - np.nanmin(flight)),
         "size": inconstancy(crate.size),
@@ -462,22 +533,25 @@ def _crate(view: View) -> dict[str, float]:
 )
 def _melting(view: View) -> dict[str, float]:
     alpha = view.matte()
-    solid = alpha[:, : _GROUND - 1].sum((1, 2))
+    solid = alpha[:, view.rows(0, FLOOR - 1)].sum((1, 2)) * view.cell
     if solid[0] < _LEAST_AREA:
         raise TrackLost("there is no block")
     moved(solid / solid.max(), 0.2, "the block's area, as a share,")
-    puddle = alpha[:, _GROUND - 1 : _GROUND + 4].max(1).sum(1)
+    puddle = alpha[:, view.rows(FLOOR - 1, FLOOR + 4)].max(1).sum(1) * view.pixel_across
     moved(puddle, 2.0, "the puddle's width")
-    return {"the solid only shrinks": backwards(-solid), "the puddle only grows": backwards(puddle)}
+    return {
+        "the solid only shrinks": backwards(view.looks(-solid)),
+        "the puddle only grows": backwards(view.looks(puddle)),
+    }
 
 
 @tracker("solidification", "freeze", Law("the front only advances", 0.05, "the whole advance"))
 def _freezing(view: View) -> dict[str, float]:
-    half = view.region.width / 2 * 0.7
-    columns = _columns(view, view.region.centre - half + 1, view.region.centre + half - 1)
-    liquid = view.matte(full=0.7)[:, :_GROUND, columns].mean(2).sum(1)
+    tank = FreezingTank.vessel(view.region)
+    columns = view.between(tank.left + 1, tank.right - 1)
+    liquid = view.matte(full=0.7)[:, view.rows(0, FLOOR), columns].mean(2).sum(1) * view.pixel
     moved(liquid, 4.0, "the liquid")
-    return {"the front only advances": backwards(-liquid)}
+    return {"the front only advances": backwards(view.looks(-liquid))}
 
 
 @tracker(
@@ -487,12 +561,11 @@ def _freezing(view: View) -> dict[str, float]:
     Law("constant rate", 0.06, "the whole loss"),
 )
 def _boiling(view: View) -> dict[str, float]:
-    half = view.region.width / 2 * 0.55
-    columns = _columns(view, view.region.centre - half + 1, view.region.centre + half - 1)
-    alpha = view.matte(full=0.6)[:, : _GROUND - 4, columns]
-    level = np.array([_fill_height(frame) for frame in alpha])
+    pot = BoilingPot.vessel(view.region)
+    alpha = view.matte(full=0.6)[:, view.rows(0, FLOOR - 4), view.between(pot.left + 1, pot.right - 1)]
+    level = np.array([_fill_height(frame) for frame in alpha]) * view.pixel
     moved(level, 2.0, "the level")
-    return {"the level only sinks": backwards(-level), "constant rate": unsteady(TIMES, level)}
+    return {"the level only sinks": backwards(view.looks(-level)), "constant rate": unsteady(view.times, level)}
 
 
 def _fill_height(alpha_HW: np.ndarray) -> float:
@@ -503,12 +576,12 @@ def _fill_height(alpha_HW: np.ndarray) -> float:
 
 @tracker("liquefaction", "condense", Law("drops only grow", 0.12, "the whole growth"))
 def _condensing(view: View) -> dict[str, float]:
-    alpha = view.matte()[:, 14:_GROUND]
-    area = alpha.sum((1, 2))
+    alpha = view.matte()
+    area = alpha[:, view.rows(14, FLOOR)].sum((1, 2)) * view.cell
     moved(area, 8.0, "the drops' area")
-    falling = alpha[:, 12:].sum((1, 2)) > 0.1 * np.maximum(area, 1)
-    hanging = np.arange(FRAMES) < (np.flatnonzero(falling)[0] if falling.any() else FRAMES)
-    return {"drops only grow": backwards(np.where(hanging, area, np.nan))}
+    falling = alpha[:, view.rows(26, FLOOR)].sum((1, 2)) * view.cell > 0.1 * np.maximum(area, 1)
+    hanging = np.arange(len(area)) < (np.flatnonzero(falling)[0] if falling.any() else len(area))
+    return {"drops only grow": backwards(view.looks(np.where(hanging, area, np.nan)))}
 
 
 @tracker(
@@ -519,25 +592,23 @@ def _condensing(view: View) -> dict[str, float]:
 )
 def _candle(view: View) -> dict[str, float]:
     half = 4.5 * view.region.scale
-    columns = _columns(view, view.region.centre - half, view.region.centre + half)
+    columns = view.between(view.region.centre - half, view.region.centre + half)
     frames = view.frames_FHWC[:, :, columns]
-    foot = np.median(frames[:, _GROUND - 7 : _GROUND - 3], axis=(0, 1))
+    foot = np.median(frames[:, view.rows(FLOOR - 7, FLOOR - 3)], axis=(0, 1))
     wall = view.backdrop_HWC[:, columns]
-    contrast = np.linalg.norm(foot - wall[_GROUND - 5], axis=-1).mean()
+    contrast = np.linalg.norm(foot - wall[view.rows(FLOOR - 5, FLOOR - 4)][0], axis=-1).mean()
     if contrast < 25:
         raise TrackLost("there is no candle")
     unlike = np.linalg.norm(frames - foot, axis=-1).mean(2) / contrast  # 0 inside the wax
-    height = np.array([_run_of(np.clip(1.6 - 3 * row, 0, 1)[: _GROUND - 3][::-1]) for row in unlike]) + 3
+    wax = np.clip(1.6 - 3 * unlike[:, view.rows(0, FLOOR - 3)][:, ::-1], 0, 1)
+    height = np.array([_run_of(row) for row in wax]) * view.pixel + 3
     if np.median(height) < 5:
         raise TrackLost("there is no candle")
     moved(height, 0.8, "the candle's height")
-    lit = np.array(
-        [
-            _flame(view)[f, max(0, _GROUND - int(height[f]) - 12) : _GROUND - int(height[f])].sum() > 4
-            for f in range(FRAMES)
-        ]
-    )
-    return {"stays lit": float(1 - lit.mean()), "the wax only sinks": backwards(-height)}
+    flame = _flame(view)
+    tops = [FLOOR - int(high) for high in height]
+    lit = [flame[f, view.rows(top - 12, top)].sum() * view.cell > 4 for f, top in enumerate(tops)]
+    return {"stays lit": float(1 - np.mean(lit)), "the wax only sinks": backwards(view.looks(-height))}
 
 
 def _run_of(values: np.ndarray) -> float:
@@ -552,7 +623,7 @@ def _run_of(values: np.ndarray) -> float:
 
 @tracker("combustion", "logs", Law("stays lit", 0.0, "the frames"), Law("burns steadily", 0.5, "the mean area"))
 def _logs(view: View) -> dict[str, float]:
-    area = _flame(view)[:, : _GROUND - 4].sum((1, 2))
+    area = _flame(view)[:, view.rows(0, FLOOR - 4)].sum((1, 2)) * view.cell
     if np.median(area) < 20:
         raise TrackLost("there is no flame")
     return {"stays lit": float((area < 0.25 * np.median(area)).mean()), "burns steadily": inconstancy(area)}
@@ -569,23 +640,23 @@ def _flame(view: View) -> np.ndarray:
     "explosion",
     "bomb",
     Law("the fireball only grows", 0.1, "the whole growth"),
-    Law("the growth slows down", 0.25, "the largest growth in a frame"),
+    Law("the growth slows down", 0.25, "the largest growth in a sixteenth of the clip"),
 )
 def _bomb(view: View) -> dict[str, float]:
     unlike = np.linalg.norm(view.frames_FHWC - view.backdrop_HWC, axis=-1) > 18
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    area = np.empty(FRAMES)
-    for f in range(FRAMES):
-        mask = cv2.morphologyEx(unlike[f].astype(np.uint8), cv2.MORPH_OPEN, kernel)
-        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-        area[f] = stats[1:, cv2.CC_STAT_AREA].max() if len(stats) > 1 else 0
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (view.odd(5), view.odd(5)))
+    area = np.zeros(len(unlike))
+    for f, mask in enumerate(unlike.astype(np.uint8)):
+        opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+        area[f] = stats[1:, cv2.CC_STAT_AREA].max() * view.cell if len(stats) > 1 else 0
     radius = np.sqrt(area / np.pi)
     moved(radius, 3.0, "the fireball")
-    hot = _flame(view).sum((1, 2)) > 12
+    hot = _flame(view).sum((1, 2)) * view.cell > 12
     if not hot.any():
         raise TrackLost("nothing explodes")
     begin = int(np.argmax(np.diff(area))) + 1
-    grown = radius[begin:]
+    grown = radius[begin :: view.stride]
     if len(grown) < 4:
         raise TrackLost("the explosion comes too late to be measured")
     return {"the fireball only grows": backwards(grown), "the growth slows down": speeding_up(grown)}
@@ -598,11 +669,12 @@ def _bomb(view: View) -> dict[str, float]:
     "reflection",
     "mirror",
     Law("angle in = angle out", 0.05, "the angle in"),
-    Law("straight rays", 0.6, "a pixel"),
+    Law("straight rays", 0.6, "a stage unit"),
 )
 def _mirror(view: View) -> dict[str, float]:
-    alpha, centre = _beam(view)[-3:], int(view.region.width / 2)
-    sides = [_ray(alpha, slice(4, _GROUND - 7), half) for half in (slice(0, centre), slice(centre, 2 * centre))]
+    alpha, centre = _beam(view)[-view.frames(3 / 8) :], view.frames_FHWC.shape[2] // 2
+    halves = slice(0, centre), slice(centre, 2 * centre)
+    sides = [_ray(view, alpha, view.rows(4, FLOOR - 7), half) for half in halves]
     slopes = [np.arctan(abs(side.slope)) for side in sides]
     if sides[0].slope * sides[1].slope > 0:
         raise TrackLost("the two rays do not meet at the mirror")
@@ -616,11 +688,12 @@ def _mirror(view: View) -> dict[str, float]:
     "refraction",
     "glass",
     Law("bends towards the normal", 0.05, "the index's range, 1.4 to 2"),
-    Law("straight rays", 0.6, "a pixel"),
+    Law("straight rays", 0.6, "a stage unit"),
 )
 def _glass(view: View) -> dict[str, float]:
-    alpha, every = _beam(view)[-2:], slice(0, int(view.region.width))
-    outer, inner = _ray(alpha, slice(6, 30), every), _ray(_beam(_inside(view))[-2:], slice(33, _GROUND - 1), every)
+    last, block = slice(-view.frames(2 / 8), None), _inside(view)
+    outer = _ray(view, _beam(view)[last], view.rows(6, 30), slice(0, None))
+    inner = _ray(block, _beam(block)[last], block.rows(33, FLOOR - 1), slice(0, None))
     if outer.slope * inner.slope <= 0:
         raise TrackLost("the ray in the glass goes the wrong way")
     index = np.sin(np.arctan(abs(outer.slope))) / np.sin(np.arctan(abs(inner.slope)))
@@ -632,9 +705,15 @@ def _glass(view: View) -> dict[str, float]:
 
 def _inside(view: View) -> View:
     """The part of the view that the block of glass takes, where each row has one colour but for the beam."""
-    half = view.region.width * 0.42 - 1.5
-    block = _columns(view, view.region.centre - half, view.region.centre + half)
-    return replace(view, frames_FHWC=view.frames_FHWC[:, :, block], backdrop_HWC=view.backdrop_HWC[:, block])
+    block = GlassBeam.vessel(view.region)
+    columns = view.between(block.left + 1.5, block.right - 1.5)
+    edges = view.region.left + np.array([columns.start, columns.stop]) * view.pixel_across
+    return replace(
+        view,
+        frames_FHWC=view.frames_FHWC[:, :, columns],
+        backdrop_HWC=view.backdrop_HWC[:, columns],
+        region=Region(*edges),
+    )
 
 
 def _beam(view: View) -> np.ndarray:
@@ -645,8 +724,8 @@ def _beam(view: View) -> np.ndarray:
     return np.clip(excess @ wanted / (wanted @ wanted) - 0.08, 0, 1).astype(np.float32)
 
 
-def _ray(alpha_FHW: np.ndarray, rows: slice, columns: slice):
-    y, x = row_centres(alpha_FHW, rows, columns, 0.0)
+def _ray(view: View, alpha_FHW: np.ndarray, rows: slice, columns: slice) -> Line:
+    y, x = row_centres(view, alpha_FHW, rows, columns)
     if len(y) < 6:
         raise TrackLost("a ray is missing")
     return line(y, x)
@@ -655,10 +734,11 @@ def _ray(alpha_FHW: np.ndarray, rows: slice, columns: slice):
 @tracker("scattering", "fog", Law("dimmer at the far end", 0.05, "the brightness at the near end"))
 def _fog(view: View) -> dict[str, float]:
     wanted = _chroma(np.array(view.colours[0], np.float32))
-    strength = (_chroma(view.frames_FHWC[-4:, 20:42]) @ wanted / (wanted @ wanted)).mean(0)
-    core = np.clip((strength - 0.6) / 0.4, 0, 1).sum(0)  # the glow around it is weaker than that
-    part = len(core) // 5
-    near, far = core[8 : 8 + part].mean(), core[-2 - part : -2].mean()
+    last = view.frames_FHWC[-view.frames(4 / 8) :, view.rows(20, 42)]
+    strength = (_chroma(last) @ wanted / (wanted @ wanted)).mean(0)
+    core = np.clip((strength - 0.6) / 0.4, 0, 1).sum(0) * view.pixel  # the glow around it is weaker than that
+    part, lamp, end = len(core) // 5, round(8 / view.pixel_across), round(2 / view.pixel_across)
+    near, far = core[lamp : lamp + part].mean(), core[-end - part : -end].mean()
     if near < 0.5:
         raise TrackLost("there is no beam")
     return {"dimmer at the far end": max(0.0, float(far / near) - 1)}
@@ -670,9 +750,9 @@ def _fog(view: View) -> dict[str, float]:
     Law("two equal sources", 0.15, "the pattern's contrast"),
 )
 def _ripples(view: View) -> dict[str, float]:
-    half = view.region.width * 0.44
-    columns = _columns(view, view.region.centre - half + 1, view.region.centre + half - 1)
-    waves = view.frames_FHWC[-6:, 20 : _GROUND - 3, columns].mean(-1)
+    tank = RippleTank.vessel(view.region)
+    columns = view.between(tank.left + 1, tank.right - 1)
+    waves = view.frames_FHWC[-view.frames(6 / 8) :, view.rows(20, FLOOR - 3), columns].mean(-1)
     contrast = waves.std()
     if contrast < 6:
         raise TrackLost("there are no waves")
@@ -682,8 +762,8 @@ def _ripples(view: View) -> dict[str, float]:
 @tracker("unnatural_light_source", "neon", Law("one period", 0.15, "the amplitude"))
 def _neon(view: View) -> dict[str, float]:
     excess = _chroma(view.frames_FHWC) - _chroma(view.backdrop_HWC)
-    glow = (excess @ _chroma(np.array(view.colours[0], np.float32)))[:, 8:46].mean((1, 2))
-    swing = oscillation(TIMES, glow, shortest=0.4)
+    glow = (excess @ _chroma(np.array(view.colours[0], np.float32)))[:, view.rows(8, 46)].mean((1, 2))
+    swing = oscillation(view.times, glow, shortest=0.4)
     if swing.amplitude < 0.05 * glow.mean():
         raise TrackLost("the lamp does not pulse")
     return {"one period": swing.residual / swing.amplitude}

@@ -413,9 +413,8 @@ class Engine:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
-        pipeline = self._resident.pipeline
-        with branch_switched(pipeline, use_branch):
-            yield from stream(pipeline, settings)
+        with branch_switched(self._resident.pipeline, use_branch):
+            yield from stream(self._resident.pipeline, settings)
 
     def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
@@ -466,7 +465,7 @@ class Engine:
         wanted = self.check(request)
         is_routed = request.use_branch and card.has_branch
         with branch_switched(pipeline, request.use_branch):
-            made_by = model_hash(pipeline)
+            weights = model_hash(pipeline)
         for run in (*self.history(own), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
                 continue
@@ -476,7 +475,7 @@ class Engine:
                 is_same = GenerationSettings.from_record(run.record) == wanted
             except GenerationError:
                 continue  # made by another release
-            if is_same and run.record.model_sha256 == made_by:
+            if is_same and run.record.model_sha256 == weights:
                 return run
         return None
 
