@@ -15,8 +15,9 @@ from accelerate import Accelerator
 from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import AutoencoderKLWan
 
+from prophy.backbones.autoencoder import normalise
 from prophy.data import latents
-from prophy.data.encode import empty_prompt, encode_text, normalise
+from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.latents import LatentCache, open_cache
 from prophy.grid import TokenGrid
 from prophy.phenomena import BY_ID

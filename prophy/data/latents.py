@@ -19,7 +19,7 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from prophy.data.encode import normalise
+from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
@@ -130,7 +130,7 @@ def open_cache(
                 arrays["ids"][row] = tokenizer(
                     texts, padding="max_length", truncation=True, return_tensors="np"
                 ).input_ids
-                batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
+                batch.append(to_pixels(frames))
                 if len(batch) == 8 or row == count - 1:
                     videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
                     with torch.autocast(vae.device.type, torch.bfloat16):

@@ -36,6 +36,7 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
+from prophy.files import sha256
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
@@ -213,7 +214,7 @@ class Run:
         else:
             _require(name in self.files, f"run {self.id} has no file {name[:80]!r}")
             raw = _read_regular(self.path / name, _FILE_MAX_BYTES[name])
-            is_same = hashlib.sha256(raw).hexdigest() == self.files[name].sha256
+            is_same = sha256(raw) == self.files[name].sha256
         _require(is_same, f"run {self.id}: {name} changed since the run was read")
         return raw
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -27,7 +26,7 @@ from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
-from prophy.files import replacing
+from prophy.files import replacing, sha256
 from prophy.generation.generate import generate
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
@@ -148,7 +147,7 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         partial(encode_clip, pipeline),
         partial(encode_caption, pipeline),
         tuple(size),
-        f"folder {hashlib.sha256(about.encode()).hexdigest()[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
+        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
     )
 
 

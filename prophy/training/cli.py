@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.flags import add_model
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="clips with a table of captions, encoded as they are read: slower, and without token targets",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; an existing run is resumed")
-    parser.add_argument("--model", metavar="BASE", help="a diffusers folder or hub id (default: the recipe's)")
+    add_model(parser, default="the recipe's")
     parser.add_argument(
         "--initial",
         type=Path,

@@ -5,7 +5,6 @@ Shapes: L text length, D text width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import Example, Examples
 from prophy.data.jobs import WORLDS, Geometry, jobs_of_worlds
 from prophy.data.latents import LatentCache, open_cache
+from prophy.files import sha256
 from prophy.routing.targets import TokenTargets
 
 
@@ -140,4 +140,4 @@ def _annotated(folder: Path, clips: int, split: str, scope: tuple[str, ...]) -> 
             f"{folder} lacks {len(missing)} of {clips} clips, such as {missing[0]}: "
             f"prophy annotate --data worlds --split {split} --clips {clips} --out {folder}"
         )
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16], targets
+    return sha256(json.dumps(about, sort_keys=True))[:16], targets

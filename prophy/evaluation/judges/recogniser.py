@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from prophy.backbones.autoencoder import to_frames, to_pixels
 from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
@@ -66,8 +67,7 @@ class Recogniser(nn.Module):
 
 def stacked(frames_BFHWC: np.ndarray) -> torch.Tensor:
     """The frames the classifier looks at, uint8 ``(B, F', H, W, 3)``, as channels from -1 to 1 ``(B, 3F', H, W)``."""
-    x = torch.from_numpy(np.ascontiguousarray(frames_BFHWC)).float() / 127.5 - 1
-    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    return to_pixels(frames_BFHWC).transpose(1, 2).flatten(1, 2)
 
 
 def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -120,9 +120,8 @@ def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: 
     """Whole clips, uint8 ``(n, 17, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
     parts = []
     for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
-        video = torch.from_numpy(frames_nFHWC[i : i + batch]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample.clamp(-1, 1).cpu()
-        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy())
+        video = to_pixels(frames_nFHWC[i : i + batch]).to(vae.device)
+        parts.append(to_frames(vae.decode(vae.encode(video).latent_dist.mode()).sample))
     return np.concatenate(parts)
 
 

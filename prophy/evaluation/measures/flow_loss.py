@@ -31,7 +31,7 @@ from prophy.evaluation.results.flow_loss import (
     FlowResult,
     Where,
 )
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
@@ -70,7 +70,7 @@ def evaluate_flow(
     Raises:
         ValueError: neither a branch nor a control to compare the backbone with.
     """
-    if not _has_branch(pipeline) and control is None:
+    if not branch_is_on(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
     cache = held_out_cache(pipeline, work, clips)
     examples = WorldExamples(cache, pipeline.text_encoder)
@@ -88,7 +88,7 @@ def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int) -> Laten
 def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:
     """The backbone, the backbone with its branch and the control, as far as they are there."""
     models = {BACKBONE: predictor(pipeline, pipeline.transformer, branch=False)}
-    if _has_branch(pipeline):
+    if branch_is_on(pipeline):
         models[BRANCH] = predictor(pipeline, pipeline.transformer, branch=True)
     if control is not None:
         models[CONTROL] = predictor(pipeline, control.eval(), branch=False)
@@ -107,14 +107,9 @@ def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *
     @torch.no_grad()
     def run(batch: Batch) -> torch.Tensor:
         batch = batch.to(transformer.device)
-        inputs = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
-        if pipeline.attachment is None:
+        with branch_switched(pipeline, branch):
+            inputs = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
             return transformer(*inputs, return_dict=False)[0].float().cpu()
-        before, pipeline.attachment.enabled = pipeline.attachment.enabled, branch
-        try:
-            return transformer(*inputs, return_dict=False)[0].float().cpu()
-        finally:
-            pipeline.attachment.enabled = before
 
     return run
 
@@ -162,7 +157,3 @@ def compare(noise: float, losses: dict[str, ClipLosses]) -> FlowLevel:
         for which in ("everywhere", "acting"):
             to_control[which] = bootstrap(getattr(losses[BRANCH], which) - getattr(losses[CONTROL], which))
     return FlowLevel(noise, comparisons("everywhere"), comparisons("acting"), to_control)
-
-
-def _has_branch(pipeline: ProPhyWanPipeline) -> bool:
-    return pipeline.attachment is not None and pipeline.attachment.enabled

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prophy.backbones.pipeline import rules_of
+from prophy.data.encode import encode_captions
 from prophy.data.latents import GRID
 from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
@@ -151,8 +151,8 @@ def record(
     Returns:
         Of each clip, its row of :class:`RecordedClips`.
     """
-    length, texts = rules_of(pipeline).text_tokens, [one.prompt for one in settings]
-    text_BLD, _ = pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False, max_sequence_length=length)
+    texts = [one.prompt for one in settings]
+    text_BLD = encode_captions(pipeline, texts)
     ids_BL = pipeline.tokenizer(
         texts, padding="max_length", max_length=text_BLD.shape[1], truncation=True, return_tensors="pt"
     ).input_ids

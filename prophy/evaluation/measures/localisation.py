@@ -45,7 +45,7 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     MapScore,
 )
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
@@ -124,7 +124,7 @@ def evaluate_localisation(
     Raises:
         ValueError: the pipeline has no branch.
     """
-    if pipeline.attachment is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
@@ -207,9 +207,8 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
 def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
     """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
     examples = WorldExamples(cache, pipeline.text_encoder)
-    parts, before = [], pipeline.attachment.enabled
-    pipeline.attachment.enabled = False
-    try:
+    parts = []
+    with branch_switched(pipeline, on=False):
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
             fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.transformer.device)
@@ -218,8 +217,6 @@ def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float
             with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL) as recorder:
                 pipeline.transformer(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD, return_dict=False)
             parts.append(recorder.maps[0].float().numpy())
-    finally:
-        pipeline.attachment.enabled = before
     return np.concatenate(parts)
 
 
