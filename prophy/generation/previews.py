@@ -31,7 +31,8 @@ def predicted_clean(scheduler: Any) -> Iterator[Callable[[torch.Tensor], torch.T
     if not isinstance(scheduler, CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
         yield lambda latents: _kept(scheduler, latents)
         return
-    step, predictions = scheduler.step, []
+    step = scheduler.step
+    predictions: list[torch.Tensor] = []
 
     @wraps(step)  # the pipeline looks at its parameters
     def watched(*args: Any, **kwargs: Any) -> Any:

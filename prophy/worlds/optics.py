@@ -149,20 +149,20 @@ class FogBeam(Event):
         start = np.array([region.left + 7, self.y])
         extinction = float(self.state["extinction"])
         for i in range(14):
-            at = i / 14 * (region.width - 8)
-            if at > reach:
+            along = i / 14 * (region.width - 8)
+            if along > reach:
                 break
-            fog = np.exp(-(((start[0] + at - centre) / (region.width * 0.3)) ** 2))
-            power = np.exp(-extinction * max(0.0, at - region.width * 0.2))
+            fog = np.exp(-(((start[0] + along - centre) / (region.width * 0.3)) ** 2))
+            power = np.exp(-extinction * max(0.0, along - region.width * 0.2))
             painter.blend_ellipse(
-                (start[0] + at, self.y),
+                (start[0] + along, self.y),
                 (4.2, 2 + 8.5 * fog),
                 mix(colour, WHITE, 0.15),
                 0.34 * power * fog + 0.02,
                 act=fog > 0.25,
             )
             painter.line(
-                (start[0] + at, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour
+                (start[0] + along, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour
             )
         lamp(painter, start, np.array([1.0, 0.0]), colour)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 SIZE = 64  #: height and width of a clip, pixels: the smallest size at which laws can still be tracked.
 FRAMES = 17  #: frames of a clip: 1 + 4·4, five latent frames of a Wan VAE.
@@ -123,11 +124,11 @@ class Painter:
         }
         return np.clip(frame + 0.5, 0, 255).astype(np.uint8), masks
 
-    def _points(self, points: np.ndarray) -> np.ndarray:
-        points = np.asarray(points, np.float64).reshape(-1, 2) - (self._offset, 0.0)
-        return np.round((points * SUPERSAMPLE - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    def _points(self, points: ArrayLike) -> np.ndarray:
+        shifted = np.asarray(points, np.float64).reshape(-1, 2) - (self._offset, 0.0)
+        return np.round((shifted * SUPERSAMPLE - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
-    def polygon(self, points: np.ndarray, colour: tuple[float, ...], act: bool = False) -> None:
+    def polygon(self, points: ArrayLike, colour: tuple[float, ...], act: bool = False) -> None:
         fixed = self._points(points)[None]
         cv2.fillPoly(self.picture, fixed, colour, cv2.LINE_8, _SHIFT)
         if act:
