@@ -108,7 +108,7 @@ class Annotation:
             "phenomena_version": phenomena.VERSION,
         }
         with replacing(folder / ATTENTION) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
+            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
         self.targets.save(folder / TARGETS)  # last: where there are targets, there is an annotation
 
     @classmethod
