@@ -246,7 +246,8 @@ class Filters:
             bound = getattr(self, name)
             if bound is not None and not (math.isfinite(bound) and bound >= 0):
                 raise ValueError(f"{name}={bound} must be a number of at least 0")
-        if None not in (self.min_duration, self.max_duration) and self.min_duration > self.max_duration:
+        low, high = self.min_duration, self.max_duration
+        if low is not None and high is not None and low > high:
             raise ValueError(f"min_duration={self.min_duration} exceeds max_duration={self.max_duration}: swap them")
 
 

@@ -173,7 +173,7 @@ def _video(fields: Mapping[str, object], folder: Path, finder: _VideoFinder | No
 def _record(
     fields: Mapping[str, object], record_id: str, video: Path | None, reader: LabelReader, notes: Tallies
 ) -> ClipRecord:
-    captions = []
+    captions: list[object] = []
     for name in _CAPTIONS:
         value = fields.get(name)
         captions += value if isinstance(value, list) else [value]

@@ -287,7 +287,8 @@ def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterato
     Raises:
         As :func:`generate`.
     """
-    asked, made = SimpleQueue(), SimpleQueue()
+    asked: SimpleQueue[None] = SimpleQueue()
+    made: SimpleQueue[StepPreview | Generation | BaseException] = SimpleQueue()
     closing = Event()
 
     def on_step(preview: StepPreview) -> None:
