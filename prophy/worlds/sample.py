@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
-from prophy.worlds.captions import caption, clause
 from prophy.worlds.event import EVENTS, Event
+from prophy.worlds.language import FIRST, Grammar, Telling
 from prophy.worlds.stage import BACKGROUNDS, COLOURS, FRAMES, SIZE, Knobs, Painter, Region, background
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
@@ -63,10 +63,9 @@ class Scenario:
             labels[by_id(event.phenomenon).index] = 1
         return labels
 
-    def describe(self, rng: np.random.Generator, held_out: bool = False) -> str:
-        """A caption in random words; ``held_out`` uses only sentences that training never sees."""
-        clauses = [(clause(e.phenomenon, e.variant, e.colours, rng, held_out), e.place) for e in self.events]
-        return caption(clauses, self.setting, rng)
+    def describe(self, rng: np.random.Generator, held_out: bool = False, grammar: Grammar = FIRST) -> str:
+        """A caption in random words; ``held_out`` uses only wordings that training never sees."""
+        return grammar.tell(self.events, self.setting, rng, held_out).text
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,18 @@ def _streams(seed: int, split: str) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(3)]
 
 
-def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> tuple[Scenario, str]:
-    """The scenario and the caption of clip ``seed``, without simulating it: thousands a second.
+def sample_telling(
+    seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
+) -> tuple[Scenario, Telling]:
+    """The scenario of clip ``seed`` and how ``grammar`` tells it, without simulating it: thousands a second.
+
+    Args:
+        seed: non-negative integer.
+        split: one of :data:`SPLITS`.
+        phenomena: ids to draw from.
+        grammar: puts the scenario into words.
+        twins: share of the clips of two events that show one scene twice, half of them in one colour; none of the
+            split ``combinations`` do. 0 gives the clips of the first generation.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
@@ -132,8 +141,21 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
         kind = EVENTS[phenomenon][rng.integers(len(EVENTS[phenomenon]))]
         colours = tuple(str(c) for c in rng.choice(list(COLOURS), kind.colour_count, replace=False))
         events.append(Placed(phenomenon, kind.variant, colours, place))
+    if twins and len(events) == 2 and split != "combinations" and rng.random() < twins:
+        events[1] = replace(events[0], place=events[1].place)
+        if rng.random() < 0.5:
+            colours = rng.choice(list(COLOURS), len(events[0].colours), replace=False)
+            events[1] = replace(events[1], colours=tuple(str(c) for c in colours))
     scenario = Scenario(tuple(events), setting)
-    return scenario, scenario.describe(words, held_out=split == "wordings")
+    return scenario, grammar.tell(scenario.events, setting, words, held_out=split == "wordings")
+
+
+def sample_scenario(
+    seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
+) -> tuple[Scenario, str]:
+    """The scenario and the caption of clip ``seed``; arguments and errors as for :func:`sample_telling`."""
+    scenario, telling = sample_telling(seed, split, phenomena, grammar, twins)
+    return scenario, telling.text
 
 
 def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False):
@@ -162,18 +184,22 @@ def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bo
     return frames, masks, tuple(e.state for e in events)
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> Clip:
+def sample_clip(
+    seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
+) -> Clip:
     """Make one clip.
 
     Args:
         seed: non-negative integer.
         split: one of :data:`SPLITS`.
         phenomena: ids to draw from; half the clips show two of them, left and right.
+        grammar: puts the clip into words.
+        twins: share of the clips of two events that show one scene twice, see :func:`sample_telling`.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
-    scenario, text = sample_scenario(seed, split, phenomena)
+    scenario, text = sample_scenario(seed, split, phenomena, grammar, twins)
     physics = _streams(seed, split)[2]
     frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
     return Clip(frames, masks, text, scenario, states, seed)

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 from prophy.phenomena import by_id
 
+_FUNCTION_WORDS = """
+a an the this that these those some any each every all both other another one
+i you he she it we they me him her us them my your his its our their what which who
+and or but nor so if as than then while when where how because until before after
+of in on at to from by with without into onto out off over under up down through for about between against during
+is are was were be been being am do does did has have had having will would can could may might shall should must
+not no very too also just only there here again please s t d ll re ve m
+"""
+
 #: Words that carry grammar, not content; a prompt is still understood when one of them is unknown.
-FUNCTION_WORDS = frozenset(
-    """
-    a an the this that these those some any each every all both other another one
-    i you he she it we they me him her us them my your his its our their what which who
-    and or but nor so if as than then while when where how because until before after
-    of in on at to from by with without into onto out off over under up down through for about between against during
-    is are was were be been being am do does did has have had having will would can could may might shall should must
-    not no very too also just only there here again please s t d ll re ve m
-    """.split()
-)
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ WIDENING = (
 )
 
 HELD_OUT = (
-    PlainPrompt("the ball goes boing boing", "elastic_motion", "boing"),
+    PlainPrompt("the ball goes boing boing", "elastic_motion"),
     PlainPrompt("a big red ball jumping up and down", "elastic_motion red"),
     PlainPrompt("my yellow ball is bouncing really high", "elastic_motion yellow"),
     PlainPrompt("a purple bomb that explodes into a thousand pieces", "explosion purple"),
@@ -172,7 +172,7 @@ HELD_OUT = (
     PlainPrompt("light ray reflected from a mirror at the same angle", "reflection"),
     PlainPrompt("refraction of a red laser in a glass block", "refraction red"),
     PlainPrompt("a beam of light bends when it enters glass", "refraction"),
-    PlainPrompt("snell's law demonstrated with a blue beam", "refraction blue", "snell"),
+    PlainPrompt("snell's law demonstrated with a blue beam", "refraction blue"),
     PlainPrompt("scattering of a purple laser beam in mist", "scattering purple"),
     PlainPrompt("interference pattern of two point sources in a ripple tank", "interference_and_diffraction"),
     PlainPrompt("water evaporates from a beaker on a hot plate", "vaporization"),
