@@ -10,7 +10,8 @@ import numpy as np
 
 from prophy.worlds.language.grammar import expand
 from prophy.worlds.language.morphology import inflect, plural
-from prophy.worlds.language.scenes import SCENES, Scene, Thing
+from prophy.worlds.language.scene import REFERENCE, VERB, Scene, Thing, kind_of
+from prophy.worlds.language.scenes import SCENES
 from prophy.worlds.language.words import ADVERBS, AGENTS, COLOUR_WORDS, DETERMINERS, NUMBERS, SHADES
 
 #: How a clause stands in its caption -> its forms, each with its share.
@@ -23,32 +24,10 @@ STANCES: dict[str, dict[str, float]] = {
 _ACTS = frozenset({"present", "progressive", "past", "future", "phase", "participle", "relative", "bare"})
 _DEEDS = frozenset({"agent", "doing", "deed"})
 
-_REFERENCE = re.compile(r"([\w-]*)([@$])(\w+)")
-_VERB = re.compile(r"([~=])(\w+)")
-
 
 def pick(options: str, rng: np.random.Generator) -> str:
     """One of several wordings separated by bars."""
     return expand(f"[{options}]", rng)
-
-
-def kind_of(saying: str) -> str:
-    """Whether a saying is an ``act``, a ``deed`` or a ``name``: by where its first verb stands."""
-    if "~" not in saying:
-        return "name"
-    return "deed" if saying.lstrip("[").startswith("~") else "act"
-
-
-def verbs_of(scene: Scene) -> tuple[str, ...]:
-    """The verbs of a scene in the order of its sayings, each once."""
-    found = re.findall(r"~(\w+)", " ".join((*scene.sayings, *scene.held_out)))
-    return tuple(dict.fromkeys(found))
-
-
-def is_held_out_pair(scene: Scene, nouns: str, noun: str, verb: str) -> bool:
-    """Whether training never sees this noun do this: one pair in four, but none of the plainest noun or verb."""
-    i, j = nouns.split("|").index(noun), verbs_of(scene).index(verb)
-    return i > 0 and j > 0 and (i + j) % 4 == 3
 
 
 @dataclass(frozen=True)
@@ -113,7 +92,8 @@ class _Speaker:
             return f"{pick(DETERMINERS['two'], self.rng)} {adjective} {a} {plural(noun)}"
         count = pick("two|2|a pair of", self.rng)
         return pick(
-            f"a {a} {noun} and a {b} {noun}|a {a} {noun} and a {b} one|a {a} and a {b} {noun}|{a} and {b} {plural(noun)}"
+            f"a {a} {noun} and a {b} {noun}|a {a} {noun} and a {b} one|a {a} and a {b} {noun}"
+            f"|{a} and {b} {plural(noun)}"
             f"|{count} {adjective} {plural(noun)}, {a} and {b},|{count} {plural(noun)}, one {a} and one {b},"
             f"|{count} {plural(noun)}, one is {a} and one is {b},|{count} {plural(noun)} in {a} and {b}"
             f"|{count} {plural(noun)} of different [colour|color], {a} and {b},",
@@ -129,8 +109,7 @@ class _Speaker:
         if self.twins is not None and thing.kind == "one":
             if thing.colour is not None and None not in self.twins:
                 self.said.add(thing.colour)
-            text = self.two(thing, self.twins if thing.colour is not None else (None, None))
-            return _inside(text, before) if before else text
+            return _inside(self.two(thing, self.twins if thing.colour is not None else (None, None)), before)
         word = ""
         if thing.colour is not None and self.colours[thing.colour] is not None:
             word = self.colour(self.colours[thing.colour])
@@ -156,29 +135,25 @@ class _Speaker:
 
     def fill(self, text: str) -> str:
         """Replace every reference to a thing."""
-        return _REFERENCE.sub(lambda m: self.thing(m[3], m[1].replace("_", " "), m[2] == "@"), text)
+        return REFERENCE.sub(lambda m: self.thing(m[3], m[1].replace("_", " "), m[2] == "@"), text)
 
 
 def _inside(plural_thing: str, before: str) -> str:
     """A word put before the nouns of two like things: "two red balls" becomes "two bouncing red balls"."""
-    return re.sub(r"^(two|2|both|the two|a pair of|a couple of|a)\b", rf"\1 {before}", plural_thing)
+    counted = re.match(r"(two|2|both|the two|a pair of|a couple of|a)\b", plural_thing)
+    count = counted[0] if counted else ""
+    return f"{count} {before} {plural_thing.removeprefix(count)}"
 
 
 def _conjugate(text: str, form: str, finite: str) -> str:
-    return _VERB.sub(lambda m: inflect(m[2], form if m[1] == "~" else finite), text)
-
-
-def _may_be_twins(scene: Scene, saying: str) -> bool:
-    """Whether two of a scene can be told by putting one thing into the plural."""
-    keys = [m[3] for m in _REFERENCE.finditer(saying)]
-    return len(keys) == 1 and scene.things[keys[0]].kind == "one" and "$" not in saying and "=" not in saying
+    return VERB.sub(lambda m: inflect(m[2], form if m[1] == "~" else finite), text)
 
 
 @cache
 def can_be_twins(phenomenon: str, variant: str) -> bool:
     """Whether one plural can tell two of a scene: some act and some name have one thing that can be counted."""
     scene = SCENES[phenomenon, variant]
-    return {"act", "name"} <= {kind_of(saying) for saying in scene.sayings if _may_be_twins(scene, saying)}
+    return {"act", "name"} <= {kind_of(saying) for saying in scene.sayings if scene.can_be_twins(saying)}
 
 
 def clause(
@@ -214,13 +189,13 @@ def clause(
         if not pool:
             continue
         saying = expand(pool[rng.integers(len(pool))], rng)
-        if twins is not None and not _may_be_twins(scene, saying):
+        if twins is not None and not scene.can_be_twins(saying):
             continue
         speaker = _Speaker(scene, colours, twins, rng)
         made = _speak(speaker, saying, form)
         pair = next(iter(speaker.nouns.items()), None)
         verb = re.search(r"~(\w+)", saying)
-        novel = unseen or (pair is not None and verb is not None and is_held_out_pair(scene, *pair, verb[1]))
+        novel = unseen or (pair is not None and verb is not None and scene.is_held_out_pair(*pair, verb[1]))
         if novel == held_out:
             return made
 
@@ -231,7 +206,7 @@ def _speak(speaker: _Speaker, saying: str, form: str) -> Clause:
     at = saying.find("~")
     subject, predicate = (saying[:at], saying[at:]) if at > 0 else ("", saying)
     many = subject.startswith("+") or speaker.twins is not None
-    if reference := _REFERENCE.match(subject):
+    if reference := REFERENCE.match(subject):
         many = many or speaker.scene.things[reference[3]].kind in ("many", "pair")
     subject = speaker.fill(subject.removeprefix("+")).strip()
     now, then = ("plural", "past plural") if many else ("third", "past")
