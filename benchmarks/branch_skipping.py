@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prophy.evaluation.generated import settings_for
-from prophy.evaluation.prompted import asked
-from prophy.evaluation.prompts import FIXED_PROMPTS, FixedPrompt
-from prophy.evaluation.recognition import load_recogniser, recognise
-from prophy.generation import generate
-from prophy.pipelines import ProPhyPipeline, load
-from prophy.schedule import Schedule
+from prophy.evaluation.judges.recogniser import load_recogniser, recognise
+from prophy.evaluation.measures.generated import settings_for
+from prophy.evaluation.measures.recognition import asked
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS, FixedPrompt
+from prophy.generation.generate import generate
+from prophy.generation.pipelines import ProPhyPipeline, load
+from prophy.routing.schedule import Schedule
 
 FULL = "every pass"
 SCHEDULES: dict[str, Schedule | None] = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prophy.clips import Clip
-from prophy.plan import GIB, PartSize, Plan, choose, plan
-from prophy.profiles import PROFILES
-from prophy.published import PUBLISHED
+from prophy.catalogue.limits import Clip
+from prophy.catalogue.published import PUBLISHED
+from prophy.memory.plan import GIB, PartSize, Plan, choose, plan
+from prophy.memory.profiles import PROFILES
 
 CARDS = (8, 12, 24, 80)
 SMALLER = {name: Clip(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {"wan2.2-ti2v-5b": Clip(704, 480, 81)}

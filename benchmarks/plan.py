@@ -123,10 +123,10 @@ def measure(case: Case) -> dict[str, float]:
     """Predict on the meta device, then run on the CPU in this process. Bytes; seconds of the run."""
     import torch
 
-    from prophy.clips import Clip
-    from prophy.footprint import footprint
-    from prophy.profiles import Stage
-    from prophy.stages import computations, open_parts
+    from prophy.catalogue.limits import Clip
+    from prophy.memory.footprint import footprint
+    from prophy.memory.profiles import Stage
+    from prophy.memory.stages import computations, open_parts
 
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as name:
@@ -162,8 +162,8 @@ def warm_up(case: Case, stage) -> None:
     """Run the same code on a tiny model: what the libraries keep for good after a first call is none of the model's."""
     import torch
 
-    from prophy.clips import Clip
-    from prophy.stages import computations, open_parts
+    from prophy.catalogue.limits import Clip
+    from prophy.memory.stages import computations, open_parts
 
     with tempfile.TemporaryDirectory() as name:
         write_model(Path(name), case.model, TINY[case.model])

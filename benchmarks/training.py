@@ -32,13 +32,13 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from prophy.assets import default_model
 from prophy.data.examples import Example
+from prophy.memory.stages import default_sites
 from prophy.phenomena import IDS
-from prophy.stages import default_sites
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
-from prophy.training.optimisers import FusedAdamW
+from prophy.training.optim import FusedAdamW
 from prophy.training.recipes import BranchShape, Recipe, recipe_named, wan_1_3b
 from prophy.training.step import train_step
 from prophy.training.student import Student, build_student, trained

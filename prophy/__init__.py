@@ -6,10 +6,10 @@ The names below are found on first use: importing this package alone imports not
 from importlib import import_module
 
 _FOUND_IN = {
-    "load": "prophy.pipelines",
-    "ProPhyWanPipeline": "prophy.pipelines",
-    "ProPhyCogVideoXPipeline": "prophy.pipelines",
-    "ProPhyBranch": "prophy.pipelines",
+    "load": "prophy.generation.pipelines",
+    "ProPhyWanPipeline": "prophy.generation.pipelines",
+    "ProPhyCogVideoXPipeline": "prophy.generation.pipelines",
+    "ProPhyBranch": "prophy.generation.pipelines",
 }
 
 __all__ = ["ProPhyBranch", "ProPhyCogVideoXPipeline", "ProPhyWanPipeline", "load"]

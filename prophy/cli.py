@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING
 from prophy.flags import given
 
 if TYPE_CHECKING:
-    from prophy.export import OverlaySettings
-    from prophy.runs import Run
+    from prophy.runs.export import OverlaySettings
+    from prophy.runs.store import Run
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
 _FORWARDED = {
-    "app": ("prophy.ui.main", "open the app in a browser"),
-    "train": ("prophy.training.cli", "train a branch on a base model, or a part of the embedded model"),
+    "app": ("prophy.ui.cli", "open the app in a browser"),
+    "train": ("prophy.training.cli", "train a branch on a base model"),
     "publish": ("prophy.training.publish", "make a model folder of a training run"),
     "evaluate": ("prophy.evaluation.cli", "measure what the model and its routing can do"),
     "annotate": ("prophy.annotation.cli", "token targets for clips, from a vision-language model"),
     "cache": ("prophy.training.caching", "latents, text embeddings and targets of annotated clips; check them"),
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
+    "tiny": ("prophy.tiny.cli", "for maintainers: make the embedded model from nothing, stage by stage"),
 }
 
 
@@ -172,12 +173,12 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from prophy.clips import Clip, Recommended
-    from prophy.description import describe_model
-    from prophy.generation import GenerationSettings, StepPreview, generate, model_hash, token_grid
-    from prophy.runs import read_run
-    from prophy.schedule import Schedule
-    from prophy.steering import parse_force, parse_scales
+    from prophy.catalogue.describe import describe_model
+    from prophy.catalogue.limits import Clip, Recommended
+    from prophy.generation.generate import GenerationSettings, StepPreview, generate, model_hash, token_grid
+    from prophy.routing.schedule import Schedule
+    from prophy.routing.steering import parse_force, parse_scales
+    from prophy.runs.store import read_run
 
     # All of this before the weights: a typo should not cost ten seconds.
     source = None if arguments.again is None else read_run(arguments.again)
@@ -192,7 +193,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
     off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
 
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
     clip = Clip(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
     pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
@@ -239,7 +240,7 @@ def _export(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
 
-    from prophy.export import export_overlay, export_still, export_trace, export_zip
+    from prophy.runs.export import export_overlay, export_still, export_trace, export_zip
 
     if what in ("trace", "zip"):
         write = export_trace if what == "trace" else export_zip
@@ -259,8 +260,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
-    from prophy.export import OverlaySettings
     from prophy.phenomena import by_id
+    from prophy.runs.export import OverlaySettings
 
     mode, index = arguments.mode or "top1", arguments.index
     for name in ("expert", "phenomenon"):
@@ -275,7 +276,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
 def _run_named(source: str) -> Run:
     """The run in a folder, or the shipped one with this id."""
     from prophy.assets import gallery_dir
-    from prophy.runs import find_run, read_run
+    from prophy.runs.store import find_run, read_run
 
     if Path(source).is_dir():
         return read_run(Path(os.path.abspath(source)))  # "." has no name; links stay links, and are refused
@@ -293,8 +294,8 @@ def _worlds_preview(arguments: argparse.Namespace) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from prophy.clips import Clip
-    from prophy.description import describe_model
+    from prophy.catalogue.describe import describe_model
+    from prophy.catalogue.limits import Clip
 
     clip = None if arguments.size is None else Clip.parse(arguments.size)
     described = describe_model(arguments.model, arguments.branch)
@@ -307,7 +308,7 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from prophy.plan import GIB, describe, plan
+    from prophy.memory.plan import GIB, describe, plan
 
     if arguments.vram is not None and not arguments.vram > 0:
         raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prophy.evaluation.annotation import OTHER_CLIP, TARGETS, AnnotationResult
-from prophy.evaluation.figures import INVERTED, RANDOM, SHUFFLED, InversionResult, correlate
-from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, FlowResult, compare
-from prophy.evaluation.lawfulness import PROPHY, REAL, ClipErrors, LawsResult, score_columns
-from prophy.evaluation.localisation import (
+from prophy.evaluation.judges.trackers import LAWS
+from prophy.evaluation.measures.annotation import OTHER_CLIP, TARGETS, AnnotationResult
+from prophy.evaluation.measures.figures import INVERTED, RANDOM, SHUFFLED, InversionResult, correlate
+from prophy.evaluation.measures.flow_loss import BACKBONE, BRANCH, ClipLosses, FlowResult, compare
+from prophy.evaluation.measures.laws import PROPHY, REAL, ClipErrors, LawsResult, score_columns
+from prophy.evaluation.measures.localisation import (
     MAP,
     UNIFORM,
     ExpertUse,
@@ -18,9 +19,8 @@ from prophy.evaluation.localisation import (
     Truth,
     score_maps,
 )
-from prophy.evaluation.metrics import bootstrap
-from prophy.evaluation.prompted import PromptVerdict, RecognitionResult, score
-from prophy.evaluation.trackers import LAWS
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.measures.recognition import PromptVerdict, RecognitionResult, score
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 

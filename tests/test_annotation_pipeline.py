@@ -17,10 +17,11 @@ from vlms import make_model, make_tokenizer
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.cli import main
 from prophy.annotation.config import AnnotationConfig, read_config
-from prophy.annotation.pipeline import WORLDS, Geometry, Job, Shard, annotate_all, jobs_of, jobs_of_worlds, read_skipped
+from prophy.annotation.pipeline import annotate_all, read_skipped
 from prophy.annotation.record import Annotation
 from prophy.annotation.show import panels, sheet
 from prophy.data.folder import read_folder
+from prophy.data.jobs import WORLDS, Geometry, Job, Shard, jobs_of, jobs_of_worlds
 from prophy.video import write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)

@@ -8,16 +8,16 @@ import pytest
 from conftest import make_branch
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.clips import Clip
+from prophy.catalogue.limits import Clip
 from prophy.grid import TokenGrid
-from prophy.memory import profile_of
-from prophy.profiles import Mode, Profile
-from prophy.ui.about_tab import about_model
-from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request
-from prophy.ui.gpu import gpu_seconds
-from prophy.ui.main import build_parser
-from prophy.ui.model_bar import estimate_line
-from prophy.ui.models import EMBEDDED, ModelSource
+from prophy.memory.offload import profile_of
+from prophy.memory.profiles import Mode, Profile
+from prophy.ui.cli import build_parser
+from prophy.ui.controls.model_bar import estimate_line
+from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request
+from prophy.ui.engine.gpu import gpu_seconds
+from prophy.ui.engine.models import EMBEDDED, ModelSource
+from prophy.ui.tabs.about import about_model
 from prophy.video import read_video
 
 PROMPT = "a red ball bounces"
@@ -117,7 +117,7 @@ def test_an_estimate_says_memory_before_and_time_once_a_clip_was_timed(engine: E
 
 
 def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
-    from prophy.generation import GenerationSettings
+    from prophy.generation.generate import GenerationSettings
 
     made(engine, model=COGVIDEOX)
     planned = engine._estimates.plan(engine.card(COGVIDEOX), guided=True).of(Profile(Mode.ALL))
@@ -129,7 +129,7 @@ def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
 
 
 def test_the_gpu_time_of_a_full_model_grows_with_its_steps():
-    from prophy.plan import plan
+    from prophy.memory.plan import plan
 
     planned = plan("wan2.1-1.3b", Clip(352, 288, 9)).of(Profile(Mode.ALL))
     few, many = gpu_seconds(planned, 100), gpu_seconds(planned, 1000)
@@ -168,7 +168,7 @@ def test_a_published_model_is_known_by_its_id_before_anything_is_downloaded(tmp_
 
 @pytest.mark.parametrize("given", [False, True])
 def test_the_page_of_the_embedded_model_alone_shows_no_choice_of_models(given: bool, sources, tmp_path: Path):
-    from prophy.ui.demo import build_demo
+    from prophy.ui.page import build_demo
 
     engine = Engine([ModelSource(), *sources] if given else [ModelSource()], runs=tmp_path)
     (row,) = [part for part in build_demo(engine).blocks.values() if getattr(part, "elem_id", None) == "models"]

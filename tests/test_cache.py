@@ -14,10 +14,12 @@ from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import AnnotationConfig
-from prophy.annotation.pipeline import Geometry, Job, Shard, annotate_all
+from prophy.annotation.pipeline import annotate_all
 from prophy.cli import main
 from prophy.data.cache import TensorCache, verify
-from prophy.training.caching import encode_caption, encode_clip, fill
+from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.jobs import Geometry, Job, Shard
+from prophy.training.caching import fill
 
 RECIPE = {"model": "abc", "frames": 17, "dtype": "float16"}
 

@@ -12,11 +12,11 @@ import torch
 from diffusers import WanPipeline
 
 from prophy.cli import build_parser, main
-from prophy.export import OverlaySettings, export_still
 from prophy.phenomena import by_id
-from prophy.runs import Run, list_runs, read_run
-from prophy.schedule import Schedule
-from prophy.steering import Steering
+from prophy.routing.schedule import Schedule
+from prophy.routing.steering import Steering
+from prophy.runs.export import OverlaySettings, export_still
+from prophy.runs.store import Run, list_runs, read_run
 
 FLAGS = {
     ("generate",): {
@@ -122,8 +122,9 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["export", "explosion", "--what", "overlay", "--out", "a.mp4", "--frame", "2"], "--frame changes nothing"),
         (["export", "nowhere", "--what", "zip", "--out", "a.zip"], "prophy: no run 'nowhere': give a run's folder, or"),
         (["export", ".", "--what", "zip", "--out", "a.zip"], "is not a run id"),
-        (["train"], "prophy: choose a stage"),
-        (["train", "everything"], "prophy: choose a stage"),
+        (["train"], "prophy: give --recipe too"),
+        (["tiny"], "prophy: choose a stage"),
+        (["tiny", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
     ],
 )
@@ -155,8 +156,8 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prophy.training.tiny.main", interrupt)
-    assert main(["train", "tiny-vae"]) == 130
+    monkeypatch.setattr("prophy.tiny.cli.main", interrupt)
+    assert main(["tiny", "vae"]) == 130
     assert capsys.readouterr().err == "stopped\n"
 
 
@@ -180,7 +181,7 @@ def model(tiny_pipeline, tmp_path: Path, monkeypatch) -> Path:
     parts = {name: part for name, part in tiny_pipeline.components.items() if name != "branch"}
     WanPipeline(**parts).save_pretrained(tmp_path / "model")
     tiny_pipeline.branch.save_pretrained(tmp_path / "model" / "branch")
-    monkeypatch.setattr("prophy.pipelines.default_model", lambda: tmp_path / "model")
+    monkeypatch.setattr("prophy.generation.pipelines.default_model", lambda: tmp_path / "model")
     return tmp_path / "model"
 
 

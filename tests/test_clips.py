@@ -8,11 +8,11 @@ import torch
 from conftest import make_branch, make_transformer
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.clips import Clip, ClipRules, Recommended
-from prophy.description import describe_model
-from prophy.generation import GenerationSettings
-from prophy.published import PUBLISHED
-from prophy.stages import rules_of
+from prophy.catalogue.describe import describe_model
+from prophy.catalogue.limits import Clip, ClipRules, Recommended
+from prophy.catalogue.published import PUBLISHED
+from prophy.generation.generate import GenerationSettings
+from prophy.memory.stages import rules_of
 
 
 @pytest.fixture(params=["wan", "cogvideox"])

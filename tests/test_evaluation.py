@@ -13,25 +13,8 @@ import torch
 from transformers import UMT5EncoderModel
 
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
-from prophy.evaluation import cli, held_out, prompted, prompts
-from prophy.evaluation.curves import curves_figure, read_log, save_curves
-from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
-from prophy.evaluation.generated import GeneratedClips, generate_clips, settings_for
-from prophy.evaluation.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
-from prophy.evaluation.image_free import ImageFreeRecipe, image_free_maps, train_image_free
-from prophy.evaluation.localisation import (
-    Truth,
-    average_precisions,
-    centre_prior,
-    expert_use,
-    fit_reading,
-    match_experts,
-    score_maps,
-)
-from prophy.evaluation.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
-from prophy.evaluation.prompted import generate_resumed, score
-from prophy.evaluation.prompts import FIXED_PROMPTS
-from prophy.evaluation.recognition import (
+from prophy.evaluation import cli
+from prophy.evaluation.judges.recogniser import (
     LOOKED_AT,
     Recogniser,
     RecogniserRecipe,
@@ -45,14 +28,34 @@ from prophy.evaluation.recognition import (
     stacked,
     train_recogniser,
 )
+from prophy.evaluation.measures import recognition
+from prophy.evaluation.measures.flow_loss import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
+from prophy.evaluation.measures.generated import GeneratedClips, generate_clips, settings_for
+from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
+from prophy.evaluation.measures.localisation import (
+    Truth,
+    average_precisions,
+    centre_prior,
+    expert_use,
+    fit_reading,
+    match_experts,
+    score_maps,
+)
+from prophy.evaluation.measures.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
+from prophy.evaluation.measures.recognition import generate_resumed, score
+from prophy.evaluation.prompts import fixed as prompts
+from prophy.evaluation.prompts import held_out
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.evaluation.prompts.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
+from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
+from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
-from prophy.evaluation.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
-from prophy.generation import generate
+from prophy.generation.generate import generate
+from prophy.generation.pipelines import ProPhyWanPipeline, load
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.pipelines import ProPhyWanPipeline, load
-from prophy.training.tiny_text import build_tokenizer
-from prophy.training.tiny_transformer import SCOPE
+from prophy.tiny.text import build_tokenizer
+from prophy.worlds.scope import SCOPE
 
 
 @pytest.fixture
@@ -174,7 +177,7 @@ def test_recogniser_learns_a_difference_and_reopens_as_saved(tmp_path):
     again = load_recogniser(tmp_path)
     assert again.head.weight.isfinite().all()
     assert 0 <= result.exact <= 1
-    assert result.exact == prompted.recogniser_error(tmp_path)
+    assert result.exact == recognition.recogniser_error(tmp_path)
     train_recogniser(tmp_path, SMALL)
     assert torch.equal(recognise(load_recogniser(tmp_path), frames), recognise(again, frames)), "training is not exact"
 
@@ -273,7 +276,7 @@ def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypat
         made.append(batch[0].prompt)
         return generate_clips(model, batch)
 
-    monkeypatch.setattr(prompted, "generate_clips", counted)
+    monkeypatch.setattr(recognition, "generate_clips", counted)
     files = sorted(tmp_path.rglob("*.npz"))
     files[1].unlink()
     files[2].write_bytes(files[2].read_bytes()[:100])

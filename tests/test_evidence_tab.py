@@ -19,13 +19,13 @@ from made_results import (
 )
 
 from prophy.assets import assets_dir
-from prophy.evaluation.evidence_html import head, opening, rest, unmeasured
-from prophy.evaluation.kinds import KINDS
+from prophy.evaluation.report.html import head, opening, rest, unmeasured
+from prophy.evaluation.report.readers import KINDS
 from prophy.evaluation.results import write_result
-from prophy.ui import main
-from prophy.ui.demo import build_demo, launch
-from prophy.ui.engine import Engine
-from prophy.ui.evidence_tab import readable
+from prophy.ui import cli as main
+from prophy.ui.engine.engine import Engine
+from prophy.ui.page import build_demo, launch
+from prophy.ui.tabs.evidence import readable
 
 RESULTS = {
     "laws": laws_result,

@@ -11,9 +11,9 @@ from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipe
 from prophy.backbones import COGVIDEOX
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
-from prophy.generation import GenerationError, GenerationSettings, generate
-from prophy.pipelines import ProPhyWanPipeline
-from prophy.published import PUBLISHED
+from prophy.catalogue.published import PUBLISHED
+from prophy.generation.generate import GenerationError, GenerationSettings, generate
+from prophy.generation.pipelines import ProPhyWanPipeline
 
 KINDS = ("2B", "5B")
 
@@ -49,7 +49,7 @@ def run_by_hand(transformer: CogVideoXTransformer3DModel, branch: ProPhyBranch, 
         residuals, _ = branch(*branch_inputs(inputs))
     handles = [
         transformer.transformer_blocks[site].register_forward_hook(lambda _, __, out, r=r: (out[0] + r, out[1]))
-        for site, r in zip(branch.config.sites, residuals, strict=True)
+        for site, r in zip(branch.injections, residuals, strict=True)
     ]
     output = run(transformer, inputs)
     for handle in handles:

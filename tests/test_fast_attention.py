@@ -2,7 +2,7 @@
 
 import torch
 
-from prophy.training.fast_attention import TrainingAttnProcessor
+from prophy.tiny.attention import TrainingAttnProcessor
 
 
 def test_it_computes_what_the_stock_processor_computes(tiny_transformer):

@@ -11,12 +11,7 @@ from transformers import UMT5EncoderModel
 
 from prophy.data.latents import GRID
 from prophy.evaluation import cli
-from prophy.evaluation.cross_attention import record_cross_attention, word_weights, words_of
-from prophy.evaluation.generated_localisation import evaluate_generated_localisation, matched_crosswise
-from prophy.evaluation.held_out import held_out_prompts
-from prophy.evaluation.localisation import CROSS, MAP, Truth
-from prophy.evaluation.sections import read_sections
-from prophy.evaluation.segmentation import (
+from prophy.evaluation.judges.segmenter import (
     Segmenter,
     SegmenterRecipe,
     fit,
@@ -25,9 +20,14 @@ from prophy.evaluation.segmentation import (
     render_covers,
     segment,
 )
+from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights, words_of
+from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation, matched_crosswise
+from prophy.evaluation.measures.localisation import CROSS, MAP, Truth
+from prophy.evaluation.prompts.held_out import held_out_prompts
+from prophy.evaluation.report.sections import read_sections
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.training.tiny_text import build_tokenizer
+from prophy.tiny.text import build_tokenizer
 
 SMALL = SegmenterRecipe(phenomena=("melting",), clips=8, test_clips=6, steps=60, batch=8, width=16)
 

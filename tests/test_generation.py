@@ -15,8 +15,8 @@ from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from prophy import generation
-from prophy.generation import (
+from prophy.generation import generate as generation
+from prophy.generation.generate import (
     GenerationError,
     GenerationSettings,
     GenerationStopped,
@@ -28,9 +28,9 @@ from prophy.generation import (
     stream,
     unknown_words,
 )
+from prophy.generation.previews import LatentColours, latent_colours
 from prophy.grid import TokenGrid
-from prophy.previews import LatentColours, latent_colours
-from prophy.runs import read_run
+from prophy.runs.store import read_run
 
 SIZE = {"steps": 3, "frames": 9, "height": 32, "width": 48}
 GRID = TokenGrid(frames=3, height=4, width=6)

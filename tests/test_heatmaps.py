@@ -7,7 +7,9 @@ import pytest
 from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_trace
 
 from prophy.grid import TokenGrid
-from prophy.heatmaps import (
+from prophy.phenomena import PHENOMENA
+from prophy.runs.legend import Entry
+from prophy.runs.overlay import (
     EXPERT_COLOURS,
     MODES,
     contact_sheet,
@@ -18,8 +20,6 @@ from prophy.heatmaps import (
     rgb,
     token_strengths,
 )
-from prophy.legend import Entry
-from prophy.phenomena import PHENOMENA
 
 INDEX = {"expert": 2, "phenomenon": 10}
 

@@ -9,8 +9,11 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from prophy.evaluation import cli, laws
-from prophy.evaluation.lawfulness import (
+from prophy.evaluation import cli
+from prophy.evaluation.judges import laws
+from prophy.evaluation.judges.laws import TrackLost
+from prophy.evaluation.judges.trackers import LAWS, TIMES, follow, law_errors, view_of
+from prophy.evaluation.measures.laws import (
     AUTOENCODER,
     BACKBONE,
     PROPHY,
@@ -20,9 +23,7 @@ from prophy.evaluation.lawfulness import (
     clip_errors,
     score_columns,
 )
-from prophy.evaluation.laws import TrackLost
-from prophy.evaluation.trackers import LAWS, TIMES, follow, law_errors, view_of
-from prophy.training.tiny_text import build_tokenizer
+from prophy.tiny.text import build_tokenizer
 from prophy.worlds import EVENTS, Clip, Placed, Scenario, render
 from prophy.worlds.sample import SPLITS
 

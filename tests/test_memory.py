@@ -12,9 +12,9 @@ from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.generation import GenerationSettings, generate
-from prophy.memory import OutOfMemory, apply, branch_groups, profile_of, watch_memory
-from prophy.profiles import PROFILES, Mode, Profile, Stage, next_profile
+from prophy.generation.generate import GenerationSettings, generate
+from prophy.memory.offload import OutOfMemory, apply, branch_groups, profile_of, watch_memory
+from prophy.memory.profiles import PROFILES, Mode, Profile, Stage, next_profile
 
 SETTINGS = GenerationSettings("a red ball bounces", steps=2, frames=9, height=32, width=48)
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"))

@@ -17,9 +17,9 @@ from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 import prophy
 from prophy import phenomena
 from prophy.branch import ProPhyBranch
-from prophy.generation import GenerationSettings, generate
-from prophy.pipelines import BRANCH_FOLDER, ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
-from prophy.published import PUBLISHED
+from prophy.catalogue.published import PUBLISHED
+from prophy.generation.generate import GenerationSettings, generate
+from prophy.generation.pipelines import BRANCH_FOLDER, ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZES = {
@@ -141,7 +141,7 @@ def test_the_door_is_found_on_first_use_and_importing_the_package_imports_no_tor
         "print(prophy.load.__module__, prophy.ProPhyBranch.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["prophy.pipelines", "ProPhyBranch"]
+    assert done.stdout.split() == ["prophy.generation.pipelines", "ProPhyBranch"]
     assert prophy.load is load
     with pytest.raises(AttributeError, match="module 'prophy' has no attribute 'lode'"):
         prophy.lode  # noqa: B018

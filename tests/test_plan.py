@@ -12,15 +12,15 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
 from prophy.branch import ProPhyBranch
+from prophy.catalogue.limits import Clip
+from prophy.catalogue.published import PUBLISHED, published_like
 from prophy.cli import main
-from prophy.clips import Clip
-from prophy.footprint import footprint
-from prophy.memory import profile_of
-from prophy.pipelines import fastest_profile, load
-from prophy.plan import GIB, RESERVE, describe, plan, plan_parts
-from prophy.profiles import PROFILES, Mode, Profile, Stage
-from prophy.published import PUBLISHED, published_like
-from prophy.stages import default_sites, open_parts, parts_of, published_like_pipeline
+from prophy.generation.pipelines import fastest_profile, load
+from prophy.memory.footprint import footprint
+from prophy.memory.offload import profile_of
+from prophy.memory.plan import GIB, RESERVE, describe, plan, plan_parts
+from prophy.memory.profiles import PROFILES, Mode, Profile, Stage
+from prophy.memory.stages import default_sites, open_parts, parts_of, published_like_pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -95,7 +95,7 @@ def embedded():
 def test_a_folder_is_planned_from_its_configurations(embedded):
     sizes = {part.name: part.parameters for part in embedded.parts}
     assert sizes.keys() == {"text encoder", "transformer", "branch", "autoencoder"}
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
     pipeline = load(dtype=torch.bfloat16)
     for name, module in (("transformer", pipeline.transformer), ("branch", pipeline.branch)):
@@ -121,7 +121,7 @@ def test_every_mode_holds_fewer_weights_than_the_one_before_and_is_slower(embedd
 def test_the_fastest_profile_that_fits_is_chosen_and_the_reason_names_the_next(embedded):
     assert embedded.chosen == Profile(Mode.ALL)
     needs = {entry.profile: entry.peak.total + RESERVE for entry in embedded.profiles}
-    from prophy.plan import choose
+    from prophy.memory.plan import choose
 
     for vram in (needs[Profile(Mode.ALL)], needs[Profile(Mode.ALL)] - 1, min(needs.values())):
         chosen, reason = choose(embedded.profiles, vram)

@@ -5,8 +5,8 @@ import pytest
 import torch
 import transformers
 
-from prophy.clips import ClipRules
-from prophy.published import PUBLISHED, PublishedModel
+from prophy.catalogue.limits import ClipRules
+from prophy.catalogue.published import PUBLISHED, PublishedModel
 
 #: parameters of one transformer, of the autoencoder and of the text encoder. The transformers of Wan2.1-1.3B, 14B and
 #: CogVideoX-5B are known from their published weights; the others are what these configurations build

@@ -19,11 +19,11 @@ from made_results import (
 )
 
 from prophy.evaluation import cli
-from prophy.evaluation.cells import number, share
-from prophy.evaluation.kinds import KINDS
-from prophy.evaluation.report import BEGIN, END, update_readme, write_report
+from prophy.evaluation.report.format import number, share
+from prophy.evaluation.report.page import BEGIN, END, update_readme, write_report
+from prophy.evaluation.report.readers import KINDS
+from prophy.evaluation.report.sections import kind_of, read_sections
 from prophy.evaluation.results import as_typed, write_result
-from prophy.evaluation.sections import kind_of, read_sections
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from prophy.evaluation.generated import generate_clips
-from prophy.generation import Generation, GenerationError, GenerationSettings, generate
+from prophy.evaluation.measures.generated import generate_clips
+from prophy.generation.generate import Generation, GenerationError, GenerationSettings, generate
 from prophy.grid import TokenGrid
-from prophy.runs import read_run
-from prophy.steering import (
+from prophy.routing.steering import (
     MAX_CELLS,
     MAX_REGIONS,
     ForcedRegion,
@@ -25,6 +24,7 @@ from prophy.steering import (
     parse_force,
     parse_scales,
 )
+from prophy.runs.store import read_run
 
 SIZE = {"steps": 2, "frames": 9, "height": 32, "width": 48}
 GRID = TokenGrid(frames=3, height=4, width=6)

@@ -11,7 +11,7 @@ from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import BACKGROUND_QUESTION, read_config
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.data.latents import GRID
-from prophy.evaluation.annotation import (
+from prophy.evaluation.measures.annotation import (
     OTHER_CLIP,
     TARGETS,
     UNIFORM,
@@ -20,12 +20,10 @@ from prophy.evaluation.annotation import (
     of_other_clips,
     read_layers,
 )
-from prophy.evaluation.sections import read_sections
+from prophy.evaluation.report.sections import read_sections
 from prophy.phenomena import BY_ID, by_id
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.fast_attention import fast_vlm_attention
-from prophy.training.learner import Learner
-from prophy.training.tiny_vlm import (
+from prophy.tiny.attention import fast_vlm_attention
+from prophy.tiny.vlm import (
     ANNOTATION,
     SCOPE,
     WHICH_QUESTION,
@@ -42,6 +40,8 @@ from prophy.training.tiny_vlm import (
     train_vlm,
     vlm_loss,
 )
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.learner import Learner
 from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, sample_clip
 from prophy.worlds.captions import TEMPLATES
 
@@ -184,7 +184,7 @@ def test_the_tower_learns_words_from_whole_clips(lessons):
 
 
 def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("prophy.training.tiny_vlm._HELD_OUT", 2)
+    monkeypatch.setattr("prophy.tiny.vlm._HELD_OUT", 2)
     train_vlm(tmp_path / "whole", SMALL, minutes=10, checkpoint_every=3)
     whole = load_checkpoint(tmp_path / "whole" / "vlm")
     assert whole["step"] == 6
@@ -198,7 +198,7 @@ def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_p
 
     stopped = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prophy.training.tiny_vlm.save_checkpoint", save_and_die)
+        patch.setattr("prophy.tiny.vlm.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
             train_vlm(stopped, SMALL, minutes=10, checkpoint_every=3)
     assert load_checkpoint(stopped / "vlm")["step"] == 3
@@ -223,7 +223,7 @@ def test_exact_answers_count_whole_answers(vlm, lessons, monkeypatch):
     def answer(model, prefix, questions, config):
         return [vlm.tokenizer(said[question], add_special_tokens=False)["input_ids"] for question in questions]
 
-    monkeypatch.setattr("prophy.training.tiny_vlm.answer_questions", answer)
+    monkeypatch.setattr("prophy.tiny.vlm.answer_questions", answer)
     said.update(lessons.answers[0])
     assert set(exact_answers(vlm, lessons, 1).values()) == {1.0}
     asked = next(q for q in said if q not in (BACKGROUND_QUESTION, WHICH_QUESTION))

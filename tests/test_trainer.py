@@ -28,20 +28,22 @@ from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import AnnotationConfig
-from prophy.annotation.pipeline import WORLDS, Shard, annotate_all, jobs_of_worlds
+from prophy.annotation.pipeline import annotate_all
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
+from prophy.catalogue.limits import Clip
 from prophy.cli import main
-from prophy.clips import Clip
-from prophy.generation import GenerationSettings, generate, model_hash
+from prophy.data.encode import encode_clip
+from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
+from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.pipelines import load
 from prophy.phenomena import by_id
-from prophy.pipelines import load
-from prophy.runs import read_run
-from prophy.targets import TokenTargets
+from prophy.routing.targets import TokenTargets
+from prophy.runs.store import read_run
+from prophy.tiny.text import build_tokenizer
 from prophy.training.bases import open_examples, open_folder
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
-from prophy.training.caching import encode_clip
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.cli import build_parser, changed
 from prophy.training.log import read_lines
@@ -59,11 +61,10 @@ from prophy.training.recipes import (
 )
 from prophy.training.step import expert_usage, train_step
 from prophy.training.student import build_student, trained
-from prophy.training.tiny_text import build_tokenizer
-from prophy.training.tiny_transformer import SCOPE
 from prophy.training.trainer import Running, TrainingStopped
 from prophy.video import sample_frames, write_video
 from prophy.worlds import sample_clip, sample_scenario
+from prophy.worlds.scope import SCOPE
 
 ROOT = Path(__file__).resolve().parents[1]
 COGVIDEOX = {"beta_schedule": "scaled_linear", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}

@@ -19,23 +19,22 @@ from safetensors.torch import load_file
 
 from prophy.branch import ProPhyBranch
 from prophy.data import latents
-from prophy.data.latents import LatentCache, normalise, open_cache
+from prophy.data.encode import empty_prompt, encode_text, normalise
+from prophy.data.latents import LatentCache, open_cache
 from prophy.grid import TokenGrid
 from prophy.phenomena import BY_ID
-from prophy.training import checkpoints, tiny_branch, tiny_transformer
+from prophy.tiny import branch as tiny_branch
+from prophy.tiny import transformer as tiny_transformer
+from prophy.tiny.branch import BranchRecipe, train_branch
+from prophy.tiny.text import MAX_WORDS, answers, build_tokenizer
+from prophy.tiny.transformer import TransformerRecipe, train_transformer, validation_losses
+from prophy.training import checkpoints
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.flow import NOISE_LEVELS, empty_prompt, fixed_batch, flow_batch, flow_loss
+from prophy.training.flow import NOISE_LEVELS, fixed_batch, flow_batch, flow_loss
 from prophy.training.learner import Ema, split_parameters
-from prophy.training.optimisers import MuonAdamW
-from prophy.training.tiny_branch import BranchRecipe, train_branch
-from prophy.training.tiny_text import MAX_WORDS, answers, build_tokenizer, encode_text
-from prophy.training.tiny_transformer import (
-    SCOPE,
-    TransformerRecipe,
-    train_transformer,
-    validation_losses,
-)
+from prophy.training.optim import MuonAdamW
 from prophy.worlds import COLOURS, sample_clip, sample_scenario
+from prophy.worlds.scope import SCOPE
 
 CLIPS = 8
 
@@ -489,7 +488,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(trained: Path):
 
 
 def test_training_without_its_parts_names_the_stage_to_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="run `prophy train tiny-vae` and `tiny-text` first"):
+    with pytest.raises(FileNotFoundError, match="run `prophy tiny vae` and `text` first"):
         train_transformer(tmp_path, RECIPE, minutes=5)
 
 

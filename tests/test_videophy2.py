@@ -12,10 +12,9 @@ import torch
 from transformers import UMT5EncoderModel
 
 from prophy.evaluation import cli
-from prophy.evaluation.prompt_sets import PromptSet, read_phygenbench, read_phyground, read_videophy2
-from prophy.evaluation.sharded import Protocol, missing_videos, shard_of
-from prophy.evaluation.vbench import QUALITY, read_vbench
-from prophy.evaluation.videophy2 import (
+from prophy.evaluation.benchmarks.prompts import PromptSet, read_phygenbench, read_phyground, read_videophy2
+from prophy.evaluation.benchmarks.vbench import QUALITY, read_vbench
+from prophy.evaluation.benchmarks.videophy2 import (
     compare_runs,
     load_result,
     parse_score,
@@ -24,7 +23,8 @@ from prophy.evaluation.videophy2 import (
     summarise,
     write_judge_inputs,
 )
-from prophy.training.tiny_text import build_tokenizer
+from prophy.evaluation.benchmarks.videos import Protocol, missing_videos, shard_of
+from prophy.tiny.text import build_tokenizer
 
 COLUMNS = ("caption", "video_url", "sa", "pc", "joint", "action", "category", "is_hard", "upsampled_caption")
 

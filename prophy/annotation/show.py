@@ -11,7 +11,7 @@ import numpy as np
 from prophy import phenomena
 from prophy.annotation.record import Annotation, Answer
 from prophy.files import replacing
-from prophy.heatmaps import level_colours
+from prophy.runs.overlay import level_colours
 
 _PAPER, _INK, _FAINT = 255, (24, 24, 24), (120, 120, 120)
 _HERE, _NOT_HERE = np.array((213, 94, 0), np.float32), np.array((0, 90, 160), np.float32)

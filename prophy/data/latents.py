@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from prophy.data.encode import normalise
 from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
@@ -26,14 +27,6 @@ from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
 
 GRID = TokenGrid.from_video(FRAMES, SIZE, SIZE, cell=8)  #: of a clip: the autoencoder's factor, patches of one
 CAPTIONS = 4  #: wordings kept for each clip
-
-
-def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
-    """Raw autoencoder latents to the scale the transformer works in (the inverse of what pipelines do)."""
-    shape = (1, -1, 1, 1, 1)
-    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(
-        shape
-    )
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
-from prophy.evaluation.benchmark_commands import add_benchmarks
-from prophy.evaluation.report_commands import add_reports
+from prophy.evaluation.benchmarks.cli import add_benchmarks
+from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.results import FOLDER, as_typed, running_command
 from prophy.flags import given
-from prophy.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
 _COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
@@ -195,7 +195,7 @@ def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
-    from prophy.evaluation.lawfulness import AUTOENCODER, BACKBONE, PROPHY, REAL
+    from prophy.evaluation.measures.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
     def backbone() -> ProPhyWanPipeline:
         pipeline = load(arguments.model, branch=arguments.branch)
@@ -234,7 +234,7 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
 
 def _show(work: Path, name: str) -> None:
     """Print a result that has just been written, as the report shows it."""
-    from prophy.evaluation.sections import in_words, read_section
+    from prophy.evaluation.report.sections import in_words, read_section
 
     print(in_words(read_section(work / FOLDER / f"{name}.json").body))
 
@@ -244,7 +244,7 @@ def _gate(value: float, least: float) -> str:
 
 
 def _recogniser(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.recognition import GATE, RecogniserRecipe, train_recogniser
+    from prophy.evaluation.judges.recogniser import GATE, RecogniserRecipe, train_recogniser
 
     vae = None if arguments.model is None else load(arguments.model).vae
     result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
@@ -253,8 +253,8 @@ def _recogniser(arguments: argparse.Namespace) -> None:
 
 
 def _recognition(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.held_out import held_out_prompts, training_captions
-    from prophy.evaluation.prompted import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+    from prophy.evaluation.measures.recognition import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+    from prophy.evaluation.prompts.held_out import held_out_prompts, training_captions
 
     pipeline = _load(arguments)
     prompts = held_out_prompts(arguments.prompts, training_captions())
@@ -265,8 +265,8 @@ def _recognition(arguments: argparse.Namespace) -> None:
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.prompts import FIXED_PROMPTS
-    from prophy.evaluation.sheet import draw_sheet, generate_fixed, save_sheet
+    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.sheet import draw_sheet, generate_fixed, save_sheet
 
     clips = generate_fixed(_load(arguments), FIXED_PROMPTS, arguments.batch, arguments.steps)
     picture = draw_sheet(FIXED_PROMPTS, clips, columns=arguments.columns, routing=arguments.routing)
@@ -275,9 +275,9 @@ def _sheet(arguments: argparse.Namespace) -> None:
 
 
 def _localisation(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.image_free import ImageFreeRecipe
-    from prophy.evaluation.localisation import LEAST_SHARE, evaluate_localisation
-    from prophy.training.tiny_branch import BranchRecipe
+    from prophy.evaluation.measures.image_free import ImageFreeRecipe
+    from prophy.evaluation.measures.localisation import LEAST_SHARE, evaluate_localisation
+    from prophy.tiny.branch import BranchRecipe
 
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
@@ -297,7 +297,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
 def _flow(arguments: argparse.Namespace) -> None:
     from diffusers import WanTransformer3DModel
 
-    from prophy.evaluation.flow_gain import evaluate_flow
+    from prophy.evaluation.measures.flow_loss import evaluate_flow
 
     if arguments.no_branch and arguments.control is None:
         raise ValueError("--no-branch leaves only the backbone: give a --control to compare it with")
@@ -315,7 +315,7 @@ def _flow(arguments: argparse.Namespace) -> None:
 
 
 def _laws(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.lawfulness import SPLITS_MEASURED, evaluate_laws
+    from prophy.evaluation.measures.laws import SPLITS_MEASURED, evaluate_laws
 
     evaluate_laws(
         _columns(arguments),
@@ -329,21 +329,21 @@ def _laws(arguments: argparse.Namespace) -> None:
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.gallery import make_gallery
+    from prophy.evaluation.prompts.gallery import make_gallery
 
     print(f"gallery  {arguments.out} ({make_gallery(_load(arguments), arguments.out)} runs)")
 
 
 def _segmenter(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.segmentation import SegmenterRecipe, train_segmenter
+    from prophy.evaluation.judges.segmenter import SegmenterRecipe, train_segmenter
 
     train_segmenter(arguments.work, SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps")))
     _show(arguments.work, "segmenter")
 
 
 def _generated_localisation(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.generated_localisation import evaluate_generated_localisation
-    from prophy.evaluation.held_out import held_out_prompts
+    from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation
+    from prophy.evaluation.prompts.held_out import held_out_prompts
 
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
@@ -353,10 +353,10 @@ def _generated_localisation(arguments: argparse.Namespace) -> None:
 
 
 def _figures(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
-    from prophy.evaluation.held_out import held_out_prompts
-    from prophy.evaluation.prompts import FIXED_PROMPTS
-    from prophy.generation import GenerationSettings
+    from prophy.evaluation.measures.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
+    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.held_out import held_out_prompts
+    from prophy.generation.generate import GenerationSettings
 
     wanted = arguments.figure or [6, 7, 8]
     pipeline = _load(arguments)
@@ -381,7 +381,7 @@ def _figures(arguments: argparse.Namespace) -> None:
 
 
 def _curves(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.curves import save_curves
+    from prophy.evaluation.report.curves import save_curves
 
     out = arguments.out or arguments.work / "curves.html"
     count = save_curves(arguments.work, out)
@@ -391,7 +391,7 @@ def _curves(arguments: argparse.Namespace) -> None:
 def _annotation(arguments: argparse.Namespace) -> None:
     from prophy.annotation.annotator import Annotator
     from prophy.annotation.config import read_config
-    from prophy.evaluation.annotation import evaluate_annotation
+    from prophy.evaluation.measures.annotation import evaluate_annotation
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")

@@ -19,21 +19,21 @@ from torch import nn
 
 from prophy.assets import default_model
 from prophy.branch import ProPhyBranch, attach
-from prophy.clips import Clip
+from prophy.catalogue.limits import Clip
+from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation import GenerationSettings, generate, model_hash
-from prophy.pipelines import load
-from prophy.stages import rules_of
+from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.pipelines import load
+from prophy.memory.stages import rules_of
 from prophy.training.cached_examples import CachedExamples, FreshExamples
-from prophy.training.caching import encode_caption, encode_clip
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
-from prophy.training.tiny_transformer import SCOPE
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
+from prophy.worlds.scope import SCOPE
 
 log = logging.getLogger(__name__)
 

@@ -14,52 +14,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
 from prophy import phenomena
-from prophy.annotation import pipeline as annotation
-from prophy.annotation.cli import add_data, add_geometry, read_jobs
-from prophy.annotation.pipeline import Geometry, Job, Shard
+from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
 from prophy.data.cache import TensorCache, verify
-from prophy.generation import model_hash
-from prophy.stages import rules_of
-from prophy.targets import TokenTargets
+from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, read_jobs
+from prophy.generation.generate import model_hash
+from prophy.routing.targets import TokenTargets
 
 log = logging.getLogger(__name__)
-
-
-@torch.inference_mode()
-def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.Tensor:
-    """A clip's latents, scaled as the pipeline's transformer takes them.
-
-    Args:
-        pipeline: with an ``AutoencoderKLWan`` or an ``AutoencoderKLCogVideoX``.
-        frames_FHW3: uint8 RGB.
-
-    Returns:
-        ``(C, T, h, w)``, of the autoencoder's dtype.
-    """
-    vae = pipeline.vae
-    video = torch.from_numpy(np.ascontiguousarray(frames_FHW3)).permute(3, 0, 1, 2)[None]
-    latents = vae.encode(video.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode()
-    if getattr(vae.config, "latents_mean", None) is None:
-        return latents[0] * vae.config.scaling_factor
-    mean, std = (
-        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    return ((latents[0].float() - mean) / std).to(latents.dtype)
-
-
-@torch.inference_mode()
-def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
-    """A caption's embeddings as generation passes them to the transformer, padded to its length, ``(L, D)``."""
-    length = rules_of(pipeline).text_tokens  # the stock default of encode_prompt alone is another
-    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False, max_sequence_length=length)[0][0]
 
 
 def fill(
@@ -88,9 +56,9 @@ def fill(
     Raises:
         ValueError: the cache or the annotations were made otherwise.
     """
-    recipe_file = Path(annotations) / annotation.RECIPE
+    recipe_file = Path(annotations) / RECIPE
     if not recipe_file.exists():
-        raise FileNotFoundError(f"{annotations} holds no annotations ({annotation.RECIPE} is missing)")
+        raise FileNotFoundError(f"{annotations} holds no annotations ({RECIPE} is missing)")
     annotated = json.loads(recipe_file.read_text())
     if Geometry(**annotated["geometry"]) != geometry:
         raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
@@ -127,7 +95,7 @@ def fill(
 
 
 def _targets(annotations: Path, job: Job) -> Path:
-    return Path(annotations) / annotation.CLIPS / job.folder / TARGETS
+    return Path(annotations) / CLIPS / job.folder / TARGETS
 
 
 def main(argv: list[str]) -> None:
@@ -159,7 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _fill(arguments: argparse.Namespace) -> None:
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
     shard = Shard.of(arguments.shard, os.environ)
     jobs, _, geometry = read_jobs(arguments)

@@ -1,4 +1,4 @@
-"""``prophy train --recipe NAME``: a branch on any base model; ``prophy train tiny-…``: a part of the embedded model.
+"""``prophy train --recipe NAME``: a branch on any base model.
 
     prophy train --recipe tiny --data cache --worlds 2000 --out runs/first
     torchrun --nproc_per_node 8 -m prophy train --recipe wan_1_3b --data cache --out runs/wan --shard
@@ -13,8 +13,7 @@ import logging
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
-from prophy.clips import Clip, Recommended
-from prophy.training import tiny
+from prophy.catalogue.limits import Clip, Recommended
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="prophy train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recipe", metavar="NAME", help="what to learn; --list names all")
-    parser.add_argument("--list", action="store_true", help="print every recipe, and every stage of the embedded model")
+    parser.add_argument("--list", action="store_true", help="print every recipe")
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--data", type=Path, metavar="DIR", help="cache of encoded clips")
     data.add_argument(
@@ -77,22 +76,17 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> None:
-    """Run one training, or a stage of the embedded model.
+    """Run one training.
 
     Raises:
         ValueError, OSError: an input is missing or does not fit, or the training had to stop. One line.
     """
-    if argv and argv[0] in tiny.STAGES:
-        tiny.main(argv)
-        return
-    if not argv or not argv[0].startswith("-"):
-        raise ValueError(f"choose a stage of the embedded model ({', '.join(tiny.STAGES)}), or give --recipe")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     from prophy.training.recipes import RECIPES, recipe_named
 
     if arguments.list:
-        print("\n".join((*RECIPES, *tiny.STAGES)))
+        print("\n".join(RECIPES))
         return
     needed = ("recipe", "data", "out") if arguments.folder is None else ("recipe", "out")
     if missing := [flag for flag in needed if getattr(arguments, flag) is None]:
@@ -107,7 +101,7 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from accelerate import PartialState
 
-    from prophy.generation import GenerationSettings
+    from prophy.generation.generate import GenerationSettings
     from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
     from prophy.training.trainer import Running, train
 
@@ -196,7 +190,7 @@ def recommended_for(transformer, size: str | None) -> Recommended:
     Raises:
         ValueError: text that is no size.
     """
-    from prophy.published import published_like
+    from prophy.catalogue.published import published_like
 
     known = published_like(type(transformer).__name__, transformer.config)
     recommended = Recommended() if known is None else known.recommended

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from prophy.data.encode import empty_prompt
 from prophy.data.latents import LatentCache
 
 NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: noise shares at which validation losses and localisation are reported
@@ -36,11 +37,6 @@ class FlowBatch:
     described_B: torch.Tensor
     weight_BTHW: torch.Tensor
     rows: np.ndarray
-
-
-def empty_prompt(length: int) -> torch.Tensor:
-    """Token ids of the empty prompt: the end mark, then padding."""
-    return torch.tensor([1] + [0] * (length - 1))
 
 
 def flow_batch(

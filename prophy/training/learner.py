@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from prophy.training.checkpoints import State
-from prophy.training.optimisers import MuonAdamW
+from prophy.training.optim import MuonAdamW
 
 
 def split_parameters(

@@ -22,9 +22,9 @@ import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.files import write_text
 from prophy.training.checkpoints import State, load_checkpoint, replace_folder
-from prophy.training.folder import CHECKPOINT, RUN_FILE
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipes import Recipe
+from prophy.training.run_folder import CHECKPOINT, RUN_FILE
 from prophy.training.student import lora_config
 
 _PIPELINES = {"WanTransformer3DModel": WanPipeline, "CogVideoXTransformer3DModel": CogVideoXPipeline}

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
 from prophy.branch.losses import LossWeights
-from prophy.stages import default_sites
+from prophy.memory.stages import default_sites
 from prophy.training.checkpoints import State
 from prophy.training.objectives import NoiseLevels
 
@@ -41,13 +41,15 @@ class BranchShape:
     """The branch to build; see :class:`prophy.branch.ProPhyBranch`.
 
     Attributes:
-        sites: blocks of the backbone.
+        sites: blocks of the backbone that are copied.
+        injections: those of them after which a residual is added; None: all.
         semantic_experts: E_s.
         refinement_experts: E_r.
         top_k: experts of a token.
         reference_grid: (T, H, W) of the basis maps.
         semantic: False leaves the Semantic Expert Block out: its basis maps are zero and it is not trained.
         refinement: False leaves the Refinement Expert Block out: its experts are zero and it is not trained.
+        refinement_form: see :class:`prophy.branch.refinement.RefinementExpertBlock`.
     """
 
     sites: tuple[int, ...]
@@ -57,6 +59,8 @@ class BranchShape:
     reference_grid: tuple[int, int, int] = (5, 8, 8)
     semantic: bool = True
     refinement: bool = True
+    injections: tuple[int, ...] | None = None
+    refinement_form: str = "mixture"
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,10 @@ class Recipe:
             values = dict(record)
             branch = values.pop("branch")
             return cls(
-                branch=None if branch is None else BranchShape(**{k: _tuple(v) for k, v in branch.items()}),
+                # records of before there was a choice name no form
+                branch=None
+                if branch is None
+                else BranchShape(**{"refinement_form": "residual", **{k: _tuple(v) for k, v in branch.items()}}),
                 noise=NoiseLevels(**values.pop("noise")),
                 losses=LossWeights(**values.pop("losses")),
                 optimiser=OptimiserSettings(**values.pop("optimiser")),
@@ -238,7 +245,7 @@ def tiny() -> Recipe:
     """ProPhy beside the embedded model, whose weights stay as they are; see ``tiny_branch`` for the reasons."""
     return Recipe(
         base="",
-        branch=BranchShape((1, 4, 7), semantic_experts=16),
+        branch=BranchShape((1, 4, 7), semantic_experts=16, refinement_form="residual"),  # as the shipped branch
         lora_rank=16,
         noise=NoiseLevels("logit_normal", mean=0.3, std=1.1),
         losses=LossWeights(coarse=0.1, fine_align=1.0, fine_balance=0.03),

@@ -21,7 +21,7 @@ from prophy.branch.losses import (
     total_loss,
 )
 from prophy.training.batches import Batch
-from prophy.training.processes import all_rows, total
+from prophy.training.collectives import all_rows, total
 from prophy.training.recipes import Recipe
 from prophy.training.student import Prediction
 

@@ -49,7 +49,7 @@ class Student(nn.Module):
         self.transformer, self.branch = transformer, branch
         self._precision = precision
         self._family = family_of(type(transformer).__name__)
-        self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.config.sites))
+        self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.injections))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
@@ -116,6 +116,8 @@ def _build_branch(transformer: ModelMixin, shape: BranchShape, seed: int) -> Pro
         num_refinement_experts=shape.refinement_experts,
         top_k=shape.top_k,
         reference_grid=list(shape.reference_grid),
+        injections=None if shape.injections is None else list(shape.injections),
+        refinement_form=shape.refinement_form,
     )
     branch.float().train()
     with torch.no_grad():

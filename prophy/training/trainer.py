@@ -34,15 +34,15 @@ from prophy.data.examples import Examples
 from prophy.files import write_text
 from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
 from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
-from prophy.training.engines import AccelerateEngine, Engine, Weights
-from prophy.training.folder import CHECKPOINT, RUN_FILE, SAMPLES
+from prophy.training.collectives import total
 from prophy.training.learner import Ema
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
-from prophy.training.processes import total
 from prophy.training.recipes import Recipe, difference
+from prophy.training.run_folder import CHECKPOINT, RUN_FILE, SAMPLES
 from prophy.training.sharding import let_go, spread_like, whole
 from prophy.training.step import expert_usage, train_step
+from prophy.training.strategies import AccelerateEngine, Engine, Weights
 from prophy.training.student import Prediction, Student, build_student
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def _engine(student: Student, recipe: Recipe, accelerator: Accelerator, running:
         return AccelerateEngine(student, recipe, accelerator, running.sharded)
     if running.sharded:
         raise ValueError("DeepSpeed spreads optimiser states by its own file: leave --shard or --deepspeed out")
-    from prophy.training.zero import DeepSpeedEngine
+    from prophy.training.deepspeed import DeepSpeedEngine
 
     return DeepSpeedEngine(student, recipe, accelerator.device, running.deepspeed)
 

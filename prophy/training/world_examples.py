@@ -15,13 +15,13 @@ import torch
 from diffusers import AutoencoderKLWan
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from prophy.annotation import pipeline as annotation
+from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
+from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import Example
+from prophy.data.jobs import WORLDS, Geometry, jobs_of_worlds
 from prophy.data.latents import LatentCache, open_cache
-from prophy.targets import TokenTargets
-from prophy.training.flow import empty_prompt
-from prophy.training.tiny_text import encode_text
+from prophy.routing.targets import TokenTargets
 
 
 class WorldExamples:
@@ -31,7 +31,7 @@ class WorldExamples:
         cache: opened.
         encoder: the text encoder that the captions' tokens belong to.
         fingerprint: see :class:`prophy.data.examples.Examples`.
-        targets: of each clip, a file of :class:`prophy.targets.TokenTargets`; default: the worlds' own masks.
+        targets: of each clip, a file of :class:`prophy.routing.targets.TokenTargets`; default: the worlds' own masks.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ def open_worlds(
 
 def _annotated(folder: Path, clips: int, split: str, scope: tuple[str, ...]) -> tuple[str, list[Path]]:
     """A digest of the recipe of annotations, and each clip's targets."""
-    recipe = folder / annotation.RECIPE
+    recipe = folder / RECIPE
     if not recipe.is_file():
-        raise FileNotFoundError(f"{folder} holds no annotations ({annotation.RECIPE} is missing)")
+        raise FileNotFoundError(f"{folder} holds no annotations ({RECIPE} is missing)")
     about = json.loads(recipe.read_text())
-    if annotation.Geometry(**about["geometry"]) != annotation.WORLDS:
+    if Geometry(**about["geometry"]) != WORLDS:
         raise ValueError(f"{folder} holds annotations of other clips: make them with prophy annotate --data worlds")
-    jobs = annotation.jobs_of_worlds(clips, split, scope)
-    targets = [folder / annotation.CLIPS / job.folder / TARGETS for job in jobs]
+    jobs = jobs_of_worlds(clips, split, scope)
+    targets = [folder / CLIPS / job.folder / TARGETS for job in jobs]
     missing = [job.id for job, path in zip(jobs, targets, strict=True) if not path.exists()]
     if missing:
         raise FileNotFoundError(

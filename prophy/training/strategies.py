@@ -1,0 +1,153 @@
+"""Where a student's weights lie, and how gradients become updates: one process, copies (DDP), or spread (FSDP2).
+
+:mod:`prophy.training.deepspeed` is a third engine, DeepSpeed's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeAlias
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import nn
+
+from prophy.training.checkpoints import State
+from prophy.training.optim import FusedAdamW, MuonAdamW
+from prophy.training.recipes import Recipe
+from prophy.training.sharding import shard, spread_like
+from prophy.training.student import Student, trained
+
+Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name
+
+
+class Optimiser(Protocol):
+    """Of one part of the student, with a state of whole tensors once :func:`prophy.training.sharding.whole` has run."""
+
+    parameters: list[nn.Parameter]
+
+    def set_rate(self, share: float) -> None: ...
+    def state_dict(self) -> list[dict]: ...
+
+
+class Engine(Protocol):
+    """A student placed on the devices.
+
+    Attributes:
+        model: what is called to predict.
+        weights: under training.
+        optimisers: ``branch`` and ``transformer``, those of them that are trained; their rates differ by a factor.
+    """
+
+    model: nn.Module
+    weights: Weights
+    optimisers: dict[str, Optimiser]
+
+    def part(self, last: bool) -> contextmanager: ...
+    def backward(self, loss: torch.Tensor) -> None: ...
+    def norms(self) -> dict[str, float]: ...
+    def clip(self, largest: float) -> float: ...
+    def update(self, share: float) -> None: ...
+    def restore(self, weights: dict[str, torch.Tensor], optimisers: dict[str, list[dict]]) -> None: ...
+
+
+class AccelerateEngine:
+    """accelerate's devices and precision; copies by DDP, or spread by FSDP2.
+
+    Raises:
+        ValueError: sharding with one process, or with Muon.
+    """
+
+    def __init__(self, student: Student, recipe: Recipe, accelerator: Accelerator, sharded: bool) -> None:
+        self._accelerator = accelerator
+        if not sharded:
+            self.model = accelerator.prepare(student)
+        elif accelerator.distributed_type is DistributedType.NO:
+            raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
+        else:
+            self.model = shard(student.to(accelerator.device))  # the buffers too, which sharding leaves where they are
+        self.weights = trained(student)
+        self.optimisers = _optimisers(self.weights, recipe, sharded)
+
+    @contextmanager
+    def part(self, last: bool) -> Iterator[None]:
+        """One accumulated part; processes exchange gradients in the last one only."""
+        if hasattr(self.model, "set_requires_gradient_sync"):
+            self.model.set_requires_gradient_sync(last)
+        with self._accelerator.accumulate(self.model):
+            yield
+
+    def backward(self, loss: torch.Tensor) -> None:
+        self._accelerator.backward(loss)
+
+    def norms(self) -> dict[str, float]:
+        """Of the branch's parts and of the backbone: a router that stops learning shows here."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.weights.items():
+            groups.setdefault(part_of(name), []).append(parameter)
+        return {group: round(float(_norm(parameters)), 6) for group, parameters in groups.items()}
+
+    def clip(self, largest: float) -> float:
+        """Scale all gradients together so that their norm is at most ``largest``; returns the norm before."""
+        parameters = list(self.weights.values())
+        norm = float(_norm(parameters))
+        if norm > largest:
+            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], largest / norm)
+        return norm
+
+    def update(self, share: float) -> None:
+        """Follow the gradients at a share of the peak rates, then clear them."""
+        for optimiser in self.optimisers.values():
+            optimiser.set_rate(share)
+            optimiser.step()
+
+    @torch.no_grad()
+    def restore(self, weights: dict[str, torch.Tensor], optimisers: dict[str, list[dict]]) -> None:
+        """Go on from whole tensors."""
+        for key, parameter in self.weights.items():
+            parameter.copy_(spread_like(weights[key], parameter))
+        for part, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(_placed(optimisers[part], optimiser.parameters))
+
+
+def part_of(name: str) -> str:
+    """``backbone``, or the part of the branch that a weight belongs to."""
+    part, _, rest = name.partition(".")
+    return rest.partition(".")[0] if part == "branch" else "backbone"
+
+
+def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, MuonAdamW | FusedAdamW]:
+    settings, made = recipe.optimiser, {}
+    if settings.kind == "muon" and sharded:
+        raise ValueError("Muon needs whole matrices: leave --shard out, or use --set optimiser.kind=adamw")
+    for part, factor in (("branch", 1.0), ("transformer", settings.backbone_share)):
+        named = {name: p for name, p in weights.items() if name.startswith(part)}
+        if not named:
+            continue
+        if settings.kind == "adamw":
+            made[part] = FusedAdamW(list(named.values()), factor * settings.rate, settings.weight_decay)
+            continue
+        inner = {n: p for n, p in named.items() if "blocks." in n and p.ndim == 2 and "lora_" not in n}
+        others = [p for n, p in named.items() if n not in inner]
+        rates = factor * settings.muon_rate, factor * settings.rate
+        made[part] = MuonAdamW(list(inner.values()), others, *rates, settings.weight_decay)
+    return made
+
+
+def _norm(parameters: list[nn.Parameter]) -> torch.Tensor:
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def _placed(state: list[dict], parameters: list[nn.Parameter]) -> list[dict]:
+    """States of optimisers whose tensors lie as their parameters do; :class:`MuonAdamW`'s are never spread."""
+    if len(state) != 1:
+        return state
+    (one,) = state
+    placed: dict[int, dict[str, State]] = {
+        index: {key: spread_like(value, parameters[index]) for key, value in entry.items()}
+        for index, entry in one["state"].items()
+    }
+    return [{**one, "state": placed}]
