@@ -33,6 +33,7 @@ from prophy.worlds.stage import BACKGROUNDS
 
 log = logging.getLogger(__name__)
 
+_POOL = 16  #: steps whose captions are drawn at once
 MAX_WORDS = 48  #: longest prompt, tokens; the longest caption of the worlds has 47
 PLACES = ("centre", "left", "right")
 SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items() for kind in kinds)
@@ -159,6 +160,16 @@ def _examples(
     return ids, torch.from_numpy(np.stack([answers(telling) for telling in tellings]))
 
 
+def _pool(
+    step: int, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The batches of the next steps; captions of like length share a batch, which saves half of the padding."""
+    ids, target = _examples("train", range(step * recipe.batch, (step + _POOL) * recipe.batch), tokenizer, recipe)
+    length = ids.ne(0).sum(1)
+    rows = length.argsort(stable=True).split(recipe.batch)
+    return [(ids[rows[i], : int(length[rows[i]].max())], target[rows[i]]) for i in torch.randperm(_POOL).tolist()]
+
+
 @torch.no_grad()
 def _read(encoder: UMT5EncoderModel, reader: _Reader, ids: torch.Tensor) -> torch.Tensor:
     return torch.stack([x.argmax(-1) for x in reader(encode_text(encoder, ids), ids.ne(0))], -1)
@@ -179,7 +190,7 @@ def _understood(
         shares["known"] += all(word in tokenizer.get_vocab() for word in prompt.content_words) * one
         shares["phenomena"] += (sorted(e[0] for e in events) == sorted(e[0] for e in prompt.events)) * one
         shares["phenomena and colours"] += (sorted(events) == sorted(prompt.events)) * one
-        print(sorted(events) == sorted(prompt.events), prompt.text, events)
+        if prompts[0] in WIDENING: print(sorted(events) == sorted(prompt.events), prompt.text, events)
     return shares
 
 
@@ -198,8 +209,9 @@ def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1)
     bar = tqdm(range(recipe.steps), desc="text", mininterval=5)
     for step in bar:
-        seeds = range(step * recipe.batch, (step + 1) * recipe.batch)
-        ids, target = _examples("train", seeds, tokenizer, recipe)
+        if step % _POOL == 0:
+            pool = _pool(step, tokenizer, recipe)
+        ids, target = pool[step % _POOL]
         drop = (torch.rand(ids.shape) < recipe.word_dropout) & (ids > 2)
         ids = ids.masked_fill(drop, 2)  # <unk> is seen in training, so that an unknown word does little harm
         logits = reader(encode_text(encoder, ids), ids.ne(0))

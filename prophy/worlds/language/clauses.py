@@ -193,9 +193,9 @@ def clause(
             continue
         speaker = _Speaker(scene, colours, twins, rng)
         made = _speak(speaker, saying, form)
-        pair = next(iter(speaker.nouns.items()), None)
-        verb = re.search(r"~(\w+)", saying)
-        novel = unseen or (pair is not None and verb is not None and scene.is_held_out_pair(*pair, verb[1]))
+        first_thing = list(speaker.nouns.items())[:1]
+        verbs = re.findall(r"~(\w+)", saying)
+        novel = unseen or any(scene.is_held_out_pair(*one, verb) for one in first_thing for verb in verbs)
         if novel == held_out:
             return made
 

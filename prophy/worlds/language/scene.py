@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 REFERENCE = re.compile(r"([\w-]*)([@$])(\w+)")  #: to a thing: the word before it, with or without determiner, its key
 VERB = re.compile(r"([~=])(\w+)")  #: its kind, its base form
@@ -53,14 +54,14 @@ class Scene:
     sayings: tuple[str, ...]
     held_out: tuple[str, ...]
 
-    @property
+    @cached_property
     def verbs(self) -> tuple[str, ...]:
         """The verbs of the scene in the order of its sayings, each once."""
         found = re.findall(r"~(\w+)", " ".join((*self.sayings, *self.held_out)))
         return tuple(dict.fromkeys(found))
 
     def is_held_out_pair(self, nouns: str, noun: str, verb: str) -> bool:
-        """Whether training never sees this noun do this: one pair in four, but none of the plainest noun or verb.
+        """Whether training never sees this noun with this verb: one pair in four, none of the plainest noun or verb.
 
         Args:
             nouns: the names of the thing, as in :attr:`Thing.nouns`.
