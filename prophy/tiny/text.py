@@ -2,8 +2,9 @@
 
 A text encoder learnt only through a video model's loss learns slowly. This one first learns to *understand* captions:
 learned queries (what is in the centre, on the left, on the right? in which setting?) attend to its output and must name
-the scene there, its colours and its number, as far as the caption says them. The queries are thrown away; the encoder
-is kept.
+the scene there, its colours and its number, as far as the caption says them. Every word must know the same about the
+event that it helps to tell, which teaches the encoder to keep two events apart. The queries are thrown away; the
+encoder is kept.
 
     prophy tiny text --work runs/tiny                     # the captions of the first generation
     prophy tiny text --work runs/plain --grammar plain    # plain words, as visitors type them
@@ -40,7 +41,10 @@ SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items(
 
 #: What is asked about each place, and how many answers there are: 0 is always "none" or "not said".
 _PLACE_ANSWERS = {"scene": 1 + len(SCENES), "colour": 1 + len(COLOURS), "second colour": 1 + len(COLOURS), "number": 3}
-_ANSWERS = (*_PLACE_ANSWERS.values(),) * len(PLACES) + (1 + len(BACKGROUNDS),)  #: ... of all places, and of the setting
+_SETTING_ANSWERS = 1 + len(BACKGROUNDS)
+#: What is asked about each word: the place of its event (none, one of three, both), then the same as of places.
+_WORD_ANSWERS = (2 + len(PLACES), *_PLACE_ANSWERS.values())
+_OPEN = -100  #: no answer is asked for: cross-entropy leaves it out
 
 #: Per head, how fast attention falls with distance at the start: binding "left" to its event needs neighbours first.
 _LOCALITY = (0.0, 0.15, 0.4, 1.0)
@@ -125,7 +129,8 @@ class _Reader(nn.Module):
         self.query = nn.Parameter(torch.randn(len(PLACES) + 1, 2, width) * width**-0.5)
         self.key = nn.Linear(width, width)
         self.at_place = nn.ModuleList(nn.Linear(2 * width, answers) for answers in _PLACE_ANSWERS.values())
-        self.setting = nn.Linear(2 * width, _ANSWERS[-1])
+        self.setting = nn.Linear(2 * width, _SETTING_ANSWERS)
+        self.of_word = nn.ModuleList(nn.Linear(width, answers) for answers in _WORD_ANSWERS)
 
     def forward(self, text_BLD: torch.Tensor, mask_BL: torch.Tensor) -> list[torch.Tensor]:
         """Logits of every answer, each ``(B, its classes)``, in the order of :func:`answers`."""
@@ -134,6 +139,10 @@ class _Reader(nn.Module):
         read = torch.einsum("bpql,bld->bpqd", weight, text_BLD).flatten(2)
         placed = [head(read[:, place]) for place in range(len(PLACES)) for head in self.at_place]
         return [*placed, self.setting(read[:, -1])]
+
+    def words(self, text_BLD: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of every answer of every word, each ``(B, L, its classes)``, in the order of :func:`word_answers`."""
+        return [head(text_BLD) for head in self.of_word]
 
 
 def answers(telling: Telling) -> np.ndarray:
@@ -150,24 +159,61 @@ def answers(telling: Telling) -> np.ndarray:
     return np.append(table, setting)
 
 
-def _examples(
-    split: str, seeds: range, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe
-) -> tuple[torch.Tensor, torch.Tensor]:
+def word_answers(telling: Telling) -> np.ndarray:
+    """What every word must say about its event, ``(words, 5)``; nothing is asked where two events differ."""
+    table = answers(telling)[:-1].reshape(len(PLACES), -1)
+    rows = np.zeros((len(telling.about), len(_WORD_ANSWERS)), np.int64)
+    for row, about in zip(rows, telling.about, strict=True):
+        if about:
+            said = table[[PLACES.index(place) for place in about]]
+            row[0] = 1 + (PLACES.index(about[0]) if len(about) == 1 else len(PLACES))
+            row[1:] = np.where((said == said[0]).all(0), said[0], _OPEN)
+    return rows
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Captions as tokens, and what is asked about them.
+
+    Attributes:
+        ids: ``(B, L)``.
+        target: ``(B, 13)``, see :func:`answers`.
+        words: ``(B, L, 5)``, see :func:`word_answers`; nothing is asked about padding.
+    """
+
+    ids: torch.Tensor
+    target: torch.Tensor
+    words: torch.Tensor
+
+    def batches(self, size: int) -> list[_Examples]:
+        """Split into batches of captions of like length, in random order: that saves half of the padding."""
+        length = self.ids.ne(0).sum(1)
+        rows = length.argsort(stable=True).split(size)
+        cut = [(row, int(length[row].max())) for row in rows]
+        batches = [_Examples(self.ids[row, :end], self.target[row], self.words[row, :end]) for row, end in cut]
+        return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+
+
+def _examples(split: str, seeds: range, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe) -> _Examples:
     grammar = GRAMMARS[recipe.grammar]
     tellings = [sample_telling(seed, split, grammar=grammar, twins=recipe.twins)[1] for seed in seeds]
     texts = [telling.text for telling in tellings]
     ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
-    return ids, torch.from_numpy(np.stack([answers(telling) for telling in tellings]))
+    words = torch.full((*ids.shape, len(_WORD_ANSWERS)), _OPEN)
+    for row, telling in zip(words, tellings, strict=True):
+        row[: len(telling.about)] = torch.from_numpy(word_answers(telling))
+    return _Examples(ids, torch.from_numpy(np.stack([answers(telling) for telling in tellings])), words)
 
 
-def _pool(
-    step: int, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The batches of the next steps; captions of like length share a batch, which saves half of the padding."""
-    ids, target = _examples("train", range(step * recipe.batch, (step + _POOL) * recipe.batch), tokenizer, recipe)
-    length = ids.ne(0).sum(1)
-    rows = length.argsort(stable=True).split(recipe.batch)
-    return [(ids[rows[i], : int(length[rows[i]].max())], target[rows[i]]) for i in torch.randperm(_POOL).tolist()]
+def _loss(encoder: UMT5EncoderModel, reader: _Reader, batch: _Examples, ids: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the answers about places and setting, and of those about words, where any are asked."""
+    text = encode_text(encoder, ids)
+    of_places = sum(nn.functional.cross_entropy(x, batch.target[:, i]) for i, x in enumerate(reader(text, ids.ne(0))))
+    of_words = sum(
+        nn.functional.cross_entropy(x.flatten(0, 1), batch.words[..., i].flatten(), ignore_index=_OPEN, reduction="sum")
+        for i, x in enumerate(reader.words(text))
+    )
+    return of_places / len(PLACES) + of_words / ids.ne(0).sum()
 
 
 @torch.no_grad()
@@ -190,7 +236,8 @@ def _understood(
         shares["known"] += all(word in tokenizer.get_vocab() for word in prompt.content_words) * one
         shares["phenomena"] += (sorted(e[0] for e in events) == sorted(e[0] for e in prompt.events)) * one
         shares["phenomena and colours"] += (sorted(events) == sorted(prompt.events)) * one
-        if prompts[0] in WIDENING: print(sorted(events) == sorted(prompt.events), prompt.text, events)
+        if prompts[0] in WIDENING:
+            print(sorted(events) == sorted(prompt.events), prompt.text, events)
     return shares
 
 
@@ -210,12 +257,12 @@ def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
     bar = tqdm(range(recipe.steps), desc="text", mininterval=5)
     for step in bar:
         if step % _POOL == 0:
-            pool = _pool(step, tokenizer, recipe)
-        ids, target = pool[step % _POOL]
-        drop = (torch.rand(ids.shape) < recipe.word_dropout) & (ids > 2)
-        ids = ids.masked_fill(drop, 2)  # <unk> is seen in training, so that an unknown word does little harm
-        logits = reader(encode_text(encoder, ids), ids.ne(0))
-        loss = sum(nn.functional.cross_entropy(x, target[:, i]) for i, x in enumerate(logits)) / len(PLACES)
+            seeds = range(step * recipe.batch, (step + _POOL) * recipe.batch)
+            pool = _examples("train", seeds, tokenizer, recipe).batches(recipe.batch)
+        batch = pool[step % _POOL]
+        drop = (torch.rand(batch.ids.shape) < recipe.word_dropout) & (batch.ids > 2)
+        ids = batch.ids.masked_fill(drop, 2)  # <unk> is seen in training, so that an unknown word does little harm
+        loss = _loss(encoder, reader, batch, ids)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -226,8 +273,8 @@ def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
     encoder.eval()
     exact = {}
     for split in ("test", "wordings", "combinations"):
-        ids, target = _examples(split, range(1000), tokenizer, recipe)
-        exact[split] = float((_read(encoder, reader, ids) == target).all(1).float().mean())
+        examples = _examples(split, range(1000), tokenizer, recipe)
+        exact[split] = float((_read(encoder, reader, examples.ids) == examples.target).all(1).float().mean())
     tokenizer.save_pretrained(work / "model" / "tokenizer")
     encoder.save_pretrained(work / "model" / "text_encoder")
     visitors = {

@@ -208,8 +208,8 @@ def _speak(speaker: _Speaker, saying: str, form: str) -> Clause:
     many = subject.startswith("+") or speaker.twins is not None
     if reference := REFERENCE.match(subject):
         many = many or speaker.scene.things[reference[3]].kind in ("many", "pair")
-    subject = speaker.fill(subject.removeprefix("+")).strip()
     now, then = ("plural", "past plural") if many else ("third", "past")
+    subject = speaker.fill(_conjugate(subject.removeprefix("+"), now, now)).strip()
     if form == "agent":
         many = rng.random() < 0.4
         now = "plural" if many else "third"

@@ -48,7 +48,7 @@ DYNAMICS: dict[tuple[str, str], Scene] = {
     ("rigid_body_motion", "wheel"): Scene(
         {
             "wheel": Thing(
-                "wheel|cartwheel|wagon wheel|bike wheel|tyre|tire|hoop|bicycle wheel|car wheel|disc|disk|ring",
+                "wheel|cartwheel|wagon wheel|bike wheel|tyre|tire|hoop|bicycle wheel|disc|disk|ring",
                 "small|big|old|round|metal|heavy|wooden|fast|large",
                 0,
             )
@@ -93,7 +93,7 @@ DYNAMICS: dict[tuple[str, str], Scene] = {
         {
             "ball": Thing(
                 "ball|rubber ball|bouncy ball|toy ball|marble|sphere|basketball|football|tennis ball|orb|beach ball|soccer ball|ping pong ball",
-                f"{_BALLS}|soft|bouncy",
+                f"{_BALLS}|soft|elastic",
                 0,
             )
         },
@@ -195,7 +195,7 @@ DYNAMICS: dict[tuple[str, str], Scene] = {
     ("gas_motion", "smoke"): Scene(
         {
             "smoke": Thing("smoke|gas|thick smoke|hot gas|dense smoke|dark smoke|lots of smoke", colour=0, kind="mass"),
-            "chimney": Thing("chimney|smokestack|brick chimney|stack|factory chimney", "old|tall|small|big|high"),
+            "chimney": Thing("chimney|smokestack|brick chimney|stack", "old|tall|small|big|high"),
         },
         (
             "@smoke [~rise|~come|~drift|~curl|~billow|~go|~pour|~stream|~float] [from|out of|out from] @chimney",

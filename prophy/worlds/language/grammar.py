@@ -52,11 +52,19 @@ class Telling:
         text: what a person would type.
         events: as told, in the order of the scenario.
         setting: a name of :data:`prophy.worlds.stage.BACKGROUNDS`; None where the caption leaves it open.
+        about: for each word of the text, see :func:`words_of`, the places of the events that it helps to tell; empty
+            for a grammar that does not know.
     """
 
     text: str
     events: tuple[Told, ...]
     setting: str | None
+    about: tuple[tuple[str, ...], ...] = ()
+
+
+def words_of(text: str) -> list[str]:
+    """The words and numbers of a text, lower-case, without punctuation: what the embedded model reads."""
+    return re.findall(r"[a-z0-9]+", text.lower())
 
 
 class Grammar(ABC):

@@ -16,7 +16,7 @@ import numpy as np
 
 from prophy.worlds.language import words
 from prophy.worlds.language.clauses import Clause, can_be_twins, clause, pick
-from prophy.worlds.language.grammar import Grammar, Telling, Told
+from prophy.worlds.language.grammar import Grammar, Telling, Told, words_of
 from prophy.worlds.language.morphology import with_articles
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ _OPENING_SHARE = {"sentence": 0.22, "phrase": 0.5, "causing": 1.0, "order": 1.0}
 _SETTING_SHARE = {"day": 0.35, "studio": 0.35, "dusk": 0.8, "night": 1.0}
 #: how two events get their places
 _ORDERS = {"both": 0.52, "one": 0.1, "order": 0.2, "beside": 0.1, "relation": 0.08}
+
+
+#: Words, and the places of the events that they tell.
+_Segment = tuple[str, tuple[str, ...]]
 
 
 def _draw(shares: dict[str, float], rng: np.random.Generator) -> str:
@@ -77,7 +81,7 @@ class PlainGrammar(Grammar):
     def tell(self, events: Sequence[Placed], setting: str, rng: np.random.Generator, held_out: bool = False) -> Telling:
         while True:
             telling = _tell(tuple(events), setting, rng, held_out)
-            if len(re.findall(r"[a-z0-9]+", telling.text)) <= LONGEST:
+            if len(telling.about) <= LONGEST:
                 return telling
 
 
@@ -86,14 +90,15 @@ def _tell(events: tuple[Placed, ...], setting: str, rng: np.random.Generator, he
     opening = _opening(stance, rng, held_out)
     front = 0.35 if stance == "sentence" or not opening else 0.0  # "show me on the left a ball" is not English
     if len(events) == 1:
-        parts, body = _alone(events[0], stance, front, rng, held_out)
+        parts, segments = _alone(events[0], stance, front, rng, held_out)
     elif not held_out and stance in ("sentence", "phrase") and _are_twins(events) and rng.random() < 0.7:
-        parts, body = _twins(events, stance, rng)
+        parts, segments = _twins(events, stance, rng)
     else:
-        parts, body = _together(events, stance, front, rng, held_out)
+        parts, segments = _together(events, stance, front, rng, held_out)
     said = setting if rng.random() < _SETTING_SHARE[setting] else None
     by_place = {part.event.place: part.told for part in parts}
-    return Telling(_dress(opening, body, stance, said, rng), tuple(by_place[e.place] for e in events), said)
+    text, about = _dress(opening, segments, stance, said, rng)
+    return Telling(text, tuple(by_place[event.place] for event in events), said, about)
 
 
 def _said_colours(colours: tuple[str, ...], rng: np.random.Generator) -> tuple[str | None, ...]:
@@ -115,10 +120,10 @@ def _part(event: Placed, stance: str, rng: np.random.Generator, held_out: bool, 
 
 def _alone(
     event: Placed, stance: str, front: float, rng: np.random.Generator, held_out: bool
-) -> tuple[list[_Part], str]:
+) -> tuple[list[_Part], list[_Segment]]:
     silent = event.place == "centre" and rng.random() < 0.85
     part = _part(event, stance, rng, held_out, "" if silent else pick(words.PLACES[event.place], rng))
-    return [part], part.text(rng, rng.random() < front)
+    return [part], [(part.text(rng, rng.random() < front), (event.place,))]
 
 
 def _are_twins(events: tuple[Placed, ...]) -> bool:
@@ -127,19 +132,19 @@ def _are_twins(events: tuple[Placed, ...]) -> bool:
     return first == second and can_be_twins(*first)
 
 
-def _twins(events: tuple[Placed, ...], stance: str, rng: np.random.Generator) -> tuple[list[_Part], str]:
+def _twins(events: tuple[Placed, ...], stance: str, rng: np.random.Generator) -> tuple[list[_Part], list[_Segment]]:
     """One scene twice: "two red candles burn side by side"."""
     left, right = sorted(events, key=lambda event: event.place)
     said = [_said_colours(event.colours, rng) for event in (left, right)]
     colours = tuple(colour for one in said for colour in one) if all(said) else (None, None)
     made = clause(left.phenomenon, left.variant, said[0], stance, rng, twins=colours)
     parts = [_Part(event, made, one) for event, one in zip((left, right), said, strict=True)]
-    return parts, f"{made.text} {pick(words.BOTH_PLACES, rng)}"
+    return parts, [(f"{made.text} {pick(words.BOTH_PLACES, rng)}", (left.place, right.place))]
 
 
 def _together(
     events: tuple[Placed, ...], stance: str, front: float, rng: np.random.Generator, held_out: bool
-) -> tuple[list[_Part], str]:
+) -> tuple[list[_Part], list[_Segment]]:
     """Two events in one caption, so that it is clear which of them is on the left."""
     left, right = sorted(events, key=lambda event: event.place)
     way = _draw(_ORDERS, rng)
@@ -154,18 +159,17 @@ def _together(
         _part(second, "phrase" if as_thing else stance, rng, held_out, placed[1]),
     ]
     in_front = way == "both" and rng.random() < front
-    a, b = (part.text(rng, in_front) for part in parts)
+    a, b = ((part.text(rng, in_front), (part.event.place,)) for part in parts)
+    joint = pick(words.PHRASE_JOINTS if stance == "phrase" else words.SENTENCE_JOINTS, rng)
     if way == "relation":
-        return parts, f"{a} {pick(words.RIGHT_OF if turned else words.LEFT_OF, rng)} {b}"
-    if way == "beside":
-        return parts, a + pick(words.BESIDE_PHRASE if as_thing else words.BESIDE_SENTENCE, rng) + b
-    if stance == "phrase":
-        return parts, a + pick(words.PHRASE_JOINTS, rng) + b
-    if stance == "sentence" and second.phenomenon == "explosion" and rng.random() < 0.4:
-        return parts, a + pick(words.LATER_JOINTS, rng) + b  # the one event that comes later than others
-    if stance == "sentence" and rng.random() < 0.08:
-        return parts, f"{pick('while|as', rng)} {a}, {b}"
-    return parts, a + pick(words.SENTENCE_JOINTS, rng) + b
+        joint = pick(words.RIGHT_OF if turned else words.LEFT_OF, rng)
+    elif way == "beside":
+        joint = pick(words.BESIDE_PHRASE if as_thing else words.BESIDE_SENTENCE, rng)
+    elif stance == "sentence" and second.phenomenon == "explosion" and rng.random() < 0.4:
+        joint = pick(words.LATER_JOINTS, rng)  # the one event that comes later than others
+    elif stance == "sentence" and rng.random() < 0.08:
+        return parts, [(pick("while|as", rng), ()), a, (",", ()), b]
+    return parts, [a, (joint, ()), b]
 
 
 def _opening(stance: str, rng: np.random.Generator, held_out: bool) -> str:
@@ -176,20 +180,26 @@ def _opening(stance: str, rng: np.random.Generator, held_out: bool) -> str:
     return pick(f"{seen}|{unseen}" if held_out else seen, rng)
 
 
-def _dress(opening: str, body: str, stance: str, setting: str | None, rng: np.random.Generator) -> str:
+def _dress(
+    opening: str, body: list[_Segment], stance: str, setting: str | None, rng: np.random.Generator
+) -> tuple[str, tuple[tuple[str, ...], ...]]:
     """Add the setting and what people say around a wish; drop articles now and then; tidy."""
-    if setting is None:
-        text = f"{opening} {body}"
-    elif stance in ("sentence", "phrase") and not opening and rng.random() < 0.12:
-        text = f"{pick(words.SETTING_OPENINGS[setting], rng)} {body}"
-    elif rng.random() < 0.25:
+    before, after = opening, ""
+    if setting is not None:
         where = pick(words.SETTINGS[setting], rng)
-        text = f"{where}{pick(',|', rng)} {body}" if not opening else f"{opening} {body}, {where}"
-    else:
-        text = f"{opening} {body} {pick(words.SETTINGS[setting], rng)}"
-    if rng.random() < 0.08:
-        text = f"{text} {pick(words.CLOSINGS, rng)}"
-    text = with_articles(" ".join(text.split()))
+        if stance in ("sentence", "phrase") and not opening and rng.random() < 0.12:
+            before = pick(words.SETTING_OPENINGS[setting], rng)
+        elif not opening and rng.random() < 0.25:
+            before = where + pick(",|", rng)
+        else:
+            after = where if rng.random() < 0.75 else f", {where}"
+    closing = pick(words.CLOSINGS, rng) if rng.random() < 0.08 else ""
+    segments = [(before, ()), *body, (after, ()), (closing, ())]
+    segments = [(with_articles(" ".join(text.split())), about) for text, about in segments]
     if rng.random() < 0.1:
-        text = re.sub(r"\b(a|an|the) ", "", text)
-    return re.sub(r"\s+([,.])", r"\1", re.sub(r",(\s*[,.])+", ",", text)).strip(" ,")
+        segments = [(re.sub(r"\b(a|an|the) ", "", text), about) for text, about in segments]
+    text = " ".join(text for text, _ in segments)
+    text = re.sub(r",(\s*[,.])+", ",", " ".join(text.split()))
+    return re.sub(r"\s+([,.])", r"\1", text).strip(" ,"), tuple(
+        about for text, about in segments for _ in words_of(text)
+    )

@@ -170,6 +170,10 @@ THERMODYNAMICS: dict[tuple[str, str], Scene] = {
             "[something|everything] [~explode|~blow up]",
             "[~blow up|~explode|~set off|~detonate|~light] @bomb",
         ),
-        ("@bomb ~go off and ~burst into pieces", "a fireball ~blow @bomb apart", "@bomb ~hang there, then ~go boom"),
+        (
+            "@bomb ~go off and ~burst into pieces",
+            "a fireball ~blow @bomb apart",
+            "@bomb ~hang in the air, then ~go boom",
+        ),
     ),
 }

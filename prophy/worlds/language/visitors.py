@@ -191,7 +191,7 @@ HELD_OUT = (
     PlainPrompt("top view of ripples spreading from two points", "interference_and_diffraction"),
     PlainPrompt("the surface of the water looks like a mirror", ""),
     PlainPrompt("dusk scene with a fire on the left and a rolling wheel on the right", "combustion; rigid_body_motion"),
-    PlainPrompt("a car explodes on the street", "explosion", "car street"),
+    PlainPrompt("a car explodes on the street", "explosion", "car"),
     PlainPrompt("a night scene: lamp flashing above, ball bouncing below", "unnatural_light_source; elastic_motion"),
     PlainPrompt("show how the clay gets flat", "deformation"),
     PlainPrompt("a machine press the clay and it becomes flat", "deformation"),
