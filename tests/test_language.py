@@ -264,7 +264,7 @@ def test_every_word_is_about_the_events_that_it_helps_to_tell(tellings):
         for word, about in zip(words, telling.about, strict=True):
             if word in COLOUR_OF:
                 assert any(COLOUR_OF[word] in colours[place] for place in about), telling
-            if word in ("while", "same", "next", "alongside"):
+            if word in ("while", "beside", "alongside"):
                 assert not about or len(about) == 2, telling
 
 
@@ -318,7 +318,12 @@ def test_training_never_joins_a_noun_and_a_verb_that_are_held_out_together(telli
                 continue
             text = " ".join(words_of(telling.text))
             longest = max((n for n in nouns.split("|") if re.search(rf"\b{n}\b", text)), key=len, default=None)
-            verbs = {inflect(v, form) for n, v in pairs if n == longest for form in ("third", "past", "plural")}
+            verbs = {
+                inflect(v, form)
+                for n, v in pairs
+                if n == longest and v != "start"
+                for form in ("third", "past", "plural")
+            }
             found += longest is not None and text.partition(longest)[2].split()[:1] in [[verb] for verb in verbs]
         return found
 

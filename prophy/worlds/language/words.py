@@ -21,11 +21,11 @@ PLACES: dict[str, str] = {
 }
 
 SETTINGS: dict[str, str] = {
-    "day": "by day|in daylight|during the day|on a sunny day|in the sun|outside|outdoors|in the morning|at noon|in sunlight",
+    "day": "by day|in daylight|during the day|on a sunny day|in the sun|outside|outdoors|in the morning|at noon|in sunlight|in the afternoon|on a bright day|at daytime",
     "studio": "in a studio|in a bright studio|in a room|indoors|inside a room|in a lab|in a classroom|in a bright room"
-    "|in studio light|at home|in a laboratory",
-    "dusk": "at dusk|in the evening|at sunset|at twilight|in the evening light|in the late evening",
-    "night": "at night|in the dark|by night|in darkness|at midnight|in a dark room|during the night|in the night",
+    "|in studio light|at home|in a laboratory|in an empty room|in a kitchen|in a physics lab|at school",
+    "dusk": "at dusk|in the evening|at sunset|at twilight|in the evening light|in the late evening|at nightfall|at sundown",
+    "night": "at night|in the dark|by night|in darkness|at midnight|in a dark room|during the night|in the night|late at night|in complete darkness",
 }
 
 #: how a caption opens that names its setting at once
@@ -56,7 +56,9 @@ PHRASE_OPENINGS = (
     "|an experiment with|a physics experiment with|a demonstration of|demonstrate|an example of|a simulation of|simulate"
     "|a realistic video of|a short video of|a beautiful shot of|cinematic footage of|the camera shows|the camera follows"
     "|it is|this is|there was|i wish to see|render|animate|record|display|a nice video of|a cool video of|a funny video of"
-    "|a realistic animation of|a science video about|a lesson about|visualize|tracking shot of|high speed footage of",
+    "|a cute video of|a strange video of|a great shot of|a perfect shot of|a simple animation of|a 3d animation of"
+    "|the physics of|the phenomenon of|the effect of|the process of|the principle of|a timelapse of|a closeup of|explain"
+    "|a dramatic shot of|an epic shot of|an aerial view of|a cartoon of|a test of|a model of|a realistic animation of|a science video about|a lesson about|visualize|tracking shot of|high speed footage of",
     "a short film of|please create a clip of|i want to see footage of|a beautiful video of|can you make a movie of",
 )
 
@@ -107,5 +109,7 @@ CLOSINGS = (
     "in slow motion|please|up close|for a physics class|in a video|in real time|like in real life|, cinematic lighting"
     "|, moody atmosphere|, high quality|, realistic|, photorealistic|, close up|, top view|, side view|, wide angle"
     "|, static camera|, soft light|, warm light|, beautiful colors|, detailed|, 4k|, hd|, dramatic lighting|from above"
-    "|from the side|, nice and slow|, very realistic|, macro|, shallow depth of field"
+    "|from the side|for kids|for children|for my students|for a science lesson|with a blurry background|, epic|, cartoon style"
+    "|, 3d animation|, vivid colors|, vibrant|, sharp focus|, smooth|, overhead view|, front view|, aerial view|, handheld"
+    "|, zoom in|, dark mood|, strong contrast|, soft shadows|, nice and slow|, very realistic|, macro|, shallow depth of field"
 )
