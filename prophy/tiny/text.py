@@ -185,13 +185,13 @@ class _Examples:
     target: torch.Tensor
     words: torch.Tensor
 
-    def batches(self, size: int) -> list[_Examples]:
+    def batches(self, size: int, seed: list[int]) -> list[_Examples]:
         """Split into batches of captions of like length, in random order: that saves half of the padding."""
         length = self.ids.ne(0).sum(1)
         rows = length.argsort(stable=True).split(size)
         cut = [(row, int(length[row].max())) for row in rows]
         batches = [_Examples(self.ids[row, :end], self.target[row], self.words[row, :end]) for row, end in cut]
-        return [batches[i] for i in torch.randperm(len(batches)).tolist()]
+        return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
 
 
 def _examples(split: str, seeds: range, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe) -> _Examples:
@@ -258,7 +258,7 @@ def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
     for step in bar:
         if step % _POOL == 0:
             seeds = range(step * recipe.batch, (step + _POOL) * recipe.batch)
-            pool = _examples("train", seeds, tokenizer, recipe).batches(recipe.batch)
+            pool = _examples("train", seeds, tokenizer, recipe).batches(recipe.batch, [recipe.seed, step])
         batch = pool[step % _POOL]
         drop = (torch.rand(batch.ids.shape) < recipe.word_dropout) & (batch.ids > 2)
         ids = batch.ids.masked_fill(drop, 2)  # <unk> is seen in training, so that an unknown word does little harm

@@ -67,6 +67,7 @@ THERMODYNAMICS: dict[tuple[str, str], Scene] = {
             "@liquid ~boil and [steam =rise|steam =come out|vapour =rise]",
             "@liquid ~get [hot|hotter], then ~boil",
             "@liquid ~change from liquid to gas",
+            "@liquid [~fizz|~hiss|~sizzle|~foam] in @pot",
             "[heat|the heat|high temperature] ~make @liquid boil",
             "@liquid ~be [so|very|too] hot and steam =come out",
             "@liquid ~boil with [lots of|many|a lot of] bubbles",
@@ -104,6 +105,7 @@ THERMODYNAMICS: dict[tuple[str, str], Scene] = {
             "@drops [~hang|~grow|~form], then ~fall [down|to the floor|from @plate]",
             "@drops ~grow before they =fall",
             "@plate ~get wet with @drops",
+            "@drops ~go [plop|drip drop|splash]",
             "@vapour ~change from gas to liquid [on @plate|]",
             "@vapour ~cool down and ~form drops",
             "@vapour [~condense|~turn into drops|~become drops|~turn to liquid|~become liquid] [on|under|below] @plate",
@@ -168,7 +170,7 @@ THERMODYNAMICS: dict[tuple[str, str], Scene] = {
             )
         },
         (
-            "@bomb [~explode|~blow up|~burst|~go off|~detonate|~go boom] [in a fireball|into pieces|with a bang|in the air|]",
+            "@bomb [~explode|~blow up|~burst|~go off|~detonate|~go boom|~go bang|~go kaboom|~pop] [in a fireball|into pieces|with a bang|in the air|]",
             "@bomb [~explode|~burst] [in a big explosion|into many pieces|in a ball of fire|suddenly|loudly]",
             "@bomb [~burst|~explode|~blow up] and ~send pieces flying",
             "@bomb ~hang in the air, then [~explode|~blow up|~burst]",
