@@ -25,10 +25,10 @@ from diffusers import WanTransformer3DModel
 from prophy.assets import default_model
 from prophy.backbones import WAN
 from prophy.branch import Attachment, ProPhyBranch, attach
+from prophy.branch.family import default_sites
 from prophy.catalogue.published import PUBLISHED
 from prophy.grid import TokenGrid
 from prophy.memory.footprint import footprint
-from prophy.memory.stages import default_sites
 from prophy.routing.trace import Routing, TraceRecorder
 
 AIM, RECORDING_AIM = 1.05, 0.01

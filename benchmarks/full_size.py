@@ -24,8 +24,8 @@ from torch import nn
 
 from prophy.backbones import WAN
 from prophy.branch import ProPhyBranch, attach
+from prophy.branch.family import default_sites
 from prophy.catalogue.published import PUBLISHED
-from prophy.memory.stages import default_sites
 from prophy.routing.trace import Routing
 
 

@@ -7,9 +7,9 @@ from importlib import import_module
 
 _FOUND_IN = {
     "load": "prophy.generation.pipelines",
-    "ProPhyWanPipeline": "prophy.generation.pipelines",
-    "ProPhyCogVideoXPipeline": "prophy.generation.pipelines",
-    "ProPhyBranch": "prophy.generation.pipelines",
+    "ProPhyWanPipeline": "prophy.backbones.wan",
+    "ProPhyCogVideoXPipeline": "prophy.backbones.cogvideox",
+    "ProPhyBranch": "prophy.backbones.pipeline",
 }
 
 __all__ = ["ProPhyBranch", "ProPhyCogVideoXPipeline", "ProPhyWanPipeline", "load"]

@@ -174,8 +174,10 @@ def _generate(arguments: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from prophy.catalogue.describe import describe_model
-    from prophy.catalogue.limits import Clip, Recommended
-    from prophy.generation.generate import GenerationSettings, StepPreview, generate, model_hash, token_grid
+    from prophy.catalogue.limits import ClipSize, GenerationDefaults
+    from prophy.generation.generate import StepPreview, generate, token_grid
+    from prophy.generation.identity import model_hash
+    from prophy.generation.settings import GenerationSettings
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import parse_force, parse_scales
     from prophy.runs.store import read_run
@@ -183,8 +185,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     # All of this before the weights: a typo should not cost ten seconds.
     source = None if arguments.again is None else read_run(arguments.again)
     if source is None:
-        recommended = None if arguments.model is None else describe_model(arguments.model).recommended
-        settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **chosen})
+        defaults = None if arguments.model is None else describe_model(arguments.model).defaults
+        settings = GenerationSettings(arguments.prompt, **{**asdict(defaults or GenerationDefaults()), **chosen})
     else:
         settings = replace(GenerationSettings.from_record(source.record), **chosen)
     if arguments.branch_interval or arguments.branch_conditional:
@@ -195,7 +197,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from prophy.generation.pipelines import load
 
-    clip = Clip(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
+    clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
     pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
     if off and pipeline.attachment is not None:
         pipeline.attachment.enabled = False
@@ -295,14 +297,14 @@ def _worlds_preview(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     from prophy.catalogue.describe import describe_model
-    from prophy.catalogue.limits import Clip
+    from prophy.catalogue.limits import ClipSize
 
-    clip = None if arguments.size is None else Clip.parse(arguments.size)
+    clip = None if arguments.size is None else ClipSize.parse(arguments.size)
     described = describe_model(arguments.model, arguments.branch)
     if clip is None:
-        if described.recommended is None:
+        if described.defaults is None:
             raise ValueError(f"{described.name} does not say what clip it was made for: give --size, as in 832x480x81")
-        clip = described.recommended.clip
+        clip = described.defaults.clip
 
     import json
 
@@ -317,6 +319,6 @@ def _plan(arguments: argparse.Namespace) -> None:
         clip,
         dtype=getattr(torch, arguments.dtype),
         vram=None if arguments.vram is None else round(arguments.vram * GIB),
-        with_branch=not arguments.no_branch,
+        branch=False if arguments.no_branch else None,
     )
     print(json.dumps(made.to_dict(), indent=2) if arguments.json else describe(made))

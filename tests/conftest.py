@@ -9,8 +9,8 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.tiny.text import build_tokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))

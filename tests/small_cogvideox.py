@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
 
-from prophy.generation.pipelines import ProPhyCogVideoXPipeline
+from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
 from prophy.tiny.text import build_tokenizer
 
 #: latents (B, T, C, H, W) of the transformer below, with no two sizes equal, and their tokens

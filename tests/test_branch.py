@@ -577,7 +577,7 @@ def test_a_configuration_that_cannot_work_is_refused_where_it_is_built(tiny_tran
 
 
 def test_an_unknown_backbone_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of CogVideoX"):
+    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of WanTransformer3DModel"):
         ProPhyBranch.from_transformer(torch.nn.Linear(3, 4), sites=[0])
 
 

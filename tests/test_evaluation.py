@@ -6,31 +6,31 @@ import copy
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
 from prophy.evaluation import cli
+from prophy.evaluation import clips as clips_module
+from prophy.evaluation.clips import digest_of, generated_frames, settings_of
 from prophy.evaluation.judges.recogniser import (
     LOOKED_AT,
     Recogniser,
-    RecogniserRecipe,
     augment,
     empty_stages,
     fit,
     frozen,
     load_recogniser,
     recognise,
+    recogniser_error,
     render_clips,
     stacked,
     train_recogniser,
 )
-from prophy.evaluation.measures import recognition
-from prophy.evaluation.measures.flow_loss import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
-from prophy.evaluation.measures.generated import GeneratedClips, generate_clips, settings_for
+from prophy.evaluation.measures.flow_loss import ClipLosses, clip_losses, compare, predictors
 from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
 from prophy.evaluation.measures.localisation import (
     Truth,
@@ -42,16 +42,19 @@ from prophy.evaluation.measures.localisation import (
     score_maps,
 )
 from prophy.evaluation.measures.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
-from prophy.evaluation.measures.recognition import generate_resumed, score
+from prophy.evaluation.measures.recognition import score
 from prophy.evaluation.prompts import fixed as prompts
 from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
-from prophy.evaluation.prompts.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
-from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
+from prophy.evaluation.prompts.held_out import NEW, USUAL, held_out_prompts, training_captions
+from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
 from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
-from prophy.generation.generate import generate
-from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
+from prophy.evaluation.results.judges import RecogniserRecipe
+from prophy.generation.generate import Generation, generate
+from prophy.generation.pipelines import load
+from prophy.generation.resume import resumable
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
@@ -177,7 +180,7 @@ def test_recogniser_learns_a_difference_and_reopens_as_saved(tmp_path):
     again = load_recogniser(tmp_path)
     assert again.head.weight.isfinite().all()
     assert 0 <= result.exact <= 1
-    assert result.exact == recognition.recogniser_error(tmp_path)
+    assert result.exact == recogniser_error(tmp_path)
     train_recogniser(tmp_path, SMALL)
     assert torch.equal(recognise(load_recogniser(tmp_path), frames), recognise(again, frames)), "training is not exact"
 
@@ -255,33 +258,37 @@ def test_score_counts_complete_and_exact_prompts():
 
 
 def test_clips_of_a_batch_equal_those_made_one_by_one(pipeline):
-    settings = [settings_for(FIXED_PROMPTS[i].prompt, FIXED_PROMPTS[i].seed, 3) for i in (0, 20)]
-    together = generate_clips(pipeline, settings)
-    for i, one in enumerate(settings):
+    settings = settings_of([FIXED_PROMPTS[0], FIXED_PROMPTS[20]], 3)
+    for one, together in zip(settings, generate(pipeline, settings), strict=True):
         alone = generate(pipeline, one)
-        assert np.abs(alone.frames.astype(int) - together.frames[i]).max() <= 1
-        difference = np.abs(alone.trace.mean_probs - together.traces[i].mean_probs).max()
+        assert np.abs(alone.frames.astype(int) - together.frames).max() <= 1
+        difference = np.abs(alone.trace.mean_probs - together.trace.mean_probs).max()
         assert difference < 1e-4, difference
-        assert together.traces[i].prompt == one.prompt
-    with pytest.raises(ValueError, match="generate the others apart"):
-        generate_clips(pipeline, [settings[0], settings_for("a red ball", 1, 4)])
+        assert together.trace.prompt == one.prompt
 
 
-def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypatch):
-    three = [HeldOutPrompt(p.prompt, p.seed, p.phenomena, USUAL) for p in FIXED_PROMPTS[:3]]
-    whole = generate_resumed(pipeline, tmp_path, three, 1, 1)
+def test_clips_that_were_made_are_read_and_damaged_ones_made_again(pipeline, tmp_path, monkeypatch):
+    settings = settings_of(FIXED_PROMPTS[:3], 1)
+    whole = generated_frames(pipeline, tmp_path, settings, 2)
     made = []
 
-    def counted(model, batch):
-        made.append(batch[0].prompt)
-        return generate_clips(model, batch)
+    def counted(pipeline, wanted, store, *, batch):
+        made.extend(one.prompt for name, one in wanted.items() if store.read(name, one) is None)
+        return resumable(pipeline, wanted, store, batch=batch)
 
-    monkeypatch.setattr(recognition, "generate_clips", counted)
-    files = sorted(tmp_path.rglob("*.npz"))
-    files[1].unlink()
-    files[2].write_bytes(files[2].read_bytes()[:100])
-    assert np.array_equal(generate_resumed(pipeline, tmp_path, three, 1, 1), whole)
-    assert made == [p.prompt for p in three[1:]]
+    monkeypatch.setattr(clips_module, "resumable", counted)
+    paths = {path.stem: path for path in tmp_path.rglob("*.npz")}
+    missing, damaged = (paths[digest_of(one)] for one in settings[1:])
+    missing.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    again = generated_frames(pipeline, tmp_path, settings, 2)
+    assert np.abs(again.astype(int) - whole).max() <= 1, "another batch rounds otherwise"
+    assert np.array_equal(again[0], whole[0])
+    assert made == [one.prompt for one in settings[1:]]
+    generated_frames(pipeline, tmp_path, settings[::-1], 2)
+    pipeline.attachment.enabled = False
+    generated_frames(pipeline, tmp_path, settings[:1], 2)
+    assert made == [one.prompt for one in (*settings[1:], settings[0])], "without the branch it is another clip"
 
 
 # --- the sheet --------------------------------------------------------------------------------------------------------
@@ -289,26 +296,17 @@ def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypat
 
 def test_sheet_shows_every_clip_at_its_place():
     colours = np.arange(1, 4, dtype=np.uint8)[:, None, None, None, None] * 50
-    clips = GeneratedClips(np.broadcast_to(colours, (3, 17, 64, 64, 3)), None)
-    sheet = draw_sheet(FIXED_PROMPTS[:3], clips, columns=2, tile=64)
+    frames = np.broadcast_to(colours, (3, 17, 64, 64, 3))
+    clips = [
+        Generation(one, shown, None, (), "a model", "0" * 64, {})
+        for one, shown in zip(settings_of(FIXED_PROMPTS[:3]), frames, strict=True)
+    ]
+    sheet = clips_sheet(clips, columns=2, tile=64)
     counts = [(sheet == value).all(-1).sum() for value in (50, 100, 150)]
     assert counts[0] == pytest.approx(SHOWN * 64 * 64, abs=60)
     assert np.ptp(counts) < 60
-    with pytest.raises(ValueError, match="every prompt needs its clip"):
-        draw_sheet(FIXED_PROMPTS, clips)
     with pytest.raises(ValueError, match="no routing to show"):
-        draw_sheet(FIXED_PROMPTS[:3], clips, routing=True)
-
-
-def test_noisy_sheet_is_rounded_until_it_is_small_enough(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
-    assert save_sheet(tmp_path / "s.png", noise, 25_000) < 25_000
-    written = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
-    assert 0 < np.abs(written - noise).max() <= 4
-    with pytest.raises(ValueError, match="smaller tile"):
-        save_sheet(tmp_path / "s.png", noise, 10_000)
-    with pytest.raises(ValueError, match="not a .png"):
-        save_sheet(tmp_path / "s.jpg", noise)
+        clips_sheet(clips, routing=True)
 
 
 # --- localisation -----------------------------------------------------------------------------------------------------

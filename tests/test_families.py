@@ -1,19 +1,28 @@
 """The backbone families: CogVideoX as exact as Wan, Wan2.2's timesteps per token, and its two transformers."""
 
 import contextlib
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_branch, make_transformer
-from diffusers import CogVideoXTransformer3DModel, FirstBlockCacheConfig, WanTransformer3DModel
+from diffusers import (
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXTransformer3DModel,
+    FirstBlockCacheConfig,
+    WanTransformer3DModel,
+)
 from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipeline
 
 from prophy.backbones import COGVIDEOX
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationError, GenerationSettings, generate
-from prophy.generation.pipelines import ProPhyWanPipeline
+from prophy.routing.schedule import Schedule
 
 KINDS = ("2B", "5B")
 
@@ -286,6 +295,23 @@ def test_only_the_conditional_half_of_cogvideox_batches_is_recorded(cogvideox):
     # the first step starts from the same noise, and without guidance there is only the conditional row
     assert (guided.topk_ids == plain.topk_ids).all()
     torch.testing.assert_close(torch.tensor(guided.semantic_logits), torch.tensor(plain.semantic_logits))
+
+
+@pytest.mark.parametrize("scheduler", [CogVideoXDDIMScheduler, CogVideoXDPMScheduler])
+@pytest.mark.parametrize("guidance", [1.0, 6.0])
+@pytest.mark.parametrize("unconditional", [True, False])
+def test_each_clip_of_a_cogvideox_batch_keeps_its_own_routing(scheduler, guidance: float, unconditional: bool):
+    transformer = make_cogvideox()
+    pipeline = make_cogvideox_pipeline(transformer, make_branch(transformer, trained=True))
+    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    schedule = Schedule(unconditional=unconditional)
+    one = GenerationSettings("a red ball bounces", seed=3, guidance=guidance, schedule=schedule, **CLIP)
+    # the same noise: in the first step only the text tells two clips of one batch from one clip's two passes
+    for made in generate(pipeline, [one, replace(one, prompt="a blue candle burns")]):
+        alone = generate(pipeline, made.settings)
+        assert np.abs(made.frames.astype(int) - alone.frames).max() <= 1
+        np.testing.assert_allclose(made.trace.semantic_logits, alone.trace.semantic_logits, atol=1e-4)
+        np.testing.assert_allclose(made.trace.mean_probs, alone.trace.mean_probs, atol=1e-4)
 
 
 # --- Wan2.2 -----------------------------------------------------------------------------------------------------------

@@ -30,9 +30,11 @@ from peft import LoraConfig
 from small_cogvideox import LATENTS, make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
+from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch, attach
 from prophy.generation.generate import GenerationError, GenerationSettings, generate
-from prophy.generation.pipelines import ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 from prophy.routing.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ import pytest
 import prophy
 from prophy.assets import assets_dir, gallery_dir
 from prophy.cli import main
-from prophy.evaluation.report.page import update_readme
+from prophy.evaluation.report.readme import update_readme
 from prophy.generation.generate import GenerationSettings, generate
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -123,11 +123,28 @@ def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
             assert not outside & {"transformers", "gradio", "cv2", "accelerate", "tokenizers"}, module
 
 
+#: What the families of a room share; every other module of these two rooms is a family's.
+SHARED = {
+    "prophy.backbones": {"backbone", "pipeline"},
+    "prophy.catalogue": {"describe", "families", "limits", "published"},
+}
+
+
+def family_files(room: str) -> set[str]:
+    modules = {module for module in SOURCES if module.startswith(f"{room}.")}
+    return modules - {f"{room}.{name}" for name in SHARED[room]}
+
+
+def test_a_family_is_one_file_in_the_catalogue_and_one_in_backbones():
+    first, second = ({module.rpartition(".")[2] for module in family_files(room)} for room in SHARED)
+    assert first == second
+    assert {"wan", "cogvideox"} <= first
+
+
 def test_a_family_file_imports_no_other_family():
-    families = {module for module in SOURCES if module.startswith("prophy.backbones.")}
-    assert families
-    for module in families:
-        assert modules_imported_by(module) & families == set(), module
+    for room in SHARED:
+        for module in family_files(room):
+            assert modules_imported_by(module) & family_files(room) == set(), module
 
 
 def test_gradio_stays_in_the_app():
@@ -144,16 +161,21 @@ NO_TORCH = (
     "routing.distance",
     "runs.store",
     "runs.overlay",
+    "runs.sheets",
     "runs.export",
     "catalogue.published",
     "catalogue.describe",
     "catalogue.limits",
+    "catalogue.families",
+    "catalogue.wan",
     "memory.profiles",
     "worlds",
     "data.jobs",
     "training.log",
     "training.run_folder",
+    "evaluation.results",
     "evaluation.report.html",
+    "evaluation.report.readme",
     "cli",
 )
 

@@ -13,31 +13,23 @@ from prophy.evaluation import cli
 from prophy.evaluation.judges import laws
 from prophy.evaluation.judges.laws import TrackLost
 from prophy.evaluation.judges.trackers import LAWS, TIMES, follow, law_errors, view_of
-from prophy.evaluation.measures.laws import (
-    AUTOENCODER,
-    BACKBONE,
-    PROPHY,
-    REAL,
-    ClipErrors,
-    asked_clips,
-    clip_errors,
-    score_columns,
-)
+from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns
+from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, ClipErrors
 from prophy.tiny.text import build_tokenizer
-from prophy.worlds import EVENTS, Clip, Placed, Scenario, render
+from prophy.worlds import EVENTS, Placed, Scenario, WorldClip, render
 from prophy.worlds.sample import SPLITS
 
 SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items() for kind in kinds)
 
 
-def make_clip(phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day") -> Clip:
+def make_clip(phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day") -> WorldClip:
     """A real render of one scene."""
     kind = next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
     names = ("red", "blue", "green", "yellow", "orange", "purple")
     colours = tuple(names[(seed + i) % 6] for i in range(kind.colour_count))
     scenario = Scenario((Placed(phenomenon, variant, colours, place),), setting)
     frames, masks, states = render(scenario, np.random.default_rng(seed))
-    return Clip(frames, masks, "", scenario, states, seed)
+    return WorldClip(frames, masks, "", scenario, states, seed)
 
 
 def bounce(gravity: float, restitution: float, height: float = 30.0) -> np.ndarray:
@@ -265,7 +257,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert columns["real"]["lost"]["value"] == 0
     assert columns["ProPhy"]["error"]["value"] > 0.3, "noise obeys nothing"
     assert "scenes without a track" in out
-    made = sorted((tmp_path / "evaluation").glob("laws-clips-*/*.npz"))
+    made = sorted((tmp_path / "evaluation").glob("clips/*/*.npz"))
     times = [path.stat().st_mtime_ns for path in made]
     assert made
     cli.main(command)

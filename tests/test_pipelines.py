@@ -16,10 +16,13 @@ from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
 import prophy
 from prophy import phenomena
+from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch
+from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationSettings, generate
-from prophy.generation.pipelines import BRANCH_FOLDER, ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZES = {

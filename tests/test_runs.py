@@ -145,7 +145,7 @@ def test_a_missing_root_lists_nothing(tmp_path: Path):
 # --- whole or absent --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["write_video", "_write_png", "_stored_file", "_sync"])
+@pytest.mark.parametrize("stage", ["write_video", "write_png", "_stored_file", "_sync"])
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str):
     def fail(*_, **__):
         raise OSError("disk full")

@@ -11,10 +11,11 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
 from prophy.assets import default_model, gallery_dir
 from prophy.branch import ProPhyBranch
+from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.evaluation.prompts.gallery import SHIPPED
 from prophy.generation.generate import model_hash
-from prophy.generation.pipelines import BRANCH_FOLDER, load
+from prophy.generation.pipelines import load
 from prophy.runs.store import list_runs
 from prophy.worlds import sample_clip
 from prophy.worlds.scope import SCOPE

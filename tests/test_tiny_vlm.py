@@ -11,16 +11,11 @@ from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import BACKGROUND_QUESTION, read_config
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.data.latents import GRID
-from prophy.evaluation.measures.annotation import (
-    OTHER_CLIP,
-    TARGETS,
-    UNIFORM,
-    WRONG,
-    evaluate_annotation,
-    of_other_clips,
-    read_layers,
-)
+from prophy.evaluation.measures.annotation import evaluate_annotation, of_other_clips, read_layers
+from prophy.evaluation.report.format import sentence
 from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, WRONG
+from prophy.evaluation.results.localisation import UNIFORM
 from prophy.phenomena import BY_ID, by_id
 from prophy.tiny.attention import fast_vlm_attention
 from prophy.tiny.vlm import (
@@ -241,7 +236,7 @@ def test_targets_are_scored_as_the_annotator_makes_them(vlm, tmp_path):
     annotator = Annotator(vlm.model, vlm.tokenizer, ANNOTATION, name="untrained")
     result = evaluate_annotation(annotator, tmp_path, clips=6, phenomena=("melting", "collision", "explosion"))
     (section,) = read_sections(tmp_path)
-    assert "6 clips of the test split; untrained@" in section.body.notes[0]
+    assert "6 clips of the test split; untrained@" in sentence(section.body.notes[0])
     assert result.scores[UNIFORM].energy.value == pytest.approx(1)
     assert {f"layer {layer}" for layer in annotator.vlm.attention_layers} <= result.scores.keys()
     assert {TARGETS, WRONG, OTHER_CLIP} <= result.scores.keys()

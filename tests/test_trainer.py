@@ -31,7 +31,7 @@ from prophy.annotation.config import AnnotationConfig
 from prophy.annotation.pipeline import annotate_all
 from prophy.branch import ProPhyBranch, attach
 from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, total_loss
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.cli import main
 from prophy.data.encode import encode_clip
 from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
@@ -41,7 +41,7 @@ from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.tiny.text import build_tokenizer
-from prophy.training.bases import open_examples, open_folder
+from prophy.training.bases import open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
 from prophy.training.checkpoints import load_checkpoint
@@ -60,7 +60,7 @@ from prophy.training.recipes import (
     wan_1_3b,
 )
 from prophy.training.step import expert_usage, train_step
-from prophy.training.student import build_student, trained
+from prophy.training.trainable import build_trainable, trained
 from prophy.training.trainer import Running, TrainingStopped
 from prophy.video import sample_frames, write_video
 from prophy.worlds import sample_clip, sample_scenario
@@ -276,9 +276,9 @@ def test_a_batch_drops_captions_and_weighs_where_physics_is():
 
 def test_a_step_of_an_untrained_branch_has_the_backbones_diffusion_loss():
     batch = Batches(RandomClips(), RECIPE, FlowMatching(), Share())[0]
-    student = build_student(make_transformer(), replace(RECIPE, foreground=0.0))
-    with student.attached():
-        losses, predicted = train_step(student, batch, RECIPE)
+    module = build_trainable(make_transformer(), replace(RECIPE, foreground=0.0))
+    with module.attached():
+        losses, predicted = train_step(module, batch, RECIPE)
     with torch.no_grad():
         bare = make_transformer()(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
     assert torch.equal(predicted.predicted_BCTHW, bare)
@@ -287,9 +287,9 @@ def test_a_step_of_an_untrained_branch_has_the_backbones_diffusion_loss():
     terms = (losses.diffusion, losses.coarse, losses.fine_align, losses.fine_balance)
     assert float(losses.total) == pytest.approx(float(total_loss(*terms, RECIPE.losses)))
     losses.total.backward()
-    silent = [name for name, p in trained(student).items() if p.grad is None]
+    silent = [name for name, p in trained(module).items() if p.grad is None]
     assert not silent, f"trained, and without a gradient: {silent}"
-    assert all(p.grad is None for p in student.transformer.parameters())
+    assert all(p.grad is None for p in module.transformer.parameters())
     usage = expert_usage(predicted)
     assert sum(usage.refinement_E) == pytest.approx(1, abs=1e-3)
     assert sum(usage.semantic_S) == pytest.approx(1, abs=1e-3)
@@ -298,14 +298,14 @@ def test_a_step_of_an_untrained_branch_has_the_backbones_diffusion_loss():
 
 def test_clips_without_targets_or_caption_do_not_change_the_physics_losses():
     recipe = replace(RECIPE, null_share=0.0)
-    student = build_student(make_transformer(), recipe)
+    module = build_trainable(make_transformer(), recipe)
     batch = Batches(RandomClips(), recipe, FlowMatching(), Share())[0]
     assert batch.annotated_B.any()
     assert not batch.annotated_B.all()
     changed = replace(batch, targets_BNP=torch.where(batch.annotated_B[:, None, None], batch.targets_BNP, 9.0))
     silent = replace(batch, described_B=torch.zeros_like(batch.described_B))
-    with student.attached():
-        first, second, third = (train_step(student, b, recipe)[0] for b in (batch, changed, silent))
+    with module.attached():
+        first, second, third = (train_step(module, b, recipe)[0] for b in (batch, changed, silent))
     assert float(first.fine_align) == float(second.fine_align) > 0
     assert (float(third.coarse), float(third.fine_align), float(third.fine_balance)) == (0, 0, 0)
 
@@ -318,10 +318,10 @@ def test_the_coarse_forms_are_the_ones_named():
     assert float(coarse_bce_loss(predicted, labels)) == pytest.approx(float(by_hand), rel=1e-5)
     assert float(coarse_bce_loss(predicted[:0], labels[:0])) == 0
     batch = Batches(RandomClips(), replace(RECIPE, null_share=0.0), FlowMatching(), Share())[0]
-    student = build_student(make_transformer(), RECIPE)
-    with student.attached():
+    module = build_trainable(make_transformer(), RECIPE)
+    with module.attached():
         for recipe, form in ((RECIPE, coarse_loss), (replace(RECIPE, coarse="bce"), coarse_bce_loss)):
-            losses, predicted = train_step(student, batch, recipe)
+            losses, predicted = train_step(module, batch, recipe)
             assert float(losses.coarse) == pytest.approx(float(form(predicted.labels_BP, batch.labels_BP)))
 
 
@@ -345,7 +345,7 @@ def test_the_coarse_forms_are_the_ones_named():
 )
 def test_what_a_recipe_trains_changes_and_nothing_else(tmp_path: Path, changes: dict, learns, rests):
     recipe = replace(RECIPE, steps=2, **changes)
-    before = build_student(make_transformer(), recipe)
+    before = build_trainable(make_transformer(), recipe)
     assert all(any(name.startswith(part) for name in trained(before)) for part in learns)
     assert not any(name.startswith(part) for name in trained(before) for part in rests)
     if "lora" in changes.values():
@@ -362,8 +362,9 @@ def test_what_a_recipe_trains_changes_and_nothing_else(tmp_path: Path, changes: 
 def test_a_block_that_is_left_out_does_nothing(left_out: str):
     batch = Batches(RandomClips(), RECIPE, FlowMatching(), Share())[0]
     changed = {}
-    for shape in (SHAPE, replace(SHAPE, **{left_out: False})):
-        branch = build_student(make_transformer(), replace(RECIPE, branch=shape)).branch
+    full = replace(SHAPE, refinement_form="residual")  # whose experts are not the identity at the start
+    for shape in (full, replace(full, **{left_out: False})):
+        branch = build_trainable(make_transformer(), replace(RECIPE, branch=shape)).branch
         for projection in branch.projections:
             torch.nn.init.normal_(projection.weight)
         residuals = []
@@ -381,12 +382,12 @@ def test_a_cogvideox_step_is_what_its_pipelines_attachment_computes(kind: str):
     pipeline = make_cogvideox_pipeline(transformer)
     clips = RandomClips(size=(3, 8, 12), patch=2, words=7)
     batch = Batches(clips, RECIPE, objective_for(pipeline.scheduler), Share())[0]
-    student = build_student(transformer, RECIPE)
-    for projection in student.branch.projections:
+    module = build_trainable(transformer, RECIPE)
+    for projection in module.branch.projections:
         torch.nn.init.normal_(projection.weight, std=0.1)
-    with torch.no_grad(), student.attached():
-        ours = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
-    attachment = attach(transformer, student.branch)
+    with torch.no_grad(), module.attached():
+        ours = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+    attachment = attach(transformer, module.branch)
     rotary = None
     if kind == "5B":
         rotary = pipeline._prepare_rotary_positional_embeddings(8 * 8, 12 * 8, 3, torch.device("cpu"))
@@ -564,15 +565,15 @@ def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: P
     run(tmp_path, recipe, Running(log_every=1, validate_every=100, validation_clips=3), held_out=held_out)
     line = read_lines(tmp_path)[-1]
     assert (line["kind"], line["step"]) == ("validation", 6)
-    student = build_student(make_transformer(), recipe)
-    student.load_state_dict(load_checkpoint(tmp_path / "checkpoint")["ema"], strict=False)
+    module = build_trainable(make_transformer(), recipe)
+    module.load_state_dict(load_checkpoint(tmp_path / "checkpoint")["ema"], strict=False)
     assert line["diffusion"].keys() == {str(level) for level in NOISE_LEVELS}
     for level in NOISE_LEVELS:
         losses = []
         for i in range(3):
             batch = fixed_batch(held_out, i, level, FlowMatching())
-            with torch.no_grad(), student.attached():
-                said = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+            with torch.no_grad(), module.attached():
+                said = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
             losses.append(float((said - batch.target_BCTHW).square().mean()))
         assert line["diffusion"][str(level)] == pytest.approx(np.mean(losses), rel=1e-5)
 
@@ -623,6 +624,14 @@ def test_a_training_by_command_encodes_worlds_trains_samples_and_publishes(base:
     assert all(torch.equal(value, averages[f"branch.{name}"]) for name, value in branch.named_parameters())
 
 
+def test_a_step_that_is_done_again_after_a_kill_makes_its_samples_again(base: Path, tmp_path: Path):
+    settings = GenerationSettings("a red ball", steps=1, guidance=1.0, frames=5, height=64, width=64)
+    sample, transformer = sampler(str(base), [settings]), make_transformer()
+    for _ in range(2):
+        sample(transformer, None, tmp_path / "step-000003")
+        assert read_run(tmp_path / "step-000003" / "00").record.prompt == "a red ball"
+
+
 @pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 3}, {"backbone": "trained"}])
 def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, tmp_path: Path, changes: dict):
     shape = replace(SHAPE, semantic=False)
@@ -630,15 +639,15 @@ def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, t
     run(tmp_path / "run", recipe, base=str(base))
     publish(tmp_path / "run", tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
-    student = build_student(make_transformer(), recipe)
+    module = build_trainable(make_transformer(), recipe)
     state = load_checkpoint(tmp_path / "run" / "checkpoint")
-    student.load_state_dict(state["ema"], strict=False)
+    module.load_state_dict(state["ema"], strict=False)
     assert 'prophy.load("the base model", branch="this folder")' in card
     pipeline = load(base, branch=tmp_path / "model")
     batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
     with torch.no_grad():
-        with student.attached():
-            ours = student(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
+        with module.attached():
+            ours = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
         theirs = pipeline.transformer(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
         bare = make_transformer()(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, return_dict=False)[0]
     print(f"largest difference after publishing: {(ours - theirs).abs().max():.3g}")
@@ -816,7 +825,7 @@ def test_a_folder_of_clips_is_encoded_as_it_is_read(base: Path, tmp_path: Path, 
     last = losses_of(tmp_path / "run")[-1]
     assert last["fine_align"] == 0 < last["diffusion"] + last["fine_balance"]
 
-    examples = open_folder(folder, str(base), Clip(64, 48, 9), 8.0)
+    examples = open_folder(folder, str(base), ClipSize(64, 48, 9), 8.0)
     assert len(examples) == 3
     first, other = examples.example(0, 0), examples.example(0, 5)
     assert torch.equal(first.latents_CTHW, other.latents_CTHW)

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.phenomena import IDS
-from prophy.worlds import EVENTS, FPS, FRAMES, HELD_OUT_PAIRS, SIZE, SPLITS, Clip, sample_clip, sample_scenario
+from prophy.worlds import EVENTS, FPS, FRAMES, HELD_OUT_PAIRS, SIZE, SPLITS, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.captions import COLOUR_WORDS, TEMPLATES
 from prophy.worlds.sample import HALVES, WHOLE
 from prophy.worlds.stage import COLOURS, FLOOR, Knobs, background
@@ -39,7 +39,7 @@ def scenarios() -> dict[str, list]:
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[WorldClip]:
     """Every phenomenon twice, then pairs."""
     alone = [sample_clip(seed, "train", (phenomenon,)) for phenomenon in IDS for seed in range(2)]
     return alone + [sample_clip(seed, "combinations") for seed in range(24)]

@@ -13,7 +13,7 @@ import logging
 import os
 from pathlib import Path
 
-from prophy.data.jobs import add_data, add_geometry, read_jobs
+from prophy.data.jobs import add_data, add_geometry, add_shard, read_jobs
 
 
 def main(argv: list[str]) -> None:
@@ -41,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
     )
     parser.add_argument("--out", type=Path, default=Path("annotations"), help="folder to fill (default: annotations)")
-    parser.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    add_shard(parser)
     parser.add_argument("--dtype", default="auto", help="of the model's weights (default: as saved)")
     parser.add_argument("--device", help="default: the worker's own accelerator, or the CPU")
     return parser
@@ -93,7 +93,8 @@ def _own_device() -> str:
 
 def _show(arguments: argparse.Namespace) -> None:
     from prophy.annotation.record import Annotation
-    from prophy.annotation.show import save_png, sheet
+    from prophy.annotation.show import sheet
+    from prophy.runs.pictures import write_png
     from prophy.video import read_video
 
     folder = arguments.clip
@@ -104,5 +105,5 @@ def _show(arguments: argparse.Namespace) -> None:
     annotation = Annotation.load(folder)
     about = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
     out = arguments.out or folder.with_name(folder.name + ".png")
-    save_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, about["caption"], arguments.rows))
+    write_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, about["caption"], arguments.rows))
     print(f"sheet    {out}")

@@ -1,21 +1,30 @@
-"""The Wan family: how a ``WanTransformer3DModel`` is described, copied and called. Nothing but what differs.
+"""The Wan family: its pipeline, and how a ``WanTransformer3DModel`` is described, copied and called.
 
 Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens, D width, L text length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from diffusers.models.transformers.transformer_wan import (
     WanRotaryPosEmbed,
     WanTimeTextImageEmbedding,
     WanTransformerBlock,
 )
 from torch import nn
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
-from prophy.branch.family import BlockInputs, register
+from prophy import catalogue
+from prophy.backbones.backbone import StepInputs
+from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.branch import ProPhyBranch
+from prophy.branch.family import BlockInputs
+from prophy.catalogue.limits import ClipRules, ClipSize
 
 _DESCRIBED = (
     "patch_size",
@@ -33,10 +42,53 @@ _DESCRIBED = (
 )
 
 
+class ProPhyWanPipeline(ProPhyPipeline, WanPipeline):
+    """A stock ``WanPipeline`` with a physical branch beside its transformer, or beside both of Wan2.2 A14B's.
+
+    Attributes:
+        attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
+
+    Raises:
+        ValueError: the branch belongs to another transformer.
+    """
+
+    _optional_components: ClassVar[list[str]] = [*WanPipeline._optional_components, "branch"]
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: UMT5EncoderModel,
+        vae: AutoencoderKLWan,
+        scheduler: UniPCMultistepScheduler,
+        transformer: WanTransformer3DModel | None = None,
+        transformer_2: WanTransformer3DModel | None = None,
+        branch: ProPhyBranch | None = None,
+        boundary_ratio: float | None = None,
+        expand_timesteps: bool = False,
+    ) -> None:
+        super().__init__(
+            tokenizer=tokenizer,
+            text_encoder=text_encoder,
+            vae=vae,
+            scheduler=scheduler,
+            transformer=transformer,
+            transformer_2=transformer_2,
+            boundary_ratio=boundary_ratio,
+            expand_timesteps=expand_timesteps,
+        )
+        self.add_branch(branch)
+
+
 class WanFamily:
     """Wan2.1 and Wan2.2 text-to-video transformers of any size."""
 
-    name = "WanTransformer3DModel"
+    facts = catalogue.WAN
+    name = facts.transformer_class
+    transformer_class = WanTransformer3DModel
+    stock_pipeline_class = WanPipeline
+    pipeline_class = ProPhyWanPipeline
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2")
+    passes_together = False
 
     def describe(self, transformer: nn.Module) -> dict:
         config = transformer.config
@@ -151,5 +203,26 @@ class WanFamily:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         return given[names[0]], given[names[1]], given[names[2]]
 
+    def step_inputs(
+        self,
+        transformer: nn.Module,
+        rules: ClipRules,
+        clip: ClipSize,
+        pipeline_config: Mapping[str, Any],
+        device: torch.device | str,
+    ) -> StepInputs:
+        shape = rules.denoised_shape(clip)
+        zeros = partial(torch.zeros, dtype=transformer.dtype, device=device)
+        text = 1, rules.text_tokens, self.text_dim(transformer.config)
+        tokens = rules.grid(clip.frames, clip.height, clip.width).num_tokens
+        arguments = {
+            "hidden_states": zeros(1, *shape),
+            # Wan2.2 TI2V: one timestep a token
+            "timestep": zeros((1, tokens) if pipeline_config.get("expand_timesteps") else 1, dtype=torch.float32),
+            "encoder_hidden_states": zeros(text),
+        }
+        # the latent and the last two predictions of the scheduler, the other prompt
+        return StepInputs(arguments, [zeros(4, *shape, dtype=torch.float32), zeros(text)])
 
-WAN = register(WanFamily())
+
+WAN = WanFamily()

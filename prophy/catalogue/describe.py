@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, Recommended
+from prophy.catalogue.families import facts_of, is_registered
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, GenerationDefaults
 from prophy.catalogue.published import PUBLISHED, PublishedModel, published_like
 
 BRANCH_FOLDER = "branch"
 
 
 @dataclass(frozen=True)
-class Description:
-    """A text-to-video model, by its configurations.
+class ModelConfig:
+    """The configurations of a text-to-video model.
 
     Attributes:
         name: the folder's, or as its authors write it, or the hub id; never a path of this machine.
-        transformer_class: diffusers class of the transformer.
+        transformer_class: class name of the transformer.
         transformer: its configuration, as all below without what its class takes by default.
         transformers: how many of them, one after the other along the noise.
         vae_class: diffusers class of the autoencoder.
@@ -32,7 +33,7 @@ class Description:
         text_encoder_class: transformers class of the text encoder.
         text_encoder: its configuration.
         tokenizer_limit: the most tokens that the tokenizer gives.
-        expand_timesteps: whether every token has its own timestep.
+        pipeline_config: settings of the pipeline, as ``model_index.json`` holds them beside the parts.
         branch: the branch's configuration; None without one.
     """
 
@@ -45,13 +46,13 @@ class Description:
     text_encoder_class: str
     text_encoder: Mapping[str, Any]
     tokenizer_limit: float
-    expand_timesteps: bool
+    pipeline_config: Mapping[str, Any]
     branch: Mapping[str, Any] | None
 
     @property
     def rules(self) -> ClipRules:
         """What it asks of a clip."""
-        return ClipRules.of(self.transformer_class, self.transformer, self.vae, self.tokenizer_limit)
+        return facts_of(self.transformer_class).clip_rules(self.transformer, self.vae, self.tokenizer_limit)
 
     @property
     def published(self) -> PublishedModel | None:
@@ -59,12 +60,12 @@ class Description:
         return published_like(self.transformer_class, self.transformer, self.transformers)
 
     @property
-    def recommended(self) -> Recommended | None:
+    def defaults(self) -> GenerationDefaults | None:
         """The clip it was made for, as far as its shape tells."""
-        return None if self.published is None else self.published.recommended
+        return None if self.published is None else self.published.defaults
 
 
-def describe_model(model: str | Path, branch: str | Path | None = None) -> Description:
+def describe_model(model: str | Path, branch: str | Path | None = None) -> ModelConfig:
     """Describe a model and the branch beside it.
 
     Args:
@@ -77,7 +78,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
     physics = None if branch is None else _read(branch, "config.json", "branch")
     for key, known in PUBLISHED.items():
         if str(model) in (key, known.repo):
-            return Description(
+            return ModelConfig(
                 name=known.name,
                 transformer_class=known.transformer_class,
                 transformer=known.transformer,
@@ -87,7 +88,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
                 text_encoder_class=known.text_encoder_class,
                 text_encoder=known.text_encoder,
                 tokenizer_limit=known.text_tokens,
-                expand_timesteps=known.expand_timesteps,
+                pipeline_config=known.pipeline_config,
                 branch=physics,
             )
     if branch is None and is_local(model) and (Path(model) / BRANCH_FOLDER / "config.json").is_file():
@@ -96,7 +97,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
 
     def part(name: str, library: str) -> tuple[str, dict[str, Any]]:
         origin, class_name = (index.get(name) or [None, None])[:2]
-        if origin != library:
+        if origin != library and not is_registered(class_name):
             raise ValueError(f"{model} has no {name} of a stock class: give the folder of a text-to-video pipeline")
         return class_name, _read(model, f"{name}/config.json", name)
 
@@ -107,7 +108,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
         tokenizer = _read(model, "tokenizer/tokenizer_config.json", "tokenizer")
     except ValueError:
         tokenizer = {}
-    described = Description(
+    described = ModelConfig(
         name=Path(model).resolve().name if is_local(model) else str(model),
         transformer_class=transformer_class,
         transformer=transformer,
@@ -117,10 +118,10 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Descr
         text_encoder_class=text_encoder_class,
         text_encoder=text_encoder,
         tokenizer_limit=tokenizer.get("model_max_length", LONGEST_PROMPT_TOKENS),
-        expand_timesteps=bool(index.get("expand_timesteps")),
+        pipeline_config={name: value for name, value in index.items() if not _is_part_or_note(name, value)},
         branch=physics,
     )
-    _ = described.rules  # refuses what is neither Wan nor CogVideoX
+    _ = described.rules  # refuses a family that is not registered
     return described
 
 
@@ -132,6 +133,11 @@ def hub_id(model: str | Path) -> str | Path:
 def is_local(path: str | Path) -> bool:
     """Whether this is a folder of this machine, or looks like one; else it is a hub id."""
     return isinstance(path, Path) or str(path).startswith((".", "/", "~")) or Path(path).exists()
+
+
+def _is_part_or_note(name: str, value: Any) -> bool:
+    """Whether an entry of ``model_index.json`` names a part, or is diffusers' own note."""
+    return name.startswith("_") or isinstance(value, list)
 
 
 def _read(origin: str | Path, name: str, kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a model can make, and what it makes unless told otherwise: the rules of its clips (no torch).
+"""Size limits and default generation settings of a model (no torch).
 
 The rules follow from the configurations alone, so they are known before any weights are: to the page, to the plan, to
 the pipelines and to generation.
@@ -7,19 +7,15 @@ the pipelines and to generation.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from prophy.grid import TEMPORAL, TokenGrid
+from prophy.grid import TokenGrid
 
-LONGEST_PROMPT_TOKENS = 512  #: the stock Wan pipeline's own limit; a tokenizer without one says 10^30
-WAN, COGVIDEOX = "WanTransformer3DModel", "CogVideoXTransformer3DModel"
-_WAN_STEP = 16  # the stock pipeline refuses sizes that this does not divide, whatever its parts are
+LONGEST_PROMPT_TOKENS = 512  #: where neither model nor tokenizer says; a tokenizer without a limit says 10^30
 
 
 @dataclass(frozen=True)
-class Clip:
+class ClipSize:
     """The clip to make.
 
     Attributes:
@@ -35,7 +31,7 @@ class Clip:
     guided: bool = True
 
     @classmethod
-    def parse(cls, text: str) -> Clip:
+    def parse(cls, text: str) -> ClipSize:
         """Read a size such as ``832x480x81``.
 
         Raises:
@@ -48,8 +44,8 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Recommended:
-    """What is made unless told otherwise. The defaults are the embedded model's.
+class GenerationDefaults:
+    """Settings of a clip where none are given. Those of the class are the embedded model's.
 
     Attributes:
         width: pixels.
@@ -68,8 +64,8 @@ class Recommended:
     guidance: float = 4.0
 
     @property
-    def clip(self) -> Clip:
-        return Clip(self.width, self.height, self.frames, guided=self.guidance > 1)
+    def clip(self) -> ClipSize:
+        return ClipSize(self.width, self.height, self.frames, guided=self.guidance > 1)
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,8 @@ class ClipRules:
         frame_step: the number of video frames must be one more than a multiple of this.
         text_tokens: length the prompt is padded to; the tokenizer may know a smaller one.
         frames_first: latents lie as (B, T, C, H, W), not (B, C, T, H, W).
+        frame_patch: latent frames of one token. Where they do not divide, the pipeline denoises more of them, in front
+            of the clip's own, and drops those before it decodes.
     """
 
     channels: int
@@ -93,53 +91,7 @@ class ClipRules:
     frame_step: int
     text_tokens: int
     frames_first: bool
-
-    @classmethod
-    def of(
-        cls,
-        transformer_class: str,
-        transformer: Mapping[str, Any],
-        vae: Mapping[str, Any],
-        tokenizer_limit: float = LONGEST_PROMPT_TOKENS,
-    ) -> ClipRules:
-        """The rules of a family's configurations; what they leave out is what its classes take by default.
-
-        Args:
-            transformer_class: diffusers class of the transformer.
-            transformer: its configuration.
-            vae: the autoencoder's configuration.
-            tokenizer_limit: the most tokens that the tokenizer gives.
-
-        Raises:
-            ValueError: neither Wan nor CogVideoX.
-        """
-        if transformer_class == WAN:
-            patch = tuple(transformer.get("patch_size", (1, 2, 2)))[1]
-            cell = patch * vae.get("scale_factor_spatial", 8)
-            return cls(
-                channels=vae.get("z_dim", 16),
-                patch=patch,
-                cell=cell,
-                size_step=math.lcm(cell, _WAN_STEP),
-                frame_step=TEMPORAL,
-                text_tokens=int(min(tokenizer_limit, LONGEST_PROMPT_TOKENS)),
-                frames_first=False,
-            )
-        if transformer_class == COGVIDEOX:
-            patch = transformer.get("patch_size", 2)
-            cell = patch * 2 ** (len(vae.get("block_out_channels", (0,) * 4)) - 1)
-            return cls(
-                channels=vae.get("latent_channels", 16),
-                patch=patch,
-                cell=cell,
-                size_step=cell,
-                # its autoencoder makes 1 + 4k frames of an odd number of latent frames only, and 4k of an even one
-                frame_step=2 * TEMPORAL,
-                # its positions are laid out for one length of text, which is not the tokenizer's to choose
-                text_tokens=transformer.get("max_text_seq_length", 226),
-                frames_first=True,
-            )
-        raise ValueError(f"unknown backbone family {transformer_class!r}: use one of {WAN}, {COGVIDEOX}")
+    frame_patch: int = 1
 
     def check(self, frames: int, height: int, width: int) -> None:
         """Refuse a clip that the model cannot make.
@@ -154,9 +106,11 @@ class ClipRules:
                 f"{height}×{width} pixels do not divide into this model's steps of {step}: "
                 f"use {nearest[0]}×{nearest[1]}"
             )
-        length = 1 + self.frame_step * max(0, round((frames - 1) / self.frame_step))
-        if length != frames:
-            raise ValueError(f"frames={frames} is not 1 + {self.frame_step}k, all this model can make: use {length}")
+        if (frames - 1) % self.frame_step:
+            raise ValueError(
+                f"frames={frames} is not 1 + {self.frame_step}k, all this model can make: "
+                f"use {nearest_length(frames, self.frame_step)}"
+            )
 
     def grid(self, frames: int, height: int, width: int) -> TokenGrid:
         """The token grid of a clip.
@@ -167,11 +121,25 @@ class ClipRules:
         self.check(frames, height, width)
         return TokenGrid.from_video(frames, height, width, self.cell)
 
-    def latent_shape(self, clip: Clip) -> tuple[int, int, int, int]:
-        """(C, T, h, w) of a clip's latent.
+    def latent_shape(self, clip: ClipSize) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of a clip's latent, as the autoencoder makes and takes it.
 
         Raises:
             ValueError: see :meth:`check`.
         """
         grid = self.grid(clip.frames, clip.height, clip.width)
         return self.channels, grid.frames, grid.height * self.patch, grid.width * self.patch
+
+    def denoised_shape(self, clip: ClipSize) -> tuple[int, int, int, int]:
+        """(C, T, h, w) of the latent that the transformer is given: its frames fill whole tokens.
+
+        Raises:
+            ValueError: see :meth:`check`.
+        """
+        channels, frames, height, width = self.latent_shape(clip)
+        return channels, self.frame_patch * math.ceil(frames / self.frame_patch), height, width
+
+
+def nearest_length(frames: int, step: int) -> int:
+    """The nearest number of video frames that is ``1 + step·k``; never a single picture, and the longer of two."""
+    return 1 + step * max(1, (frames - 1 + step // 2) // step)

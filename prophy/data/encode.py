@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLWan, DiffusionPipeline
 from transformers import UMT5EncoderModel
 
-from prophy.memory.stages import rules_of
+from prophy.backbones.pipeline import rules_of
 
 
 def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:

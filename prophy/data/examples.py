@@ -5,6 +5,7 @@ Shapes: C latent channels, T latent frames, H height, W width, L text length, D 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,3 +51,13 @@ class Examples(Protocol):
     def example(self, index: int, wording: int) -> Example:
         """Read a clip. ``wording``, zero or more, chooses among its captions, round and round."""
         ...
+
+
+def on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """A value of each token on each latent position: tokens are square patches of latent cells."""
+    frames, height, width = size
+    if share_BN.shape[1] == 1:
+        return share_BN.new_zeros(len(share_BN), *size)
+    patch = math.isqrt(frames * height * width // share_BN.shape[1])
+    tokens = share_BN.view(-1, frames, height // patch, width // patch)
+    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.folder import read_folder
 from prophy.data.records import ClipRecord, Filters, apply_filters, random_subset
 from prophy.data.wisa import read_wisa
@@ -21,6 +22,8 @@ from prophy.grid import TokenGrid
 from prophy.video import sample_frames
 from prophy.worlds import FPS, FRAMES, SIZE, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Shard:
-    """Part ``index`` (from 0) of ``count``: every ``count``-th clip."""
+    """Part ``index`` (from 0) of ``count``: every ``count``-th item."""
 
     index: int
     count: int
@@ -96,13 +99,14 @@ class Shard:
         """
         match = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"--shard {text} is not one of N: use 1/16 to 16/16")
+            raise ValueError(f"--shard {text} is not one part of N: use 1/16 to 16/16")
         part, parts = int(match[1]), int(match[2])
         rank, world = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
         return cls((part - 1) * world + rank, parts * world)
 
-    def take(self, jobs: Sequence[Job]) -> list[Job]:
-        return list(jobs[self.index :: self.count])
+    def take(self, items: Sequence[Item]) -> list[Item]:
+        """The shard's own, in their order."""
+        return list(items[self.index :: self.count])
 
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
@@ -152,6 +156,13 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="worlds: of which split (default: test)")
 
 
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """The flag that divides the work among processes; :meth:`Shard.of` reads it."""
+    parser.add_argument(
+        "--shard", metavar="I/N", help="only this part of the work, from 1/N to N/N; torchrun divides it further"
+    )
+
+
 def add_geometry(parser: argparse.ArgumentParser) -> None:
     """The flags that say which piece of each video."""
     parser.add_argument("--size", metavar="WxHxF", help="of the clips that will train (default: 832x480x49)")
@@ -176,7 +187,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
         raise ValueError(f"--data {arguments.data} needs --path")
     sizes = {}
     if arguments.size is not None:
-        clip = Clip.parse(arguments.size)
+        clip = ClipSize.parse(arguments.size)
         sizes = {"width": clip.width, "height": clip.height, "frames": clip.frames}
     geometry = Geometry(**sizes, **given(arguments, "fps", "cell"))
     if arguments.data == "wisa":

@@ -1,48 +1,39 @@
-"""A prompt becomes a run: the stock pipeline call, the routing of its conditional pass, live previews, a real stop.
+"""Prompts become clips: the stock pipeline call, the routing of its conditional passes, live previews, a real stop.
 
-Shapes: C latent channels, T latent frames, h and w latent rows and columns, F video frames of H×W pixels.
+Shapes: B clips of a batch, C latent channels, T latent frames, h and w latent rows and columns, F video frames of H×W
+pixels.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import torch
-from tokenizers.models import WordLevel
 
-from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, Recommended
+from prophy.backbones.pipeline import rules_of
+from prophy.generation.identity import branch_is_on, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
-from prophy.grid import TEMPORAL, TokenGrid
-from prophy.memory.offload import profile_of, state_of, watch_memory
+from prophy.generation.settings import GenerationError, GenerationSettings
+from prophy.generation.words import check_prompt, unknown_words
+from prophy.grid import TokenGrid
+from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
-from prophy.memory.stages import rules_of
-from prophy.routing.schedule import Schedule
-from prophy.routing.steering import Steering, SteeringError
-from prophy.routing.trace import RoutingTrace, TraceRecorder
-from prophy.runs.overlay import contact_sheet
+from prophy.routing.steering import SteeringError
+from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
+from prophy.runs.sheets import contact_sheet
 from prophy.runs.store import Run, RunRecord, write_run
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
-    from transformers import PreTrainedTokenizerBase
-
-MAX_PROMPT_CHARS = 2000
-
-
-class GenerationError(ValueError):
-    """The request cannot be met as it stands, or not by these weights. One line, for the person who made it."""
 
 
 class GenerationStopped(Exception):
@@ -50,77 +41,11 @@ class GenerationStopped(Exception):
 
 
 @dataclass(frozen=True)
-class GenerationSettings:
-    """What to generate. The defaults fit the embedded model.
-
-    Attributes:
-        prompt: plain words, 1 to 2000 characters.
-        seed: of the noise, 0 to 2^63 - 1.
-        steps: denoising steps, 1 to 1000.
-        guidance: classifier-free guidance scale, 0 to 30; up to 1 means none.
-        frames: video frames, 1 + 4k.
-        height: pixels.
-        width: pixels.
-        fps: frames per second of the file.
-        steering: what to do to the experts.
-        schedule: in which passes the branch runs.
-
-    Raises:
-        GenerationError: a field is out of range; the message names the cure.
-    """
-
-    prompt: str
-    seed: int = 0
-    steps: int = Recommended.steps
-    guidance: float = Recommended.guidance
-    frames: int = Recommended.frames
-    height: int = Recommended.height
-    width: int = Recommended.width
-    fps: float = Recommended.fps
-    steering: Steering = field(default_factory=Steering)
-    schedule: Schedule = field(default_factory=Schedule)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.prompt, str) or not self.prompt.strip():
-            raise GenerationError("the prompt is empty: describe an event, such as a red ball bounces on the floor")
-        if len(self.prompt) > MAX_PROMPT_CHARS:
-            raise GenerationError(f"the prompt has {len(self.prompt)} characters: use at most {MAX_PROMPT_CHARS}")
-        if re.search(r"<[a-zA-Z/!?]|&#?\w+;", self.prompt):
-            raise GenerationError("the prompt looks like HTML: describe the event in plain words")
-        if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", self.prompt):
-            raise GenerationError("the prompt holds control characters: type it as plain words")
-        for name, low, high in (("seed", 0, 2**63 - 1), ("steps", 1, 1000), ("frames", 1, 1025)):
-            _check_range(name, getattr(self, name), low, high, int)
-        for name in ("height", "width"):
-            _check_range(name, getattr(self, name), 8, 4096, int)
-        _check_range("guidance", self.guidance, 0, 30, float)
-        _check_range("fps", self.fps, 1, 120, float)
-        if (self.frames - 1) % TEMPORAL:
-            nearest = 1 + TEMPORAL * round((self.frames - 1) / TEMPORAL)
-            raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest}")
-        if not isinstance(self.steering, Steering):
-            raise GenerationError("steering must be a prophy.routing.steering.Steering")
-        if not isinstance(self.schedule, Schedule):
-            raise GenerationError("schedule must be a prophy.routing.schedule.Schedule")
-
-    @classmethod
-    def from_record(cls, record: RunRecord) -> GenerationSettings:
-        """The settings that made a run: with the same weights, and the branch on or off as then, its frames again.
-
-        Raises:
-            GenerationError: a setting that this release does not know, or out of range.
-        """
-        known = {f.name for f in fields(cls)} - {"prompt", "seed", "steering", "schedule"}
-        if unknown := sorted(record.settings.keys() - known):
-            raise GenerationError(f"the run has the setting {unknown[0]}, which this release does not know: update it")
-        return cls(record.prompt, record.seed, **record.settings, steering=record.steering, schedule=record.schedule)
-
-
-@dataclass(frozen=True)
 class StepPreview:
-    """What is known after one denoising step.
+    """What is known of one clip after one denoising step.
 
     Attributes:
+        settings: of the clip.
         step: steps done, 1 to ``total``.
         total: denoising steps in all.
         seconds_left: the mean time of a step times the steps to go; decoding comes on top.
@@ -129,6 +54,7 @@ class StepPreview:
             token columns); None without a branch.
     """
 
+    settings: GenerationSettings
     step: int
     total: int
     seconds_left: float
@@ -146,8 +72,8 @@ class Generation:
         trace: the routing; None when the pipeline has no branch, or it never ran.
         unknown_words: words of the prompt that the tokenizer has never seen.
         model_id: the model's folder name or hub id.
-        model_sha256: see :func:`model_hash`.
-        timings: seconds of ``denoise`` (text encoding included) and ``decode``.
+        model_sha256: see :func:`prophy.generation.identity.model_hash`.
+        timings: seconds of ``denoise`` (text encoding included) and ``decode``, each of the whole batch.
     """
 
     settings: GenerationSettings
@@ -163,11 +89,12 @@ class Generation:
 
         See :func:`prophy.runs.store.write_run` for ``run_id`` and what it raises.
         """
-        settings = {name: getattr(self.settings, name) for name in GenerationSettings.__dataclass_fields__}
-        of_record = {name: settings.pop(name) for name in ("prompt", "seed", "steering", "schedule")}
         record = RunRecord(
-            **of_record,
-            settings=settings,
+            prompt=self.settings.prompt,
+            seed=self.settings.seed,
+            settings=self.settings.scalars,
+            steering=self.settings.steering,
+            schedule=self.settings.schedule,
             model_id=self.model_id,
             model_sha256=self.model_sha256,
             timings=self.timings,
@@ -177,25 +104,48 @@ class Generation:
         return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
 
 
-@torch.no_grad()
+@overload
 def generate(
     pipeline: DiffusionPipeline,
     settings: GenerationSettings,
     *,
     on_step: Callable[[StepPreview], None] | None = None,
     stop: Event | None = None,
-) -> Generation:
-    """Run the stock pipeline once.
+) -> Generation: ...
 
-    The noise comes from a CPU generator, so that the same prompt, seed and settings give the same frames. One call at a
-    time per pipeline: its scheduler keeps state.
+
+@overload
+def generate(
+    pipeline: DiffusionPipeline,
+    settings: Sequence[GenerationSettings],
+    *,
+    on_step: Callable[[StepPreview], None] | None = None,
+    stop: Event | None = None,
+) -> list[Generation]: ...
+
+
+def generate(
+    pipeline: DiffusionPipeline,
+    settings: GenerationSettings | Sequence[GenerationSettings],
+    *,
+    on_step: Callable[[StepPreview], None] | None = None,
+    stop: Event | None = None,
+) -> Generation | list[Generation]:
+    """Generate one clip, or several in as few calls of the stock pipeline as they allow (see :func:`batches`).
+
+    Each clip's noise comes from a CPU generator of its own, so that the same prompt, seed and settings give the same
+    frames, alone or beside others. One call at a time per pipeline: its scheduler keeps state.
 
     Args:
         pipeline: opened by :func:`prophy.generation.pipelines.load`, or a stock Wan or CogVideoX pipeline (then
             without a trace).
-        settings: what to generate.
-        on_step: called after every denoising step, on the calling thread.
+        settings: what to generate, one clip or several. All of them are checked before the first is made, and each
+            batch is held in memory at once: for many clips see :func:`prophy.generation.resume.resumable`.
+        on_step: called after every denoising step, on the calling thread, once for each clip of the batch.
         stop: looked at before the first step and after every step.
+
+    Returns:
+        The generation; of several settings a list in their order.
 
     Raises:
         GenerationError: the model cannot do what the settings ask for, steering of its experts included; or it produced
@@ -203,14 +153,49 @@ def generate(
         GenerationStopped: ``stop`` was set.
         prophy.memory.offload.OutOfMemory: memory ran out; the message names the memory profile to try.
     """
-    rules = rules_of(pipeline)
-    grid = token_grid(pipeline, settings)
-    check_prompt(pipeline.tokenizer, settings.prompt, rules.text_tokens)
-    attachment = getattr(pipeline, "attachment", None)
-    routed = attachment is not None and attachment.enabled
-    steered = _steered(pipeline, settings.steering, grid)
-    scheduled = _scheduled(pipeline, settings.schedule)
-    recorder = TraceRecorder(grid, settings.steps) if routed else None
+    if isinstance(settings, GenerationSettings):
+        check(pipeline, settings)
+        return _generate_batch(pipeline, [settings], on_step, stop)[0]
+    check_all(pipeline, settings)
+    made: dict[int, Generation] = {}
+    for places in batches(settings):
+        together = [settings[i] for i in places]
+        made.update(zip(places, _generate_batch(pipeline, together, on_step, stop), strict=True))
+    return [made[i] for i in range(len(settings))]
+
+
+def batches(settings: Sequence[GenerationSettings], size: int | None = None) -> list[list[int]]:
+    """Which clips can be made together: places in ``settings``, at most ``size`` of them in each batch.
+
+    Clips of one batch differ in prompt, seed and frames per second only. The stock pipeline takes one size, length,
+    number of steps and guidance for all; the branch one schedule and one steering.
+
+    Raises:
+        ValueError: ``size`` is below 1.
+    """
+    if size is not None and size < 1:
+        raise ValueError(f"a batch of {size} clips: make at least one at a time")
+    grouped: dict[GenerationSettings, list[int]] = {}
+    for i, one in enumerate(settings):
+        grouped.setdefault(replace(one, prompt="any", seed=0, fps=1), []).append(i)
+    return [
+        places[start : start + (size or len(places))]
+        for places in grouped.values()
+        for start in range(0, len(places), size or len(places))
+    ]
+
+
+@torch.no_grad()
+def _generate_batch(
+    pipeline: DiffusionPipeline,
+    batch: Sequence[GenerationSettings],
+    on_step: Callable[[StepPreview], None] | None,
+    stop: Event | None,
+) -> list[Generation]:
+    """One call of the stock pipeline, for settings that were checked and can share it."""
+    shared, rules = batch[0], rules_of(pipeline)
+    grid = token_grid(pipeline, shared)
+    recorders = [TraceRecorder(grid, shared.steps) for _ in batch] if branch_is_on(pipeline) else []
     colours = None if on_step is None else latent_colours(pipeline.vae)
     if stop is not None and stop.is_set():
         raise GenerationStopped
@@ -218,26 +203,30 @@ def generate(
     started = time.perf_counter()
     denoised_at = started
 
+    def record(timestep: float, routing: Routing) -> None:
+        for row, recorder in enumerate(recorders, -len(recorders)):  # the conditional rows come last
+            recorder.record(timestep, routing, row)
+
     def after_step(_, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         nonlocal denoised_at
         denoised_at = time.perf_counter()
         done = index + 1
-        if done == settings.steps:
+        if done == shared.steps:
             watch.stage = Stage.DECODING
         latents = tensors["latents"]
         # one number a step, so that a run that has failed does not go on for minutes
         if not math.isfinite(float(latents.sum(dtype=torch.float32))):
             raise GenerationError(
-                f"step {done} of {settings.steps} gave values that are not numbers: load the model in bfloat16 "
+                f"step {done} of {shared.steps} gave values that are not numbers: load the model in bfloat16 "
                 "(float16 overflows), or download its weights again"
             )
         if on_step is not None:
-            clean_CThw = predicted(latents)[0]
-            if rules.frames_first:
-                clean_CThw = clean_CThw.transpose(0, 1)
-            left = (denoised_at - started) / done * (settings.steps - done)
-            top1 = None if recorder is None or recorder.is_empty else recorder.latest_top1()
-            on_step(StepPreview(done, settings.steps, left, colours(clean_CThw), top1))
+            left = (denoised_at - started) / done * (shared.steps - done)
+            for i, clean_CThw in enumerate(predicted(latents)):
+                if rules.frames_first:
+                    clean_CThw = clean_CThw.transpose(0, 1)
+                top1 = recorders[i].latest_top1() if recorders and not recorders[i].is_empty else None
+                on_step(StepPreview(batch[i], done, shared.steps, left, colours(clean_CThw), top1))
         if stop is not None and stop.is_set():
             raise GenerationStopped
         return {}
@@ -245,43 +234,48 @@ def generate(
     pipeline.set_progress_bar_config(disable=True)
     try:
         placed = profile_of(pipeline)
-        observed = nullcontext() if recorder is None else attachment.observe(recorder.record)
+        observed = pipeline.attachment.observe(record) if recorders else nullcontext()
         with (
-            steered,
-            scheduled,
+            _steered(pipeline, shared, grid),
+            _scheduled(pipeline, shared),
             observed,
             predicted_clean(pipeline.scheduler) as predicted,
             watch_memory(placed) as watch,
         ):
-            video = pipeline(
-                prompt=settings.prompt,
-                height=settings.height,
-                width=settings.width,
-                num_frames=settings.frames,
-                num_inference_steps=settings.steps,
-                guidance_scale=settings.guidance,
-                generator=torch.Generator("cpu").manual_seed(settings.seed),
+            videos = pipeline(
+                prompt=[one.prompt for one in batch],
+                height=shared.height,
+                width=shared.width,
+                num_frames=shared.frames,
+                num_inference_steps=shared.steps,
+                guidance_scale=shared.guidance,
+                generator=[torch.Generator("cpu").manual_seed(one.seed) for one in batch],
                 output_type="np",
                 max_sequence_length=rules.text_tokens,
                 callback_on_step_end=after_step,
-            ).frames[0]
+            ).frames
     except BaseException:
         pipeline.maybe_free_model_hooks()  # the stock call does so only when it returns
         raise
     finished = time.perf_counter()
-    if not np.isfinite(video).all():
+    if not np.isfinite(videos).all():
         raise GenerationError(
             "the autoencoder gave values that are not numbers: load it in bfloat16 or float32, or download it again"
         )
-    return Generation(
-        settings=settings,
-        frames=np.round(255 * video).astype(np.uint8),
-        trace=None if recorder is None or recorder.is_empty else recorder.finish(settings.prompt, settings.seed),
-        unknown_words=unknown_words(pipeline.tokenizer, settings.prompt),
-        model_id=_model_id(pipeline),
-        model_sha256=model_hash(pipeline),
-        timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
-    )
+    traces = [None if r.is_empty else r.finish(s.prompt, s.seed) for r, s in zip(recorders, batch, strict=False)]
+    model, digest = model_id(pipeline), model_hash(pipeline)
+    return [
+        Generation(
+            settings=settings,
+            frames=np.round(255 * video).astype(np.uint8),
+            trace=trace,
+            unknown_words=unknown_words(pipeline.tokenizer, settings.prompt),
+            model_id=model,
+            model_sha256=digest,
+            timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
+        )
+        for settings, video, trace in zip(batch, videos, traces or [None] * len(batch), strict=True)
+    ]
 
 
 def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterator[StepPreview | Generation]:
@@ -322,105 +316,43 @@ def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterato
         worker.join()
 
 
-# --- words -----------------------------------------------------------------------------------------------------------
+# --- what a pipeline can do -------------------------------------------------------------------------------------------
 
 
-def known_words(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Every word of a word-level tokenizer, sorted. Empty for a tokenizer of pieces, which can spell anything."""
-    if not _is_word_level(tokenizer):
-        return ()
-    return tuple(sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)))
-
-
-def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, ...]:
-    """Words of the prompt that the tokenizer maps to its unknown token or drops, lower-case, in order, each once.
-
-    Empty for a tokenizer of pieces.
-    """
-    if not _is_word_level(tokenizer):
-        return ()
-    words = re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", prompt.lower()))
-    return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
-
-
-def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: int = LONGEST_PROMPT_TOKENS) -> None:
-    """Refuse a prompt that the model would cut or cannot read at all.
-
-    Args:
-        tokenizer: the model's.
-        prompt: plain words.
-        text_tokens: how many the model reads, see :class:`prophy.catalogue.limits.ClipRules`; the tokenizer may know
-            fewer.
+def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
+    """Refuse what the pipeline cannot make.
 
     Raises:
-        GenerationError: more tokens than the model reads, or not one known word.
+        GenerationError: a size, a prompt, a steering or a schedule that does not fit it; one line that names the cure.
     """
-    count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
-    limit = min(tokenizer.model_max_length, text_tokens)
-    if count > limit:
-        raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
-    words = re.findall(r"[^\W_]+", prompt.lower())
-    if _is_word_level(tokenizer) and not any(_is_known(tokenizer, word) for word in words):
-        some = ", ".join([word for word in known_words(tokenizer) if len(word) > 3][:8])
-        raise GenerationError(
-            f"the model knows no word of this prompt: it was trained on a small vocabulary ({some}, …)"
-        )
+    grid = token_grid(pipeline, settings)
+    check_prompt(pipeline.tokenizer, settings.prompt, rules_of(pipeline).text_tokens)
+    is_on = branch_is_on(pipeline)
+    if not is_on and not settings.schedule.is_every_pass:
+        raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
+    if settings.steering.is_neutral:
+        return
+    if getattr(pipeline, "attachment", None) is None:
+        raise GenerationError("this model has no branch, so no experts to steer: open one that has, or do not steer")
+    if not is_on:
+        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
+    try:
+        settings.steering.check(*_num_experts(pipeline), grid)
+    except SteeringError as error:
+        raise GenerationError(str(error)) from None
 
 
-def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return backend is not None and isinstance(backend.model, WordLevel)
+def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings]) -> None:
+    """:func:`check` of several clips, before time is spent on the first.
 
-
-def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
-    ids = tokenizer(word, add_special_tokens=False).input_ids
-    return bool(ids) and tokenizer.unk_token_id not in ids
-
-
-# --- the model -------------------------------------------------------------------------------------------------------
-
-
-def model_hash(pipeline: DiffusionPipeline) -> str:
-    """SHA-256 of the weights of every component, 64 hexadecimal digits.
-
-    A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
-    memory is hashed by its tensors, and so is a LoRA that was loaded into it.
+    Raises:
+        GenerationError: one of them cannot be made; the message begins with its prompt.
     """
-    digest = hashlib.sha256()
-    for name, component in sorted(pipeline.components.items()):
-        if isinstance(component, torch.nn.Module):
-            digest.update(f"{name}:{_component_hash(component)}\n".encode())
-    return digest.hexdigest()
-
-
-def _component_hash(component: torch.nn.Module) -> str:
-    origin = getattr(component.config, "_name_or_path", "")
-    files = sorted(Path(origin).glob("*.safetensors")) if origin and Path(origin).is_dir() else []
-    digest = hashlib.sha256()
-    for path in files:
-        status = path.stat()
-        digest.update(_file_hash(path, status.st_size, status.st_mtime_ns))
-    adapted = bool(getattr(component, "peft_config", None))
-    if adapted or not files:
-        for name, tensor in sorted(state_of(component).items()):
-            if files and "lora_" not in name:
-                continue
-            raw = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(raw.numpy().tobytes())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _file_hash(path: Path, size: int, mtime_ns: int) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _model_id(pipeline: DiffusionPipeline) -> str:
-    """A folder's name or a hub id; never a path of this machine."""
-    origin = str(getattr(pipeline.config, "_name_or_path", "") or "")
-    return (Path(origin).name if Path(origin).is_dir() else origin) or type(pipeline).__name__
+    for one in settings:
+        try:
+            check(pipeline, one)
+        except GenerationError as error:
+            raise GenerationError(f"{one.prompt[:60]!r}: {error}") from None
 
 
 def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:
@@ -435,42 +367,28 @@ def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Tok
         raise GenerationError(str(error)) from None
 
 
-def _steered(pipeline: DiffusionPipeline, steering: Steering, grid: TokenGrid) -> AbstractContextManager[None]:
+def _num_experts(pipeline: DiffusionPipeline) -> tuple[int, int]:
+    """Semantic experts, refinement experts."""
+    return pipeline.branch.config.num_semantic_experts, pipeline.branch.config.num_refinement_experts
+
+
+def _steered(
+    pipeline: DiffusionPipeline, settings: GenerationSettings, grid: TokenGrid
+) -> AbstractContextManager[None]:
     """Steers the pipeline's branch inside its block, in the conditional and the unconditional pass."""
+    steering = settings.steering
     if steering.is_neutral:
         return nullcontext()
-    attachment = getattr(pipeline, "attachment", None)
-    if attachment is None:
-        raise GenerationError("this model has no branch, so no experts to steer: open one that has, or do not steer")
-    if not attachment.enabled:
-        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
-    config = pipeline.branch.config
-    sizes = config.num_semantic_experts, config.num_refinement_experts
-    try:
-        steering.check(*sizes, grid)
-    except SteeringError as error:
-        raise GenerationError(str(error)) from None
-    scales = (steering.semantic, steering.refinement)
-    tensors = [
-        torch.tensor([by_expert.get(expert, 1.0) for expert in range(size)])
-        for by_expert, size in zip(scales, sizes, strict=True)
-    ]
-    return attachment.steer(*tensors, torch.from_numpy(steering.forced_experts(grid)))
+    scales = zip((steering.semantic, steering.refinement), _num_experts(pipeline), strict=True)
+    tensors = [torch.tensor([by_expert.get(expert, 1.0) for expert in range(size)]) for by_expert, size in scales]
+    return pipeline.attachment.steer(*tensors, torch.from_numpy(steering.forced_experts(grid)))
 
 
-def _scheduled(pipeline: DiffusionPipeline, schedule: Schedule) -> AbstractContextManager[None]:
+def _scheduled(pipeline: DiffusionPipeline, settings: GenerationSettings) -> AbstractContextManager[None]:
     """Runs the pipeline's branch by the schedule inside its block."""
-    attachment = getattr(pipeline, "attachment", None)
-    if attachment is not None and attachment.enabled:
-        return attachment.scheduled(schedule)
-    if not schedule.is_every_pass:
-        raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
-    return nullcontext()
-
-
-def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
-    is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
-    if not is_number or not low <= value <= high:
-        raise GenerationError(
-            f"{name}={value!r} must be a {'whole ' if kind is int else ''}number from {low} to {high}"
-        )
+    if not branch_is_on(pipeline):
+        return nullcontext()
+    if settings.guidance > 1:
+        return pipeline.attachment.scheduled(settings.schedule)
+    # there is no unconditional pass to leave out, and two clips of one batch must not be taken for the two passes
+    return pipeline.attachment.scheduled(replace(settings.schedule, unconditional=True))

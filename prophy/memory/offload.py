@@ -28,7 +28,7 @@ from diffusers.utils.torch_utils import empty_device_cache
 from torch import nn
 
 from prophy.branch import ProPhyBranch
-from prophy.memory.profiles import Mode, Profile, Stage, next_profile
+from prophy.memory.profiles import OffloadMode, Profile, Stage, next_profile
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -59,9 +59,9 @@ def apply(pipeline: DiffusionPipeline, profile: Profile, device: torch.device | 
         pipeline.vae.enable_tiling()
     else:
         pipeline.vae.disable_tiling()
-    {Mode.ALL: _all, Mode.MODEL: _model, Mode.GROUP: _group, Mode.SEQUENTIAL: _sequential}[profile.mode](
-        pipeline, device
-    )
+    {OffloadMode.ALL: _all, OffloadMode.MODEL: _model, OffloadMode.GROUP: _group, OffloadMode.SEQUENTIAL: _sequential}[
+        profile.mode
+    ](pipeline, device)
     pipeline.memory_profile = profile
 
 
@@ -75,7 +75,7 @@ def _present(device: torch.device | str) -> torch.device:
 
 def profile_of(pipeline: DiffusionPipeline) -> Profile:
     """The profile that :func:`apply` put a pipeline into; ``all`` for any other."""
-    return getattr(pipeline, "memory_profile", Profile(Mode.ALL))
+    return getattr(pipeline, "memory_profile", Profile(OffloadMode.ALL))
 
 
 def state_of(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -11,16 +11,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from prophy.catalogue.describe import Description
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.describe import ModelConfig
+from prophy.catalogue.limits import ClipSize
 from prophy.memory.footprint import Footprint, footprint
 from prophy.memory.offload import branch_groups, streams, text_stacks
-from prophy.memory.profiles import PROFILES, Mode, Profile, Stage
+from prophy.memory.profiles import PROFILES, OffloadMode, Profile, Stage
 from prophy.memory.stages import Parts, computations, open_parts, passes
 
 GIB = 2**30
@@ -109,7 +109,7 @@ class Plan:
     """
 
     model: str
-    clip: Clip
+    clip: ClipSize
     dtype: str
     vram: int | None
     reserve: int
@@ -152,13 +152,12 @@ RESERVE = round(0.75 * GIB)
 
 
 def plan(
-    model: str | Path | Description,
-    clip: Clip,
+    model: str | Path | ModelConfig,
+    clip: ClipSize,
     *,
     dtype: torch.dtype = torch.bfloat16,
     vram: int | None = None,
-    branch: str | Path | None = None,
-    with_branch: bool = True,
+    branch: str | Path | Literal[False] | None = None,
     device: str = "cuda",
     rates: Rates | None = None,
 ) -> Plan:
@@ -170,19 +169,18 @@ def plan(
         clip: what to make.
         dtype: of the weights.
         vram: bytes of the accelerator; None chooses nothing.
-        branch: a branch's folder; see :func:`prophy.memory.stages.open_parts`.
-        with_branch: False plans the backbone alone.
+        branch: a branch's folder, or False for the backbone alone; see :func:`prophy.memory.stages.open_parts`.
         device: ``cuda`` or ``cpu``: whose kernels would run.
         rates: what the times assume.
 
     Raises:
         ValueError: no such model or branch, a clip that it cannot make, memory below zero. One line.
     """
-    return plan_parts(open_parts(model, branch, dtype, with_branch), clip, vram=vram, device=device, rates=rates)
+    return plan_parts(open_parts(model, branch, dtype), clip, vram=vram, device=device, rates=rates)
 
 
 def plan_parts(
-    parts: Parts, clip: Clip, *, vram: int | None = None, device: str = "cuda", rates: Rates | None = None
+    parts: Parts, clip: ClipSize, *, vram: int | None = None, device: str = "cuda", rates: Rates | None = None
 ) -> Plan:
     """:func:`plan`, of parts on the meta device.
 
@@ -248,7 +246,7 @@ class _Counted:
         return self.decoding[tiling] if stage is Stage.DECODING else self.stages[stage]
 
 
-def _count(parts: Parts, clip: Clip, device: str) -> _Counted:
+def _count(parts: Parts, clip: ClipSize, device: str) -> _Counted:
     stages, decoding = {}, {}
     with _without_blending(parts.vae):
         for tiling in (False, True):
@@ -293,7 +291,9 @@ def _sizes(parts: Parts) -> tuple[PartSize, ...]:
 # --- what is where, in each mode -------------------------------------------------------------------------------------
 
 
-def _profile(parts: Parts, clip: Clip, profile: Profile, counted: _Counted, device: str, rates: Rates) -> ProfilePlan:
+def _profile(
+    parts: Parts, clip: ClipSize, profile: Profile, counted: _Counted, device: str, rates: Rates
+) -> ProfilePlan:
     weights = _WEIGHTS[profile.mode](parts, device)
     stages = tuple(
         StagePeak(stage, weights[stage], counted.of(stage, profile.tiling).peak)
@@ -346,10 +346,10 @@ def _weights_sequential(parts: Parts, device: str) -> dict[Stage, int]:
 
 
 _WEIGHTS = {
-    Mode.ALL: _weights_all,
-    Mode.MODEL: _weights_model,
-    Mode.GROUP: _weights_group,
-    Mode.SEQUENTIAL: _weights_sequential,
+    OffloadMode.ALL: _weights_all,
+    OffloadMode.MODEL: _weights_model,
+    OffloadMode.GROUP: _weights_group,
+    OffloadMode.SEQUENTIAL: _weights_sequential,
 }
 
 
@@ -377,7 +377,7 @@ def _layerwise(module: nn.Module) -> int:
 
 
 def _seconds(
-    parts: Parts, clip: Clip, profile: Profile, counted: _Counted, device: str, rates: Rates
+    parts: Parts, clip: ClipSize, profile: Profile, counted: _Counted, device: str, rates: Rates
 ) -> tuple[float, float]:
     """Estimated time of everything but the steps, and of a step: operations and bytes moved over their rates."""
     encodings = 2 if clip.guided else 1
@@ -389,13 +389,13 @@ def _seconds(
     }
     once = encodings * computing[Stage.TEXT] + computing[Stage.DECODING]
     in_branch, in_backbone = computing.get(Stage.BRANCH, 0.0), computing[Stage.DENOISING]
-    if profile.mode is Mode.ALL:
+    if profile.mode is OffloadMode.ALL:
         return once, calls * (in_branch + in_backbone)
-    if profile.mode is Mode.MODEL:
+    if profile.mode is OffloadMode.MODEL:
         moved = 2 * (text + vae + parts.transformers * backbone + branch)  # there and back
         return once + moved / rates.pageable, calls * (in_branch + in_backbone)
     there_and_back = 2 * branch / rates.pageable
-    if profile.mode is Mode.GROUP:
+    if profile.mode is OffloadMode.GROUP:
         moving = backbone / rates.pinned
         call = max(in_backbone, moving) if streams(device) else in_backbone + moving
         return once + encodings * 2 * text / rates.pageable, calls * (in_branch + there_and_back + call)

@@ -12,7 +12,7 @@ from enum import StrEnum
 AUTO = "auto"  #: in a profile's place: the fastest that fits
 
 
-class Mode(StrEnum):
+class OffloadMode(StrEnum):
     """What is on the accelerator, from fast to small."""
 
     ALL = "all"
@@ -34,7 +34,7 @@ class Stage(StrEnum):
 class Profile:
     """A mode, and whether the autoencoder decodes in tiles. As a string: ``group`` or ``group+tiling``."""
 
-    mode: Mode
+    mode: OffloadMode
     tiling: bool = False
 
     def __str__(self) -> str:
@@ -54,12 +54,12 @@ class Profile:
 
 
 #: Every profile, from fast to small.
-PROFILES = tuple(Profile(mode, tiling) for mode in Mode for tiling in (False, True))
+PROFILES = tuple(Profile(mode, tiling) for mode in OffloadMode for tiling in (False, True))
 
 
 def next_profile(profile: Profile, stage: Stage = Stage.DENOISING) -> Profile | None:
     """The profile to try once memory ran out during a stage: one that needs less there. None: none does."""
     if stage is Stage.DECODING and not profile.tiling:
         return replace(profile, tiling=True)
-    later = list(Mode)[list(Mode).index(profile.mode) + 1 :]
+    later = list(OffloadMode)[list(OffloadMode).index(profile.mode) + 1 :]
     return replace(profile, mode=later[0]) if later else None

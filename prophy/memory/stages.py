@@ -12,26 +12,23 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import diffusers
 import torch
 import transformers
-from diffusers import CogVideoXPipeline, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
 from diffusers.video_processor import VideoProcessor
 from torch import nn
 
-import prophy.backbones  # noqa: F401  registers the families
+from prophy.backbones import Backbone, StepInputs, backbone_of
+from prophy.backbones.pipeline import pipeline_config_of, published_like_pipeline, rules_of, transformers_of
 from prophy.branch import ProPhyBranch, inject
-from prophy.branch.family import family_of
-from prophy.catalogue.describe import Description, describe_model
-from prophy.catalogue.limits import WAN, Clip, ClipRules, Recommended
-from prophy.catalogue.published import PublishedModel, published_like
+from prophy.branch.family import default_sites
+from prophy.catalogue.describe import ModelConfig, describe_model
+from prophy.catalogue.limits import ClipRules, ClipSize, GenerationDefaults
 from prophy.memory.profiles import Stage
-
-_EVERY = 5  # blocks between two Physical Blocks of a branch of our default shape
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class Parts:
         branch: the physical branch, if there is one.
         rules: what it asks of a clip.
         steps: denoising steps, as recommended.
-        expand_timesteps: whether every token has its own timestep.
+        pipeline_config: settings of the pipeline besides its parts.
     """
 
     name: str
@@ -58,53 +55,53 @@ class Parts:
     branch: ProPhyBranch | None
     rules: ClipRules
     steps: int
-    expand_timesteps: bool = False
+    pipeline_config: Mapping[str, Any]
 
     @property
-    def is_wan(self) -> bool:
-        return type(self.transformer).__name__ == WAN
+    def backbone(self) -> Backbone:
+        """The family of the transformer."""
+        return backbone_of(self.transformer)
 
 
 # --- opening without weights -----------------------------------------------------------------------------------------
 
 
 def open_parts(
-    model: str | Path | Description,
-    branch: str | Path | None = None,
+    model: str | Path | ModelConfig,
+    branch: str | Path | Literal[False] | None = None,
     dtype: torch.dtype = torch.bfloat16,
-    with_branch: bool = True,
 ) -> Parts:
     """Build the parts of a model on the meta device, from its configurations alone.
 
     Args:
         model: as :func:`prophy.catalogue.describe.describe_model` takes it, or what that gave.
-        branch: a branch's folder or hub id; default: the model's own, else one of our default shape.
+        branch: a branch's folder or hub id; default: the model's own, else one of our default shape. False leaves the
+            branch out.
         dtype: of the weights; what the classes keep in float32 stays there.
-        with_branch: False leaves the branch out.
 
     Raises:
         ValueError: no such model, or configurations that do not fit. One line.
     """
-    known = model if isinstance(model, Description) else describe_model(model, branch)
-    transformer = _build(diffusers, known.transformer_class, known.transformer, dtype)
-    physics = _branch_beside(transformer, known.branch, dtype) if with_branch else None
+    known = model if isinstance(model, ModelConfig) else describe_model(model, branch or None)
+    transformer = _build(backbone_of(known.transformer_class).transformer_class, known.transformer, dtype)
+    physics = _branch_beside(transformer, known.branch, dtype) if branch is not False else None
     return Parts(
         name=known.name,
-        text_encoder=_build(transformers, known.text_encoder_class, known.text_encoder, dtype),
+        text_encoder=_build(_class_in(transformers, known.text_encoder_class), known.text_encoder, dtype),
         transformer=transformer,
         transformers=known.transformers,
-        vae=_build(diffusers, known.vae_class, known.vae, dtype),
+        vae=_build(_class_in(diffusers, known.vae_class), known.vae, dtype),
         branch=physics,
         rules=known.rules,
-        steps=(known.recommended or Recommended()).steps,
-        expand_timesteps=known.expand_timesteps,
+        steps=(known.defaults or GenerationDefaults()).steps,
+        pipeline_config=known.pipeline_config,
     )
 
 
 def _branch_beside(transformer: nn.Module, config: Mapping[str, Any] | None, dtype: torch.dtype) -> ProPhyBranch:
     with torch.device("meta"), _quiet():
         if config is None:
-            family = family_of(type(transformer).__name__)
+            family = backbone_of(transformer)
             described = family.describe(transformer)
             branch = ProPhyBranch(family.name, described, default_sites(family.num_blocks(described)))
         else:
@@ -114,7 +111,7 @@ def _branch_beside(transformer: nn.Module, config: Mapping[str, Any] | None, dty
 
 
 def parts_of(pipeline: DiffusionPipeline) -> Parts:
-    """The parts of an opened Wan or CogVideoX pipeline once more, on the meta device, in its dtypes."""
+    """The parts of an opened pipeline once more, on the meta device, in its dtypes."""
     known = published_like_pipeline(pipeline)
     return Parts(
         name=known.name if known is not None else type(pipeline).__name__,
@@ -124,28 +121,9 @@ def parts_of(pipeline: DiffusionPipeline) -> Parts:
         vae=_without_weights(pipeline.vae),
         branch=None if getattr(pipeline, "branch", None) is None else _without_weights(pipeline.branch),
         rules=rules_of(pipeline),
-        steps=(Recommended() if known is None else known.recommended).steps,
-        expand_timesteps=bool(pipeline.config.get("expand_timesteps")),
+        steps=(GenerationDefaults() if known is None else known.defaults).steps,
+        pipeline_config=pipeline_config_of(pipeline),
     )
-
-
-def rules_of(pipeline: DiffusionPipeline) -> ClipRules:
-    """What an opened Wan or CogVideoX pipeline, with a branch or without, asks of a clip."""
-    transformer = transformers_of(pipeline)[0]
-    limit = pipeline.tokenizer.model_max_length
-    return ClipRules.of(type(transformer).__name__, transformer.config, pipeline.vae.config, limit)
-
-
-def published_like_pipeline(pipeline: DiffusionPipeline) -> PublishedModel | None:
-    """The published model that an opened pipeline has the shape of."""
-    first, *others = transformers_of(pipeline)
-    return published_like(type(first).__name__, first.config, 1 + len(others))
-
-
-def transformers_of(pipeline: DiffusionPipeline) -> list[nn.Module]:
-    """One, or the two of Wan2.2 A14B."""
-    both = (pipeline.transformer, getattr(pipeline, "transformer_2", None))
-    return [transformer for transformer in both if transformer is not None]
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
@@ -155,17 +133,16 @@ def _without_weights(module: nn.Module) -> nn.Module:
     return _cast(empty, module.dtype)
 
 
-def default_sites(blocks: int) -> list[int]:
-    """Blocks with a Physical Block beside them in our default shape: every fifth, and the last."""
-    return sorted({*range(0, blocks, _EVERY), blocks - 1})
-
-
-def _build(library: Any, class_name: str, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-    cls = getattr(library, class_name, None)
+def _class_in(library: Any, name: str) -> type[nn.Module]:
+    cls = getattr(library, name, None)
     if cls is None:
-        raise ValueError(f"this release of {library.__name__} has no {class_name}: update it")
+        raise ValueError(f"this release of {library.__name__} has no {name}: update it")
+    return cls
+
+
+def _build(cls: type[nn.Module], config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     with torch.device("meta"), _quiet():
-        own = library is diffusers
+        own = issubclass(cls, diffusers.ModelMixin)
         module = cls.from_config(dict(config)) if own else cls(cls.config_class(**config))
     return _cast(module, dtype)
 
@@ -197,7 +174,7 @@ def _quiet():
 # --- the stages ------------------------------------------------------------------------------------------------------
 
 
-def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) -> dict[Stage, Callable[[], Any]]:
+def computations(parts: Parts, clip: ClipSize, device: str, tiling: bool = False) -> dict[Stage, Callable[[], Any]]:
     """What each stage computes: one prompt, one branch pass, one backbone pass with its residuals, one decoding.
 
     Args:
@@ -212,8 +189,8 @@ def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) ->
     shape = parts.rules.latent_shape(clip)
     stages = {
         Stage.TEXT: lambda: _encode(parts, device),
-        Stage.BRANCH: lambda: _run_branch(parts, clip, shape, device),
-        Stage.DENOISING: lambda: _denoise(parts, clip, shape, device),
+        Stage.BRANCH: lambda: _run_branch(parts, clip, device),
+        Stage.DENOISING: lambda: _denoise(parts, clip, device),
         Stage.DECODING: lambda: _decode(parts, shape, device, tiling),
     }
     if parts.branch is None:
@@ -221,9 +198,9 @@ def computations(parts: Parts, clip: Clip, device: str, tiling: bool = False) ->
     return stages
 
 
-def passes(parts: Parts, clip: Clip) -> int:
-    """Calls of the transformer in one denoising step: CogVideoX makes both passes in one."""
-    return 2 if clip.guided and parts.is_wan else 1
+def passes(parts: Parts, clip: ClipSize) -> int:
+    """Calls of the transformer in one denoising step."""
+    return 2 if clip.guided and not parts.backbone.passes_together else 1
 
 
 def _encode(parts: Parts, device: str) -> torch.Tensor:
@@ -231,67 +208,26 @@ def _encode(parts: Parts, device: str) -> torch.Tensor:
     return parts.text_encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
 
 
-@dataclass
-class _Step:
-    """What is alive while a step is computed: the transformer's arguments, and what the pipeline keeps besides."""
-
-    arguments: dict[str, torch.Tensor]
-    kept: list[torch.Tensor]
+def _step(parts: Parts, clip: ClipSize, device: str) -> StepInputs:
+    return parts.backbone.step_inputs(parts.transformer, parts.rules, clip, parts.pipeline_config, device)
 
 
-def _step(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> _Step:
-    dtype = parts.transformer.dtype
-    channels, frames, height, width = shape
-    text_dim = parts.transformer.config["text_dim" if parts.is_wan else "text_embed_dim"]
-
-    def empty(*size: int, dtype: torch.dtype = dtype) -> torch.Tensor:
-        return torch.zeros(size, dtype=dtype, device=device)
-
-    if parts.is_wan:
-        patch = parts.transformer.config.patch_size[1]
-        tokens = frames * (height // patch) * (width // patch)
-        arguments = {
-            "hidden_states": empty(1, *shape),
-            "timestep": empty(*((1, tokens) if parts.expand_timesteps else (1,)), dtype=torch.float32),
-            "encoder_hidden_states": empty(1, parts.rules.text_tokens, text_dim),
-        }
-        # the latent and the last two predictions of the scheduler, the other prompt
-        kept = [empty(4, *shape, dtype=torch.float32), empty(1, parts.rules.text_tokens, text_dim)]
-        return _Step(arguments, kept)
-    batch = 2 if clip.guided else 1
-    arguments = {
-        "hidden_states": empty(batch, frames, channels, height, width),
-        "timestep": empty(batch, dtype=torch.float32),
-        "encoder_hidden_states": empty(batch, parts.rules.text_tokens, text_dim),
-    }
-    if parts.transformer.config.use_rotary_positional_embeddings:
-        pipeline = SimpleNamespace(transformer=parts.transformer, vae_scale_factor_spatial=1)
-        arguments["image_rotary_emb"] = CogVideoXPipeline._prepare_rotary_positional_embeddings(
-            pipeline, height, width, frames, torch.device(device)
-        )
-    return _Step(arguments, [empty(3, *shape)])
+def _run_branch(parts: Parts, clip: ClipSize, device: str) -> Any:
+    step = _step(parts, clip, device)
+    return parts.branch(*parts.backbone.call_arguments((), step.arguments))
 
 
-def _run_branch(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> Any:
-    step = _step(parts, clip, shape, device)
-    return parts.branch(*parts.branch.family.call_arguments((), step.arguments))
-
-
-def _denoise(parts: Parts, clip: Clip, shape: tuple[int, int, int, int], device: str) -> Any:
+def _denoise(parts: Parts, clip: ClipSize, device: str) -> Any:
     """One pass of the backbone, while the branch's residuals wait for their blocks."""
-    step = _step(parts, clip, shape, device)
+    step = _step(parts, clip, device)
     if parts.branch is None:
         injected = nullcontext()
     else:
-        sizes = step.arguments["hidden_states"].shape
-        config = parts.transformer.config
-        patch = config.patch_size[1] if parts.is_wan else config.patch_size
-        tokens = shape[1] * (shape[2] // patch) * (shape[3] // patch)
-        width = config.num_attention_heads * config.attention_head_dim
-        residuals = [
-            torch.zeros(sizes[0], tokens, width, dtype=parts.transformer.dtype, device=device)
-            for _ in parts.branch.injections
-        ]
+        latents_BCTHW, *_ = parts.backbone.call_arguments((), step.arguments)
+        tokens = parts.rules.grid(clip.frames, clip.height, clip.width).num_tokens
+        shape = len(latents_BCTHW), tokens, parts.backbone.width(parts.transformer.config)
+        dtype = parts.transformer.dtype
+        residuals = [torch.zeros(shape, dtype=dtype, device=device) for _ in parts.branch.injections]
         injected = inject(parts.transformer, parts.branch, residuals)
     with injected:
         return parts.transformer(**step.arguments, return_dict=False)[0]

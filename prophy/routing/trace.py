@@ -232,10 +232,13 @@ class TraceRecorder:
     def is_empty(self) -> bool:
         return not self._kept
 
-    def record(self, timestep: float, routing: Routing) -> None:
-        """Add one step: the last row of ``routing``, which must be the conditional pass.
+    def record(self, timestep: float, routing: Routing, row: int = -1) -> None:
+        """Add one step: a row of ``routing`` that must be of the conditional pass.
 
-        The one row of a pass of its own, and the last of a pass that is made together with the unconditional one.
+        Args:
+            timestep: in the scheduler's units.
+            routing: of the step. Where both passes are made in one, the conditional rows come last.
+            row: of the clip; the last one is right for a clip that is made alone.
 
         Raises:
             ValueError: the routing has another number of tokens than the grid.
@@ -245,7 +248,7 @@ class TraceRecorder:
                 f"routing of {routing.probs_BNE.shape[1]} tokens does not fit a grid of {self._grid.num_tokens}"
             )
         means = [
-            part[-1].detach().float().cpu().numpy()
+            part[row].detach().float().cpu().numpy()
             for part in (routing.probs_BNE, routing.semantic_weights_BS, routing.semantic_logits_BS)
         ]
         self._sums = means if not self._sums else [a + b for a, b in zip(self._sums, means, strict=True)]
@@ -255,9 +258,9 @@ class TraceRecorder:
             self._kept.append(
                 (
                     float(timestep),
-                    routing.topk_ids_BNK[-1].cpu().numpy().astype(np.uint8),
-                    routing.topk_weights_BNK[-1].detach().float().cpu().numpy().astype(np.float16),
-                    routing.phenomenon_map_BNP[-1].detach().float().cpu().numpy().astype(np.float16),
+                    routing.topk_ids_BNK[row].cpu().numpy().astype(np.uint8),
+                    routing.topk_weights_BNK[row].detach().float().cpu().numpy().astype(np.float16),
+                    routing.phenomenon_map_BNP[row].detach().float().cpu().numpy().astype(np.float16),
                 )
             )
         self._count += 1

@@ -1,26 +1,24 @@
 """A run taken out of its directory: an mp4 or a picture with the routing laid over it, the trace, or a zip of it all.
 
-Every function checks the run anew, writes under a hidden name and renames it when it is whole: what stands at ``out``
-afterwards is either what stood there before or the finished file.
+Every function checks the run anew and writes the file whole or not at all: what stands at ``out`` afterwards is either
+what stood there before or the finished file.
 """
 
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from prophy import phenomena
-from prophy.runs.overlay import MODES, Mode, legend_entries, overlay, overlay_frame
-from prophy.runs.legend import strip
+from prophy.files import replacing
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.legend import strip
+from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
+from prophy.runs.pictures import write_png
 from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
@@ -52,7 +50,7 @@ class OverlaySettings:
         ExportError: a value that no run could have.
     """
 
-    mode: Mode = "top1"
+    mode: OverlayMode = "top1"
     index: int | None = None
     step: int | None = None
     opacity: float = 0.55
@@ -111,16 +109,16 @@ def export_overlay(
         RuntimeError: no video encoder worked.
         OSError: the disk refused.
     """
-    with _new_file(run, out, ".mp4", overwrite) as partial:
-        run, trace = _checked(run, "overlay")
-        step = settings.kept_step(trace)
-        frames, fps = run.clip()
-        frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
-        if legend:
-            beneath = _legend(trace, settings, step, frames.shape[2])
-            frames = np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
-        write_video(partial, frames, fps)
-    return Path(out)
+    out = _checked_out(run, out, ".mp4", overwrite)
+    run, trace = _checked(run, "overlay")
+    step = settings.kept_step(trace)
+    frames, fps = run.clip()
+    frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
+    if legend:
+        beneath = _legend(trace, settings, step, frames.shape[2])
+        frames = np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
+    write_video(out, frames, fps)
+    return out
 
 
 def export_still(
@@ -141,24 +139,24 @@ def export_still(
         prophy.runs.store.RunError: the run is damaged.
         OSError: the disk refused.
     """
-    with _new_file(run, out, ".png", overwrite) as partial:
-        run, trace = _checked(run, "still")
-        step = settings.kept_step(trace)
-        if frame not in range(trace.grid.num_video_frames):
-            raise ExportError(f"frame={frame} lies outside the clip: use 0 to {trace.grid.num_video_frames - 1}")
-        picture = overlay_frame(
-            run.clip().frames[frame],
-            trace,
-            frame,
-            settings.mode,
-            index=settings.index,
-            step=step,
-            opacity=settings.opacity,
-        )
-        if legend:
-            picture = np.concatenate([picture, _legend(trace, settings, step, picture.shape[1])])
-        partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1])
-    return Path(out)
+    out = _checked_out(run, out, ".png", overwrite)
+    run, trace = _checked(run, "still")
+    step = settings.kept_step(trace)
+    if frame not in range(trace.grid.num_video_frames):
+        raise ExportError(f"frame={frame} lies outside the clip: use 0 to {trace.grid.num_video_frames - 1}")
+    picture = overlay_frame(
+        run.clip().frames[frame],
+        trace,
+        frame,
+        settings.mode,
+        index=settings.index,
+        step=step,
+        opacity=settings.opacity,
+    )
+    if legend:
+        picture = np.concatenate([picture, _legend(trace, settings, step, picture.shape[1])])
+    write_png(out, picture)
+    return out
 
 
 def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -176,16 +174,17 @@ def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
         prophy.runs.store.RunError: the run is damaged.
         OSError: the disk refused.
     """
-    with _new_file(run, out, ".npz", overwrite) as partial:
-        run, _ = _checked(run, "trace")
-        partial.write_bytes(run.read_bytes("routing.npz"))
-    return Path(out)
+    out = _checked_out(run, out, ".npz", overwrite)
+    run, _ = _checked(run, "trace")
+    with replacing(out, shared=True) as temporary:
+        temporary.write_bytes(run.read_bytes("routing.npz"))
+    return out
 
 
 def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
     """Pack the run, in a folder of its id: run.json and the files it names, nothing else that may lie beside them.
 
-    The same run always gives the same bytes. Unpacked, the folder is a run again, for :func:`prophy.runs.store.read_run`.
+    The same run always gives the same bytes. Unpacked, the folder is a run again: :func:`prophy.runs.store.read_run`.
 
     Args:
         run, overwrite: see :func:`export_overlay`; a run without routing will do.
@@ -199,20 +198,19 @@ def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
         prophy.runs.store.RunError: the run is damaged.
         OSError: the disk refused.
     """
-    with _new_file(run, out, ".zip", overwrite) as partial:
-        run = read_run(run.path)
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name in ("run.json", *sorted(run.files)):
-                item = zipfile.ZipInfo(f"{run.id}/{name}", _ZIP_TIME)
-                # Stored: the files are compressed already, and another zlib would give other bytes.
-                item.compress_type, item.create_system, item.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
-                archive.writestr(item, run.read_bytes(name))
-    return Path(out)
+    out = _checked_out(run, out, ".zip", overwrite)
+    run = read_run(run.path)
+    with replacing(out, shared=True) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name in ("run.json", *sorted(run.files)):
+            item = zipfile.ZipInfo(f"{run.id}/{name}", _ZIP_TIME)
+            # Stored: the files are compressed already, and another zlib would give other bytes.
+            item.compress_type, item.create_system, item.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
+            archive.writestr(item, run.read_bytes(name))
+    return out
 
 
-@contextmanager
-def _new_file(run: Run, out: str | Path, suffix: str, overwrite: bool) -> Iterator[Path]:
-    """A hidden name beside ``out`` that takes its place if the block ends well, and is gone if it does not."""
+def _checked_out(run: Run, out: str | Path, suffix: str, overwrite: bool) -> Path:
+    """Where to write, before any work is done for it."""
     out = Path(out)
     if out.suffix != suffix:
         raise ExportError(f"{out.name} must end in {suffix}")
@@ -224,12 +222,7 @@ def _new_file(run: Run, out: str | Path, suffix: str, overwrite: bool) -> Iterat
         raise ExportError(f"{out} is a folder: choose another name")
     if not overwrite and os.path.lexists(out):
         raise ExportError(f"{out} already exists: choose another name, or overwrite it")
-    partial = out.with_name(f".partial-{secrets.token_hex(8)}{suffix}")
-    try:
-        yield partial
-        os.replace(partial, out)
-    finally:
-        partial.unlink(missing_ok=True)
+    return out
 
 
 def _checked(run: Run, what: str) -> tuple[Run, RoutingTrace]:

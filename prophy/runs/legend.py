@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-Rgb = tuple[int, int, int]
+from prophy.runs.pictures import (
+    GREY,
+    INK,
+    REGULAR,
+    SEMIBOLD,
+    Rgb,
+    blank,
+    draw_text,
+    line_height,
+    text_width,
+    wrapped,
+)
 
-_INK, _GREY, _PAPER = (34, 34, 34), (110, 110, 110), (255, 255, 255)
-_REGULAR, _SEMIBOLD = 400, 600
 _HEADING_LINES = 2
 
 
@@ -41,25 +49,25 @@ def strip(entries: Sequence[Entry], width: int, *, headings: Sequence[str] = (),
     Returns:
         uint8 RGB (H, ``width``, 3) with H even, as video files need it.
     """
-    line, margin, gap = round(1.6 * text_px), text_px // 2, text_px // 2
+    line, margin, gap = line_height(text_px), text_px // 2, text_px // 2
     marks = [text_px if len(entry.colours) == 1 else 5 * text_px for entry in entries]
-    widest = max((mark + gap + _width(e.text, text_px) for mark, e in zip(marks, entries, strict=True)), default=1)
+    widest = max((mark + gap + text_width(e.text, text_px) for mark, e in zip(marks, entries, strict=True)), default=1)
     column = min(widest + 2 * gap, width - 2 * margin)
     columns = max(1, (width - 2 * margin + 2 * gap) // column)
     heads = []
     for i, text in enumerate(headings):
-        ink, weight = (_INK, _SEMIBOLD) if i == 0 else (_GREY, _REGULAR)
-        heads += [(part, ink, weight) for part in _wrapped(text, width - 2 * margin, text_px, weight)]
+        ink, weight = (INK, SEMIBOLD) if i == 0 else (GREY, REGULAR)
+        heads += [(part, ink, weight) for part in wrapped(text, width - 2 * margin, text_px, weight, _HEADING_LINES)]
     rows = len(heads) + -(-len(entries) // columns)
     height = rows * line + margin
-    image = np.full((height + height % 2, width, 3), _PAPER, np.uint8)
+    image = blank(height + height % 2, width)
 
     for i, (text, ink, weight) in enumerate(heads):
-        _write(image, text, (margin, margin // 2 + line * i), width - 2 * margin, text_px, ink, weight)
+        draw_text(image, text, (margin, margin // 2 + line * i), width - 2 * margin, text_px, ink, weight)
     for i, (entry, mark) in enumerate(zip(entries, marks, strict=True)):
         x, y = margin + column * (i % columns), margin // 2 + line * (len(heads) + i // columns)
         _mark(image, entry.colours, (x, y + (line - text_px) // 2), (mark, text_px))
-        _write(image, entry.text, (x + mark + gap, y), column - mark - gap, text_px, _INK, _REGULAR)
+        draw_text(image, entry.text, (x + mark + gap, y), column - mark - gap, text_px)
     return image
 
 
@@ -72,29 +80,4 @@ def _mark(image: np.ndarray, colours: tuple[Rgb, ...], at: tuple[int, int], size
         bar = np.stack(channels, axis=-1)[None].round().astype(np.uint8)
     room = image[y : y + height, x : x + width]
     room[:] = np.broadcast_to(bar, (height, width, 3))[:, : room.shape[1]]
-    cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), _GREY, 1)
-
-
-def _write(image: np.ndarray, text: str, at: tuple[int, int], room: int, text_px: int, ink: Rgb, weight: int) -> None:
-    """One line of text, its line's upper left corner at ``at``."""
-    if _width(text, text_px, weight) > room:
-        keep = bisect_right(range(len(text)), room, key=lambda n: _width(text[:n] + "…", text_px, weight)) - 1
-        text = text[: max(0, keep)].rstrip() + "…"
-    baseline = at[1] + round(1.15 * text_px)
-    cv2.putText(image, text, (at[0], baseline), ink, cv2.FontFace("sans"), text_px, weight)
-
-
-def _wrapped(text: str, room: int, text_px: int, weight: int) -> list[str]:
-    """Lines broken between words; what is too much for the last one is left for it to cut."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and len(lines) < _HEADING_LINES and _width(longer, text_px, weight) > room:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
-
-
-def _width(text: str, text_px: int, weight: int = _REGULAR) -> int:
-    return cv2.getTextSize((0, 0), text, (0, 0), cv2.FontFace("sans"), text_px, weight)[2]
+    cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), GREY, 1)

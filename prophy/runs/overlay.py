@@ -14,11 +14,12 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.grid import TokenGrid
-from prophy.runs.legend import Entry, strip
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.legend import Entry
+from prophy.runs.pictures import PAPER
 
-Mode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
-MODES: tuple[str, ...] = get_args(Mode)
+OverlayMode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
+MODES: tuple[str, ...] = get_args(OverlayMode)
 
 #: One colour per expert, told apart by colour-blind readers: Okabe and Ito's, then Tol's muted ones. Experts past the
 #: last start over, so every picture labels its colours too.
@@ -41,8 +42,6 @@ EXPERT_COLOURS: tuple[str, ...] = (
     "#777777",
 )
 
-_PAPER = (255, 255, 255)
-
 
 def expert_colour(expert: int) -> str:
     """``#rrggbb`` of an expert."""
@@ -59,7 +58,7 @@ def level_colours() -> np.ndarray:
     return cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
 
 
-def token_strengths(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> np.ndarray:
+def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> np.ndarray:
     """What a mode shows at every token.
 
     Args:
@@ -98,7 +97,7 @@ def token_strengths(trace: RoutingTrace, mode: Mode, *, index: int | None = None
 def overlay(
     frames: np.ndarray,
     trace: RoutingTrace,
-    mode: Mode = "top1",
+    mode: OverlayMode = "top1",
     *,
     index: int | None = None,
     step: int = -1,
@@ -137,7 +136,7 @@ def overlay_frame(
     picture: np.ndarray,
     trace: RoutingTrace,
     video_frame: int,
-    mode: Mode = "top1",
+    mode: OverlayMode = "top1",
     *,
     index: int | None = None,
     step: int = -1,
@@ -166,7 +165,7 @@ class _Tint:
     alpha: np.ndarray
 
 
-def _tint(trace: RoutingTrace, mode: Mode, index: int | None, step: int, opacity: float) -> _Tint:
+def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float) -> _Tint:
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity={opacity} must be from 0 to 1")
     strengths = token_strengths(trace, mode, index=index, step=step)
@@ -192,45 +191,11 @@ def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
     return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
 
 
-def _own_colour(mode: Mode, index: int) -> tuple[int, int, int]:
+def _own_colour(mode: OverlayMode, index: int) -> tuple[int, int, int]:
     return rgb(expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour)
 
 
-def contact_sheet(
-    frames: np.ndarray,
-    trace: RoutingTrace,
-    mode: Mode = "top1",
-    *,
-    index: int | None = None,
-    step: int = -1,
-    opacity: float = 0.55,
-    columns: int = 6,
-    tile: int = 160,
-) -> np.ndarray:
-    """One picture of a run: evenly spaced frames above, the same frames with the routing below, and a legend.
-
-    Args:
-        frames: uint8 RGB (F, H, W, 3).
-        trace, mode, index, step, opacity: see :func:`overlay`.
-        columns: frames shown, at most F.
-        tile: width of one frame in the sheet, pixels.
-
-    Returns:
-        uint8 RGB (H', W', 3).
-
-    Raises:
-        ValueError: see :func:`overlay`.
-    """
-    laid_over_at = (round(tile * frames.shape[1] / frames.shape[2]), tile)
-    enlarged = np.stack([_resize(frame, laid_over_at) for frame in frames])
-    laid = overlay(enlarged, trace, mode, index=index, step=step, opacity=opacity)
-    chosen = np.unique(np.linspace(0, len(frames) - 1, min(columns, len(frames))).round().astype(int))
-    rows = [np.concatenate([_framed(row[f]) for f in chosen], axis=1) for row in (enlarged, laid)]
-    legend = strip(legend_entries(trace, mode, index=index, step=step), rows[0].shape[1])
-    return np.concatenate([*rows, legend], axis=0)
-
-
-def legend_entries(trace: RoutingTrace, mode: Mode, *, index: int | None = None, step: int = -1) -> list[Entry]:
+def legend_entries(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> list[Entry]:
     """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, largest first.
 
     Args:
@@ -246,21 +211,11 @@ def legend_entries(trace: RoutingTrace, mode: Mode, *, index: int | None = None,
         name = f"expert {_checked(index, trace.num_experts, 'expert')}"
     else:
         name = phenomena.PHENOMENA[_checked(index, len(phenomena.PHENOMENA), "phenomenon")].name
-    return [Entry(f"{name}, 0 to 1", (_PAPER, _own_colour(mode, index)))]
+    return [Entry(f"{name}, 0 to 1", (PAPER, _own_colour(mode, index)))]
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
-
-
-def _resize(frame: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    height, width = size
-    is_larger = width > frame.shape[1]
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_LANCZOS4 if is_larger else cv2.INTER_AREA)
-
-
-def _framed(tile: np.ndarray) -> np.ndarray:
-    return cv2.copyMakeBorder(tile, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=_PAPER)
 
 
 def _checked(index: int | None, size: int, kind: str) -> int:

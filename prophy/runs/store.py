@@ -35,9 +35,10 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
-from prophy.routing.trace import RoutingTrace
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.pictures import write_png
 from prophy.video import Clip, read_video, write_video
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class RunRecord:
         settings: JSON scalars by name; always ``steps``, ``guidance``, ``frames``, ``height`` and ``width`` in pixels,
             and ``fps``.
         model_id: the model's folder name or hub id, never a path of this machine.
-        model_sha256: :func:`prophy.generation.generate.model_hash` of the weights that made the clip.
+        model_sha256: :func:`prophy.generation.identity.model_hash` of the weights that made the clip.
         timings: seconds by stage.
         unknown_words: words of the prompt that the model's tokenizer has never seen.
         created: UTC, ``YYYY-MM-DDTHH:MM:SSZ``.
@@ -229,7 +230,7 @@ def write_run(
         record: what run.json will say.
         frames: uint8 RGB, (F, H, W, 3), as ``record.settings`` says.
         trace: the routing of the same generation.
-        sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.overlay.contact_sheet`.
+        sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.sheets.contact_sheet`.
         run_id: the directory's name; by default made of the time, the prompt and eight random digits.
 
     Raises:
@@ -252,11 +253,11 @@ def write_run(
         scale = min(16, max(1, _BROWSER_SIDE // min(frames.shape[1:3])))
         write_video(partial / "video.mp4", frames, settings["fps"], scale=scale)
         poster = cv2.resize(frames[len(frames) // 2], None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
-        _write_png(partial / "poster.png", poster)
+        write_png(partial / "poster.png", poster)
         if trace is not None:
             trace.save(partial / "routing.npz")
         if sheet is not None:
-            _write_png(partial / "sheet.png", sheet)
+            write_png(partial / "sheet.png", sheet)
         written = [name for name in _FILE_MAX_BYTES if (partial / name).exists()]
         files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
         document = {"schema": SCHEMA, **_as_json(record), "files": files}
@@ -484,11 +485,6 @@ def _stored_file(path: Path, max_bytes: int, *, hashed: bool = True) -> StoredFi
     with _open_regular(path, max_bytes) as file:
         size = os.fstat(file.fileno()).st_size
         return StoredFile(size, hashlib.file_digest(file, "sha256").hexdigest() if hashed else "")
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"{path.name} could not be written")
 
 
 def _sync(path: Path) -> None:

@@ -23,9 +23,9 @@ from transformers import UMT5EncoderModel
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch, inject
 from prophy.branch.losses import LossWeights, coarse_loss, fine_align_loss, fine_balance_loss, total_loss
+from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache, open_cache
-from prophy.generation.pipelines import BRANCH_FOLDER
 from prophy.routing.trace import Routing
 from prophy.tiny.attention import TrainingAttnProcessor
 from prophy.tiny.transformer import TransformerRecipe, load_parts, validation_losses

@@ -15,7 +15,7 @@ from diffusers import WanTransformer3DModel
 
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
-from prophy.generation.pipelines import BRANCH_FOLDER
+from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.tiny.transformer import load_parts, save_pipeline
 from prophy.training.checkpoints import replace_folder
 

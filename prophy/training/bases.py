@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,15 +19,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.assets import default_model
+from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
 from prophy.files import replacing
-from prophy.generation.generate import GenerationSettings, generate, model_hash
+from prophy.generation.generate import generate
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
-from prophy.memory.stages import rules_of
+from prophy.generation.settings import GenerationSettings
 from prophy.training.cached_examples import CachedExamples, FreshExamples
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipes import Recipe
@@ -100,7 +103,7 @@ def open_examples(
     return CachedExamples(TensorCache(folder), _empty_text(folder, base))
 
 
-def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExamples:
+def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -138,7 +141,7 @@ def open_folder(folder: Path, base: str, clip: Clip, fps: float) -> FreshExample
 
 @dataclass(frozen=True)
 class _VideoFile:
-    """See :class:`prophy.training.cached_examples.Clip`."""
+    """See :class:`prophy.training.cached_examples.SourceClip`."""
 
     id: str
     captions: tuple[str, ...]
@@ -168,6 +171,7 @@ def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
+        shutil.rmtree(folder, ignore_errors=True)  # of the same step, before the process was killed
         try:
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
                 for number, wanted in enumerate(settings):

@@ -8,7 +8,6 @@ P phenomena.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from prophy.data.examples import Example, Examples
+from prophy.data.examples import Example, Examples, on_latents
 from prophy.training.objectives import Objective
 from prophy.training.recipes import Recipe
 
@@ -38,6 +37,7 @@ class Batch:
         targets_BNP: token targets, zero where there are none.
         annotated_B: which clips have targets.
         weight_BTHW: of each position in the diffusion loss.
+        muted_B: the phenomenon whose expert is muted in a clip, or -1; see :mod:`prophy.training.counterfactual`.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +50,7 @@ class Batch:
     targets_BNP: torch.Tensor
     annotated_B: torch.Tensor
     weight_BTHW: torch.Tensor
+    muted_B: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
@@ -146,7 +147,11 @@ class Batches(Dataset):
         if not described:
             example = replace(example, text_LD=self._examples.empty_text_LD)
         level = recipe.noise.draw(rng)
-        return _Drawn(example, described, level, rng.standard_normal(example.latents_CTHW.shape, dtype=np.float32))
+        noise = rng.standard_normal(example.latents_CTHW.shape, dtype=np.float32)
+        muted = -1
+        if described and recipe.counterfactual.falls_on(place):
+            muted = recipe.counterfactual.choose(example, np.random.default_rng([recipe.seed, 4, step, place]))
+        return _Drawn(example, described, level, noise, muted)
 
 
 def fixed_batch(examples: Examples, index: int, level: float, objective: Objective) -> Batch:
@@ -164,6 +169,7 @@ class _Drawn:
     described: bool
     level: float
     noise: np.ndarray
+    muted: int = -1
 
 
 def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Batch:
@@ -180,7 +186,8 @@ def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Ba
         labels_BP=torch.stack([example.labels_P for example in examples]),
         targets_BNP=targets,
         annotated_B=torch.tensor([example.targets_NP is not None for example in examples]),
-        weight_BTHW=1 + foreground * _on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+        weight_BTHW=1 + foreground * on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+        muted_B=torch.tensor([one.muted for one in drawn]),
     )
 
 
@@ -190,13 +197,3 @@ def _stack_targets(examples: list[Example]) -> torch.Tensor:
     tokens = 1 if known is None else len(known)
     none = torch.zeros(tokens, len(examples[0].labels_P))
     return torch.stack([none if e.targets_NP is None else e.targets_NP for e in examples])
-
-
-def _on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """A value of each token on each latent position: tokens are square patches of latent cells."""
-    frames, height, width = size
-    if share_BN.shape[1] == 1:
-        return share_BN.new_zeros(len(share_BN), *size)
-    patch = math.isqrt(frames * height * width // share_BN.shape[1])
-    tokens = share_BN.view(-1, frames, height // patch, width // patch)
-    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

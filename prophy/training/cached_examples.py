@@ -78,7 +78,7 @@ class CachedExamples:
         )
 
 
-class Clip(Protocol):
+class SourceClip(Protocol):
     """A clip that is not encoded yet.
 
     Attributes:
@@ -107,7 +107,7 @@ class FreshExamples:
 
     def __init__(
         self,
-        clips: Sequence[Clip],
+        clips: Sequence[SourceClip],
         encode_clip: Callable[[np.ndarray], torch.Tensor],
         encode_caption: Callable[[str], torch.Tensor],
         latent_size: tuple[int, int, int],

@@ -23,8 +23,8 @@ from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
-from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, read_jobs
-from prophy.generation.generate import model_hash
+from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
+from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     filling.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
     filling.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="made by prophy annotate")
     filling.add_argument("--out", type=Path, default=Path("cache"), help="folder to fill (default: cache)")
-    filling.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    add_shard(filling)
     filling.set_defaults(run=_fill)
     verifying = commands.add_parser("verify", help="check every shard: hashes, shapes, values, missing clips")
     verifying.add_argument("folder", type=Path, metavar="DIR", help="a cache")

@@ -13,7 +13,7 @@ import logging
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
-from prophy.catalogue.limits import Clip, Recommended
+from prophy.catalogue.limits import ClipSize, GenerationDefaults
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from accelerate import PartialState
 
-    from prophy.generation.generate import GenerationSettings
+    from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
     from prophy.training.trainer import Running, train
 
@@ -119,19 +119,17 @@ def main(argv: list[str]) -> None:
     )
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)
-    recommended = recommended_for(transformer, arguments.size)
+    defaults = defaults_for(transformer, arguments.size)
     with PartialState().main_process_first():  # which may have to encode
         if arguments.folder is None:
             examples = open_examples(arguments.data, base, arguments.worlds, annotations=arguments.annotations)
         else:
-            fps = recommended.fps if arguments.fps is None else arguments.fps
-            examples = open_folder(arguments.folder, base, recommended.clip, fps)
+            fps = defaults.fps if arguments.fps is None else arguments.fps
+            examples = open_folder(arguments.folder, base, defaults.clip, fps)
         held_out = None if arguments.held_out is None else open_examples(arguments.held_out, base)
     sample = None
     if arguments.prompt:
-        wanted = [
-            GenerationSettings(prompt, seed, **asdict(recommended)) for seed, prompt in enumerate(arguments.prompt)
-        ]
+        wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
         sample = sampler(base, wanted)
     train(
         recipe,
@@ -184,8 +182,8 @@ def _with(value, path: list[str], text: str, setting: str):
     return replace(value, **{path[0]: new})
 
 
-def recommended_for(transformer, size: str | None) -> Recommended:
-    """What is recommended for a base with this transformer, at another size if one is given.
+def defaults_for(transformer, size: str | None) -> GenerationDefaults:
+    """Default settings for a base with this transformer, at another size if one is given.
 
     Raises:
         ValueError: text that is no size.
@@ -193,8 +191,8 @@ def recommended_for(transformer, size: str | None) -> Recommended:
     from prophy.catalogue.published import published_like
 
     known = published_like(type(transformer).__name__, transformer.config)
-    recommended = Recommended() if known is None else known.recommended
+    defaults = GenerationDefaults() if known is None else known.defaults
     if size is None:
-        return recommended
-    clip = Clip.parse(size)
-    return replace(recommended, width=clip.width, height=clip.height, frames=clip.frames)
+        return defaults
+    clip = ClipSize.parse(size)
+    return replace(defaults, width=clip.width, height=clip.height, frames=clip.frames)

@@ -10,22 +10,22 @@ import torch
 import torch.distributed as dist
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def total(sum_here: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(sum_here: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes."""
-    return sum_here if processes() == 1 else _Total.apply(sum_here)
+    return sum_here if world_size() == 1 else _AllReduceSum.apply(sum_here)
 
 
-def all_rows(rows_here: torch.Tensor) -> torch.Tensor:
+def all_gather(rows_here: torch.Tensor) -> torch.Tensor:
     """The rows of all processes, process by process; each brings as many."""
-    return rows_here if processes() == 1 else _AllRows.apply(rows_here)
+    return rows_here if world_size() == 1 else _AllGather.apply(rows_here)
 
 
-class _Total(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, sum_here: torch.Tensor) -> torch.Tensor:
         result = sum_here.clone()
@@ -34,18 +34,18 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        return gradient * processes()
+        return gradient * world_size()
 
 
-class _AllRows(torch.autograd.Function):
+class _AllGather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows_here: torch.Tensor) -> torch.Tensor:
         ctx.count = len(rows_here)
-        parts = [torch.empty_like(rows_here) for _ in range(processes())]
+        parts = [torch.empty_like(rows_here) for _ in range(world_size())]
         dist.all_gather(parts, rows_here.contiguous())
         return torch.cat(parts)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
         first = dist.get_rank() * ctx.count
-        return gradient[first : first + ctx.count] * processes()
+        return gradient[first : first + ctx.count] * world_size()

@@ -1,7 +1,7 @@
-"""DeepSpeed's engine, ZeRO 1 and 2: optimiser states, and with 2 gradients, are spread over the processes.
+"""The DeepSpeed strategy, ZeRO 1 and 2: optimiser states, and with 2 gradients, are sharded over the processes.
 
 Its checkpoints are pickles that fit one number of processes. So none of them is used: whole tensors go into ours and
-come out of them, and a training may go on with any other engine.
+come out of them, and a training may go on with any other strategy.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import nn
 
 from prophy.training.recipes import Recipe
-from prophy.training.student import Student, trained
+from prophy.training.trainable import TrainableModule, trained
 
 _OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "gradient_clipping", "train_batch_size")
 _STATES = ("exp_avg", "exp_avg_sq")
 
 
-class DeepSpeedEngine:
-    """See :class:`prophy.training.strategies.Engine`. AdamW; what is computed in bfloat16 is autocast's to say, as
+class DeepSpeedStrategy:
+    """See :class:`prophy.training.strategies.Strategy`. AdamW; what is computed in bfloat16 is autocast's to say, as
     ever.
 
     Args:
-        student: to train.
+        module: to train.
         recipe: rates, clipping, accumulation.
         device: of this process.
         config: JSON of DeepSpeed's settings; those that the recipe decides must not be in it.
@@ -35,7 +35,7 @@ class DeepSpeedEngine:
         ValueError: DeepSpeed is not installed, or a configuration that cannot be. One line.
     """
 
-    def __init__(self, student: Student, recipe: Recipe, device: torch.device, config: Path) -> None:
+    def __init__(self, module: TrainableModule, recipe: Recipe, device: torch.device, config: Path) -> None:
         settings = _read(config)
         if recipe.optimiser.kind != "adamw":
             raise ValueError("DeepSpeed needs AdamW: use --set optimiser.kind=adamw, or leave --deepspeed out")
@@ -47,15 +47,15 @@ class DeepSpeedEngine:
             raise ValueError(
                 "DeepSpeed needs processes started by torchrun: torchrun --nproc_per_node 1 is one of them"
             )
-        student.to(device)
-        self.weights = trained(student)
+        module.to(device)
+        self.weights = trained(module)
         factors = {"branch": 1.0, "transformer": recipe.optimiser.backbone_share}
         parts = {part: [p for name, p in self.weights.items() if name.startswith(part)] for part in factors}
         parts = {part: parameters for part, parameters in parts.items() if parameters}
         groups = [{"params": parameters, "lr": 0.0} for parameters in parts.values()]
         adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=recipe.optimiser.weight_decay)
         self.model, *_ = deepspeed.initialize(
-            model=student,
+            model=module,
             optimizer=adamw,
             model_parameters=list(self.weights.values()),
             config={
@@ -75,7 +75,7 @@ class DeepSpeedEngine:
 
     @contextmanager
     def part(self, last: bool) -> Iterator[None]:
-        """One accumulated part; the engine counts them itself."""
+        """One accumulated part; DeepSpeed counts them itself."""
         yield
         if not last:
             self.model.step()
@@ -88,7 +88,7 @@ class DeepSpeedEngine:
         return {}
 
     def clip(self, largest: float) -> float:
-        """The norm of all gradients; the update clips them to ``largest``, as the engine was told."""
+        """The norm of all gradients; the update clips them to ``largest``, as DeepSpeed was told."""
         return float(self.model.optimizer.scaled_global_norm())
 
     def update(self, share: float) -> None:
@@ -110,7 +110,7 @@ class DeepSpeedEngine:
         return next((float(state["step"]) for state in self._states.values()), 0.0)
 
     def _allocate_states(self) -> None:
-        """Now, and for every group: the engine would wait for a step, and then link those of its first group only."""
+        """Now, and for every group: DeepSpeed would wait for a step, and then link those of its first group only."""
         from deepspeed.utils import lazy_init_hp_params_optimizer_state
 
         zero = self.model.optimizer
@@ -128,11 +128,11 @@ class DeepSpeedEngine:
 
 
 class _Spread:
-    """A group of the engine's AdamW, whose state reads and writes as that of a ``FusedAdamW``: whole tensors."""
+    """A group of DeepSpeed's AdamW, whose state reads and writes as that of a ``FusedAdamW``: whole tensors."""
 
-    def __init__(self, parameters: list[nn.Parameter], group: dict, rate: float, engine: DeepSpeedEngine) -> None:
+    def __init__(self, parameters: list[nn.Parameter], group: dict, rate: float, strategy: DeepSpeedStrategy) -> None:
         self.parameters = parameters
-        self._group, self._rate, self._engine = group, rate, engine
+        self._group, self._rate, self._strategy = group, rate, strategy
 
     def set_rate(self, share: float) -> None:
         self._group["lr"] = self._rate * share
@@ -141,7 +141,7 @@ class _Spread:
         """All processes must call it."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        step = torch.tensor(self._engine.steps())
+        step = torch.tensor(self._strategy.steps())
         states = {
             i: {"step": step.clone(), **{name: safe_get_full_optimizer_state(p, name) for name in _STATES}}
             for i, p in enumerate(self.parameters)
@@ -157,7 +157,7 @@ class _Spread:
         for i, parameter in enumerate(self.parameters):
             for name in _STATES:
                 safe_set_full_optimizer_state(parameter, one["state"][i][name].to(parameter.device), name)
-        self._engine._set_steps(float(one["state"][0]["step"]))
+        self._strategy._set_steps(float(one["state"][0]["step"]))
 
 
 def _read(config: Path) -> dict:

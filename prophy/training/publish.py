@@ -12,22 +12,18 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import diffusers
 import plotly.graph_objects as go
 import torch
-from diffusers import CogVideoXPipeline, WanPipeline
 from plotly.subplots import make_subplots
 
-import prophy.backbones  # noqa: F401  registers the families
+from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
 from prophy.files import write_text
 from prophy.training.checkpoints import State, load_checkpoint, replace_folder
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipes import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
-from prophy.training.student import lora_config
-
-_PIPELINES = {"WanTransformer3DModel": WanPipeline, "CogVideoXTransformer3DModel": CogVideoXPipeline}
+from prophy.training.trainable import lora_config
 
 
 def publish(run: Path, out: Path) -> Path:
@@ -56,15 +52,15 @@ def publish(run: Path, out: Path) -> Path:
         branch.load_state_dict(_part("branch.", {**state["still"], **state["ema"]}))
         branch.save_pretrained(new)
     backbone = _part("transformer.", state["ema"])
-    kind = about["transformer"]["class"]
+    family = backbone_of(about["transformer"]["class"])
     if recipe.backbone == "lora":
         adapted = {name.replace(".default.", "."): tensor for name, tensor in backbone.items()}
         metadata = lora_config(recipe.lora_rank).to_dict()
-        _PIPELINES[kind].save_lora_weights(
+        family.stock_pipeline_class.save_lora_weights(
             new, transformer_lora_layers=adapted, transformer_lora_adapter_metadata=metadata
         )
     elif recipe.backbone == "trained":
-        transformer = getattr(diffusers, kind).from_config(about["transformer"]["config"])
+        transformer = family.transformer_class.from_config(about["transformer"]["config"])
         transformer.load_state_dict(backbone)
         transformer.save_pretrained(new / "transformer")
     shutil.copy(run / RUN_FILE, new / "training")

@@ -24,9 +24,11 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 
+from prophy.branch.family import default_sites
 from prophy.branch.losses import LossWeights
-from prophy.memory.stages import default_sites
+from prophy.phenomena import PHENOMENA
 from prophy.training.checkpoints import State
+from prophy.training.counterfactual import Counterfactual
 from prophy.training.objectives import NoiseLevels
 
 BACKBONES = ("frozen", "lora", "trained")
@@ -116,6 +118,7 @@ class Recipe:
         losses: λ of eq. 6. Our terms are means where the paper's are sums.
         coarse: ``relative`` (eqs. 3-4) or ``bce``.
         align_background: see :func:`prophy.branch.losses.fine_align_loss`.
+        counterfactual: see :mod:`prophy.training.counterfactual`.
         foreground: how much more the tokens with physics weigh in the diffusion loss; 0 weighs all alike.
         null_share: of the clips, whose caption is dropped: they train the unconditional pass, and no physics.
         steps: of the optimiser, in all.
@@ -140,6 +143,7 @@ class Recipe:
     losses: LossWeights = field(default_factory=LossWeights)
     coarse: str = "relative"
     align_background: float = 0.0
+    counterfactual: Counterfactual = field(default_factory=Counterfactual)
     foreground: float = 0.0
     null_share: float = 0.1
     steps: int = 10_000
@@ -164,6 +168,20 @@ class Recipe:
             raise ValueError(f"batch={self.batch} does not divide into {self.accumulation} parts: change one of them")
         if self.branch is None and self.backbone == "frozen":
             raise ValueError("nothing to train: give the recipe a branch, or adapt or train the backbone")
+        by_name = self.counterfactual.share > 0 or self.losses.routing > 0
+        if by_name and (self.branch is None or not self.branch.refinement):
+            raise ValueError("counterfactual routing and losses.routing need refinement experts: give the branch some")
+        if by_name and self.branch.refinement_experts <= len(PHENOMENA):
+            raise ValueError(
+                f"branch.refinement_experts={self.branch.refinement_experts}: counterfactual routing and "
+                f"losses.routing need one for each of {len(PHENOMENA)} phenomena and one for none: "
+                f"{len(PHENOMENA) + 1} at least"
+            )
+        if self.counterfactual.share and self.backbone != "frozen":
+            raise ValueError(
+                "counterfactual routing shows, where an expert is muted, what the backbone does without the branch: "
+                "set backbone='frozen', so that this is one thing all along"
+            )
         if self.backbone == "trained" and self.backbone_dtype != "float32":
             raise ValueError("a trained backbone needs backbone_dtype='float32': small updates vanish in bfloat16")
 
@@ -188,6 +206,7 @@ class Recipe:
                 else BranchShape(**{"refinement_form": "residual", **{k: _tuple(v) for k, v in branch.items()}}),
                 noise=NoiseLevels(**values.pop("noise")),
                 losses=LossWeights(**values.pop("losses")),
+                counterfactual=Counterfactual(**values.pop("counterfactual", {})),
                 optimiser=OptimiserSettings(**values.pop("optimiser")),
                 **values,
             )

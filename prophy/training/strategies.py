@@ -1,7 +1,4 @@
-"""Where a student's weights lie, and how gradients become updates: one process, copies (DDP), or spread (FSDP2).
-
-:mod:`prophy.training.deepspeed` is a third engine, DeepSpeed's.
-"""
+"""Distributed strategies: one process, DDP, FSDP2; :mod:`prophy.training.deepspeed` adds ZeRO."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from accelerate.utils import DistributedType
 from torch import nn
 
 from prophy.training.checkpoints import State
+from prophy.training.fsdp import distribute_like, shard
 from prophy.training.optim import FusedAdamW, MuonAdamW
 from prophy.training.recipes import Recipe
-from prophy.training.sharding import shard, spread_like
-from prophy.training.student import Student, trained
+from prophy.training.trainable import TrainableModule, trained
 
 Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name
 
 
 class Optimiser(Protocol):
-    """Of one part of the student, with a state of whole tensors once :func:`prophy.training.sharding.whole` has run."""
+    """Of one part of the module, with a state of full tensors once :func:`prophy.training.fsdp.gather_full` has run."""
 
     parameters: list[nn.Parameter]
 
@@ -32,8 +29,8 @@ class Optimiser(Protocol):
     def state_dict(self) -> list[dict]: ...
 
 
-class Engine(Protocol):
-    """A student placed on the devices.
+class Strategy(Protocol):
+    """A module placed on the devices.
 
     Attributes:
         model: what is called to predict.
@@ -53,22 +50,22 @@ class Engine(Protocol):
     def restore(self, weights: dict[str, torch.Tensor], optimisers: dict[str, list[dict]]) -> None: ...
 
 
-class AccelerateEngine:
+class AccelerateStrategy:
     """accelerate's devices and precision; copies by DDP, or spread by FSDP2.
 
     Raises:
         ValueError: sharding with one process, or with Muon.
     """
 
-    def __init__(self, student: Student, recipe: Recipe, accelerator: Accelerator, sharded: bool) -> None:
+    def __init__(self, module: TrainableModule, recipe: Recipe, accelerator: Accelerator, sharded: bool) -> None:
         self._accelerator = accelerator
         if not sharded:
-            self.model = accelerator.prepare(student)
+            self.model = accelerator.prepare(module)
         elif accelerator.distributed_type is DistributedType.NO:
             raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
         else:
-            self.model = shard(student.to(accelerator.device))  # the buffers too, which sharding leaves where they are
-        self.weights = trained(student)
+            self.model = shard(module.to(accelerator.device))  # the buffers too, which sharding leaves where they are
+        self.weights = trained(module)
         self.optimisers = _optimisers(self.weights, recipe, sharded)
 
     @contextmanager
@@ -107,7 +104,7 @@ class AccelerateEngine:
     def restore(self, weights: dict[str, torch.Tensor], optimisers: dict[str, list[dict]]) -> None:
         """Go on from whole tensors."""
         for key, parameter in self.weights.items():
-            parameter.copy_(spread_like(weights[key], parameter))
+            parameter.copy_(distribute_like(weights[key], parameter))
         for part, optimiser in self.optimisers.items():
             optimiser.load_state_dict(_placed(optimisers[part], optimiser.parameters))
 
@@ -147,7 +144,7 @@ def _placed(state: list[dict], parameters: list[nn.Parameter]) -> list[dict]:
         return state
     (one,) = state
     placed: dict[int, dict[str, State]] = {
-        index: {key: spread_like(value, parameters[index]) for key, value in entry.items()}
+        index: {key: distribute_like(value, parameters[index]) for key, value in entry.items()}
         for index, entry in one["state"].items()
     }
     return [{**one, "state": placed}]

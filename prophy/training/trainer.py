@@ -34,16 +34,16 @@ from prophy.data.examples import Examples
 from prophy.files import write_text
 from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Share, fixed_batch
 from prophy.training.checkpoints import State, load_checkpoint, save_checkpoint
-from prophy.training.collectives import total
+from prophy.training.collectives import all_reduce_sum
+from prophy.training.fsdp import distribute_like, gather_full, reshard
 from prophy.training.learner import Ema
 from prophy.training.log import Log
 from prophy.training.objectives import Objective
 from prophy.training.recipes import Recipe, difference
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE, SAMPLES
-from prophy.training.sharding import let_go, spread_like, whole
 from prophy.training.step import expert_usage, train_step
-from prophy.training.strategies import AccelerateEngine, Engine, Weights
-from prophy.training.student import Prediction, Student, build_student
+from prophy.training.strategies import AccelerateStrategy, Strategy, Weights
+from prophy.training.trainable import Prediction, TrainableModule, build_trainable
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Running:
 
     Attributes:
         sharded: spread weights over the processes (FSDP2) instead of copying them (DDP).
-        deepspeed: a DeepSpeed configuration, whose engine then spreads optimiser states and gradients (ZeRO 1 or 2).
+        deepspeed: a DeepSpeed configuration, whose strategy then spreads optimiser states and gradients (ZeRO 1 or 2).
         workers: processes that prepare batches ahead, for each training process.
         minutes: stop, resumable, after this long; None: at the recipe's last step.
         checkpoint_every: steps.
@@ -137,9 +137,9 @@ def train(
     out, running = Path(out), running or Running()
     if sample is not None and running.sharded:
         raise ValueError("samples need whole weights on one process: leave --shard or --sample-every out")
-    # 1. the student, and the devices
+    # 1. the module, and the devices
     torch.manual_seed(recipe.seed)
-    student = build_student(transformer, recipe)
+    module = build_trainable(transformer, recipe)
     accelerator = Accelerator(
         gradient_accumulation_steps=recipe.accumulation,
         log_with=_checked_tracker(running.tracker),
@@ -150,11 +150,11 @@ def train(
     batches = Batches(examples, recipe, objective, share)
     for size, count in batches.order.left_out.items():
         log.warning("%d clips of size %s are too few for a batch of %d: left out", count, size, recipe.batch)
-    engine = _engine(student, recipe, accelerator, running)
-    ema = Ema(student, recipe.ema)
+    strategy = _strategy(module, recipe, accelerator, running)
+    ema = Ema(module, recipe.ema)
 
     # 2. what was there before
-    run = _Run(recipe, student, engine, ema, examples.fingerprint, out, accelerator)
+    run = _Run(recipe, module, strategy, ema, examples.fingerprint, out, accelerator)
     progress = run.resume(name, base)
     reports = Log(out, accelerator, progress.step, running.tracker)
     loader = DataLoader(
@@ -182,18 +182,18 @@ def train(
                 waiting = time.perf_counter()
                 batch = next(ahead).to(accelerator.device)
                 progress.waited += time.perf_counter() - waiting
-                with student.attached(), engine.part(last=part + 1 == recipe.accumulation):
-                    step_losses, prediction = train_step(engine.model, batch, recipe)
-                    engine.backward(step_losses.total)
+                with module.attached(), strategy.part(last=part + 1 == recipe.accumulation):
+                    step_losses, prediction = train_step(strategy.model, batch, recipe)
+                    strategy.backward(step_losses.total)
                 losses.append(step_losses.row())
                 keys += batch.keys
             row = {name: sum(part[name] for part in losses) / len(losses) for name in losses[0]}
-            norms = engine.norms() if reported else {}
-            norm = engine.clip(recipe.optimiser.clip)
+            norms = strategy.norms() if reported else {}
+            norm = strategy.clip(recipe.optimiser.clip)
             # 3.2 learn, or stop before a bad batch has changed anything
             _check(row["total"], norm, progress, running.explosion, keys, run)
             share_of_peak = recipe.optimiser.share_of_peak(progress.step, recipe.steps)
-            engine.update(share_of_peak)
+            strategy.update(share_of_peak)
             ema.update(progress.step)
             progress.step += 1
             progress.mean_loss = row["total"] if progress.step == 1 else 0.98 * progress.mean_loss + 0.02 * row["total"]
@@ -212,31 +212,31 @@ def train(
                 progress.waited = 0.0
             ending = progress.step == recipe.steps or stop.asked(accelerator)
             if held_out is not None and (ending or progress.step % running.validate_every == 0):
-                with averaged(engine.weights, ema), student.attached():
+                with averaged(strategy.weights, ema), module.attached():
                     found = validate(
-                        engine.model, held_out, objective, running.validation_clips, share, accelerator.device
+                        strategy.model, held_out, objective, running.validation_clips, share, accelerator.device
                     )
                 reports.validation(progress.step, found)
             # 3.4 keep
             if ending or progress.step % running.checkpoint_every == 0:
                 run.save(progress)
             if sample is not None and (ending or progress.step % running.sample_every == 0):
-                with averaged(engine.weights, ema):
-                    _sample(sample, student, out / SAMPLES / f"step-{progress.step:06d}", accelerator)
+                with averaged(strategy.weights, ema):
+                    _sample(sample, module, out / SAMPLES / f"step-{progress.step:06d}", accelerator)
             if ending:
                 break
     reports.close()
     return out
 
 
-def _engine(student: Student, recipe: Recipe, accelerator: Accelerator, running: Running) -> Engine:
+def _strategy(module: TrainableModule, recipe: Recipe, accelerator: Accelerator, running: Running) -> Strategy:
     if running.deepspeed is None:
-        return AccelerateEngine(student, recipe, accelerator, running.sharded)
+        return AccelerateStrategy(module, recipe, accelerator, running.sharded)
     if running.sharded:
         raise ValueError("DeepSpeed spreads optimiser states by its own file: leave --shard or --deepspeed out")
-    from prophy.training.deepspeed import DeepSpeedEngine
+    from prophy.training.deepspeed import DeepSpeedStrategy
 
-    return DeepSpeedEngine(student, recipe, accelerator.device, running.deepspeed)
+    return DeepSpeedStrategy(module, recipe, accelerator.device, running.deepspeed)
 
 
 # --- bad batches ------------------------------------------------------------------------------------------------------
@@ -267,14 +267,14 @@ class _Run:
     def __init__(
         self,
         recipe: Recipe,
-        student: Student,
-        engine: Engine,
+        module: TrainableModule,
+        strategy: Strategy,
         ema: Ema,
         data: str,
         out: Path,
         accelerator: Accelerator,
     ) -> None:
-        self._recipe, self._student, self._engine, self._ema = recipe, student, engine, ema
+        self._recipe, self._module, self._strategy, self._ema = recipe, module, strategy, ema
         self._data, self._out, self._accelerator = data, out, accelerator
         self._random_state: list[State] | None = None
         self._last: int | None = None
@@ -291,9 +291,9 @@ class _Run:
         if self._accelerator.is_main_process:
             self._note_steps()
         with torch.no_grad():
-            for key, parameter in self._engine.weights.items():
-                self._ema.average[key].copy_(spread_like(state["ema"][key], parameter))
-        self._engine.restore(state["weights"], state["optimisers"])
+            for key, parameter in self._strategy.weights.items():
+                self._ema.average[key].copy_(distribute_like(state["ema"][key], parameter))
+        self._strategy.restore(state["weights"], state["optimisers"])
         there, here = len(state["random"]), self._accelerator.num_processes
         if there != here:
             log.warning(
@@ -317,14 +317,14 @@ class _Run:
 
     def save(self, progress: _Progress) -> None:
         """Write the checkpoint. All processes must call it."""
-        branch = {} if self._student.branch is None else self._student.branch.state_dict(prefix="branch.")
+        branch = {} if self._module.branch is None else self._module.branch.state_dict(prefix="branch.")
         states = {
-            "weights": self._engine.weights,
-            "still": {name: tensor for name, tensor in branch.items() if name not in self._engine.weights},
+            "weights": self._strategy.weights,
+            "still": {name: tensor for name, tensor in branch.items() if name not in self._strategy.weights},
             "ema": self._ema.average,
-            "optimisers": {part: optimiser.state_dict() for part, optimiser in self._engine.optimisers.items()},
+            "optimisers": {part: optimiser.state_dict() for part, optimiser in self._strategy.optimisers.items()},
         }
-        states = whole(states)
+        states = gather_full(states)
         here = {"cpu": torch.get_rng_state()}
         if self._accelerator.device.type == "cuda":
             here["cuda"] = torch.cuda.get_rng_state()
@@ -382,16 +382,16 @@ class _Run:
             write_text(path, json.dumps(about, indent=2) + "\n")
 
     def _describe(self, name: str, base: str) -> None:
-        student = self._student
+        module = self._module
         about = {
             "recipe_name": name,
             "base": base,
             "recipe": self._recipe.record(),
             "data": self._data,
             "processes": self._accelerator.num_processes,
-            "transformer": {"class": type(student.transformer).__name__, "config": _plain(student.transformer.config)},
-            "branch": None if student.branch is None else _plain(student.branch.config),
-            "trained_parameters": sum(p.numel() for p in self._engine.weights.values()),
+            "transformer": {"class": type(module.transformer).__name__, "config": _plain(module.transformer.config)},
+            "branch": None if module.branch is None else _plain(module.branch.config),
+            "trained_parameters": sum(p.numel() for p in self._strategy.weights.values()),
         }
         self._out.mkdir(parents=True, exist_ok=True)
         write_text(self._out / RUN_FILE, json.dumps(about, indent=2) + "\n")
@@ -439,15 +439,15 @@ def validate(
             batch: Batch = fixed_batch(held_out, index, level, objective).to(device)
             predicted: Prediction = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD)
             error += (predicted.predicted_BCTHW - batch.target_BCTHW).square().mean()
-        losses[str(level)] = float(total(error)) / (each * share.processes)
-    let_go(model)
+        losses[str(level)] = float(all_reduce_sum(error)) / (each * share.processes)
+    reshard(model)
     return losses
 
 
-def _sample(sample: Sampler, student: Student, folder: Path, accelerator: Accelerator) -> None:
+def _sample(sample: Sampler, module: TrainableModule, folder: Path, accelerator: Accelerator) -> None:
     if accelerator.is_main_process:
         with torch.random.fork_rng(), torch.no_grad():
-            sample(student.transformer, student.branch, folder)
+            sample(module.transformer, module.branch, folder)
     accelerator.wait_for_everyone()
 
 
@@ -470,7 +470,7 @@ class _Stop:
     def asked(self, accelerator: Accelerator) -> bool:
         """Whether any process was told, or is out of time."""
         here = self._told or (self._end is not None and time.monotonic() >= self._end)
-        return bool(total(torch.tensor(int(here), device=accelerator.device)))
+        return bool(all_reduce_sum(torch.tensor(int(here), device=accelerator.device)))
 
 
 def _checked_tracker(name: str | None) -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 
-from prophy.catalogue.limits import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.memory.profiles import AUTO
 from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
@@ -79,7 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
 class _OfModel(argparse.Action):
     """Collects ``sources``: --model begins one, --branch and --size are the last one's."""
 
-    def __call__(self, parser, namespace, value: str | Clip, option: str | None = None) -> None:
+    def __call__(self, parser, namespace, value: str | ClipSize, option: str | None = None) -> None:
         *others, last = namespace.sources or (ModelSource(),)
         if self.dest == "model":
             namespace.sources = (*(namespace.sources or ()), ModelSource(value))
@@ -89,9 +89,9 @@ class _OfModel(argparse.Action):
             namespace.sources = (*others, replace(last, clip=value))
 
 
-def _clip(text: str) -> Clip:
+def _clip(text: str) -> ClipSize:
     try:
-        return Clip.parse(text)
+        return ClipSize.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

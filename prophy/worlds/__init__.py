@@ -1,7 +1,16 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
-from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, Scenario, render, sample_clip, sample_scenario
+from prophy.worlds.sample import (
+    HELD_OUT_PAIRS,
+    SPLITS,
+    Placed,
+    Scenario,
+    WorldClip,
+    render,
+    sample_clip,
+    sample_scenario,
+)
 from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
 
 __all__ = [
@@ -12,9 +21,9 @@ __all__ = [
     "HELD_OUT_PAIRS",
     "SIZE",
     "SPLITS",
-    "Clip",
     "Placed",
     "Scenario",
+    "WorldClip",
     "render",
     "sample_clip",
     "sample_scenario",

@@ -69,7 +69,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Clip:
+class WorldClip:
     """A synthetic clip and everything that is known about it.
 
     Attributes:
@@ -186,7 +186,7 @@ def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bo
 
 def sample_clip(
     seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
-) -> Clip:
+) -> WorldClip:
     """Make one clip.
 
     Args:
@@ -202,4 +202,4 @@ def sample_clip(
     scenario, text = sample_scenario(seed, split, phenomena, grammar, twins)
     physics = _streams(seed, split)[2]
     frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
-    return Clip(frames, masks, text, scenario, states, seed)
+    return WorldClip(frames, masks, text, scenario, states, seed)

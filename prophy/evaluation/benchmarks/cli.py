@@ -9,9 +9,10 @@ prophy evaluate vbench
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
-from prophy.evaluation.measures.metrics import Interval
+from prophy.data.jobs import Shard, add_shard
 from prophy.flags import given
 
 
@@ -60,7 +61,7 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
     generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
-    generate.add_argument("--shard", default="1/1", metavar="I/N", help="this process's part of the prompts")
+    add_shard(generate)
     generate.add_argument("--limit", type=int, metavar="N", help="only the first N prompts, for trying out")
     generate.add_argument("--seed", type=int, default=0, help="of the first prompt; the n-th has n more (default: 0)")
     for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
@@ -109,11 +110,11 @@ def _prompts(arguments: argparse.Namespace) -> None:
 
 def _generate(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
-    from prophy.evaluation.benchmarks.videos import generate_videos, missing_videos, shard_of
-    from prophy.generation.generate import GenerationSettings
+    from prophy.evaluation.benchmarks.videos import generate_videos, missing_videos
     from prophy.generation.pipelines import load
+    from prophy.generation.settings import GenerationSettings
 
-    shard = shard_of(arguments.shard)
+    shard = Shard.of(arguments.shard, os.environ)
     prompts = PromptSet.load(arguments.prompts)
     chosen = given(arguments, "steps", "guidance", "frames", "height", "width", "fps")
     settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
@@ -139,49 +140,33 @@ def _judge(arguments: argparse.Namespace) -> None:
 def _score(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
     from prophy.evaluation.benchmarks.videophy2 import score_run
+    from prophy.evaluation.report.readers import as_text
 
-    result = score_run(PromptSet.load(arguments.prompts), arguments.videos, arguments.sa, arguments.pc, arguments.work)
-    print(f"{'':6}{'PC (95 %)':>34}{'SA (95 %)':>34}{'Joint (95 %)':>34}{'unscored PC, SA':>18}{'prompts':>9}")
-    for name, part in (("ALL", result.everything), ("HARD", result.hard)):
-        shares = "".join(f"{_share(value):>34}" for value in (part.pc, part.sa, part.joint))
-        print(f"{name:6}{shares}{f'{part.unscored_pc}, {part.unscored_sa}':>18}{part.prompts:>9}")
-    protocol = result.protocol
-    print(
-        f"judge {result.judge}; prompts {protocol.prompts_sha256[:12]}, {protocol.text_field}; seed {protocol.seed}; "
-        f"model {protocol.model_sha256[:12]}, branch {'on' if protocol.branch else 'off'}"
-    )
+    prompts = PromptSet.load(arguments.prompts)
+    print(as_text(score_run(prompts, arguments.videos, arguments.sa, arguments.pc, arguments.work)))
 
 
 def _compare(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.prompts import PromptSet
-    from prophy.evaluation.benchmarks.videophy2 import compare_runs, load_result
-    from prophy.evaluation.results import FOLDER, write_result
+    from prophy.evaluation.benchmarks.videophy2 import compare_runs, result_path
+    from prophy.evaluation.report.format import text
+    from prophy.evaluation.report.table import points
+    from prophy.evaluation.results.videophy2 import VideoPhy2Result
 
     prompts = PromptSet.load(arguments.prompts)
-    result = compare_runs(load_result(arguments.first), load_result(arguments.second), prompts)
-    name = f"videophy2-{arguments.second.name}-minus-{arguments.first.name}.json"
-    write_result(arguments.second / name, result)
+    first, second = (VideoPhy2Result.read(result_path(videos)) for videos in (arguments.first, arguments.second))
+    result = compare_runs(first, second, prompts)
+    name = f"videophy2-{arguments.second.name}-minus-{arguments.first.name}"
+    result.write(arguments.second / f"{name}.json")
     if arguments.work is not None:
-        write_result(arguments.work / FOLDER / name, result)
-    for name, part in (("ALL", result.everything), ("HARD", result.hard)):
-        for measure, value in part.items():
-            print(f"{name:6}{measure:8}{_points(value)}")
+        result.save(arguments.work, name)
+    for prompts_of, part in (("ALL", result.everything), ("HARD", result.hard)):
+        for measure, difference in vars(part).items():
+            print(f"{prompts_of:6}{measure:8}{text(points(difference))}")
 
 
 def _vbench(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.vbench import evaluate_vbench
+    from prophy.evaluation.report.readers import as_text
 
-    result = evaluate_vbench(arguments.results, arguments.work)
-    for name, value in result.raw.items():
-        print(f"{name:24}{100 * value:7.2f} %  normalised {100 * result.normalised[name]:7.2f} %")
-    print(f"{'quality':24}{100 * result.quality:7.2f} %  ({result.videos} videos)")
-
-
-def _share(interval: Interval) -> str:
-    return f"{100 * interval.value:.1f} % ({100 * interval.low:.1f}–{100 * interval.high:.1f}, n={interval.n})"
-
-
-def _points(interval: Interval) -> str:
-    return (
-        f"{100 * interval.value:+.1f} points ({100 * interval.low:+.1f} to {100 * interval.high:+.1f}, n={interval.n})"
-    )
+    print(as_text(evaluate_vbench(arguments.results, arguments.work)))

@@ -14,13 +14,16 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
 
 from prophy.evaluation.results import write_json
+from prophy.evaluation.results.documents import STRICT, decoded
 
 CAPTIONS = ("caption", "upsampled_caption")  #: of VideoPhy2: the short one, and the one rewritten for video models
-_SCHEMA = 1
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,12 @@ class PromptSet:
         text_field: which of its fields became ``text``.
         prompts: in the file's order.
         notes: what was odd in the file, one line each.
+        schema: version of these fields in a file.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    schema: Literal[1] = field(default=1, kw_only=True)
     benchmark: str
     source_sha256: str
     text_field: str
@@ -68,7 +75,7 @@ class PromptSet:
 
     def save(self, path: Path) -> Path:
         """Write as JSON."""
-        return write_json(path, {"schema": _SCHEMA, **vars(self), "prompts": [vars(p) for p in self.prompts]})
+        return write_json(path, self)
 
     @classmethod
     def load(cls, path: Path) -> PromptSet:
@@ -82,12 +89,8 @@ class PromptSet:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: make it with `prophy evaluate videophy2 prompts` first")
         try:
-            document = json.loads(path.read_text())
-            if document.pop("schema") != _SCHEMA:
-                raise ValueError("made by another release")
-            prompts = tuple(BenchmarkPrompt(**prompt) for prompt in document.pop("prompts"))
-            made = cls(prompts=prompts, notes=tuple(document.pop("notes")), **document)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            made = decoded(cls, path.read_bytes())
+        except ValueError as error:
             raise ValueError(f"{path} is not a prompt set ({error}): make it again") from error
         _check_unique(made.prompts, path)
         return made

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.results.vbench import VBenchResult
 
 #: dimension -> (lowest, highest, weight): normalised to (x - lowest) / (highest - lowest)
 QUALITY: dict[str, tuple[float, float, float]] = {
@@ -23,23 +22,6 @@ QUALITY: dict[str, tuple[float, float, float]] = {
     "imaging_quality": (0.0, 1.0, 1.0),
     "dynamic_degree": (0.0, 1.0, 0.5),
 }
-
-
-@dataclass(frozen=True)
-class VBenchResult:
-    """The quality score.
-
-    Attributes:
-        quality: weighted mean of the normalised dimensions, 0 to 1.
-        raw: by dimension, as VBench reports it.
-        normalised: by dimension.
-        videos: measured in each dimension.
-    """
-
-    quality: float
-    raw: dict[str, float]
-    normalised: dict[str, float]
-    videos: int
 
 
 def read_vbench(paths: Sequence[Path]) -> VBenchResult:
@@ -72,9 +54,7 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
 
 def evaluate_vbench(paths: Sequence[Path], work: Path) -> VBenchResult:
     """As :func:`read_vbench`; writes ``vbench.json`` under ``work/evaluation``."""
-    result = read_vbench(paths)
-    write_result(Path(work) / FOLDER / "vbench.json", result)
-    return result
+    return read_vbench(paths).save(work)
 
 
 def _read(path: Path) -> dict[str, tuple[float, int]]:

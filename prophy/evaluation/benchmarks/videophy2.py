@@ -15,76 +15,24 @@ captions and prompt files circulate. Compare two runs of one protocol, prompt by
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from prophy.evaluation.benchmarks.prompts import PromptSet
-from prophy.evaluation.benchmarks.videos import Protocol, missing_videos
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.files import write_text
+from prophy.evaluation.benchmarks.videos import missing_videos
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.results.protocol import Protocol
+from prophy.evaluation.results.videophy2 import Differences, Score, Subset, VideoPhy2Comparison, VideoPhy2Result
+from prophy.files import file_sha256, write_text
 
 GOOD = 4  #: the lowest score that counts
 TASKS = ("sa", "pc")
 JUDGE = "VideoPhy-2-AutoEval"
 _CAPTION_FREE = ("model_sha256", "branch")  # what two runs of one protocol may differ in
-
-
-@dataclass(frozen=True)
-class Subset:
-    """Shares of one set of prompts; the intervals' ``n`` is the number of videos scored.
-
-    Attributes:
-        pc, sa, joint: share of videos with a score of at least 4; in both, for ``joint``.
-        unscored_pc, unscored_sa: videos without a legal score.
-        prompts: how many there are.
-    """
-
-    pc: Interval
-    sa: Interval
-    joint: Interval
-    unscored_pc: int
-    unscored_sa: int
-    prompts: int
-
-
-@dataclass(frozen=True)
-class VideoPhy2Result:
-    """One run's scores, and what they depend on.
-
-    Attributes:
-        everything: over all prompts.
-        hard: over the HARD subset.
-        scores: by the video's stem, (SA, PC); None is unscored.
-        outputs_sha256: of the judge's two files, SA then PC.
-    """
-
-    everything: Subset
-    hard: Subset
-    judge: str
-    protocol: Protocol
-    outputs_sha256: tuple[str, str]
-    scores: dict[str, tuple[int | None, int | None]]
-
-
-@dataclass(frozen=True)
-class VideoPhy2Comparison:
-    """Paired differences of two runs, the second minus the first, over videos scored in both.
-
-    Attributes:
-        everything, hard: by ``pc``, ``sa`` and ``joint``.
-    """
-
-    everything: dict[str, Interval]
-    hard: dict[str, Interval]
-    model_sha256: tuple[str, str]
-    branch: tuple[bool, bool]
 
 
 def write_judge_inputs(prompts: PromptSet, videos: Path, out: Path) -> tuple[Path, Path]:
@@ -112,7 +60,7 @@ def write_judge_inputs(prompts: PromptSet, videos: Path, out: Path) -> tuple[Pat
     return paths
 
 
-def parse_score(text: str | None) -> int | None:
+def parse_score(text: str | None) -> Score:
     """One whole number from 1 to 5, or None: unscored.
 
     The judge's script keeps its scores in a column of floats: ``4.0`` is 4. Text may stand around the number; a second
@@ -124,7 +72,7 @@ def parse_score(text: str | None) -> int | None:
     return int(numbers[0][0])
 
 
-def read_scores(path: Path, prompts: PromptSet) -> dict[str, int | None]:
+def read_scores(path: Path, prompts: PromptSet) -> dict[str, Score]:
     """Scores of a judge's output by the video's stem; None where it left a video out or gave no legal score.
 
     Raises:
@@ -139,7 +87,7 @@ def read_scores(path: Path, prompts: PromptSet) -> dict[str, int | None]:
         if missing := {"videopath", "score"} - set(reader.fieldnames or ()):
             raise ValueError(f"{path} has no column {sorted(missing)[0]}: give the judge's output, not its input")
         rows = list(reader)
-    scores: dict[str, int | None] = {prompt.stem: None for prompt in prompts.prompts}
+    scores: dict[str, Score] = {prompt.stem: None for prompt in prompts.prompts}
     seen: set[str] = set()
     for row in rows:
         stem = re.split(r"[/\\]", row["videopath"] or "")[-1].removesuffix(".mp4")
@@ -154,6 +102,9 @@ def read_scores(path: Path, prompts: PromptSet) -> dict[str, int | None]:
 
 def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, work: Path | None = None) -> VideoPhy2Result:
     """Read the judge's two outputs; writes ``videophy2.json`` beside the videos, and for the report under ``work``.
+
+    Returns:
+        The result as it was last written: its name says where.
 
     Raises:
         ValueError: videos of other prompts, or outputs that do not fit; see :func:`read_scores`.
@@ -170,16 +121,19 @@ def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, work: Path |
         hard=summarise([pair for stem, pair in scores.items() if stem in hard]),
         judge=JUDGE,
         protocol=protocol,
-        outputs_sha256=tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in (sa, pc)),
+        outputs_sha256=(file_sha256(sa), file_sha256(pc)),
         scores=scores,
     )
-    write_result(Path(videos) / "videophy2.json", result)
-    if work is not None:
-        write_result(Path(work) / FOLDER / f"videophy2-{Path(videos).name}.json", result)
-    return result
+    written = result.write(result_path(videos))
+    return written if work is None else result.save(work, f"{result.kind}-{Path(videos).name}")
 
 
-def summarise(pairs: list[tuple[int | None, int | None]]) -> Subset:
+def result_path(videos: Path) -> Path:
+    """Where :func:`score_run` writes a run's scores beside its videos."""
+    return Path(videos) / f"{VideoPhy2Result.kind}.json"
+
+
+def summarise(pairs: list[tuple[Score, Score]]) -> Subset:
     """Shares of (SA, PC) pairs."""
     sa, pc, joint = _shares(pairs)
     return Subset(
@@ -206,19 +160,19 @@ def compare_runs(first: VideoPhy2Result, second: VideoPhy2Result, prompts: Promp
     hard = np.array([bool(prompt.hard) for prompt in prompts.prompts])
     stems = [prompt.stem for prompt in prompts.prompts]
     before, after = (_shares([run.scores[stem] for stem in stems]) for run in (first, second))
-    differences = dict(zip(("sa", "pc", "joint"), (b - a for a, b in zip(before, after, strict=True)), strict=True))
+    sa, pc, joint = (b - a for a, b in zip(before, after, strict=True))
     return VideoPhy2Comparison(
-        everything={name: bootstrap(values) for name, values in differences.items()},
-        hard={name: bootstrap(values[hard]) for name, values in differences.items()},
+        everything=Differences(pc=bootstrap(pc), sa=bootstrap(sa), joint=bootstrap(joint)),
+        hard=Differences(pc=bootstrap(pc[hard]), sa=bootstrap(sa[hard]), joint=bootstrap(joint[hard])),
         model_sha256=(first.protocol.model_sha256, second.protocol.model_sha256),
         branch=(first.protocol.branch, second.protocol.branch),
     )
 
 
-def _shares(pairs: list[tuple[int | None, int | None]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _shares(pairs: list[tuple[Score, Score]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each video whether SA, PC and both are good, float64 ``(n,)``; NaN where unscored."""
 
-    def good(score: int | None) -> float:
+    def good(score: Score) -> float:
         return float("nan") if score is None else float(score >= GOOD)
 
     sa, pc = (np.array([good(pair[i]) for pair in pairs], np.float64) for i in range(2))
@@ -228,32 +182,3 @@ def _shares(pairs: list[tuple[int | None, int | None]]) -> tuple[np.ndarray, np.
 def _check_benchmark(prompts: PromptSet) -> None:
     if prompts.benchmark != "videophy2":
         raise ValueError(f"these are prompts of {prompts.benchmark}: this judge is VideoPhy2's")
-
-
-def load_result(videos: Path) -> VideoPhy2Result:
-    """What :func:`score_run` wrote beside a run's videos.
-
-    Raises:
-        FileNotFoundError: the run has not been scored.
-        ValueError: the file is damaged, or holds scores that are none.
-    """
-    path = Path(videos) / "videophy2.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate videophy2 score` on {videos} first")
-    try:
-        document = json.loads(path.read_text())
-        scores = {stem: (sa, pc) for stem, (sa, pc) in document["scores"].items()}
-        if any(score not in (None, 1, 2, 3, 4, 5) for pair in scores.values() for score in pair):
-            raise ValueError("a score is not 1 to 5")
-        hard = Subset(**{k: _interval(v) for k, v in document["hard"].items()})
-        everything = Subset(**{k: _interval(v) for k, v in document["everything"].items()})
-        protocol = Protocol(**document["protocol"])
-        return VideoPhy2Result(everything, hard, document["judge"], protocol, tuple(document["outputs_sha256"]), scores)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): score the run again") from error
-
-
-def _interval(value: dict | int) -> Interval | int:
-    if not isinstance(value, dict):
-        return value
-    return Interval(**{name: float("nan") if part is None else part for name, part in value.items()})

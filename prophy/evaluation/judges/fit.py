@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
-from prophy.evaluation.results import FOLDER
 from prophy.files import replacing
 
 
@@ -65,19 +64,7 @@ def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
     Raises:
         FileNotFoundError: the judge has not been trained.
     """
-    return load_file(_found(Path(work) / f"{name}.safetensors", work, name))
-
-
-def fitted_result(work: Path, name: str) -> dict:
-    """What was measured when the judge was trained, as its JSON has it.
-
-    Raises:
-        FileNotFoundError: it has not been trained.
-    """
-    return json.loads(_found(Path(work) / FOLDER / f"{name}.json", work, name).read_text())
-
-
-def _found(path: Path, work: Path, name: str) -> Path:
-    if not path.exists():
+    path = Path(work) / f"{name}.safetensors"
+    if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run `prophy evaluate {name} --work {work}` first")
-    return path
+    return load_file(path)

@@ -11,7 +11,7 @@ Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,62 +21,16 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.evaluation.judges.fit import fitted_result, fitted_weights, minimise, save_fitted
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.judges.fit import fitted_weights, minimise, save_fitted
+from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
 from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
 from prophy.worlds.sample import render
-from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import BACKGROUNDS
 
 LOOKED_AT = (0, 2, 4, 6, 8, 10, 12, 14, 16)  #: frames the classifier sees
 NAME = "recogniser"
 GATE = 0.97  #: exact share on held-out renders below which no number of the classifier's counts
-
-
-@dataclass(frozen=True)
-class RecogniserRecipe:
-    """How the classifier is trained. A few minutes on one core.
-
-    Attributes:
-        clips: training renders.
-        test_clips: held-out renders, looked at once, at the end.
-        nothing: share of each batch that is turned into an empty or a frozen stage.
-    """
-
-    phenomena: tuple[str, ...] = SCOPE
-    clips: int = 4000
-    test_clips: int = 1000
-    steps: int = 600
-    batch: int = 32
-    width: int = 64
-    rate: float = 3e-3
-    weight_decay: float = 0.05
-    nothing: float = 0.15
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class RecogniserResult:
-    """How good the classifier is on renders it has never seen.
-
-    Attributes:
-        exact: share of clips whose set of phenomena is recognised exactly.
-        recall: by phenomenon id, share of the clips that show it.
-        false_alarms: by phenomenon id, share of the clips that do not show it.
-        empty_false_alarms: share of empty stages on which anything is recognised.
-        frozen_false_alarms: share of clips frozen at their first frame on which anything is recognised.
-        exact_decoded: as ``exact``, on held-out renders that went through the autoencoder and back; None if not asked.
-        recipe: what was trained.
-    """
-
-    exact: float
-    recall: dict[str, float]
-    false_alarms: dict[str, float]
-    empty_false_alarms: float
-    frozen_false_alarms: float
-    exact_decoded: float | None
-    recipe: RecogniserRecipe
 
 
 class _Residual(nn.Module):
@@ -196,8 +150,7 @@ def train_recogniser(
         whole = np.stack([sample_clip(seed, "test", recipe.phenomena).frames for seed in seeds])
         decoded = recognise(model, through_autoencoder(whole, vae))
         result = replace(result, exact_decoded=exact_share(decoded, labels[: len(seeds)]))
-    write_result(work / FOLDER / f"{NAME}.json", result)
-    return result
+    return result.save(work)
 
 
 def fit(frames_nFHWC: np.ndarray, labels_nP: torch.Tensor, recipe: RecogniserRecipe) -> Recogniser:
@@ -301,4 +254,4 @@ def recogniser_error(work: Path) -> float:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    return float(fitted_result(work, NAME)["exact"])
+    return RecogniserResult.load(work).exact

@@ -11,7 +11,6 @@ Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena, T, h, w of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,49 +20,15 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.latents import GRID
-from prophy.evaluation.judges.fit import fitted_result, fitted_weights, minimise, save_fitted
+from prophy.evaluation.judges.fit import fitted_weights, minimise, save_fitted
 from prophy.evaluation.judges.recogniser import degraded, stacked
-from prophy.evaluation.measures.metrics import Interval, average_precision, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.measures.metrics import average_precision, bootstrap
+from prophy.evaluation.results import Interval
+from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import FRAMES, SIZE, sample_clip
-from prophy.worlds.scope import SCOPE
 
 NAME = "segmenter"
-
-
-@dataclass(frozen=True)
-class SegmenterRecipe:
-    """How the segmenter is trained. A few minutes on one core."""
-
-    phenomena: tuple[str, ...] = SCOPE
-    clips: int = 4000
-    test_clips: int = 500
-    steps: int = 900
-    batch: int = 32
-    width: int = 64
-    rate: float = 3e-3
-    weight_decay: float = 0.05
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class SegmenterResult:
-    """How good the segmenter is on renders it has never seen.
-
-    Attributes:
-        ap: token average precision of the shown phenomena; positive: covered by more than half.
-        overlap: intersection over union of the tokens it calls covered, by phenomenon id.
-        missed: share of shown phenomena of which it finds no token, though there is one.
-        alarms: tokens it marks for phenomena that a clip does not show, as a share of all such tokens.
-        recipe: what was trained.
-    """
-
-    ap: Interval
-    overlap: dict[str, Interval]
-    missed: float
-    alarms: float
-    recipe: SegmenterRecipe
 
 
 class _Residual(nn.Module):
@@ -117,9 +82,7 @@ def train_segmenter(work: Path, recipe: SegmenterRecipe) -> SegmenterResult:
     model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe)
     save_fitted(model, recipe, work, NAME)
     frames, covers = render_covers(range(recipe.test_clips), "test", recipe.phenomena)
-    result = measure(segment(model, frames), covers.astype(np.float32), recipe)
-    write_result(work / FOLDER / f"{NAME}.json", result)
-    return result
+    return measure(segment(model, frames), covers.astype(np.float32), recipe).save(work)
 
 
 def fit(frames_nFHWC: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterRecipe) -> Segmenter:
@@ -204,5 +167,4 @@ def segmenter_error(work: Path) -> Interval:
     Raises:
         FileNotFoundError: it has not been trained.
     """
-    known = {name: float("nan") if v is None else v for name, v in fitted_result(work, NAME)["ap"].items()}
-    return Interval(**known)
+    return SegmenterResult.load(work).ap

@@ -11,126 +11,139 @@ all others are also compared with its, clip by clip.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 
-from prophy.evaluation.measures.flow_loss import BRANCH
-from prophy.evaluation.measures.laws import BACKBONE, PROPHY, REAL, ClipErrors, score_columns
-from prophy.evaluation.measures.localisation import MAP, ROUTER
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.measures.laws import score_columns
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.results import FOLDER, Interval, Result
+from prophy.evaluation.results.ablation import AblationResult, Training
+from prophy.evaluation.results.flow_loss import BRANCH, Comparison, FlowLevel, FlowResult
+from prophy.evaluation.results.laws import BACKBONE, PROPHY, REAL, ClipErrors, ColumnScore, LawsResult
+from prophy.evaluation.results.localisation import MAP, ROUTER, LocalisationLevel, LocalisationResult
+from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.training.log import read_lines
 from prophy.training.run_folder import RUN_FILE
 
 _NOISE = 0.5  # of the localisation and the flow loss shown
+SPLIT = "test"  #: of the worlds, of whose prompts the laws are shown
+
+Level = TypeVar("Level", FlowLevel, LocalisationLevel)
+AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a row's trainings were.
+class RunResults:
+    """What was measured of one run, by evaluation."""
 
-    Attributes:
-        steps: of the optimiser.
-        batch: clips in a step.
-        parameters: that were trained.
-        seconds_per_step: median over the logs of its runs.
-    """
+    recognition: RecognitionResult | None
+    laws: LawsResult | None
+    localisation: LocalisationResult | None
+    flow: FlowResult | None
 
-    steps: int
-    batch: int
-    parameters: int
-    seconds_per_step: float
+    @classmethod
+    def load(cls, work: Path) -> RunResults:
+        """Read the results of a run's work folder.
+
+        Raises:
+            FileNotFoundError: it has none.
+            ValueError: one is damaged.
+        """
+
+        def found(kind: type[AnyResult], *names: str) -> AnyResult | None:
+            paths = [Path(work) / FOLDER / f"{name}.json" for name in names or (kind.kind,)]
+            return next((kind.read(path) for path in paths if path.is_file()), None)
+
+        results = cls(
+            found(RecognitionResult, "recognition", "recognition-no-branch"),
+            found(LawsResult),
+            found(LocalisationResult),
+            found(FlowResult),
+        )
+        if not any(vars(results).values()):
+            raise FileNotFoundError(
+                f"{Path(work) / FOLDER} holds no results: measure the run before it goes into a table"
+            )
+        return results
+
+    def protocols(self) -> dict[str, Hashable]:
+        """By evaluation, what every run of a table must have in common."""
+        found: dict[str, Hashable] = {}
+        if (score := self.recognition) is not None:
+            found["recognition"] = score.steps, score.guidance, tuple((one.prompt, one.seed) for one in score.verdicts)
+        if (laws := self.laws) is not None:
+            found["laws"] = laws.clips, laws.steps, tuple(laws.scores)
+        if (maps := self.localisation) is not None:
+            found["localisation"] = maps.clips, maps.split
+        if (flow := self.flow) is not None:
+            found["flow"] = flow.clips, flow.split
+        return found
 
 
-@dataclass(frozen=True)
-class AblationResult:
-    """The table.
-
-    Attributes:
-        rows: by recipe, then by measure. One seed: the run's own interval, over clips; several: the mean over seeds,
-            its interval over seeds, ``n`` their number. None: not measured in any of its runs.
-        measures: by evaluation, its measures in the table's order.
-        runs: by recipe, how many runs.
-        unmeasured: by recipe and measure, runs without it, where there are any.
-        training: by recipe, of those that were trained.
-        equal: whether all of these began with the same base and saw as many steps of as many clips of the same data.
-    """
-
-    rows: dict[str, dict[str, Interval | None]]
-    measures: dict[str, tuple[str, ...]]
-    runs: dict[str, int]
-    unmeasured: dict[str, dict[str, int]]
-    training: dict[str, Training]
-    equal: bool
-
-
-def _own(columns: Mapping[str, dict]) -> str:
+def _own_column(laws: LawsResult) -> str:
     """The column that a run is about: ProPhy's, else the backbone's, else the only one that is not of real renders."""
-    return next((name for name in (PROPHY, BACKBONE) if name in columns), [n for n in columns if n != REAL][-1])
+    columns = [name for name in laws.scores.get(SPLIT, ()) if name != REAL]
+    if not columns:
+        raise ValueError(f"no laws of generated clips of the {SPLIT} split: measure the run again")
+    return next((name for name in (PROPHY, BACKBONE) if name in columns), columns[-1])
 
 
-def _laws(d: dict, which: str) -> dict:
-    columns = d["scores"]["test"]
-    return columns[_own(columns)][which]
+def _own_score(laws: LawsResult) -> ColumnScore:
+    return laws.scores[SPLIT][_own_column(laws)]
 
 
-def _law_errors(d: dict) -> list[ClipErrors]:
-    return [ClipErrors(**clip) for clip in d["verdicts"]["test"][_own(d["scores"]["test"])]]
+def _own_errors(laws: LawsResult) -> tuple[ClipErrors, ...]:
+    """By clip; of :func:`_own_column`."""
+    errors = laws.verdicts.get(SPLIT, {}).get(_own_column(laws))
+    if errors is None:
+        raise ValueError("the laws lack the errors of each clip: measure the run again")
+    return errors
 
 
-def _level(d: dict) -> dict:
-    return next(level for level in d["levels"] if level["noise"] == _NOISE)
+def _shown(levels: Sequence[Level]) -> Level:
+    level = next((level for level in levels if level.noise == _NOISE), None)
+    if level is None:
+        raise ValueError(f"nothing was measured at noise {_NOISE}: measure the run again")
+    return level
 
 
-def _flow(d: dict, which: str) -> dict | None:
-    models = _level(d)["everywhere"]
-    return (models[BRANCH] if BRANCH in models else list(models.values())[-1])[which]
+def _precision(result: LocalisationResult, name: str) -> Interval | None:
+    score = _shown(result.levels).scores.get(name)
+    return None if score is None else score.ap
 
 
-#: measure -> field of the score, where there is a row of the untrained model
-_BESIDE_BACKBONE = {
-    "law error minus backbone": "minus_backbone",
-    "laws mended": "mended",
-    "laws broken": "broken",
+def _trained(result: FlowResult) -> Comparison:
+    """The model that a run trained: the one with its branch, else the last."""
+    models = _shown(result.levels).everywhere
+    return models[BRANCH] if BRANCH in models else list(models.values())[-1]
+
+
+#: measure -> what it reads, of each evaluation
+_RECOGNITION: dict[str, Callable[[RecognitionResult], Interval | None]] = {
+    "one phenomenon recognised": lambda result: result.score.single,
+    "two, both": lambda result: result.score.both,
 }
-
-#: evaluation -> measure -> what it reads in the result
-_MEASURES: dict[str, dict[str, Callable[[dict], dict | None]]] = {
-    "recognition": {
-        "one phenomenon recognised": lambda d: d["score"]["single"],
-        "two, both": lambda d: d["score"]["both"],
-    },
-    "laws": {
-        "laws obeyed": lambda d: _laws(d, "obeyed"),
-        "law error": lambda d: _laws(d, "error"),
-    },
-    "localisation": {
-        f"token AP, map, noise {_NOISE}": lambda d: _level(d)["scores"][MAP]["ap"],
-        f"token AP, raw router, noise {_NOISE}": lambda d: _level(d)["scores"].get(ROUTER, {}).get("ap"),
-    },
-    "flow": {
-        f"flow loss, noise {_NOISE}": lambda d: _flow(d, "loss"),
-        "flow loss minus backbone": lambda d: _flow(d, "difference"),
-    },
+_LAWS: dict[str, Callable[[LawsResult], Interval | None]] = {
+    "laws obeyed": lambda result: _own_score(result).obeyed,
+    "law error": lambda result: _own_score(result).error,
 }
-
-#: evaluation -> the files that may hold it; the first that exists does
-_FILES = {name: (name,) for name in _MEASURES} | {"recognition": ("recognition", "recognition-no-branch")}
-
-#: evaluation -> what every run must have in common
-_PROTOCOLS: dict[str, Callable[[dict], tuple]] = {
-    "recognition": lambda d: (
-        d["steps"],
-        d["guidance"],
-        tuple((verdict["prompt"], verdict["seed"]) for verdict in d["verdicts"]),
-    ),
-    "laws": lambda d: (d["clips"], d["steps"], tuple(d["scores"])),
-    "localisation": lambda d: (d["clips"], d["split"]),
-    "flow": lambda d: (d["clips"], d["split"]),
+_BESIDE_BACKBONE: dict[str, Callable[[ColumnScore], Interval | None]] = {
+    "law error minus backbone": lambda score: score.minus_backbone,
+    "laws mended": lambda score: score.mended,
+    "laws broken": lambda score: score.broken,
+}
+_LOCALISATION: dict[str, Callable[[LocalisationResult], Interval | None]] = {
+    f"token AP, map, noise {_NOISE}": lambda result: _precision(result, MAP),
+    f"token AP, raw router, noise {_NOISE}": lambda result: _precision(result, ROUTER),
+}
+_FLOW: dict[str, Callable[[FlowResult], Interval | None]] = {
+    f"flow loss, noise {_NOISE}": lambda result: _trained(result).loss,
+    "flow loss minus backbone": lambda result: _trained(result).difference,
 }
 
 
@@ -148,20 +161,24 @@ def ablation_table(runs: Sequence[tuple[str, Path]]) -> AblationResult:
         raise ValueError("no runs: give NAME=DIR at least once")
     if len({path.resolve() for _, path in runs}) != len(runs):
         raise ValueError("a folder stands twice: give each run once")
-    protocols: dict[str, tuple[tuple, Path]] = {}
-    documents = {path: _read(path, protocols) for _, path in runs}
-    measures = {evaluation: dict(readings) for evaluation, readings in _MEASURES.items()}
-    untrained = next((path for name, path in runs if name == BACKBONE and "laws" in documents[path]), None)
-    if untrained is not None:
-        for measure, field in _BESIDE_BACKBONE.items():
-            measures["laws"][measure] = lambda d, field=field: _beside(d, documents[untrained]["laws"], field)
+    results = {path: RunResults.load(path) for _, path in runs}
+    _refuse_unlike(results)
+    untrained = next((laws for name, path in runs if name == BACKBONE and (laws := results[path].laws)), None)
+    measures = {
+        "recognition": tuple(_RECOGNITION),
+        "laws": (*_LAWS, *(() if untrained is None else _BESIDE_BACKBONE)),
+        "localisation": tuple(_LOCALISATION),
+        "flow": tuple(_FLOW),
+    }
     found: dict[str, dict[str, list[Interval | None]]] = {}
     for name, path in runs:
-        row = found.setdefault(name, {measure: [] for readings in measures.values() for measure in readings})
-        for evaluation, readings in measures.items():
-            document = documents[path].get(evaluation)
-            for measure, reading in readings.items():
-                row[measure].append(None if document is None else _interval(reading, document, path))
+        row = found.setdefault(name, {measure: [] for part in measures.values() for measure in part})
+        try:
+            values = _values(results[path], untrained)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        for measure, column in row.items():
+            column.append(values.get(measure))
     rows = {name: {measure: combined(values) for measure, values in row.items()} for name, row in found.items()}
     missing = {
         name: {measure: values.count(None) for measure, values in row.items() if None in values}
@@ -170,7 +187,7 @@ def ablation_table(runs: Sequence[tuple[str, Path]]) -> AblationResult:
     training, equal = _trainings(runs)
     return AblationResult(
         rows=rows,
-        measures={evaluation: tuple(readings) for evaluation, readings in measures.items()},
+        measures=measures,
         runs={name: len(next(iter(row.values()))) for name, row in found.items()},
         unmeasured={name: row for name, row in missing.items() if row},
         training=training,
@@ -188,46 +205,33 @@ def combined(values: Sequence[Interval | None]) -> Interval | None:
 
 def evaluate_ablation(runs: Sequence[tuple[str, Path]], work: Path) -> AblationResult:
     """As :func:`ablation_table`; writes ``ablation.json`` under ``work/evaluation``."""
-    result = ablation_table(runs)
-    write_result(Path(work) / FOLDER / "ablation.json", result)
-    return result
+    return ablation_table(runs).save(work)
 
 
-def _beside(d: dict, untrained: dict, field: str) -> dict | None:
-    """A run's laws beside the untrained model's, clip by clip."""
-    if d is untrained:
-        return None
-    columns = {BACKBONE: _law_errors(untrained), PROPHY: _law_errors(d)}
-    return vars(getattr(score_columns(columns)[PROPHY], field))
+def _values(run: RunResults, untrained: LawsResult | None) -> dict[str, Interval | None]:
+    """By measure, what one run says; the laws also beside those of the untrained model, clip by clip."""
+    found: dict[str, Interval | None] = {}
+    if run.recognition is not None:
+        found |= {measure: read(run.recognition) for measure, read in _RECOGNITION.items()}
+    if run.laws is not None:
+        found |= {measure: read(run.laws) for measure, read in _LAWS.items()}
+        if untrained is not None and run.laws is not untrained:
+            beside = score_columns({BACKBONE: _own_errors(untrained), PROPHY: _own_errors(run.laws)})[PROPHY]
+            found |= {measure: read(beside) for measure, read in _BESIDE_BACKBONE.items()}
+    if run.localisation is not None:
+        found |= {measure: read(run.localisation) for measure, read in _LOCALISATION.items()}
+    if run.flow is not None:
+        found |= {measure: read(run.flow) for measure, read in _FLOW.items()}
+    return {measure: value for measure, value in found.items() if value is not None and value.measured}
 
 
-def _read(path: Path, protocols: dict[str, tuple[tuple, Path]]) -> dict[str, dict]:
-    """The results of a run by evaluation."""
-    folder = Path(path) / FOLDER
-    documents = {}
-    for evaluation, names in _FILES.items():
-        file = next((folder / f"{name}.json" for name in names if (folder / f"{name}.json").is_file()), None)
-        if file is None:
-            continue
-        try:
-            documents[evaluation] = json.loads(file.read_text())
-            protocol = _PROTOCOLS[evaluation](documents[evaluation])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file} is damaged ({error!r}): measure the run again") from error
-        known, other = protocols.setdefault(evaluation, (protocol, path))
-        if known != protocol:
-            raise ValueError(f"{evaluation} was measured differently in {path} and {other}: measure them alike")
-    if not documents:
-        raise FileNotFoundError(f"{folder} holds no results: measure the run before it goes into a table")
-    return documents
-
-
-def _interval(reading: Callable[[dict], dict | None], document: dict, path: Path) -> Interval | None:
-    try:
-        value = reading(document)
-        return None if value is None or value["value"] is None else Interval(**value)
-    except (KeyError, TypeError, IndexError, StopIteration) as error:
-        raise ValueError(f"a result in {path} is damaged ({error!r}): measure the run again") from error
+def _refuse_unlike(results: dict[Path, RunResults]) -> None:
+    known: dict[str, tuple[Hashable, Path]] = {}
+    for path, run in results.items():
+        for evaluation, protocol in run.protocols().items():
+            first, other = known.setdefault(evaluation, (protocol, path))
+            if first != protocol:
+                raise ValueError(f"{evaluation} was measured differently in {path} and {other}: measure them alike")
 
 
 def _trainings(runs: Sequence[tuple[str, Path]]) -> tuple[dict[str, Training], bool]:

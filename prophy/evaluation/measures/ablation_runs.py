@@ -3,7 +3,7 @@
     prophy evaluate ablation-runs --work runs/ablation --caches runs/tiny --steps 150 --seeds 3
 
 One seed of every row comes before the next seed, so that a table of all rows is there early. What is finished is never
-done again: a training goes on from its checkpoint, generated clips from their last batch, and each result is a file.
+done again: a training goes on from its checkpoint, generated clips from the last one kept, and each result is a file.
 ``work/ROW-SEED`` is a run's folder, as ``prophy train`` makes it, with its ``published/`` model and ``evaluation/``;
 ``work/backbone`` holds what was measured on the model that all of them began with.
 """
@@ -19,13 +19,16 @@ from pathlib import Path
 from statistics import mean
 
 from prophy.evaluation.judges.recogniser import load_recogniser
-from prophy.evaluation.measures.ablation import AblationResult, evaluate_ablation
-from prophy.evaluation.measures.flow_loss import HELD_OUT, FlowResult, flow_levels, held_out_cache, predictor
-from prophy.evaluation.measures.laws import BACKBONE, CLIPS_OF, asked_clips, evaluate_laws, prompts_of
+from prophy.evaluation.measures.ablation import SPLIT, evaluate_ablation
+from prophy.evaluation.measures.flow_loss import HELD_OUT, flow_levels, held_out_cache, predictor
+from prophy.evaluation.measures.laws import asked_clips, evaluate_laws, prompts_of
 from prophy.evaluation.measures.localisation import evaluate_localisation
 from prophy.evaluation.measures.recognition import evaluate_recognition
-from prophy.evaluation.results import FOLDER, write_json, write_result
-from prophy.generation.generate import model_hash
+from prophy.evaluation.results import FOLDER, write_json
+from prophy.evaluation.results.ablation import AblationResult
+from prophy.evaluation.results.flow_loss import FlowResult
+from prophy.evaluation.results.laws import BACKBONE
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
@@ -47,7 +50,6 @@ ROWS = (
     "tiny_balance_only",
 )
 
-SPLIT = "test"  #: of the worlds, whose prompts clips are generated from
 SETTINGS_FILE, PUBLISHED = "settings.json", "published"
 
 
@@ -193,9 +195,7 @@ def _measure(
     asked = prompts_of(asked_clips(SPLIT, clips))
     evaluations = {
         "laws": lambda: evaluate_laws({run.row: lambda: pipeline}, run.folder, clips, batch, steps, (SPLIT,)),
-        "recognition": lambda: evaluate_recognition(
-            pipeline, run.folder, asked, batch, steps, judge=caches, clips_of=CLIPS_OF
-        ),
+        "recognition": lambda: evaluate_recognition(pipeline, run.folder, asked, batch, steps, judge=caches),
         "flow": lambda: _measure_flow(run, pipeline, untrained, caches, settings),
         "localisation": lambda: evaluate_localisation(
             pipeline,
@@ -226,7 +226,7 @@ def _measure_flow(
         models[run.row] = predictor(pipeline, pipeline.transformer, branch=True)
     cache = held_out_cache(untrained, caches, settings.latents)
     levels = flow_levels(models, cache, settings.noises, settings.batch)
-    write_result(run.results["flow"], FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None))
+    FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None).write(run.results["flow"])
 
 
 def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSettings, model_sha256: str) -> None:

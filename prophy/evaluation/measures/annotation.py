@@ -21,43 +21,15 @@ from tqdm import tqdm
 from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
 from prophy.data.latents import GRID
-from prophy.evaluation.measures.localisation import MapScore, Truth, centre_prior, score_maps
-from prophy.evaluation.results import FOLDER, write_result
+from prophy.evaluation.measures.localisation import Truth, centre_prior, score_maps
+from prophy.evaluation.results.annotation import ANSWER, BACKGROUND, OTHER_CLIP, TARGETS, WRONG, AnnotationResult
+from prophy.evaluation.results.localisation import CENTRE, UNIFORM
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import FPS, sample_clip
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 64
 FIRST_SEED = 1000  #: of the held-out clips: apart from those a training looks at
-TARGETS, ANSWER = "targets", "answer alone, nothing subtracted"
-BACKGROUND = "background alone"
-WRONG, OTHER_CLIP = "targets of a phenomenon not shown", "targets of another clip"
-CENTRE, UNIFORM = "centre prior", "uniform"
-
-
-@dataclass(frozen=True)
-class AnnotationResult:
-    """How well targets find the phenomena.
-
-    Attributes:
-        scores: by map: the targets, what they are made of, single layers, baselines.
-        by_phenomenon: of the targets, by phenomenon id: average precision, energy, pointing of that phenomenon alone.
-        answers: what the model said about the first clips, by question.
-        share_answered: of the phenomena asked about, those the model said anything to.
-        layers: decoder layers that the targets average.
-        model: the vision-language model's name and revision.
-        clips: how many.
-        split: of the worlds.
-    """
-
-    scores: dict[str, MapScore]
-    by_phenomenon: dict[str, MapScore]
-    answers: tuple[dict[str, str], ...]
-    share_answered: float
-    layers: tuple[int, ...]
-    model: str
-    clips: int
-    split: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +121,7 @@ def evaluate_annotation(
         alone = layers.pick([slot])
         found[f"layer {layer}"] = alone.differences(relative=relative)
         found[f"layer {layer}, nothing subtracted"] = alone.answers()
-    result = AnnotationResult(
+    return AnnotationResult(
         scores={name: score_maps(values, truth) for name, values in found.items()},
         by_phenomenon={IDS[p]: score_maps(targets, _only(truth, p)) for p in np.flatnonzero(truth.shown_nP.any(0))},
         answers=tuple(answers[:8]),
@@ -158,9 +130,7 @@ def evaluate_annotation(
         model=f"{annotator.name}@{annotator.revision}",
         clips=clips,
         split=split,
-    )
-    write_result(Path(work) / FOLDER / "annotation.json", result)
-    return result
+    ).save(work)
 
 
 def read_layers(

@@ -17,28 +17,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
+from prophy.backbones.pipeline import rules_of
 from prophy.branch.refinement import RefinementExpertBlock
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.files import replacing
-from prophy.generation.generate import Generation, GenerationSettings, generate, model_hash
-from prophy.memory.stages import rules_of
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.results import FOLDER, Interval
+from prophy.evaluation.results.figures import (
+    INVERTED,
+    RANDOM,
+    SHUFFLED,
+    CorrelationResult,
+    ExpertMapsResult,
+    InversionResult,
+)
+from prophy.generation.generate import Generation, generate
+from prophy.generation.identity import model_hash
+from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering
 from prophy.runs.overlay import overlay
+from prophy.runs.pictures import evenly_spaced, resized, write_png
+from prophy.runs.sheets import Block, Row, draw_sheet
 
 RESAMPLES = 500
-INVERTED, RANDOM, SHUFFLED = "inverted", "random, equal norm", "experts shuffled"
 _SHOWN = 5  # frames of a clip on a picture
-_SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)  # half the size
-_FONT, _SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
 
 
 @dataclass(frozen=True)
@@ -47,55 +54,6 @@ class LabelledPrompt:
 
     prompt: str
     phenomena: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class CorrelationResult:
-    """Figure 6.
-
-    Attributes:
-        phenomena: ids, in the order of rows and columns.
-        logits: Pearson correlation of two phenomena' mean semantic logits, with an interval over prompts.
-        labels: the same of their mean label vectors.
-        agreement: Pearson correlation of the two tables, off the diagonal: near 1, the router only repeats the labels;
-            not a number where one of them is the same everywhere.
-        prompts: how many.
-    """
-
-    phenomena: tuple[str, ...]
-    logits: tuple[tuple[Interval, ...], ...]
-    labels: tuple[tuple[float, ...], ...]
-    agreement: float
-    prompts: int
-    model_sha256: str
-
-
-@dataclass(frozen=True)
-class ExpertMapsResult:
-    """Figure 7: the pictures, one a prompt, and each expert's share of the tokens of every latent frame, ``[T][E]``."""
-
-    prompts: tuple[str, ...]
-    shares: tuple[tuple[tuple[float, ...], ...], ...]
-    pictures: tuple[str, ...]
-    model_sha256: str
-
-
-@dataclass(frozen=True)
-class InversionResult:
-    """Figure 8.
-
-    Attributes:
-        pixels: by change, mean absolute difference to the unchanged clip, 0 to 1.
-        routing: by change, mean Jensen-Shannon distance of the routing to the unchanged one, bits.
-        inverted_minus: paired differences of ``pixels`` to each control.
-    """
-
-    pixels: dict[str, Interval]
-    routing: dict[str, Interval]
-    inverted_minus: dict[str, Interval]
-    prompts: tuple[str, ...]
-    pictures: tuple[str, ...]
-    model_sha256: str
 
 
 def read_prompts(path: Path) -> tuple[LabelledPrompt, ...]:
@@ -192,9 +150,8 @@ def figure_6(pipeline: DiffusionPipeline, work: Path, prompts: Sequence[Labelled
     shown = np.zeros((len(prompts), len(IDS)), bool)
     for row, prompt in enumerate(prompts):
         shown[row, [by_id(name).index for name in prompt.phenomena]] = True
-    result = correlate(semantic_logits(pipeline, [one.prompt for one in prompts]), shown, model_hash(pipeline))
-    write_result(Path(work) / FOLDER / "correlation.json", result)
-    return result
+    logits = semantic_logits(pipeline, [one.prompt for one in prompts])
+    return correlate(logits, shown, model_hash(pipeline)).save(work)
 
 
 # --- figure 7 ---------------------------------------------------------------------------------------------------------
@@ -215,11 +172,8 @@ def figure_7(
             rows.append((f"expert {expert}", laid))
         pictures.append(_save(folder / f"expert-maps-{i}.png", one.prompt, rows))
         shares.append(tuple(map(tuple, made.trace.expert_shares(step).astype(float).tolist())))
-    result = ExpertMapsResult(
-        tuple(one.prompt for one in settings), tuple(shares), tuple(pictures), model_hash(pipeline)
-    )
-    write_result(folder / "expert-maps.json", result)
-    return result
+    prompts = tuple(one.prompt for one in settings)
+    return ExpertMapsResult(prompts, tuple(shares), tuple(pictures), model_hash(pipeline)).save(work)
 
 
 # --- figure 8 ---------------------------------------------------------------------------------------------------------
@@ -279,16 +233,14 @@ def figure_8(pipeline: DiffusionPipeline, work: Path, settings: Sequence[Generat
         rows = [("as it is", plain.frames), *((name, made.frames) for name, made in changed.items())]
         pictures.append(_save(folder / f"inversion-{i}.png", one.prompt, rows))
     table = {name: np.array(values) for name, values in pixels.items()}
-    result = InversionResult(
+    return InversionResult(
         pixels={name: bootstrap(values) for name, values in table.items()},
         routing={name: bootstrap(np.array(values)) for name, values in routing.items()},
         inverted_minus={name: bootstrap(table[INVERTED] - table[name]) for name in (RANDOM, SHUFFLED)},
         prompts=tuple(one.prompt for one in settings),
         pictures=tuple(pictures),
         model_sha256=model_hash(pipeline),
-    )
-    write_result(folder / "inversion.json", result)
-    return result
+    ).save(work)
 
 
 def _inverted(settings: GenerationSettings, experts: int) -> GenerationSettings:
@@ -304,19 +256,6 @@ def _branch_of(pipeline: DiffusionPipeline):
 
 def _save(path: Path, title: str, rows: Sequence[tuple[str, np.ndarray]], tile: int = 128) -> str:
     """A picture of one row of frames for each ``(name, uint8 (F, H, W, 3))``; returns the file's name."""
-    first = rows[0][1]
-    chosen = np.linspace(0, len(first) - 1, min(_SHOWN, len(first))).round().astype(int)
-    size = (tile, round(tile * first.shape[1] / first.shape[2]))
-    margin, width = 140, 140 + len(chosen) * (tile + 2)
-    picture = np.full((24 + len(rows) * (size[1] + 2), width, 3), 255, np.uint8)
-    cv2.putText(picture, title, (4, 16), _FONT, _SCALE, (24, 24, 24), 1, cv2.LINE_AA)
-    for r, (name, frames) in enumerate(rows):
-        top = 24 + r * (size[1] + 2)
-        cv2.putText(picture, name, (4, top + size[1] // 2), _FONT, _SCALE, (24, 24, 24), 1, cv2.LINE_AA)
-        for column, frame in enumerate(frames[chosen]):
-            left = margin + column * (tile + 2)
-            picture[top : top + size[1], left : left + tile] = cv2.resize(frame, size, interpolation=cv2.INTER_NEAREST)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]), _SMALL)[1].tobytes())
+    shown = [Row(resized(frames[evenly_spaced(len(frames), _SHOWN)], tile), name) for name, frames in rows]
+    write_png(path, draw_sheet([Block(shown, [title])]))
     return path.name

@@ -21,16 +21,24 @@ from tqdm import tqdm
 
 from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache, open_cache
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.results import Interval
+from prophy.evaluation.results.flow_loss import (
+    BACKBONE,
+    BRANCH,
+    CONTROL,
+    Comparison,
+    FlowLevel,
+    FlowResult,
+    Where,
+)
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.flow import NOISE_LEVELS, FlowBatch, fixed_batch
 from prophy.worlds.scope import SCOPE
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
 CLIPS = 256
-BACKBONE, BRANCH, CONTROL = "backbone", "backbone + branch", "control"
 
 Predict = Callable[[FlowBatch], torch.Tensor]
 
@@ -46,40 +54,6 @@ class ClipLosses:
 
     everywhere: np.ndarray
     acting: np.ndarray
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The mean loss of a model, and its paired difference to the backbone (negative: better than the backbone)."""
-
-    loss: Interval
-    difference: Interval | None
-
-
-@dataclass(frozen=True)
-class FlowLevel:
-    """One noise level: by model, over the whole latent and where the phenomena are.
-
-    Attributes:
-        branch_minus_control: paired differences of the branch to the control, ``everywhere`` and ``acting``; empty
-            without a control.
-    """
-
-    noise: float
-    everywhere: dict[str, Comparison]
-    acting: dict[str, Comparison]
-    branch_minus_control: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class FlowResult:
-    """All levels, and what was compared."""
-
-    levels: tuple[FlowLevel, ...]
-    clips: int
-    split: str
-    model_sha256: str
-    control: str | None
 
 
 def evaluate_flow(
@@ -99,9 +73,7 @@ def evaluate_flow(
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
     cache = held_out_cache(pipeline, work, clips)
     levels = flow_levels(predictors(pipeline, control), cache, NOISE_LEVELS, batch)
-    result = FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name)
-    write_result(Path(work) / FOLDER / "flow.json", result)
-    return result
+    return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
 
 
 def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int) -> LatentCache:
@@ -172,7 +144,7 @@ def clip_losses(predict: Predict, cache: LatentCache, noise: float, batch: int, 
 def compare(noise: float, losses: dict[str, ClipLosses]) -> FlowLevel:
     """Means and paired differences to the backbone, with bootstrap intervals."""
 
-    def comparisons(which: str) -> dict[str, Comparison]:
+    def comparisons(which: Where) -> dict[str, Comparison]:
         base = getattr(losses[BACKBONE], which)
         return {
             name: Comparison(
@@ -182,7 +154,7 @@ def compare(noise: float, losses: dict[str, ClipLosses]) -> FlowLevel:
             for name, part in losses.items()
         }
 
-    to_control = {}
+    to_control: dict[Where, Interval] = {}
     if BRANCH in losses and CONTROL in losses:
         for which in ("everywhere", "acting"):
             to_control[which] = bootstrap(getattr(losses[BRANCH], which) - getattr(losses[CONTROL], which))

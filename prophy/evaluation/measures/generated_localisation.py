@@ -11,67 +11,37 @@ Shapes: n clips, D denoising steps, N tokens, E refinement experts, P phenomena.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import rules_of
 from prophy.data.latents import GRID
+from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
-from prophy.evaluation.measures.generated import generate_clips, resumed, settings_for
-from prophy.evaluation.measures.localisation import (
+from prophy.evaluation.measures.localisation import Truth, centre_prior, match_experts, score_maps
+from prophy.evaluation.prompts.held_out import HeldOutPrompt
+from prophy.evaluation.results.localisation import (
     CENTRE,
     CROSS,
     MAP,
     ROUTER,
     SHUFFLED,
     UNIFORM,
-    MapScore,
-    Truth,
-    centre_prior,
-    match_experts,
-    score_maps,
+    GeneratedLocalisationResult,
+    StepScores,
 )
-from prophy.evaluation.measures.metrics import Interval
-from prophy.evaluation.prompts.held_out import HeldOutPrompt
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import GenerationSettings, model_hash
+from prophy.generation.generate import generate
+from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
-from prophy.memory.stages import rules_of
+from prophy.generation.resume import resumable
+from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 
 _SHUFFLES = 4
-
-
-@dataclass(frozen=True)
-class StepScores:
-    """One denoising step, from 1: scores by map."""
-
-    step: int
-    timestep: float
-    scores: dict[str, MapScore]
-
-
-@dataclass(frozen=True)
-class GeneratedLocalisationResult:
-    """Every step.
-
-    Attributes:
-        baselines: what needs no step: the centre prior, and a uniform map.
-        segmenter_ap: the segmenter's own token average precision on held-out real renders.
-        without_tokens: phenomena asked for of which the segmenter sees no token in the finished clip.
-        asked: phenomena asked for, over all clips.
-    """
-
-    steps: tuple[StepScores, ...]
-    baselines: dict[str, MapScore]
-    segmenter_ap: Interval
-    without_tokens: int
-    asked: int
-    clips: int
-    model_sha256: str
 
 
 @dataclass(frozen=True)
@@ -102,24 +72,24 @@ def evaluate_generated_localisation(
 ) -> GeneratedLocalisationResult:
     """Generate, segment, score; writes ``generated-localisation.json`` under ``work/evaluation``.
 
-    Finished batches stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run goes on where it was.
 
     Raises:
         ValueError: the pipeline has no branch, or fewer than two prompts.
         FileNotFoundError: the segmenter has not been trained.
     """
-    if pipeline.attachment is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     if len(prompts) < 2:
         raise ValueError("experts are matched on the other half of the clips: give two prompts at least")
     work = Path(work)
     segmenter, error = load_segmenter(work), segmenter_error(work)
-    clips = record_resumed(pipeline, work, prompts, batch, steps)
+    clips = recorded_clips(pipeline, work, prompts, batch, steps)
     shown = np.zeros((len(prompts), len(IDS)), bool)
     for row, prompt in enumerate(prompts):
         shown[row, [by_id(name).index for name in prompt.phenomena]] = True
     truth = Truth(segment(segmenter, clips.frames), shown, GRID)
-    result = GeneratedLocalisationResult(
+    return GeneratedLocalisationResult(
         steps=tuple(_step(clips, truth, d) for d in range(clips.maps.shape[1])),
         baselines={
             CENTRE: score_maps(np.broadcast_to(centre_prior(GRID)[None, :, None], truth.cover_nNP.shape), truth),
@@ -130,9 +100,7 @@ def evaluate_generated_localisation(
         asked=int(shown.sum()),
         clips=len(prompts),
         model_sha256=model_hash(pipeline),
-    )
-    write_result(work / FOLDER / "generated-localisation.json", result)
-    return result
+    ).save(work)
 
 
 def _step(clips: RecordedClips, truth: Truth, d: int) -> StepScores:
@@ -156,23 +124,33 @@ def matched_crosswise(experts_nNE: np.ndarray, truth: Truth) -> np.ndarray:
     return maps
 
 
-def record_resumed(
+def recorded_clips(
     pipeline: ProPhyWanPipeline, work: Path, prompts: Sequence[HeldOutPrompt], batch: int, steps: int | None
 ) -> RecordedClips:
-    """Every prompt's clip with its recordings; batches already made by the same weights are read from disk."""
-    settings = [settings_for(prompt.prompt, prompt.seed, steps) for prompt in prompts]
-
-    def make(chosen: slice) -> dict[str, np.ndarray]:
-        return vars(record(pipeline, settings[chosen], [prompt.phenomena for prompt in prompts[chosen]]))
-
-    return RecordedClips(**resumed(pipeline, work, "generated-localisation", settings, batch, make))
+    """Every prompt's clip with its recordings; those that the same model made before are read."""
+    settings = settings_of(prompts, steps)
+    names = [digest_of(one, *prompt.phenomena) for one, prompt in zip(settings, prompts, strict=True)]
+    asked = {one: prompt.phenomena for one, prompt in zip(settings, prompts, strict=True)}
+    kept = resumable(
+        pipeline,
+        dict(zip(names, settings, strict=True)),
+        ArrayFolder[dict[str, np.ndarray]](work, "recordings", pipeline, lambda arrays: arrays),
+        batch=batch,
+        make=lambda pipeline, settings: record(pipeline, settings, [asked[one] for one in settings]),
+    )
+    arrays = {f.name: np.stack([kept[name][f.name] for name in names]) for f in fields(RecordedClips)}
+    return RecordedClips(**arrays)
 
 
 @torch.no_grad()
 def record(
     pipeline: ProPhyWanPipeline, settings: Sequence[GenerationSettings], asked: Sequence[Sequence[str]]
-) -> RecordedClips:
-    """Generate a batch and record the routing and the backbone's cross-attention of its conditional passes."""
+) -> list[dict[str, np.ndarray]]:
+    """Generate a batch and record the routing and the backbone's cross-attention of its conditional passes.
+
+    Returns:
+        Of each clip, its row of :class:`RecordedClips`.
+    """
     length, texts = rules_of(pipeline).text_tokens, [one.prompt for one in settings]
     text_BLD, _ = pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False, max_sequence_length=length)
     ids_BL = pipeline.tokenizer(
@@ -180,21 +158,25 @@ def record(
     ).input_ids
     weights_BPL = word_weights(pipeline.tokenizer, ids_BL, asked)
     with record_cross_attention(pipeline.transformer, text_BLD, weights_BPL) as attention:
-        made = generate_clips(pipeline, settings)
+        generations = generate(pipeline, settings)
     if len(attention.maps) != settings[0].steps:
         raise RuntimeError(
             f"{len(attention.maps)} conditional passes in {settings[0].steps} steps: the pipeline changed how it calls "
             "its transformer"
         )
-    traces = made.traces
-    experts = np.zeros((len(traces), *traces[0].topk_ids.shape[:2], traces[0].num_experts), np.float16)
-    for row, trace in enumerate(traces):
-        np.put_along_axis(experts[row], trace.topk_ids.astype(np.int64), trace.topk_weights, axis=-1)
-    kept = [number - 1 for number in traces[0].step_numbers]
-    return RecordedClips(
-        frames=made.frames,
-        maps=np.stack([trace.phenomenon_maps for trace in traces]),
-        experts=experts,
-        attention=torch.stack(attention.maps, 1)[:, kept].half().numpy(),
-        timesteps=np.stack([trace.timesteps for trace in traces]),
-    )
+    attention_BDNP = torch.stack(attention.maps, 1).half().numpy()
+    recorded = []
+    for made, attention_DNP in zip(generations, attention_BDNP, strict=True):
+        trace = made.trace
+        experts = np.zeros((*trace.topk_ids.shape[:2], trace.num_experts), np.float16)
+        np.put_along_axis(experts, trace.topk_ids.astype(np.int64), trace.topk_weights, axis=-1)
+        recorded.append(
+            {
+                "frames": made.frames,
+                "maps": trace.phenomenon_maps,
+                "experts": experts,
+                "attention": attention_DNP[[number - 1 for number in trace.step_numbers]],
+                "timesteps": trace.timesteps,
+            }
+        )
+    return recorded

@@ -20,23 +20,29 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.laws import TrackLost, capped
 from prophy.evaluation.judges.recogniser import through_autoencoder
 from prophy.evaluation.judges.trackers import LAWS, law_errors
-from prophy.evaluation.measures.metrics import Interval, bootstrap
-from prophy.evaluation.measures.recognition import generate_resumed
+from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.prompts.held_out import FIRST_SCENE, HeldOutPrompt
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.evaluation.results.laws import (
+    AUTOENCODER,
+    BACKBONE,
+    REAL,
+    ClipErrors,
+    ColumnScore,
+    LawScore,
+    LawsResult,
+)
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS
 from prophy.worlds import SPLITS, Scenario, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
-REAL, AUTOENCODER, BACKBONE, PROPHY = "real", "autoencoder", "backbone", "ProPhy"
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
-CLIPS_OF = "laws"  #: the name that its generated clips have on disk
 
 
 @dataclass(frozen=True)
@@ -53,69 +59,6 @@ class AskedClip:
     seed: int
     prompt: str
     scenario: Scenario
-
-
-@dataclass(frozen=True)
-class ClipErrors:
-    """One clip: error by law (``scene: law``), and why a scene could not be tracked, by scene."""
-
-    errors: dict[str, float]
-    lost: dict[str, str]
-
-
-@dataclass(frozen=True)
-class LawScore:
-    """One law in one column.
-
-    Attributes:
-        obeyed: share of clips whose error is within the law's tolerance.
-        error: mean error, 0 to 1.
-        lost: clips without a track; they are in both means, as failures.
-        tolerance: up to which error the law is obeyed.
-    """
-
-    obeyed: Interval
-    error: Interval
-    lost: int
-    tolerance: float
-
-
-@dataclass(frozen=True)
-class ColumnScore:
-    """One column on one split; every law counts alike.
-
-    Attributes:
-        lost: share of scenes without a track.
-        minus_backbone: paired difference of the mean error to the backbone's, negative is better; None for real
-            renders, also through the autoencoder, for the backbone, and without one.
-        mended: share of laws that the backbone's clip breaks and this one obeys; None as above.
-        broken: share of laws that the backbone's clip obeys and this one breaks; None as above.
-    """
-
-    obeyed: Interval
-    error: Interval
-    lost: Interval
-    minus_backbone: Interval | None
-    mended: Interval | None
-    broken: Interval | None
-    by_law: dict[str, LawScore]
-
-
-@dataclass(frozen=True)
-class LawsResult:
-    """Every column on every split.
-
-    Attributes:
-        scores: by split, then by column.
-        model_sha256: by column; none for real renders.
-        verdicts: by split and column, every clip's errors and lost tracks.
-    """
-
-    scores: dict[str, dict[str, ColumnScore]]
-    clips: int
-    steps: int | None
-    model_sha256: dict[str, str]
-    verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]]
 
 
 def asked_clips(split: str, count: int, phenomena: tuple[str, ...] = SCOPE) -> tuple[AskedClip, ...]:
@@ -207,7 +150,7 @@ def evaluate_laws(
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
 
-    Generated batches stay on disk; a killed run goes on where it was.
+    Generated clips stay on disk; a killed run goes on where it was.
 
     Args:
         columns: by name, what opens its pipeline with the branch as it shall be. ``real`` is added, and
@@ -250,16 +193,14 @@ def evaluate_laws(
         for split in splits:
             if AUTOENCODER not in verdicts[split]:
                 judge(split, AUTOENCODER, through_autoencoder(renders[split], pipeline.vae, batch))
-            judge(split, name, generate_resumed(pipeline, work, prompts_of(asked[split]), batch, steps, name=CLIPS_OF))
-    result = LawsResult(
+            judge(split, name, generated_frames(pipeline, work, settings_of(asked[split], steps), batch))
+    return LawsResult(
         scores={split: score_columns(verdicts[split]) for split in splits},
         clips=clips,
         steps=steps,
         model_sha256=hashes,
         verdicts=verdicts,
-    )
-    write_result(work / FOLDER / "laws.json", result)
-    return result
+    ).save(work)
 
 
 def _table(clips: Sequence[ClipErrors], tolerances: Mapping[str, float]) -> np.ndarray:

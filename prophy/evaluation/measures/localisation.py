@@ -25,7 +25,6 @@ from prophy.evaluation.measures.cross_attention import record_cross_attention, w
 from prophy.evaluation.measures.flow_loss import HELD_OUT, held_out_cache
 from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
 from prophy.evaluation.measures.metrics import (
-    Interval,
     auc,
     average_precision,
     bootstrap,
@@ -33,8 +32,21 @@ from prophy.evaluation.measures.metrics import (
     pointing,
     told_apart,
 )
-from prophy.evaluation.results import FOLDER, write_result
-from prophy.generation.generate import model_hash
+from prophy.evaluation.results.localisation import (
+    CENTRE,
+    CROSS,
+    IMAGE_FREE,
+    MAP,
+    ROUTER,
+    SHUFFLED,
+    UNIFORM,
+    VIDEO,
+    ExpertUse,
+    LocalisationLevel,
+    LocalisationResult,
+    MapScore,
+)
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
@@ -45,11 +57,6 @@ from prophy.worlds.scope import SCOPE
 CLIPS = 256
 LEAST_SHARE = 0.05  #: gate: of all top-k assignments, what each expert must get
 _SHUFFLES = 4
-
-MAP, ROUTER = "phenomenon map P'", "raw router, matched"
-IMAGE_FREE, VIDEO = "image-free control", "video level (semantic router)"
-CROSS = "backbone's cross-attention"
-SHUFFLED, CENTRE, UNIFORM = "P' of another phenomenon", "centre prior", "uniform"
 
 
 @dataclass(frozen=True)
@@ -84,80 +91,6 @@ class SplitRouting:
     topk_nNK: np.ndarray
     labels_nP: np.ndarray
     semantic_nS: np.ndarray
-
-
-@dataclass(frozen=True)
-class MapScore:
-    """How well a set of maps finds the phenomena. Averaged over clips per phenomenon, then over phenomena.
-
-    Attributes:
-        ap: token average precision; positive: covered by more than half.
-        ap_touched: the same; positive: covered at all.
-        energy: energy inside the mask over its area share; 1 is uniform.
-        pointing: share of clips whose strongest token is a positive.
-        apart: in clips of two phenomena, share of their tokens at which their own map is the higher one.
-        ap_pooled: average precision over the tokens of *all* clips at once, those that do not show the phenomenon too:
-            here a map that only knows which phenomena a clip shows can do better than chance.
-        ap_by_phenomenon: ``ap``, by phenomenon id.
-    """
-
-    ap: Interval
-    ap_touched: Interval
-    energy: Interval
-    pointing: Interval
-    apart: Interval
-    ap_pooled: float
-    ap_by_phenomenon: dict[str, Interval]
-
-
-@dataclass(frozen=True)
-class ExpertUse:
-    """Shares of the refinement experts over all tokens of the held-out clips, by expert."""
-
-    topk: tuple[float, ...]
-    top1: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class LocalisationLevel:
-    """One noise level.
-
-    Attributes:
-        scores: by map.
-        map_minus_image_free: paired difference of token average precision; None without the control.
-        experts: the expert matched to each phenomenon on another split, by id.
-        use: shares of the experts.
-    """
-
-    noise: float
-    scores: dict[str, MapScore]
-    map_minus_image_free: Interval | None
-    experts: dict[str, int]
-    use: ExpertUse
-
-
-@dataclass(frozen=True)
-class LocalisationResult:
-    """All levels.
-
-    Attributes:
-        use: shares of the experts over all levels.
-        semantic_auc: by phenomenon id, of a linear reading of the semantic router's weights, fitted on another split.
-        semantic_auc_head: the same for the coarse head as it is. The relative loss fixes only the angles between clips,
-            so its axes need not be phenomena: chance here says nothing against the router.
-        clips: held-out clips.
-        without_tokens: phenomena shown in a clip without covering half of any token; they are left out of ``ap``.
-    """
-
-    levels: tuple[LocalisationLevel, ...]
-    use: ExpertUse
-    semantic_auc: dict[str, float]
-    semantic_auc_head: dict[str, float]
-    clips: int
-    split: str
-    matched_on: str
-    without_tokens: int
-    model_sha256: str
 
 
 def evaluate_localisation(
@@ -230,7 +163,7 @@ def evaluate_localisation(
         use = expert_use(routing.topk_nNK, routing.probs_nNE.shape[2])
         levels.append(LocalisationLevel(noise, scores, gain, named, use))
     covered = (truth.cover_nNP > 0.5).any(1)
-    result = LocalisationResult(
+    return LocalisationResult(
         levels=tuple(levels),
         use=_mean_use([level.use for level in levels]),
         semantic_auc=_auc_by_phenomenon(video_nP, truth.shown_nP),
@@ -240,9 +173,7 @@ def evaluate_localisation(
         matched_on="test",
         without_tokens=int((truth.shown_nP & ~covered).sum()),
         model_sha256=model_hash(pipeline),
-    )
-    write_result(Path(work) / FOLDER / "localisation.json", result)
-    return result
+    ).save(work)
 
 
 # --- what is compared -------------------------------------------------------------------------------------------------

@@ -5,26 +5,9 @@ Shapes: N tokens or examples, n clips, K columns (phenomena).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its 95 % bootstrap interval.
-
-    Attributes:
-        value: the mean; NaN when nothing could be measured.
-        low: 2.5th percentile over resamples.
-        high: 97.5th percentile.
-        n: clips, prompts or pairs behind it.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
+from prophy.evaluation.results import Interval
 
 
 def average_precision(scores_N: np.ndarray, positive_N: np.ndarray) -> float:

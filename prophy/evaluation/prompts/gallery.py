@@ -5,14 +5,12 @@ prophy evaluate gallery --out assets/gallery
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from tqdm import tqdm
-
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
-from prophy.generation.generate import GenerationSettings, generate
 from prophy.generation.pipelines import ProPhyWanPipeline
+from prophy.generation.resume import RunFolder, resumable
+from prophy.generation.settings import GenerationSettings
 from prophy.training.checkpoints import replace_folder
 
 #: run ids by the seed of the fixed prompt
@@ -36,14 +34,14 @@ SHIPPED = {
 def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
     """Make every shipped run anew; ``out`` is replaced when all are made. Returns how many.
 
+    Until then they are in a folder beside it, ``out`` with ``.new``, where a killed run goes on.
+
     Raises:
-        GenerationError: the model cannot read a prompt.
+        GenerationError: the model cannot read a prompt, or that folder holds runs of another model.
     """
     out = Path(out)
     new = out.with_name(out.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    chosen = [fixed for fixed in FIXED_PROMPTS if fixed.seed in SHIPPED]
-    for fixed in tqdm(chosen, "gallery", unit="run"):
-        generate(pipeline, GenerationSettings(fixed.prompt, fixed.seed)).save(new, run_id=SHIPPED[fixed.seed])
+    wanted = {SHIPPED[p.seed]: GenerationSettings(p.prompt, p.seed) for p in FIXED_PROMPTS if p.seed in SHIPPED}
+    resumable(pipeline, wanted, RunFolder(new, pipeline), title="gallery")
     replace_folder(new, out)
-    return len(chosen)
+    return len(wanted)

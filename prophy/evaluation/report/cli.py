@@ -68,6 +68,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _ablation(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.ablation import evaluate_ablation
+    from prophy.evaluation.report.readers import as_text
 
     runs = []
     for pair in arguments.runs:
@@ -75,12 +76,13 @@ def _ablation(arguments: argparse.Namespace) -> None:
         if not name or not folder:
             raise ValueError(f"{pair}: give NAME=DIR")
         runs.append((name, Path(folder)))
-    evaluate_ablation(runs, arguments.work)
-    _show_ablation(arguments.work)
+    print(as_text(evaluate_ablation(runs, arguments.work)))
 
 
 def _ablation_runs(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.ablation_runs import ROWS, AblationSettings, plan_runs, run_ablation
+    from prophy.evaluation.report.readers import as_text
+    from prophy.evaluation.results.ablation import AblationResult
     from prophy.training.cli import changed
     from prophy.training.recipes import recipe_named
 
@@ -94,18 +96,12 @@ def _ablation_runs(arguments: argparse.Namespace) -> None:
     try:
         run_ablation(runs, arguments.work, arguments.caches, arguments.model, settings)
     finally:  # stopped or not, what is there is shown
-        if (arguments.work / FOLDER / "ablation.json").is_file():
-            _show_ablation(arguments.work)
-
-
-def _show_ablation(work: Path) -> None:
-    from prophy.evaluation.report.sections import in_words, read_section
-
-    print(in_words(read_section(work / FOLDER / "ablation.json").body))
+        if (arguments.work / FOLDER / f"{AblationResult.kind}.json").is_file():
+            print(as_text(AblationResult.load(arguments.work)))
 
 
 def _readme(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.report.page import update_readme
+    from prophy.evaluation.report.readme import update_readme
 
     print(
         f"readme   {arguments.readme} ({'changed' if update_readme(arguments.work, arguments.readme) else 'the same'})"

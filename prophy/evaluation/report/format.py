@@ -1,114 +1,77 @@
-"""What a reader makes of one result: cells as text, and the tables, plots and headlines that they stand in."""
+"""Cells, tables and bodies as text: for a terminal, and for Markdown."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
-import plotly.graph_objects as go
-
-from prophy.phenomena import BY_ID
+from prophy.evaluation.report.table import Body, Cell, Headline, Row, Table, Words
+from prophy.evaluation.results import Interval
 
 
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; the first column names the row."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Headline:
-    """One number to see first.
-
-    Attributes:
-        label: what it is.
-        value: as text.
-        interval: its 95 % interval and n; empty where it has none.
-        beside: what it must be read against: a control, a baseline, whether the interval holds 0.
-    """
-
-    label: str
-    value: str
-    interval: str
-    beside: str = ""
+def text(part: str | Cell) -> str:
+    """A cell with its interval if it has one; what was not measured says so. Text stays as it is."""
+    if isinstance(part, str):
+        return part
+    bounds = interval(part) if part.with_interval else ""
+    return f"{value(part)} ({bounds})" if bounds else value(part)
 
 
-@dataclass(frozen=True)
-class Body:
-    """One result as its reader shows it.
-
-    Attributes:
-        weights: SHA-256 of the weights measured, by name.
-        pictures: PNG files beside the result's own.
-        headline: how many of the tables, from the first, sum the others up.
-    """
-
-    title: str
-    tables: tuple[Table, ...]
-    plots: tuple[go.Figure, ...] = ()
-    headlines: tuple[Headline, ...] = ()
-    notes: tuple[str, ...] = ()
-    weights: dict[str, str] = field(default_factory=dict)
-    pictures: tuple[str, ...] = ()
-    headline: int = 1
+def value(cell: Cell) -> str:
+    """A cell's number and unit."""
+    if cell.number is None:
+        return "not measured" if isinstance(cell.value, Interval) else "–"
+    return f"{cell.number:{cell.spec}}{cell.unit}"
 
 
-def share(interval: dict | float | None) -> str:
-    """A share in per cent, with its interval if it has one; what was not measured says so."""
-    return _cell(interval, lambda x: f"{100 * x:.1f}", " %")
-
-
-def number(interval: dict | float | None, digits: int = 3) -> str:
-    """A number, with its interval if it has one."""
-    return _cell(interval, lambda x: f"{x:.{digits}f}", "")
-
-
-def signed(interval: dict | float | None, digits: int = 3) -> str:
-    """A difference, with its interval if it has one."""
-    return _cell(interval, lambda x: f"{x:+.{digits}f}", "", " to ")
-
-
-def headline(label: str, cell: str, beside: str = "") -> Headline:
-    """A headline of a cell that :func:`share`, :func:`number` or :func:`signed` made."""
-    value, _, interval = cell.partition(" (")
-    return Headline(label, value, interval.removesuffix(")"), beside)
-
-
-def bare(cell: str) -> str:
-    """A cell without its interval."""
-    return cell.partition(" (")[0]
-
-
-def verdict(difference: dict | None, *, lower_is_better: bool = False) -> str:
-    """What a difference says: better, worse, or nothing where its interval holds 0."""
-    if difference is None or difference["value"] is None:
+def interval(cell: Cell) -> str:
+    """A cell's bounds and n; empty where it has no interval."""
+    if not isinstance(cell.value, Interval):
         return ""
-    if difference["low"] <= 0 <= difference["high"]:
-        return "no difference shown: the interval holds 0"
-    return "better" if (difference["value"] < 0) == lower_is_better else "worse"
+    if not cell.value.measured:
+        return "n=0"
+    low, high = (f"{cell.scale * bound:{cell.spec}}" for bound in (cell.value.low, cell.value.high))
+    return f"{low}{cell.between}{high}, n={cell.value.n}"
 
 
-def name_of(phenomenon: str) -> str:
-    """A phenomenon's name by its id."""
-    return BY_ID[phenomenon].name
+def sentence(words: Words) -> str:
+    """A text with its cells written out."""
+    return words if isinstance(words, str) else "".join(map(text, words))
 
 
-def _cell(interval: dict | float | None, shown: Callable[[float], str], unit: str, dash: str = "–") -> str:
-    if interval is None:
-        return "–"
-    if isinstance(interval, int | float):
-        return f"{shown(_finite(interval))}{unit}"
-    if interval["value"] is None:
-        return "not measured (n=0)"
-    low, high = shown(_finite(interval["low"])), shown(_finite(interval["high"]))
-    return f"{shown(_finite(interval['value']))}{unit} ({low}{dash}{high}, n={int(interval['n'])})"
+def header_of(table: Table) -> tuple[str, ...]:
+    """The header's texts, the table's title for the first if it has one."""
+    return (table.title or table.header[0], *table.header[1:])
 
 
-def _finite(value: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a number")
-    return value
+def texts(row: Row) -> tuple[str, ...]:
+    """A row's name and cells."""
+    return (row.name, *map(text, row.cells))
+
+
+def in_words(body: Body) -> str:
+    """Title, tables, notes and headlines as lines of text, for a terminal."""
+    lines = [body.title, ""]
+    for table in body.tables:
+        rows = (header_of(table), *map(texts, table.rows))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows:
+            cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+            lines.append("  ".join([row[0].ljust(widths[0]), *cells]))
+        lines.append("")
+    heads = ((f"{one.label}: {value(one.cell)}", *below(one)) for one in body.headlines)
+    return "\n".join([*lines, *map(sentence, body.notes), *map(" · ".join, heads)])
+
+
+def below(one: Headline) -> tuple[str, ...]:
+    """What stands below a headline's number: its interval, and what it must be read against."""
+    return tuple(filter(None, (interval(one.cell) or one.of, sentence(one.beside))))
+
+
+def in_markdown(table: Table) -> str:
+    """A table for a README."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    header = header_of(table)
+    return "\n".join([line(header), "|" + "---|" * len(header), *(line(texts(row)) for row in table.rows)])

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from prophy.evaluation.report.format import Headline, Table
+from prophy.evaluation.report.format import below, sentence, texts, value
 from prophy.evaluation.report.readers import KINDS
-from prophy.evaluation.report.sections import Section, kind_of
+from prophy.evaluation.report.sections import Section
+from prophy.evaluation.report.table import Headline, Table
 
 STYLE = Path(__file__).parent / "evidence.css"
 SCRIPT = Path(__file__).parent / "evidence.js"
@@ -31,7 +32,7 @@ def opening(sections: Sequence[Section]) -> str:
 
 def head(section: Section) -> str:
     """A section's title and notes; its plots follow."""
-    notes = "".join(f"<p>{text(note)}</p>" for note in section.body.notes)
+    notes = "".join(f"<p>{text(sentence(note))}</p>" for note in section.body.notes)
     return f'<header class="ev-head" id="{_anchor(section)}"><h2>{text(section.body.title)}</h2>{notes}</header>'
 
 
@@ -41,18 +42,21 @@ def rest(section: Section) -> str:
     parts = [_picture(section.path.parent / name) for name in body.pictures]
     parts += [_table(table, i < body.headline) for i, table in enumerate(body.tables)]
     parts.append(
-        command_line(section.command) if section.command else '<p class="ev-hash">Its command was not recorded.</p>'
+        command_line(command)
+        if (command := section.result.made_by.command)
+        else '<p class="ev-hash">Its command was not recorded.</p>'
     )
-    hashes = {section.path.name: section.sha256, **{f"weights, {name}": h for name, h in body.weights.items()}}
+    weights = {f"weights, {name}": digest for name, digest in section.result.weights.items()}
+    hashes = {section.path.name: section.sha256, **weights}
     parts += [f'<p class="ev-hash">{text(name)}: SHA-256 {text(digest)}</p>' for name, digest in hashes.items()]
     return "".join(parts)
 
 
 def unmeasured(sections: Sequence[Section]) -> str:
     """The kinds of results that are not there, each with the command that measures it; empty if none is missing."""
-    known = {kind_of(section.path) for section in sections}
+    known = {section.result.kind for section in sections}
     missing = "".join(
-        f"<dt>{text(kind.asks[0].upper() + kind.asks[1:])}</dt><dd>{command_line(kind.command)}</dd>"
+        f"<dt>{text(kind.asks[0].upper() + kind.asks[1:])}</dt><dd>{command_line(kind.result.command)}</dd>"
         for name, kind in KINDS.items()
         if name not in known
     )
@@ -70,9 +74,9 @@ def text(value: object) -> str:
 
 
 def _tile(one: Headline, section: Section) -> str:
-    small = "".join(f"<small>{text(part)}</small>" for part in (one.interval, one.beside) if part)
+    small = "".join(f"<small>{text(part)}</small>" for part in below(one))
     link = quote(_anchor(section))
-    return f'<li><a href="#{link}">{text(one.label)}<strong>{text(one.value)}</strong>{small}</a></li>'
+    return f'<li><a href="#{link}">{text(one.label)}<strong>{text(value(one.cell))}</strong>{small}</a></li>'
 
 
 def _anchor(section: Section) -> str:
@@ -81,7 +85,7 @@ def _anchor(section: Section) -> str:
 
 def _table(table: Table, is_open: bool) -> str:
     header = "".join(f"<th>{text(cell)}</th>" for cell in table.header)
-    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+    rows = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in texts(row))}</tr>" for row in table.rows)
     grid = f'<div class="ev-scroll"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table></div>'
     if is_open and len(table.rows) <= _ROWS:
         return (f"<h3>{text(table.title)}</h3>" if table.title else "") + grid

@@ -6,9 +6,12 @@ Every name is escaped: Plotly reads a little HTML in its labels.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
+
+from prophy.evaluation.report.table import Cell, Table
 
 INK = "#7d8794"
 GRID = "rgba(125, 135, 148, 0.18)"
@@ -18,30 +21,29 @@ CLEAR = "rgba(0,0,0,0)"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7d8794", "#b8a800")
 _LONG = 14  # characters: longer labels are read beside their bar, not beneath it
 
-Measured = Mapping[str, float] | float | None
 
-
-def bars(title: str, unit: str, rows: Mapping[str, Mapping[str, Measured]], scale: float = 1.0) -> go.Figure:
-    """Grouped bars with intervals; they lie where the labels are long.
+def bars(title: str, unit: str, table: Table, names: Sequence[str] = ()) -> go.Figure:
+    """Grouped bars with intervals: a group for each row, a series for each column; they lie where labels are long.
 
     Args:
         title: of the plot.
         unit: of the values.
-        rows: ``rows[label][series]`` is an interval, or a number without one; None was not measured.
-        scale: of the values.
+        table: of cells; what was not measured has no bar.
+        names: of the series; default: the table's header.
     """
-    series = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lying = max(map(len, rows), default=0) > _LONG
+    rows = table.rows
+    lying = max((len(row.name) for row in rows), default=0) > _LONG
     along, across = ("x", "y") if lying else ("y", "x")
     figure = go.Figure()
+    series = tuple(names or table.header[1:]) if rows else ()
     for i, name in enumerate(series):
-        known = {label: row[name] for label, row in rows.items() if _value(row.get(name)) is not None}
+        known = {row.name: cell for row in rows if (cell := _cell(row.cells[i])).number is not None}
         figure.add_bar(
-            **{across: [html.escape(label) for label in known], along: [scale * _value(v) for v in known.values()]},
+            **{across: [html.escape(label) for label in known], along: [cell.number for cell in known.values()]},
             name=html.escape(name),
             orientation="h" if lying else "v",
             marker={"color": COLOURS[i % len(COLOURS)]},
-            **{f"error_{along}": _error(list(known.values()), scale)},
+            **{f"error_{along}": _error(list(known.values()))},
         )
     if lying:
         figure.update_yaxes(autorange="reversed", ticklabelstandoff=6)
@@ -52,31 +54,30 @@ def bars(title: str, unit: str, rows: Mapping[str, Mapping[str, Measured]], scal
     return _styled(figure, title, height, legend=len(series) > 1, **{f"{along}_title": unit})
 
 
-def lines(
-    title: str, unit: str, axis: str, rows: Mapping[str, tuple[Sequence[float], Sequence[Measured]]]
-) -> go.Figure:
-    """Lines with intervals: ``rows[series]`` is the places, on ``axis``, and what was measured there, in ``unit``."""
+def lines(title: str, unit: str, axis: str, places: Sequence[float], table: Table) -> go.Figure:
+    """Lines with intervals: a line for each row, whose cells were measured at ``places`` on ``axis``, in ``unit``."""
     figure = go.Figure()
-    for i, (name, (places, values)) in enumerate(rows.items()):
-        known = [(at, value) for at, value in zip(places, values, strict=True) if _value(value) is not None]
+    for i, row in enumerate(table.rows):
+        cells = zip(places, map(_cell, row.cells), strict=True)
+        known = [(at, cell) for at, cell in cells if cell.number is not None]
         figure.add_scatter(
             x=[at for at, _ in known],
-            y=[_value(value) for _, value in known],
-            name=html.escape(name),
+            y=[cell.number for _, cell in known],
+            name=html.escape(row.name),
             mode="lines+markers",
             line={"color": COLOURS[i % len(COLOURS)]},
-            error_y=_error([value for _, value in known]),
+            error_y=_error([cell for _, cell in known]),
         )
     figure.update_yaxes(rangemode="tozero")
-    return _styled(figure, title, 380 + 12 * len(rows), legend=len(rows) > 1, x_title=axis, y_title=unit)
+    return _styled(figure, title, 380 + 12 * len(table.rows), legend=len(table.rows) > 1, x_title=axis, y_title=unit)
 
 
-def heatmap(title: str, labels: Sequence[str], values: Sequence[Sequence[float | None]]) -> go.Figure:
-    """A square table of correlations from -1 to 1."""
+def heatmap(title: str, labels: Sequence[str], values: Sequence[Sequence[float]]) -> go.Figure:
+    """A square table of correlations from -1 to 1; NaN is left empty."""
     names = [html.escape(label) for label in labels]
     figure = go.Figure(
         go.Heatmap(
-            z=values,
+            z=[[None if math.isnan(value) else value for value in row] for row in values],
             x=names,
             y=names,
             zmin=-1,
@@ -113,17 +114,19 @@ def _styled(
     return figure
 
 
-def _value(measured: Measured) -> float | None:
-    return measured["value"] if isinstance(measured, Mapping) else measured
+def _cell(cell: str | Cell) -> Cell:
+    if isinstance(cell, str):
+        raise TypeError(f"{cell!r} is no number to plot")
+    return cell
 
 
-def _error(measured: Sequence[Measured], scale: float = 1.0) -> dict:
+def _error(cells: Sequence[Cell]) -> dict[str, object]:
     """Plotly's error bars; none around a number without an interval."""
-    ranges = [m if isinstance(m, Mapping) else {"value": m, "low": m, "high": m} for m in measured]
+    spreads = [cell.spread or (0.0, 0.0) for cell in cells]
     return {
-        "array": [scale * (m["high"] - m["value"]) for m in ranges],
-        "arrayminus": [scale * (m["value"] - m["low"]) for m in ranges],
-        "visible": any(isinstance(m, Mapping) for m in measured),
+        "array": [above for _, above in spreads],
+        "arrayminus": [below for below, _ in spreads],
+        "visible": any(cell.spread for cell in cells),
         "color": INK,
         "thickness": 1.5,
         "width": 3,

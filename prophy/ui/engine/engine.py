@@ -26,7 +26,8 @@ from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-    from prophy.generation.generate import Generation, GenerationSettings, StepPreview
+    from prophy.generation.generate import Generation, StepPreview
+    from prophy.generation.settings import GenerationSettings
 
 logger = logging.getLogger(__name__)
 
@@ -275,7 +276,8 @@ class Engine:
         Raises:
             EngineError: it cannot; one line.
         """
-        from prophy.generation.generate import GenerationSettings, check_prompt
+        from prophy.generation.settings import GenerationSettings
+        from prophy.generation.words import check_prompt
 
         card = self.card(request.model)
         made = card.made
@@ -293,7 +295,7 @@ class Engine:
                 steering=request.steering,
             )
             if (pipeline := self._pipeline_of(card)) is not None:
-                check_prompt(pipeline.tokenizer, request.prompt, card.description.rules.text_tokens)
+                check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
             raise EngineError(str(error)) from None
         return settings
@@ -314,7 +316,8 @@ class Engine:
             EngineError: the request cannot be met, or the model failed; one line.
             prophy.generation.generate.GenerationStopped: :meth:`stop` was called; nothing was saved.
         """
-        from prophy.generation.generate import GenerationError, GenerationStopped
+        from prophy.generation.generate import GenerationStopped
+        from prophy.generation.settings import GenerationError
 
         settings = self.check(request)
         self.stop(session)
@@ -375,20 +378,22 @@ class Engine:
         try:
             job.events.put(Finished(self._run_in_turn(job, settings)))
         except BaseException as error:
-            from prophy.generation.generate import GenerationError, GenerationStopped
+            from prophy.generation.generate import GenerationStopped
+            from prophy.generation.settings import GenerationError
 
             if not isinstance(error, GenerationError | GenerationStopped | EngineError):
                 logger.exception("a generation failed")
             job.events.put(error)
 
     def _run_in_turn(self, job: _Job, settings: GenerationSettings) -> Run:
-        from prophy.generation.generate import Generation, GenerationStopped, StepPreview, check_prompt, unknown_words
+        from prophy.generation.generate import Generation, GenerationStopped, StepPreview
+        from prophy.generation.words import check_prompt, unknown_words
 
         try:
             if not self._line.wait(job):
                 raise GenerationStopped
             tokenizer = self._open(job).tokenizer
-            check_prompt(tokenizer, settings.prompt, job.card.description.rules.text_tokens)
+            check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
             with closing(self._on_gpu(settings, job.use_branch)) as events:
                 for event in events:
@@ -455,7 +460,8 @@ class Engine:
         card = self.card(request.model)
         if (pipeline := self._pipeline_of(card)) is None:
             return None
-        from prophy.generation.generate import GenerationError, GenerationSettings, model_hash
+        from prophy.generation.identity import model_hash
+        from prophy.generation.settings import GenerationError, GenerationSettings
 
         wanted = self.check(request)
         is_routed = request.use_branch and card.has_branch

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from prophy.memory.profiles import AUTO, Mode, Profile
+from prophy.memory.profiles import AUTO, OffloadMode, Profile
 from prophy.ui.engine.models import ModelCard
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class Estimates:
         with self._planning:
             if (card.name, guided) not in self._plans:
                 self._plans[card.name, guided] = plan(
-                    card.description,
+                    card.model_config,
                     replace(card.made.clip, guided=guided),
                     dtype=default_dtype(device),
-                    with_branch=card.has_branch,
+                    branch=None if card.has_branch else False,
                     device="cpu" if device.type == "cpu" else "cuda",
                 )
             return self._plans[card.name, guided]
@@ -95,7 +95,7 @@ class Estimates:
         from prophy.memory.plan import choose
 
         made, free = self.plan(card, guided), _free()
-        wanted, problem = Profile(Mode.ALL), ""
+        wanted, problem = Profile(OffloadMode.ALL), ""
         if profile != AUTO:
             wanted = Profile.parse(profile)
         elif free is not None:

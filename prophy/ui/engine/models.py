@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from prophy.assets import default_model
-from prophy.catalogue.describe import Description, describe_model, hub_id, is_local
-from prophy.catalogue.limits import Clip, Recommended
+from prophy.catalogue.describe import ModelConfig, describe_model, hub_id, is_local
+from prophy.catalogue.limits import ClipSize, GenerationDefaults
 
 EMBEDDED = "embedded"  #: on the command line, the model that this repository ships
 
@@ -27,7 +27,7 @@ class ModelSource:
 
     model: str | Path | None = None
     branch: str | Path | None = None
-    clip: Clip | None = None
+    clip: ClipSize | None = None
 
     @property
     def base(self) -> str | Path:
@@ -41,13 +41,13 @@ class ModelCard:
 
     Attributes:
         source: where it is.
-        description: its configurations.
+        model_config: its configurations.
         made: the clip, steps and guidance that it makes unless told otherwise.
     """
 
     source: ModelSource
-    description: Description
-    made: Recommended
+    model_config: ModelConfig
+    made: GenerationDefaults
 
     @classmethod
     def of(cls, source: ModelSource) -> ModelCard:
@@ -57,7 +57,7 @@ class ModelCard:
             ValueError: no such model or branch, or a clip that it cannot make. One line.
         """
         described = describe_model(source.base, source.branch)
-        made = described.recommended or Recommended()
+        made = described.defaults or GenerationDefaults()
         if (clip := source.clip) is not None:
             made = replace(made, width=clip.width, height=clip.height, frames=clip.frames)
         card = cls(source, described, made)
@@ -78,7 +78,7 @@ class ModelCard:
     @property
     def has_branch(self) -> bool:
         """Whether there is a branch to attach, so that there will be routing to show."""
-        return self.description.branch is not None
+        return self.model_config.branch is not None
 
     @property
     def semantic_experts(self) -> int:
@@ -94,7 +94,7 @@ class ModelCard:
     def grid(self) -> tuple[int, int, int]:
         """Latent frames, token rows and columns of its clips."""
         made = self.made
-        return self.description.rules.grid(made.frames, made.height, made.width).shape
+        return self.model_config.rules.grid(made.frames, made.height, made.width).shape
 
     @cached_property
     def words(self) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ class ModelCard:
         return _vocabulary(Path(base) / "tokenizer" / "tokenizer.json") if is_local(base) else ()
 
     def _branch_setting(self, name: str) -> int:
-        return int((self.description.branch or {}).get(name, 0))
+        return int((self.model_config.branch or {}).get(name, 0))
 
 
 def cards_of(sources: Sequence[ModelSource]) -> tuple[ModelCard, ...]:

@@ -35,7 +35,7 @@ class Prediction(NamedTuple):
     phenomenon_map_BNP: torch.Tensor | None = None
 
 
-class Student(nn.Module):
+class TrainableModule(nn.Module):
     """A backbone, and a branch beside it, in training.
 
     Args:
@@ -57,12 +57,33 @@ class Student(nn.Module):
         with nullcontext() if self.branch is None else inject(self.transformer, self.branch, self._residuals):
             yield
 
-    def forward(self, noisy_BCTHW: torch.Tensor, timestep_B: torch.Tensor, text_BLD: torch.Tensor) -> Prediction:
+    def forward(
+        self,
+        noisy_BCTHW: torch.Tensor,
+        timestep_B: torch.Tensor,
+        text_BLD: torch.Tensor,
+        refinement_scale: torch.Tensor | None = None,
+        use_branch: bool = True,
+    ) -> Prediction:
+        """Predict.
+
+        Args:
+            noisy_BCTHW: the network's input.
+            timestep_B: as schedulers count.
+            text_BLD: prompts.
+            refinement_scale: steering of the refinement experts, ``(B, 1, E)``.
+            use_branch: False runs the backbone alone. Not between a pass with the branch and its backward pass: with
+                checkpointing that one reads the residuals again.
+        """
         routed: tuple[torch.Tensor, ...] = ()
         mixed = self._precision is not torch.float32
         with torch.autocast(noisy_BCTHW.device.type, self._precision) if mixed else nullcontext():
-            if self.branch is not None:
-                self._residuals[:], routing = self.branch(noisy_BCTHW, timestep_B, text_BLD)
+            if self.branch is not None and not use_branch:
+                self._residuals[:] = [noisy_BCTHW.new_zeros(())] * len(self._residuals)
+            elif self.branch is not None:
+                self._residuals[:], routing = self.branch(
+                    noisy_BCTHW, timestep_B, text_BLD, refinement_scale=refinement_scale
+                )
                 routed = (
                     self.branch.labels_from_semantics(routing.semantic_weights_BS),
                     routing.semantic_weights_BS,
@@ -77,7 +98,7 @@ class Student(nn.Module):
         return Prediction(predicted.float(), *routed)
 
 
-def build_student(transformer: ModelMixin, recipe: Recipe) -> Student:
+def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     """Build the branch that a recipe asks for, beside a backbone as it was opened, and mark what is trained.
 
     Raises:
@@ -93,12 +114,12 @@ def build_student(transformer: ModelMixin, recipe: Recipe) -> Student:
         for parameter in transformer.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
-    student = Student(transformer, branch, getattr(torch, recipe.precision))
+    module = TrainableModule(transformer, branch, getattr(torch, recipe.precision))
     if recipe.checkpointing:
         for model in (transformer, branch):
             if model is not None:
                 model.enable_gradient_checkpointing()
-    return student
+    return module
 
 
 def lora_config(rank: int) -> LoraConfig:
