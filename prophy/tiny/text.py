@@ -73,7 +73,7 @@ class TextRecipe:
 
 
 #: The recipe of each grammar.
-RECIPES = {"first": TextRecipe(), "plain": TextRecipe("plain", twins=0.12, steps=5000, vocabulary_captions=100000)}
+RECIPES = {"first": TextRecipe(), "plain": TextRecipe("plain", twins=0.12, steps=3000, vocabulary_captions=100000)}
 
 
 def build_tokenizer(captions: list[str]) -> PreTrainedTokenizerFast:
@@ -236,8 +236,6 @@ def _understood(
         shares["known"] += all(word in tokenizer.get_vocab() for word in prompt.content_words) * one
         shares["phenomena"] += (sorted(e[0] for e in events) == sorted(e[0] for e in prompt.events)) * one
         shares["phenomena and colours"] += (sorted(events) == sorted(prompt.events)) * one
-        if prompts[0] in WIDENING:
-            print(sorted(events) == sorted(prompt.events), prompt.text, events)
     return shares
 
 

@@ -11,6 +11,7 @@ from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
 from prophy.worlds.event import EVENTS, Event
 from prophy.worlds.language import FIRST, Grammar, Telling
+from prophy.worlds.placed import Placed
 from prophy.worlds.stage import BACKGROUNDS, COLOURS, FRAMES, SIZE, Knobs, Painter, Region, background
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
@@ -29,23 +30,6 @@ HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
 
 WHOLE = Region(0.0, SIZE)
 HALVES = {"left": Region(0.0, SIZE / 2), "right": Region(SIZE / 2, SIZE)}
-
-
-@dataclass(frozen=True)
-class Placed:
-    """What happens where in a clip.
-
-    Attributes:
-        phenomenon: its id.
-        variant: which of the phenomenon's scenes.
-        colours: colour names the caption mentions, in order.
-        place: ``left``, ``right`` or ``centre``.
-    """
-
-    phenomenon: str
-    variant: str
-    colours: tuple[str, ...]
-    place: str
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prophy.worlds.captions import SETTINGS, caption, clause
 from prophy.worlds.language.grammar import Grammar, Telling, Told
-
-if TYPE_CHECKING:
-    from prophy.worlds.sample import Placed
+from prophy.worlds.placed import Placed
 
 
 class FirstGrammar(Grammar):

@@ -6,12 +6,10 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from prophy.worlds.sample import Placed
+from prophy.worlds.placed import Placed
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 

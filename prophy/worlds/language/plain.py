@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from prophy.worlds.language import words
 from prophy.worlds.language.clauses import Clause, can_be_twins, clause, pick
 from prophy.worlds.language.grammar import Grammar, Telling, Told, words_of
 from prophy.worlds.language.morphology import with_articles
-
-if TYPE_CHECKING:
-    from prophy.worlds.sample import Placed
+from prophy.worlds.placed import Placed
 
 LONGEST = 46  #: words of a caption; the embedded model reads 47
 
