@@ -3,8 +3,8 @@
 What an attached branch costs beyond its arithmetic: a step (one call of the transformer) with the branch, divided by
 one without, divided by the same ratio of floating-point operations. The aim is 1.05 at most. And what recording the
 routing takes, as a share of a step with the branch: the aim is 1 %. Steps with and without take turns; medians.
-Operations are counted by ``prophy.footprint`` on the meta device: torch's own counter leaves out grouped products
-and, on a CPU, attention. Random weights, float32. Writes branch_overhead.md beside it.
+Operations are counted by ``prophy.memory.footprint`` on the meta device: torch's own counter leaves out grouped
+products and, on a CPU, attention. Random weights, float32. Writes branch_overhead.md beside it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from diffusers import WanTransformer3DModel
 from prophy.assets import default_model
 from prophy.backbones import WAN
 from prophy.branch import Attachment, ProPhyBranch, attach
-from prophy.footprint import footprint
+from prophy.branch.family import default_sites
+from prophy.catalogue.published import PUBLISHED
 from prophy.grid import TokenGrid
-from prophy.published import PUBLISHED
-from prophy.routing import Routing, TraceRecorder
-from prophy.stages import default_sites
+from prophy.memory.footprint import footprint
+from prophy.routing.trace import Routing, TraceRecorder
 
 AIM, RECORDING_AIM = 1.05, 0.01
 

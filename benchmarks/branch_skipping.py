@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prophy.evaluation.generated import settings_for
-from prophy.evaluation.prompted import asked
-from prophy.evaluation.prompts import FIXED_PROMPTS, FixedPrompt
-from prophy.evaluation.recognition import load_recogniser, recognise
-from prophy.generation import generate
-from prophy.pipelines import ProPhyPipeline, load
-from prophy.schedule import Schedule
+from prophy.evaluation.clips import settings_of
+from prophy.evaluation.judges.recogniser import load_recogniser, recognise
+from prophy.evaluation.measures.recognition import asked
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS, FixedPrompt
+from prophy.generation.generate import generate
+from prophy.generation.pipelines import ProPhyPipeline, load
+from prophy.routing.schedule import Schedule
 
 FULL = "every pass"
 SCHEDULES: dict[str, Schedule | None] = {
@@ -59,11 +59,10 @@ def measure(
     pipeline: ProPhyPipeline, prompts: tuple[FixedPrompt, ...], steps: int | None, recogniser: torch.nn.Module | None
 ) -> dict[str, Row]:
     """Every prompt with every schedule, in turn; the first prompt once more beforehand, to warm up."""
-    generate(pipeline, settings_for(prompts[0].prompt, prompts[0].seed, 1))
+    generate(pipeline, settings_of(prompts[:1], steps=1))
     seconds: dict[str, list[float]] = {name: [] for name in SCHEDULES}
     clips: dict[str, list[np.ndarray]] = {name: [] for name in SCHEDULES}
-    for prompt in tqdm(prompts, unit="prompt"):
-        settings = settings_for(prompt.prompt, prompt.seed, steps)
+    for settings in tqdm(settings_of(prompts, steps), unit="prompt"):
         for name, schedule in SCHEDULES.items():
             pipeline.attachment.enabled = schedule is not None
             made = generate(pipeline, replace(settings, schedule=schedule or Schedule()))

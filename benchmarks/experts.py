@@ -27,7 +27,7 @@ from statistics import median
 import torch
 from torch.nn import functional
 
-from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
+from prophy.branch.refinement import RefinementExpertBlock
 
 EXPERTS, TOP_K = 8, 2
 AIM = 1.15
@@ -39,9 +39,8 @@ PRODUCTS = "its products alone"
 class LoopOverExperts(RefinementExpertBlock):
     """The block as it is mostly written: a mask, a copy and a sum for each expert."""
 
-    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
-        ids_RK = routing.topk_ids_BNK.flatten(0, 1)
-        shares_RK = routing.topk_weights_BNK.flatten(0, 1).to(tokens_RD.dtype)
+    def _dispatch(self, tokens_RD: torch.Tensor, ids_RK: torch.Tensor, shares_RK: torch.Tensor) -> torch.Tensor:
+        shares_RK = shares_RK.to(tokens_RD.dtype)
         mixed = torch.zeros_like(tokens_RD)
         for expert, (weight, bias) in enumerate(zip(self.weight_EDD.unbind(), self.bias_ED.unbind(), strict=True)):
             rows, slots = (ids_RK == expert).nonzero(as_tuple=True)
@@ -53,9 +52,8 @@ class LoopOverExperts(RefinementExpertBlock):
 class EveryExpert(RefinementExpertBlock):
     """The block without any choice: all experts answer for all tokens, and most answers count for nothing."""
 
-    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
-        ids_RK = routing.topk_ids_BNK.flatten(0, 1)
-        shares_RK = routing.topk_weights_BNK.flatten(0, 1).to(tokens_RD.dtype)
+    def _dispatch(self, tokens_RD: torch.Tensor, ids_RK: torch.Tensor, shares_RK: torch.Tensor) -> torch.Tensor:
+        shares_RK = shares_RK.to(tokens_RD.dtype)
         shares_RE = shares_RK.new_zeros(len(ids_RK), EXPERTS).scatter(1, ids_RK, shares_RK)
         answers_ERD = torch.baddbmm(
             self.bias_ED.to(tokens_RD.dtype)[:, None],
@@ -99,6 +97,7 @@ def forms(case: Case) -> tuple[dict[str, Callable[[], torch.Tensor]], list[torch
     torch.manual_seed(0)
     kinds = {BLOCK: RefinementExpertBlock, LOOP: LoopOverExperts, EVERY: EveryExpert}
     blocks = {name: kind(case.width, EXPERTS, TOP_K).to(case.dtype) for name, kind in kinds.items()}
+    torch.nn.init.normal_(blocks[BLOCK].weight_EDD, std=0.2 * case.width**-0.5)
     for block in blocks.values():
         block.load_state_dict(blocks[BLOCK].state_dict())
     linear = torch.nn.Linear(case.width, case.width, dtype=case.dtype)

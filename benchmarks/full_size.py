@@ -24,9 +24,9 @@ from torch import nn
 
 from prophy.backbones import WAN
 from prophy.branch import ProPhyBranch, attach
-from prophy.published import PUBLISHED
-from prophy.routing import Routing
-from prophy.stages import default_sites
+from prophy.branch.family import default_sites
+from prophy.catalogue.published import PUBLISHED
+from prophy.routing.trace import Routing
 
 
 @dataclass(frozen=True)

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prophy.clips import Clip
-from prophy.plan import GIB, PartSize, Plan, choose, plan
-from prophy.profiles import PROFILES
-from prophy.published import PUBLISHED
+from prophy.catalogue.limits import ClipSize
+from prophy.catalogue.published import PUBLISHED
+from prophy.memory.plan import GIB, PartSize, Plan, choose, plan
+from prophy.memory.profiles import PROFILES
 
 CARDS = (8, 12, 24, 80)
-SMALLER = {name: Clip(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {"wan2.2-ti2v-5b": Clip(704, 480, 81)}
+SMALLER = {name: ClipSize(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {
+    "wan2.2-ti2v-5b": ClipSize(704, 480, 81)
+}
 
 
-def cases() -> list[tuple[str, Clip]]:
+def cases() -> list[tuple[str, ClipSize]]:
     """Each model with its recommended clip, and the large ones with a smaller."""
-    recommended = [(name, model.recommended.clip) for name, model in PUBLISHED.items()]
+    recommended = [(name, model.defaults.clip) for name, model in PUBLISHED.items()]
     return sorted([*recommended, *SMALLER.items()], key=lambda case: list(PUBLISHED).index(case[0]))
 
 
-def size(clip: Clip) -> str:
+def size(clip: ClipSize) -> str:
     return f"{clip.width}x{clip.height}x{clip.frames}"
 
 

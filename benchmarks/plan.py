@@ -123,16 +123,16 @@ def measure(case: Case) -> dict[str, float]:
     """Predict on the meta device, then run on the CPU in this process. Bytes; seconds of the run."""
     import torch
 
-    from prophy.clips import Clip
-    from prophy.footprint import footprint
-    from prophy.profiles import Stage
-    from prophy.stages import computations, open_parts
+    from prophy.catalogue.limits import ClipSize
+    from prophy.memory.footprint import footprint
+    from prophy.memory.profiles import Stage
+    from prophy.memory.stages import computations, open_parts
 
     torch.set_grad_enabled(False)
     with tempfile.TemporaryDirectory() as name:
         write_model(Path(name), case.model)
         parts = open_parts(Path(name), dtype=getattr(torch, case.dtype))
-    clip, stage = Clip(*case.size), Stage(case.stage)
+    clip, stage = ClipSize(*case.size), Stage(case.stage)
     module = {
         Stage.TEXT: parts.text_encoder,
         Stage.BRANCH: parts.branch,
@@ -162,15 +162,15 @@ def warm_up(case: Case, stage) -> None:
     """Run the same code on a tiny model: what the libraries keep for good after a first call is none of the model's."""
     import torch
 
-    from prophy.clips import Clip
-    from prophy.stages import computations, open_parts
+    from prophy.catalogue.limits import ClipSize
+    from prophy.memory.stages import computations, open_parts
 
     with tempfile.TemporaryDirectory() as name:
         write_model(Path(name), case.model, TINY[case.model])
         parts = open_parts(Path(name), dtype=getattr(torch, case.dtype))
     for module in (parts.text_encoder, parts.transformer, parts.branch, parts.vae):
         fill(module)
-    computations(parts, Clip(64, 64, 9), "cpu")[stage]()
+    computations(parts, ClipSize(64, 64, 9), "cpu")[stage]()
 
 
 def fill(module) -> None:

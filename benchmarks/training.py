@@ -31,17 +31,18 @@ from diffusers import WanTransformer3DModel
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from prophy.assets import default_model
-from prophy.data.examples import Example
+from prophy.branch.family import default_sites
+from prophy.data.examples import Example, Examples
 from prophy.phenomena import IDS
-from prophy.stages import default_sites
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
-from prophy.training.optimisers import FusedAdamW
-from prophy.training.recipes import BranchShape, Recipe, recipe_named, wan_1_3b
+from prophy.training.optim import FusedAdamW
+from prophy.training.recipe import BranchShape, Recipe
+from prophy.training.recipes import recipe_named, wan_1_3b
 from prophy.training.step import train_step
-from prophy.training.student import Student, build_student, trained
+from prophy.training.trainable import TrainableModule, build_trainable, trained
 from prophy.training.trainer import Running, train
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
@@ -89,7 +90,7 @@ COUNTED = {
 }
 
 
-class Noise:
+class Noise(Examples):
     """Clips of random numbers: a step costs the same whatever they show."""
 
     fingerprint = "noise"
@@ -114,14 +115,14 @@ class Noise:
         )
 
 
-def build(size: Size, recipe: Recipe, device: torch.device) -> tuple[Student, Student]:
-    """A student with a branch, and one that fine-tunes as many parameters of the same backbone.
+def build(size: Size, recipe: Recipe, device: torch.device) -> tuple[TrainableModule, TrainableModule]:
+    """A module with a branch, and one that fine-tunes as many parameters of the same backbone.
 
     First of the blocks that the branch copies, so that gradients go as deep: on a CPU attention is slower backward than
     its operations say, and a backbone of whose blocks only the last are trained has little of it.
     """
     width = 64 * size.heads
-    students = []
+    modules = []
     for with_branch in (True, False):
         torch.manual_seed(0)
         transformer = WanTransformer3DModel(
@@ -132,30 +133,30 @@ def build(size: Size, recipe: Recipe, device: torch.device) -> tuple[Student, St
             num_layers=size.layers,
         )
         if with_branch:
-            students.append(build_student(transformer, recipe))
+            modules.append(build_trainable(transformer, recipe))
             continue
-        bare = build_student(transformer, replace(recipe, branch=None, backbone="trained", backbone_dtype="float32"))
+        bare = build_trainable(transformer, replace(recipe, branch=None, backbone="trained", backbone_dtype="float32"))
         transformer.requires_grad_(False)
-        wanted, given = sum(p.numel() for p in trained(students[0]).values()), 0
+        wanted, given = sum(p.numel() for p in trained(modules[0]).values()), 0
         sites = recipe.branch.sites
         for index in (*sites, *(i for i in range(size.layers) if i not in sites)):
             if given >= wanted:
                 break
             transformer.blocks[index].requires_grad_(True)
             given += sum(p.numel() for p in transformer.blocks[index].parameters())
-        students.append(bare)
-    return tuple(student.to(device) for student in students)
+        modules.append(bare)
+    return tuple(module.to(device) for module in modules)
 
 
-def stepper(student: Student, recipe: Recipe, size: Size, device: torch.device) -> Callable[[], None]:
+def stepper(module: TrainableModule, recipe: Recipe, size: Size, device: torch.device) -> Callable[[], None]:
     """One whole step: forward, backward, update."""
     examples = Noise(size, 64 * size.heads)
     batch = Batches(examples, recipe, FlowMatching(), Share())[0].to(device)
-    optimiser = FusedAdamW(list(trained(student).values()), 1e-5, 0.01)
+    optimiser = FusedAdamW(list(trained(module).values()), 1e-5, 0.01)
 
     def step() -> None:
-        with student.attached():
-            losses, _ = train_step(student, batch, recipe)
+        with module.attached():
+            losses, _ = train_step(module, batch, recipe)
             losses.total.backward()
         optimiser.step()
         if device.type == "cuda":
@@ -181,14 +182,14 @@ def measure_speed(name: str, repeats: int) -> dict[str, float]:
     size, device = SIZES[name], the_device()
     recipe = recipe_for(size)
     found: dict[str, float] = {}
-    students = dict(zip(("branch", "bare"), build(size, recipe, device), strict=True))
-    steps = {kind: stepper(student, recipe, size, device) for kind, student in students.items()}
+    modules = dict(zip(("branch", "bare"), build(size, recipe, device), strict=True))
+    steps = {kind: stepper(module, recipe, size, device) for kind, module in modules.items()}
     for kind, step in steps.items():
         step()
         with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
             step()
         found[f"{kind}_flops"] = counter.get_total_flops()
-        found[f"{kind}_trained"] = sum(p.numel() for p in trained(students[kind]).values())
+        found[f"{kind}_trained"] = sum(p.numel() for p in trained(modules[kind]).values())
     times: dict[str, list[float]] = {kind: [] for kind in steps}
     for _ in range(repeats):
         for kind, step in steps.items():
@@ -202,8 +203,8 @@ def measure_memory(name: str, checkpointing: bool) -> dict[str, float]:
     """The highest memory of two steps over what the weights and libraries took before; bytes."""
     size, device = SIZES[name], the_device()
     recipe = replace(recipe_for(size), checkpointing=checkpointing)
-    student = build(size, recipe, device)[0]
-    step = stepper(student, recipe, size, device)
+    module = build(size, recipe, device)[0]
+    step = stepper(module, recipe, size, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -17,7 +17,7 @@ from pathlib import Path
 from page import app_at, chromium
 from playwright.sync_api import Page
 
-from prophy.runs import find_run
+from prophy.runs.store import find_run
 
 LEVEL = 0.10  #: by how much memory may differ from that after the first round
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange", "white", "cyan")

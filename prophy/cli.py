@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING
 from prophy.flags import given
 
 if TYPE_CHECKING:
-    from prophy.export import OverlaySettings
-    from prophy.runs import Run
+    from prophy.runs.export import OverlaySettings
+    from prophy.runs.store import Run
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
 _FORWARDED = {
-    "app": ("prophy.ui.main", "open the app in a browser"),
-    "train": ("prophy.training.cli", "train a branch on a base model, or a part of the embedded model"),
+    "app": ("prophy.ui.cli", "open the app in a browser"),
+    "train": ("prophy.training.cli", "train a branch on a base model"),
     "publish": ("prophy.training.publish", "make a model folder of a training run"),
     "evaluate": ("prophy.evaluation.cli", "measure what the model and its routing can do"),
     "annotate": ("prophy.annotation.cli", "token targets for clips, from a vision-language model"),
     "cache": ("prophy.training.caching", "latents, text embeddings and targets of annotated clips; check them"),
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
+    "tiny": ("prophy.tiny.cli", "for maintainers: make the embedded model from nothing, stage by stage"),
 }
+# The extra of pyproject.toml that holds what a command needs beyond `pip install prophy`.
+_EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,6 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if os.environ.get("PROPHY_DEBUG") or (error.name or "prophy").split(".")[0] == "prophy":
+            raise
+        extra = _EXTRA.get(argv[0], "train")
+        print(f"prophy: {argv[0]} needs {error.name}: pip install 'prophy[{extra}]'", file=sys.stderr)
+        return 2
     except (ValueError, OSError, KeyError) as error:
         if os.environ.get("PROPHY_DEBUG"):
             raise
@@ -145,6 +154,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--seed", type=int, default=0, help="of the first clip (default: 0)")
     preview.add_argument("--phenomenon", help="only this one, by its id, such as liquid_motion (default: all)")
+    preview.add_argument(
+        "--size", default="64x64x17", metavar="WxHxF", help="of the clips, such as 832x480x81 (default: 64x64x17)"
+    )
+    preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
+    preview.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
     preview.set_defaults(run=_worlds_preview)
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
@@ -172,32 +186,34 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from tqdm import tqdm
 
-    from prophy.clips import Clip, Recommended
-    from prophy.description import describe_model
-    from prophy.generation import GenerationSettings, StepPreview, generate, model_hash, token_grid
-    from prophy.runs import read_run
-    from prophy.schedule import Schedule
-    from prophy.steering import parse_force, parse_scales
+    from prophy.catalogue.describe import describe_model
+    from prophy.catalogue.limits import ClipSize, GenerationDefaults
+    from prophy.generation.generate import StepPreview, generate, token_grid
+    from prophy.generation.identity import model_hash
+    from prophy.generation.settings import GenerationSettings
+    from prophy.routing.schedule import Schedule
+    from prophy.routing.steering import parse_force, parse_scales
+    from prophy.runs.store import read_run
 
     # All of this before the weights: a typo should not cost ten seconds.
     source = None if arguments.again is None else read_run(arguments.again)
     if source is None:
-        recommended = None if arguments.model is None else describe_model(arguments.model).recommended
-        settings = GenerationSettings(arguments.prompt, **{**asdict(recommended or Recommended()), **chosen})
+        defaults = None if arguments.model is None else describe_model(arguments.model).defaults
+        settings = GenerationSettings(arguments.prompt, **{**asdict(defaults or GenerationDefaults()), **chosen})
     else:
         settings = replace(GenerationSettings.from_record(source.record), **chosen)
     if arguments.branch_interval or arguments.branch_conditional:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
+    branch = False if arguments.no_branch else arguments.branch
+    if source is not None and source.routing_path is None and settings.schedule.is_every_pass and branch is None:
+        branch = False  # as then
 
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
-    clip = Clip(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
-    if off and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
+    clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
     if source is not None and model_hash(pipeline) != source.record.model_sha256:
         difference = f"run {source.id} was made by other weights ({source.record.model_id})"
         if arguments.model is None:
@@ -239,7 +255,7 @@ def _export(arguments: argparse.Namespace) -> None:
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
 
-    from prophy.export import export_overlay, export_still, export_trace, export_zip
+    from prophy.runs.export import export_overlay, export_still, export_trace, export_zip
 
     if what in ("trace", "zip"):
         write = export_trace if what == "trace" else export_zip
@@ -259,8 +275,8 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
-    from prophy.export import OverlaySettings
     from prophy.phenomena import by_id
+    from prophy.runs.export import OverlaySettings
 
     mode, index = arguments.mode or "top1", arguments.index
     for name in ("expert", "phenomenon"):
@@ -275,7 +291,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
 def _run_named(source: str) -> Run:
     """The run in a folder, or the shipped one with this id."""
     from prophy.assets import gallery_dir
-    from prophy.runs import find_run, read_run
+    from prophy.runs.store import find_run, read_run
 
     if Path(source).is_dir():
         return read_run(Path(os.path.abspath(source)))  # "." has no name; links stay links, and are refused
@@ -286,28 +302,35 @@ def _run_named(source: str) -> Run:
 
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:
+    from prophy.worlds import Stage
     from prophy.worlds.preview import write_contact_sheet
 
-    write_contact_sheet(arguments.out, seed=arguments.seed, phenomenon=arguments.phenomenon)
+    write_contact_sheet(
+        arguments.out,
+        seed=arguments.seed,
+        phenomenon=arguments.phenomenon,
+        stage=Stage.parse(arguments.size, arguments.fps),
+        lawful=not arguments.unlawful,
+    )
     print(f"sheet    {arguments.out}")
 
 
 def _plan(arguments: argparse.Namespace) -> None:
-    from prophy.clips import Clip
-    from prophy.description import describe_model
+    from prophy.catalogue.describe import describe_model
+    from prophy.catalogue.limits import ClipSize
 
-    clip = None if arguments.size is None else Clip.parse(arguments.size)
+    clip = None if arguments.size is None else ClipSize.parse(arguments.size)
     described = describe_model(arguments.model, arguments.branch)
     if clip is None:
-        if described.recommended is None:
+        if described.defaults is None:
             raise ValueError(f"{described.name} does not say what clip it was made for: give --size, as in 832x480x81")
-        clip = described.recommended.clip
+        clip = described.defaults.clip
 
     import json
 
     import torch
 
-    from prophy.plan import GIB, describe, plan
+    from prophy.memory.plan import GIB, describe, plan
 
     if arguments.vram is not None and not arguments.vram > 0:
         raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")
@@ -316,6 +339,6 @@ def _plan(arguments: argparse.Namespace) -> None:
         clip,
         dtype=getattr(torch, arguments.dtype),
         vram=None if arguments.vram is None else round(arguments.vram * GIB),
-        with_branch=not arguments.no_branch,
+        branch=False if arguments.no_branch else None,
     )
     print(json.dumps(made.to_dict(), indent=2) if arguments.json else describe(made))

@@ -1,8 +1,10 @@
-"""Files that are written whole or not at all (no torch)."""
+"""Files that are written whole or not at all, and digests of what they hold (no torch)."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,21 +12,35 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """A name beside ``path`` to write to, which takes the path's place when the block ends.
+    """A name beside ``path`` to write to, which takes the path's place when the block ends, and is gone if it fails.
 
-    What a killed process leaves there is written over by the next one.
+    The name ends in ``.new``. What a killed process leaves there is written over by the next one.
 
     Args:
         path: of the file.
-        shared: several processes may write it at once: each has a name of its own, and the last one stays.
+        shared: several processes or threads may write it at once: each has a name of its own, and the last one stays.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new" if shared else f"{path.name}.new")
-    yield temporary
-    os.replace(temporary, path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.new" if shared else f"{path.name}.new")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write UTF-8; see :func:`replacing`."""
     with replacing(path, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sha256(content: bytes | str) -> str:
+    """SHA-256 of bytes, or of a text in UTF-8: 64 hexadecimal digits."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content: 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,9 +9,9 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch
-from prophy.pipelines import ProPhyWanPipeline
-from prophy.training.tiny_text import build_tokenizer
+from prophy.tiny.text import build_tokenizer
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -34,21 +34,22 @@ def make_transformer() -> WanTransformer3DModel:
     return transformer.eval()
 
 
-def make_branch(transformer: WanTransformer3DModel, *, trained: bool) -> ProPhyBranch:
-    """A branch at blocks 0 and 2; ``trained`` gives its projections values, else they are zero."""
+def make_branch(transformer: WanTransformer3DModel, *, trained: bool, **config) -> ProPhyBranch:
+    """A branch at blocks 0 and 2; ``trained`` gives its projections and experts values, else they are zero."""
     torch.manual_seed(6)
-    branch = ProPhyBranch.from_transformer(
-        transformer,
-        sites=[0, 2],
-        num_semantic_experts=6,
-        num_refinement_experts=5,
-        top_k=2,
-        reference_grid=[3, 4, 5],
-        map_hidden=8,
-    )
+    shape = {
+        "sites": [0, 2],
+        "num_semantic_experts": 6,
+        "num_refinement_experts": 5,
+        "top_k": 2,
+        "reference_grid": [3, 4, 5],
+        "map_hidden": 8,
+    }
+    branch = ProPhyBranch.from_transformer(transformer, **{**shape, **config})
     if trained:
         for projection in branch.projections:
             torch.nn.init.normal_(projection.weight, std=0.1)
+        torch.nn.init.normal_(branch.refinement.weight_EDD, std=0.05)
     return branch.eval()
 
 

@@ -5,22 +5,43 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from prophy.evaluation.annotation import OTHER_CLIP, TARGETS, AnnotationResult
-from prophy.evaluation.figures import INVERTED, RANDOM, SHUFFLED, InversionResult, correlate
-from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, FlowResult, compare
-from prophy.evaluation.lawfulness import PROPHY, REAL, ClipErrors, LawsResult, score_columns
-from prophy.evaluation.localisation import (
+from prophy.evaluation.benchmarks.vbench import QUALITY
+from prophy.evaluation.benchmarks.videophy2 import JUDGE, summarise
+from prophy.evaluation.judges.trackers import LAWS
+from prophy.evaluation.measures.figures import correlate
+from prophy.evaluation.measures.flow_loss import ClipLosses, compare
+from prophy.evaluation.measures.laws import score_columns
+from prophy.evaluation.measures.localisation import Truth, score_maps
+from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.measures.recognition import score
+from prophy.evaluation.results import Interval
+from prophy.evaluation.results.ablation import AblationResult, Training
+from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, AnnotationResult
+from prophy.evaluation.results.data import DataResult, DataSet
+from prophy.evaluation.results.figures import (
+    INVERTED,
+    RANDOM,
+    SHUFFLED,
+    CorrelationResult,
+    ExpertMapsResult,
+    InversionResult,
+)
+from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH, FlowResult
+from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult, SegmenterRecipe, SegmenterResult
+from prophy.evaluation.results.laws import PROPHY, REAL, ClipErrors, LawsResult
+from prophy.evaluation.results.localisation import (
     MAP,
     UNIFORM,
     ExpertUse,
+    GeneratedLocalisationResult,
     LocalisationLevel,
     LocalisationResult,
-    Truth,
-    score_maps,
+    StepScores,
 )
-from prophy.evaluation.metrics import bootstrap
-from prophy.evaluation.prompted import PromptVerdict, RecognitionResult, score
-from prophy.evaluation.trackers import LAWS
+from prophy.evaluation.results.protocol import Protocol
+from prophy.evaluation.results.recognition import PromptVerdict, RecognitionResult
+from prophy.evaluation.results.vbench import VBenchResult
+from prophy.evaluation.results.videophy2 import Differences, VideoPhy2Comparison, VideoPhy2Result
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 
@@ -62,7 +83,7 @@ def flow_result() -> FlowResult:
     return FlowResult((compare(0.5, losses),), 3, "wordings", "a" * 64, None)
 
 
-def correlation_result():
+def correlation_result() -> CorrelationResult:
     rng = np.random.default_rng(0)
     shown = np.zeros((12, len(IDS)), bool)
     shown[np.arange(12), np.arange(12) % 4] = True
@@ -88,3 +109,74 @@ def annotation_result() -> AnnotationResult:
     found = {TARGETS: scores[MAP], OTHER_CLIP: scores[UNIFORM], UNIFORM: scores[UNIFORM]}
     said = ({"Describe the video briefly.": "<script>alert(1)</script>"},)
     return AnnotationResult(found, {IDS[0]: scores[MAP]}, said, 1.0, (1, 2), "small-vlm@0", 2, "test")
+
+
+def recogniser_result() -> RecogniserResult:
+    """A phenomenon that every clip shows has no false alarms to count."""
+    shares = {IDS[0]: 0.9, IDS[1]: 1.0}
+    return RecogniserResult(0.99, shares, {IDS[0]: 0.01, IDS[1]: float("nan")}, 0.0, 0.1, None, RecogniserRecipe())
+
+
+def segmenter_result() -> SegmenterResult:
+    half = bootstrap(np.array([0.4, 0.6]))
+    return SegmenterResult(half, {IDS[0]: half}, 0.01, 0.02, SegmenterRecipe())
+
+
+def generated_localisation_result() -> GeneratedLocalisationResult:
+    scores = localisation_result().levels[0].scores
+    steps = tuple(StepScores(step, 1000.0 - step, {MAP: scores[MAP]}) for step in (1, 2))
+    return GeneratedLocalisationResult(steps, {UNIFORM: scores[UNIFORM]}, bootstrap(np.ones(3)), 0, 2, 2, "a" * 64)
+
+
+def expert_maps_result() -> ExpertMapsResult:
+    return ExpertMapsResult(("a ball",), (((0.5, 0.5), (0.25, 0.75)),), (), "a" * 64)
+
+
+def ablation_result() -> AblationResult:
+    row = {"laws obeyed": Interval(0.5, 0.4, 0.6, 3), "flow loss minus backbone": None}
+    measures = {"laws": ("laws obeyed",), "flow": ("flow loss minus backbone",)}
+    unmeasured = {"tiny": {"flow loss minus backbone": 3}}
+    return AblationResult({"tiny": row}, measures, {"tiny": 3}, unmeasured, {"tiny": Training(2, 4, 1234, 0.5)}, True)
+
+
+def videophy2_result() -> VideoPhy2Result:
+    """One video has no PC; no prompt is hard, so nothing there was measured."""
+    protocol = Protocol("videophy2", "d" * 64, "caption", 3, "e" * 64, True, 0, 20, 4.0, 17, 64, 64, 16.0)
+    scores = {"a": (5, 4), "b": (4, None), "c": (3, 5)}
+    everything, hard = summarise(list(scores.values())), summarise([])
+    return VideoPhy2Result(everything, hard, JUDGE, protocol, ("1" * 64, "2" * 64), scores)
+
+
+def videophy2_comparison() -> VideoPhy2Comparison:
+    change = bootstrap(np.array([0.0, 1.0, 1.0]))
+    differences = Differences(change, change, change)
+    return VideoPhy2Comparison(differences, differences, ("a" * 64, "b" * 64), (True, False))
+
+
+def vbench_result() -> VBenchResult:
+    return VBenchResult(0.5, {name: high for name, (_, high, _) in QUALITY.items()}, dict.fromkeys(QUALITY, 1.0), 7)
+
+
+def data_result() -> DataResult:
+    return DataResult((DataSet("latents-test", "test", 4, "f" * 64),), {"recogniser.safetensors": "9" * 64})
+
+
+#: one of each kind
+EVERY_RESULT = (
+    laws_result,
+    recognition_result,
+    recogniser_result,
+    localisation_result,
+    generated_localisation_result,
+    segmenter_result,
+    flow_result,
+    correlation_result,
+    expert_maps_result,
+    inversion_result,
+    annotation_result,
+    ablation_result,
+    videophy2_result,
+    videophy2_comparison,
+    vbench_result,
+    data_result,
+)

@@ -4,8 +4,8 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
 
-from prophy.pipelines import ProPhyCogVideoXPipeline
-from prophy.training.tiny_text import build_tokenizer
+from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
+from prophy.tiny.text import build_tokenizer
 
 #: latents (B, T, C, H, W) of the transformer below, with no two sizes equal, and their tokens
 LATENTS = (3, 4, 8, 12)

@@ -13,15 +13,20 @@ from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import UniPCMultistepScheduler, WanPipeline
 from small_training import SHAPE
 
-from prophy.evaluation import ablation_runs, cli, prompted
-from prophy.evaluation.ablation_runs import AblationSettings, plan_runs, run_ablation
-from prophy.evaluation.lawfulness import BACKBONE, ClipErrors, asked_clips, score_columns
-from prophy.evaluation.recognition import RecogniserRecipe, train_recogniser
-from prophy.evaluation.report import write_report
-from prophy.evaluation.sections import read_sections
+from prophy.evaluation import cli
+from prophy.evaluation.clips import ArrayFolder
+from prophy.evaluation.judges.recogniser import train_recogniser
+from prophy.evaluation.measures import ablation_runs
+from prophy.evaluation.measures.ablation_runs import AblationSettings, plan_runs, run_ablation
+from prophy.evaluation.measures.laws import asked_clips, score_columns
+from prophy.evaluation.report.page import write_report
+from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.judges import RecogniserRecipe
+from prophy.evaluation.results.laws import BACKBONE, ClipErrors
+from prophy.tiny.text import build_tokenizer
 from prophy.training.log import read_lines
-from prophy.training.recipes import RECIPES, Recipe, recipe_named
-from prophy.training.tiny_text import build_tokenizer
+from prophy.training.recipe import Recipe
+from prophy.training.recipes import RECIPES, recipe_named
 from prophy.training.trainer import Running, TrainingStopped
 from prophy.worlds import sample_scenario
 
@@ -155,13 +160,13 @@ def test_killed_before_each_of_its_stages_it_does_nothing_twice_and_ends_with_th
 
         return run
 
-    def counted(pipeline, batch, real=prompted.generate_clips):
-        clips["generated"] += len(batch)
-        return real(pipeline, batch)
+    def counted(folder, name, made, real=ArrayFolder.write):
+        clips["generated"] += 1
+        return real(folder, name, made)
 
     for stage in STAGES:
         monkeypatch.setattr(ablation_runs, stage, mortal(stage))
-    monkeypatch.setattr(prompted, "generate_clips", counted)
+    monkeypatch.setattr(ArrayFolder, "write", counted)
     deaths = 0
     while True:
         try:

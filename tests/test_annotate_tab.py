@@ -9,13 +9,14 @@ from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import AnnotationConfig
-from prophy.annotation.pipeline import WORLDS, Shard, annotate_all, jobs_of_worlds
+from prophy.annotation.pipeline import annotate_all
 from prophy.annotation.record import Annotation
+from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
 from prophy.phenomena import by_id
-from prophy.ui import annotate_tab
-from prophy.ui.annotate_tab import AnnotateTab, answers_html, shipped, view_of
-from prophy.ui.demo import build_demo, launch
-from prophy.ui.engine import Engine
+from prophy.ui.engine.engine import Engine
+from prophy.ui.page import build_demo, launch
+from prophy.ui.tabs import annotate as annotate_tab
+from prophy.ui.tabs.annotate import AnnotateTab, answers_html, shipped, view_of
 from prophy.video import picture_size, write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)

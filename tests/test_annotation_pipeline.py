@@ -17,10 +17,11 @@ from vlms import make_model, make_tokenizer
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.cli import main
 from prophy.annotation.config import AnnotationConfig, read_config
-from prophy.annotation.pipeline import WORLDS, Geometry, Job, Shard, annotate_all, jobs_of, jobs_of_worlds, read_skipped
+from prophy.annotation.pipeline import annotate_all, read_skipped
 from prophy.annotation.record import Annotation
 from prophy.annotation.show import panels, sheet
 from prophy.data.folder import read_folder
+from prophy.data.jobs import WORLDS, Geometry, Job, Shard, jobs_of, jobs_of_worlds
 from prophy.video import write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
@@ -291,6 +292,10 @@ def test_a_model_carries_its_own_settings_and_wrong_ones_are_named(vlm_folder, t
     [
         (["--data", "folder"], "needs --path"),
         (["--data", "worlds", "--path", "x"], "--path changes nothing in the worlds"),
+        (["--data", "worlds", "--size", "100x64x17"], "give a width and a height that 8 divides"),
+        (["--data", "worlds", "--fps", "12.5"], "--fps 12.5: the worlds take a whole number of frames a second"),
+        (["--data", "worlds", "--phenomena", "gravity"], "no world shows gravity"),
+        (["--data", "folder", "--path", "x", "--phenomena", "all"], "--phenomena changes nothing in --data folder"),
         (["--data", "worlds", "--shard", "9/4"], "use 1/16 to 16/16"),
         (["--data", "folder", "--path", ".", "--size", "64x64"], "give three numbers"),
         (["--data", "folder", "--path", ".", "--videos", "x"], "leave it out"),

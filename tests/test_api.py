@@ -10,10 +10,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from synthetic import GRID, make_frames, make_record, make_trace
 
-from prophy.comparison import routing_difference
-from prophy.routing import RoutingTrace
-from prophy.runs import list_runs, write_run
-from prophy.ui.engine import Engine
+from prophy.routing.distance import routing_difference
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.store import list_runs, write_run
+from prophy.ui.engine.engine import Engine
 from prophy.video import read_video
 
 PROMPT = "a red ball bounces"
@@ -33,7 +33,7 @@ def engine(tiny_pipeline, shipped: RoutingTrace, tmp_path: Path) -> Engine:
 
 @pytest.fixture
 def client(engine: Engine, tmp_path: Path) -> Iterator[Client]:
-    from prophy.ui.demo import build_demo, launch
+    from prophy.ui.page import build_demo, launch
 
     demo = build_demo(engine)
     yield Client(launch(demo, port=free_port()), verbose=False, download_files=tmp_path / "downloads")

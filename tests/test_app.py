@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 
-from prophy import heatmaps
-from prophy.runs import list_runs, write_run
-from prophy.steering import Steering
-from prophy.ui import routing_view
-from prophy.ui.component import STATIC
-from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
-from prophy.ui.figures import expert_timeline
-from prophy.ui.files import exporter
-from prophy.ui.gpu import on_gpu
-from prophy.ui.live_view import LiveView
-from prophy.ui.models import ModelSource
-from prophy.ui.routing_view import RoutingBytes, RunView
-from prophy.ui.visitors import Link, link_of, own_ids
+from prophy.routing.steering import Steering
+from prophy.runs import overlay
+from prophy.runs.store import list_runs, write_run
+from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
+from prophy.ui.engine.files import exporter
+from prophy.ui.engine.gpu import on_gpu
+from prophy.ui.engine.models import ModelSource
+from prophy.ui.engine.visitors import Link, link_of, own_ids
+from prophy.ui.views import routing as routing_view
+from prophy.ui.views.component import STATIC
+from prophy.ui.views.figures import expert_timeline
+from prophy.ui.views.live import LiveView
+from prophy.ui.views.routing import RoutingBytes, RunView
 
 PROMPT = "a red ball bounces"
 
@@ -64,7 +64,7 @@ def test_a_generation_reports_each_step_and_ends_as_a_run_on_disk(engine: Engine
 
 
 def test_stop_ends_within_one_step_saves_nothing_and_frees_the_model(engine: Engine):
-    from prophy.generation import GenerationStopped
+    from prophy.generation.generate import GenerationStopped
 
     events = engine.generate(Request(PROMPT, steps=50), "a")
     first = next(event for event in events if is_preview(event))
@@ -90,7 +90,7 @@ def test_closing_the_events_joins_the_worker(engine: Engine):
 
 
 def test_one_generation_at_a_time_and_a_waiting_one_can_be_stopped(engine: Engine):
-    from prophy.generation import GenerationStopped
+    from prophy.generation.generate import GenerationStopped
 
     first = engine.generate(Request(PROMPT, steps=50), "a")
     next(event for event in first if is_preview(event))
@@ -202,6 +202,8 @@ def test_a_request_without_the_branch_has_no_routing_and_the_next_one_has(engine
     without = list(engine.generate(Request(PROMPT, steps=1, use_branch=False), "a"))[-1].run
     with_it = list(engine.generate(Request(PROMPT, steps=1), "a"))[-1].run
     assert without.trace() is None
+    asked = Request(PROMPT, steps=1, use_branch=False)
+    assert engine.same_run(asked, [without.id, with_it.id]).id == without.id
     assert with_it.trace() is not None
 
 
@@ -320,7 +322,7 @@ def test_routing_bytes_are_the_trace():
     assert np.abs(bytes_of(sent.weights, steps, tokens, top_k) / 255 - trace.topk_weights).max() <= 0.5 / 255 + 1e-3
     maps = bytes_of(sent.maps, steps, -1, tokens)
     assert np.abs(maps.transpose(0, 2, 1) / 255 - trace.phenomenon_maps).max() <= 0.5 / 255 + 1e-3
-    assert sent.experts == [heatmaps.expert_colour(e) for e in range(NUM_EXPERTS)]
+    assert sent.experts == [overlay.expert_colour(e) for e in range(NUM_EXPERTS)]
 
 
 def test_a_large_trace_sends_fewer_steps_and_says_which(monkeypatch):
@@ -362,7 +364,7 @@ def test_the_timeline_shares_sum_to_one_over_every_video_frame():
 
 
 def test_the_page_is_built_without_opening_a_model_and_only_named_endpoints_are_public(engine: Engine):
-    from prophy.ui.demo import build_demo
+    from prophy.ui.page import build_demo
 
     demo = build_demo(engine)
     assert engine.open_model is None
@@ -372,7 +374,7 @@ def test_the_page_is_built_without_opening_a_model_and_only_named_endpoints_are_
 
 
 def test_flags_change_only_on_purpose():
-    from prophy.ui.main import build_parser
+    from prophy.ui.cli import build_parser
 
     flags = set(build_parser()._option_string_actions) - {"-h", "--help"}
     known = "--model --branch --size --profile --vlm --training --evidence --runs --host --port --no-browser"
@@ -380,5 +382,7 @@ def test_flags_change_only_on_purpose():
 
 
 def test_the_engine_imports_nothing_heavy():
-    code = "import sys, prophy.ui.engine; print([m for m in ('torch', 'gradio', 'diffusers') if m in sys.modules])"
+    code = (
+        "import sys, prophy.ui.engine.engine; print([m for m in ('torch', 'gradio', 'diffusers') if m in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

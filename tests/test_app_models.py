@@ -8,16 +8,16 @@ import pytest
 from conftest import make_branch
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.clips import Clip
+from prophy.catalogue.limits import ClipSize
 from prophy.grid import TokenGrid
-from prophy.memory import profile_of
-from prophy.profiles import Mode, Profile
-from prophy.ui.about_tab import about_model
-from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request
-from prophy.ui.gpu import gpu_seconds
-from prophy.ui.main import build_parser
-from prophy.ui.model_bar import estimate_line
-from prophy.ui.models import EMBEDDED, ModelSource
+from prophy.memory.offload import profile_of
+from prophy.memory.profiles import OffloadMode, Profile
+from prophy.ui.cli import build_parser
+from prophy.ui.controls.model_bar import estimate_line
+from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request
+from prophy.ui.engine.gpu import gpu_seconds
+from prophy.ui.engine.models import EMBEDDED, ModelSource
+from prophy.ui.tabs.about import about_model
 from prophy.video import read_video
 
 PROMPT = "a red ball bounces"
@@ -31,7 +31,10 @@ def sources(tiny_pipeline, tmp_path: Path) -> list[ModelSource]:
     transformer = make_cogvideox()
     pipeline = make_cogvideox_pipeline(transformer, make_branch(transformer, trained=True))
     pipeline.save_pretrained(tmp_path / COGVIDEOX)
-    return [ModelSource(tmp_path / WAN, clip=Clip(48, 32, 9)), ModelSource(tmp_path / COGVIDEOX, clip=Clip(96, 64, 17))]
+    return [
+        ModelSource(tmp_path / WAN, clip=ClipSize(48, 32, 9)),
+        ModelSource(tmp_path / COGVIDEOX, clip=ClipSize(96, 64, 17)),
+    ]
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_another_profile_moves_the_open_model_and_makes_the_same_clip(engine: En
     plain, _ = made(engine, model=COGVIDEOX)
     again, opened = made(engine, model=COGVIDEOX, profile="sequential+tiling")
     assert opened == []
-    assert profile_of(engine._resident.pipeline) == Profile(Mode.SEQUENTIAL, tiling=True)
+    assert profile_of(engine._resident.pipeline) == Profile(OffloadMode.SEQUENTIAL, tiling=True)
     difference = read_video(plain.video_path).frames.astype(int) - read_video(again.video_path).frames
     assert abs(difference).mean() < 2
     with pytest.raises(EngineError, match="no memory profile 'fast': use one of all"):
@@ -117,10 +120,10 @@ def test_an_estimate_says_memory_before_and_time_once_a_clip_was_timed(engine: E
 
 
 def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
-    from prophy.generation import GenerationSettings
+    from prophy.generation.generate import GenerationSettings
 
     made(engine, model=COGVIDEOX)
-    planned = engine._estimates.plan(engine.card(COGVIDEOX), guided=True).of(Profile(Mode.ALL))
+    planned = engine._estimates.plan(engine.card(COGVIDEOX), guided=True).of(Profile(OffloadMode.ALL))
     clip = {"frames": 17, "height": 64, "width": 96}
     for steps in (1, 50):
         seconds = engine._gpu_seconds(GenerationSettings(PROMPT, steps=steps, **clip), True)
@@ -129,9 +132,9 @@ def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
 
 
 def test_the_gpu_time_of_a_full_model_grows_with_its_steps():
-    from prophy.plan import plan
+    from prophy.memory.plan import plan
 
-    planned = plan("wan2.1-1.3b", Clip(352, 288, 9)).of(Profile(Mode.ALL))
+    planned = plan("wan2.1-1.3b", ClipSize(352, 288, 9)).of(Profile(OffloadMode.ALL))
     few, many = gpu_seconds(planned, 100), gpu_seconds(planned, 1000)
     assert many - few > 0
     assert (many - few) / 900 == pytest.approx(1.5 * planned.step, abs=2 / 900)
@@ -141,7 +144,7 @@ def test_models_that_cannot_be_told_apart_or_made_are_refused_at_start(sources, 
     with pytest.raises(ValueError, match=f"two models are called {WAN}: rename the folder of one"):
         Engine([sources[0], sources[0]])
     with pytest.raises(ValueError, match=r"frames=13 is not 1 \+ 8k, all this model can make: use 17"):
-        Engine([ModelSource(tmp_path / COGVIDEOX, clip=Clip(96, 64, 13))])
+        Engine([ModelSource(tmp_path / COGVIDEOX, clip=ClipSize(96, 64, 13))])
     with pytest.raises(EngineError, match=f"no model 'other' here: choose {WAN}, {COGVIDEOX}"):
         Engine(sources).check(Request(PROMPT, model="other"))
 
@@ -168,7 +171,7 @@ def test_a_published_model_is_known_by_its_id_before_anything_is_downloaded(tmp_
 
 @pytest.mark.parametrize("given", [False, True])
 def test_the_page_of_the_embedded_model_alone_shows_no_choice_of_models(given: bool, sources, tmp_path: Path):
-    from prophy.ui.demo import build_demo
+    from prophy.ui.page import build_demo
 
     engine = Engine([ModelSource(), *sources] if given else [ModelSource()], runs=tmp_path)
     (row,) = [part for part in build_demo(engine).blocks.values() if getattr(part, "elem_id", None) == "models"]
@@ -180,7 +183,7 @@ def test_each_flag_belongs_to_the_model_before_it():
     assert read([]).sources is None
     flags = ["--model", "a", "--branch", "b", "--size", "64x48x9", "--model", "embedded", "--model", "c"]
     given = read([*flags, "--profile", "group"])
-    assert given.sources == (ModelSource("a", "b", Clip(64, 48, 9)), ModelSource(EMBEDDED), ModelSource("c"))
+    assert given.sources == (ModelSource("a", "b", ClipSize(64, 48, 9)), ModelSource(EMBEDDED), ModelSource("c"))
     assert given.profile == "group"
     assert read(["--branch", "b"]).sources == (ModelSource(None, "b"),)
     with pytest.raises(SystemExit):

@@ -10,7 +10,7 @@ from diffusers import FirstBlockCacheConfig, WanPipeline, WanTransformer3DModel
 from diffusers.hooks import apply_group_offloading
 
 from prophy.branch import ProPhyBranch, attach, inject
-from prophy.routing import Routing
+from prophy.routing.trace import Routing
 
 
 def make_inputs(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -33,7 +33,7 @@ def run_by_hand(transformer: WanTransformer3DModel, branch: ProPhyBranch, seed: 
         residuals, _ = branch(*make_inputs(seed).values())
     handles = [
         transformer.blocks[site].register_forward_hook(lambda _, __, output, r=residual: output + r)
-        for site, residual in zip(branch.config.sites, residuals, strict=True)
+        for site, residual in zip(branch.injections, residuals, strict=True)
     ]
     output = run(transformer, seed=seed)
     for handle in handles:
@@ -329,7 +329,7 @@ def test_injection_ends_when_its_block_raises(tiny_transformer, tiny_branch):
 
 def test_impossible_injections_are_refused(tiny_transformer, tiny_branch):
     with (
-        pytest.raises(ValueError, match="1 residuals for 2 sites: pass one for each"),
+        pytest.raises(ValueError, match="1 residuals for 2 injections: pass one for each"),
         inject(tiny_transformer, tiny_branch, [torch.zeros(())]),
     ):
         pass

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from prophy import phenomena
 from prophy.backbones import WAN
 from prophy.branch import ProPhyBranch, attach
-from prophy.branch.refinement import RefinementExpertBlock
+from prophy.branch.refinement import FORMS, RefinementExpertBlock
 from prophy.branch.semantic import SemanticExpertBlock
-from prophy.footprint import footprint
+from prophy.memory.footprint import footprint
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -93,6 +93,50 @@ def test_the_branch_runs_the_embedders_and_blocks_of_the_stock_forward(tiny_tran
     with torch.no_grad():
         residuals, _ = zero_branch(*inputs)
     assert torch.equal(residuals[0], seen[0])
+
+
+def test_a_residual_only_behind_the_experts_is_the_last_of_those_behind_every_block(tiny_transformer):
+    """One injection: what reaches the backbone has passed the refinement experts."""
+    made = []
+    for injections in (None, [2]):
+        branch = make_branch(tiny_transformer, trained=True, injections=injections)
+        with torch.no_grad():
+            branch.projections[-1].weight.copy_(torch.eye(32))
+            branch.refinement.weight_EDD.copy_(
+                torch.linspace(-0.1, 0.1, branch.refinement.weight_EDD.numel()).view(5, 32, 32)
+            )
+            made.append(branch(*make_inputs())[0])
+    every, last = made
+    assert (len(every), len(last)) == (2, 1)
+    assert torch.equal(every[-1], last[0])
+
+
+def test_attached_behind_the_experts_alone_it_changes_the_blocks_after_them(tiny_transformer):
+    branch = make_branch(tiny_transformer, trained=True, injections=[0], sites=[0])
+    inputs = make_inputs()
+    seen = []
+    tiny_transformer.blocks[1].register_forward_hook(lambda *event: seen.append(event[1][0]))
+    backbone_output(tiny_transformer, inputs)
+    attachment = attach(tiny_transformer, branch)
+    backbone_output(tiny_transformer, inputs)
+    attachment.detach()
+    plain, changed = seen
+    with torch.no_grad():
+        residual = branch(*inputs)[0][0]
+    torch.testing.assert_close(changed - plain, residual, rtol=1e-4, atol=1e-5)
+
+
+def test_a_branch_saved_before_there_was_a_choice_is_opened_as_it_was(tiny_transformer, tmp_path: Path):
+    branch = make_branch(tiny_transformer, trained=True, refinement_form="residual")
+    branch.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for key in ("refinement_form", "injections"):
+        del config[key]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    opened = ProPhyBranch.from_pretrained(tmp_path).eval()
+    assert (opened.refinement.form, opened.injections) == ("residual", [0, 2])
+    with torch.no_grad():
+        assert torch.equal(opened(*make_inputs())[0][1], branch(*make_inputs())[0][1])
 
 
 def test_run_refined_block_that_refines_nothing_is_the_stock_block(tiny_transformer, zero_branch):
@@ -177,26 +221,34 @@ def naive_refinement(block: RefinementExpertBlock, x_BND: torch.Tensor, scale_E=
     rows = []
     for b in range(x_BND.shape[0]):
         for n in range(x_BND.shape[1]):
-            token = x_BND[b, n]
-            for k in range(block.top_k):
-                expert = int(routing.topk_ids_BNK[b, n, k])
-                answer = normal[b, n] @ block.weight_EDD[expert] + block.bias_ED[expert]
-                token = token + routing.topk_weights_BNK[b, n, k] * answer
+            chosen, weights = routing.topk_ids_BNK[b, n], routing.topk_weights_BNK[b, n]
+            if block.form == "mixture":
+                token, weights = torch.zeros_like(x_BND[b, n]), weights / weights.sum()
+            else:
+                token = x_BND[b, n]
+            for expert, weight in zip(chosen.tolist(), weights, strict=True):
+                matrix, bias = block.weight_EDD[expert], block.bias_ED[expert]
+                if block.form == "mixture":
+                    token = token + weight * (x_BND[b, n] @ (torch.eye(12) + matrix) + bias)
+                else:
+                    token = token + weight * (normal[b, n] @ matrix + bias)
             rows.append(token)
     return torch.stack(rows).view_as(x_BND)
 
 
-def make_refinement(experts: int = 5, top_k: int = 2) -> RefinementExpertBlock:
+def make_refinement(experts: int = 5, top_k: int = 2, form: str = "mixture") -> RefinementExpertBlock:
     torch.manual_seed(1)
-    block = RefinementExpertBlock(12, experts, top_k)
+    block = RefinementExpertBlock(12, experts, top_k, form)
     torch.nn.init.normal_(block.router.weight, std=1.0)
+    torch.nn.init.normal_(block.weight_EDD, std=0.2)
     torch.nn.init.normal_(block.bias_ED)
     return block
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("top_k", [1, 2, 5])
-def test_dispatch_equals_a_naive_loop_over_experts(top_k: int):
-    block = make_refinement(top_k=top_k)
+def test_dispatch_equals_a_naive_loop_over_experts(top_k: int, form: str):
+    block = make_refinement(top_k=top_k, form=form)
     x_BND = torch.randn(2, 7, 12, requires_grad=True)
     results = []
     for run in (lambda: block(x_BND)[0], lambda: naive_refinement(block, x_BND)):
@@ -211,6 +263,25 @@ def test_dispatch_equals_a_naive_loop_over_experts(top_k: int):
         torch.testing.assert_close(
             results[0][1][name], gradient, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
         )
+
+
+def test_a_fresh_mixture_returns_every_token_as_it_came():
+    """Also where steering or few experts leave weights that do not sum to one."""
+    block = RefinementExpertBlock(12, 5, 2)
+    x_BND = torch.randn(2, 7, 12)
+    assert torch.equal(block(x_BND)[0], x_BND)
+    assert torch.equal(block(x_BND, torch.tensor([0.0, 1.0, -1.0, 3.0, 1.0]))[0], x_BND)
+
+
+def test_a_mixture_of_experts_that_all_say_the_same_says_just_that():
+    """The weights of the chosen experts are renormalised: eq. 2 replaces the state, it does not shrink it."""
+    block = make_refinement()
+    with torch.no_grad():
+        block.weight_EDD.copy_(block.weight_EDD[:1].expand_as(block.weight_EDD))
+        block.bias_ED.copy_(block.bias_ED[:1].expand_as(block.bias_ED))
+    x_BND = torch.randn(2, 7, 12)
+    expected = x_BND + x_BND @ block.weight_EDD[0] + block.bias_ED[0]
+    torch.testing.assert_close(block(x_BND)[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_an_expert_that_nobody_chose_is_left_alone_and_gets_no_gradient():
@@ -312,8 +383,8 @@ def test_a_forced_token_has_one_expert_and_the_others_are_untouched():
     alone = block.route(normal, None, forced_N)
     assert torch.equal(alone.probs_BNE[:, ~taken], free.probs_BNE[:, ~taken])
     output, _ = block(x_BND, None, forced_N)
-    expected = x_BND[:, 1] + normal[:, 1] @ block.weight_EDD[3] + block.bias_ED[3]
-    torch.testing.assert_close(output[:, 1], expected)
+    expected = x_BND[:, 1] + x_BND[:, 1] @ block.weight_EDD[3] + block.bias_ED[3]
+    torch.testing.assert_close(output[:, 1], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_nothing_forced_is_exactly_unsteered(tiny_branch):
@@ -490,6 +561,10 @@ def test_routing_stays_float32_under_autocast(tiny_branch):
         ({"sites": [1, 1]}, "must increase within 0..2"),
         ({"sites": [0, 3]}, "must increase within 0..2, the backbone's blocks"),
         ({"sites": [-1, 2]}, "must increase within 0..2"),
+        ({"injections": []}, r"injections=\[\] must increase and be among the sites \[0, 2\]"),
+        ({"injections": [1]}, "must increase and be among the sites"),
+        ({"injections": [2, 0]}, "must increase and be among the sites"),
+        ({"refinement_form": "sum"}, "refinement_form='sum' is unknown: use mixture or residual"),
         ({"reference_grid": [3, 4]}, r"reference_grid=\[3, 4\] must be three positive"),
         ({"reference_grid": [3, 0, 5]}, "must be three positive"),
         ({"phenomena_version": "wisa-18-v2"}, "branch of phenomena 'wisa-18-v2'"),
@@ -502,7 +577,7 @@ def test_a_configuration_that_cannot_work_is_refused_where_it_is_built(tiny_tran
 
 
 def test_an_unknown_backbone_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of CogVideoX"):
+    with pytest.raises(ValueError, match="unknown backbone family 'Linear': use one of WanTransformer3DModel"):
         ProPhyBranch.from_transformer(torch.nn.Linear(3, 4), sites=[0])
 
 

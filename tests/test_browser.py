@@ -17,10 +17,10 @@ import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 from synthetic import GRID, make_frames, make_record, make_trace
 
-from prophy import heatmaps
-from prophy.routing import RoutingTrace
-from prophy.runs import list_runs, write_run
-from prophy.ui.engine import Engine
+from prophy.routing.trace import RoutingTrace
+from prophy.runs import overlay
+from prophy.runs.store import list_runs, write_run
+from prophy.ui.engine.engine import Engine
 from prophy.video import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,7 +42,7 @@ class App(NamedTuple):
 @pytest.fixture(scope="module")
 def app(tmp_path_factory) -> Iterator[App]:
     """The real page over the shipped model, with one made-up run in its gallery."""
-    from prophy.ui.demo import build_demo, launch
+    from prophy.ui.page import build_demo, launch
 
     folder = tmp_path_factory.mktemp("app")
     trace = make_trace()
@@ -134,7 +134,7 @@ def recorded(trace: RoutingTrace, step: int, token: int) -> dict[int, float]:
 
 
 def palette(trace: RoutingTrace) -> np.ndarray:
-    return np.array([heatmaps.rgb(heatmaps.expert_colour(e)) for e in range(trace.num_experts)], np.uint8)
+    return np.array([overlay.rgb(overlay.expert_colour(e)) for e in range(trace.num_experts)], np.uint8)
 
 
 def assert_overlay_is_the_trace(page, trace: RoutingTrace, frames: list[int]) -> None:
@@ -303,7 +303,7 @@ def test_entropy_and_margin_look_like_the_saved_pictures_and_off_like_the_video(
         page.click(f"[data-mode={mode}]")
         assert page.is_hidden(".pp-list")
         assert page.is_visible(".pp-scale")
-        saved = heatmaps.overlay(black, app.shipped, mode, opacity=1)[GRID.video_frames(latent)[0]]
+        saved = overlay.overlay(black, app.shipped, mode, opacity=1)[GRID.video_frames(latent)[0]]
         assert np.abs(drawn_cells(page, GRID)[..., :3].astype(int) - saved).max() <= tolerance
     page.click("[data-mode=off]")
     assert page.is_visible(".pp-list")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 
-from prophy import heatmaps
 from prophy.assets import gallery_dir
-from prophy.comparison import routing_difference
-from prophy.runs import Run, read_run
+from prophy.routing.distance import routing_difference
+from prophy.runs import overlay
+from prophy.runs.store import Run, read_run
 
 SMALL = 64  # pixels at which pictures are compared with the clip's own
 SAMPLE_FRAMES = """(seconds) => new Promise((resolve) => {
@@ -60,8 +60,8 @@ def pair() -> Iterator[Pair]:
     """A page with nothing but the compare view of two shipped runs, and what its event says."""
     import gradio as gr
 
-    from prophy.ui.compare_view import CompareView, compare_view
-    from prophy.ui.demo import launch
+    from prophy.ui.page import launch
+    from prophy.ui.views.compare import CompareView, compare_view
 
     a, b = (read_run(gallery_dir() / name) for name in ("tap-and-grenade", "ball-and-candle"))
     value = CompareView.of(a, b, labels=("branch on", "expert 3 muted")).as_json()
@@ -165,7 +165,7 @@ def test_the_difference_is_drawn_in_its_own_colours_on_both_sides(pair: Pair, vi
     grid = pair.a.trace().grid
     for frame in [0, 4, 16]:
         slide(page, ".pp-compare .pp-scrub", frame)
-        expected = heatmaps.level_colours()[levels[grid.latent_frame(frame)]]
+        expected = overlay.level_colours()[levels[grid.latent_frame(frame)]]
         for name in "ab":
             cells = np.array(page.evaluate(READ_CELLS, [name, grid.height, grid.width]), np.uint8)
             assert np.array_equal(cells[..., :3], expected)
@@ -194,7 +194,7 @@ def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, vi
             slide(page, ".pp-compare .pp-scrub", 9)
             shown = np.array(page.evaluate(READ_CELLS, [name, grid.height, grid.width]), np.int64)[..., :3]
             levels = np.round(255 * values.astype(np.float32)).astype(int).reshape(grid.shape)[grid.latent_frame(9)]
-            colours = heatmaps.level_colours().astype(np.int64)
+            colours = overlay.level_colours().astype(np.int64)
             # each weight was rounded on its own: a margin may be one level off
             near = [colours[np.clip(levels + off, 0, 255)] for off in (-1, 0, 1)]
             assert np.minimum.reduce([np.abs(shown - colour).max(-1) for colour in near]).max() == 0

@@ -9,7 +9,7 @@ from chromium import CHROMIUM, PATIENCE_MS, free_port
 from conftest import make_branch
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.runs import list_runs
+from prophy.runs.store import list_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a red ball bounces"

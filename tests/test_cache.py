@@ -14,10 +14,15 @@ from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import AnnotationConfig
-from prophy.annotation.pipeline import Geometry, Job, Shard, annotate_all
+from prophy.annotation.pipeline import annotate_all
 from prophy.cli import main
 from prophy.data.cache import TensorCache, verify
-from prophy.training.caching import encode_caption, encode_clip, fill
+from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.jobs import WORLDS, Geometry, Job, Shard, jobs_of_worlds
+from prophy.routing.targets import TokenTargets
+from prophy.training import caching
+from prophy.training.caching import fill
+from prophy.worlds import Stage, sample_clip
 
 RECIPE = {"model": "abc", "frames": 17, "dtype": "float16"}
 
@@ -240,6 +245,31 @@ def test_filling_goes_on_where_it_stopped_and_only_annotated_clips_go_in(tiny_pi
         fill(tiny_pipeline, jobs(5), annotations, out, Geometry(32, 32, 5, 4.0, 16), shards[0])
     with pytest.raises(FileNotFoundError, match="holds no annotations"):
         fill(tiny_pipeline, jobs(5), tmp_path, out, GEOMETRY, shards[0])
+
+
+def test_the_worlds_fill_a_cache_with_their_masks_as_targets_at_any_size(tiny_pipeline, tmp_path):
+    out, stage = tmp_path / "cache", Stage(96, 64, 33, 16)
+    geometry = Geometry.of_worlds(stage)
+    worlds = jobs_of_worlds(2, "train", ("melting", "refraction"), stage=stage)
+    assert fill(tiny_pipeline, worlds, None, out, geometry, Shard(0, 1)) == (2, 0)
+    assert fill(tiny_pipeline, worlds, None, out, geometry, Shard(0, 1)) == (0, 0)
+    assert verify(out) == []
+    cache = TensorCache(out)
+    for seed, entry in enumerate(cache.entries()):
+        clip, found = sample_clip(seed, "train", ("melting", "refraction"), stage), cache.read(entry.key)
+        assert found["latents"].shape[1:] == geometry.grid.shape == (9, 8, 12)
+        expected = TokenTargets.from_masks(clip.masks, geometry.grid, "worlds")
+        torch.testing.assert_close(found["targets"], torch.from_numpy(expected.values).half())
+        assert found["labelled"].tolist() == expected.labelled.tolist()
+    with pytest.raises(ValueError, match="a token of this model is 8 pixels wide, not 16: give --cell 8"):
+        fill(tiny_pipeline, worlds, None, out, Geometry.of_worlds(stage, 16), Shard(0, 1))
+    with pytest.raises(ValueError, match="another folder|other"):
+        fill(tiny_pipeline, worlds, None, out, WORLDS, Shard(0, 1))
+
+
+def test_only_the_worlds_are_encoded_without_annotations():
+    with pytest.raises(ValueError, match="only the worlds know where their phenomena are: give --annotations"):
+        caching.main(["fill", "--data", "folder", "--path", "x"])
 
 
 def test_latents_and_text_are_what_each_pipeline_gives_its_transformer(tiny_pipeline):

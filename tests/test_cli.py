@@ -12,11 +12,13 @@ import torch
 from diffusers import WanPipeline
 
 from prophy.cli import build_parser, main
-from prophy.export import OverlaySettings, export_still
+from prophy.generation.identity import model_hash
+from prophy.generation.pipelines import load
 from prophy.phenomena import by_id
-from prophy.runs import Run, list_runs, read_run
-from prophy.schedule import Schedule
-from prophy.steering import Steering
+from prophy.routing.schedule import Schedule
+from prophy.routing.steering import Steering
+from prophy.runs.export import OverlaySettings, export_still
+from prophy.runs.store import Run, list_runs, read_run
 
 FLAGS = {
     ("generate",): {
@@ -28,7 +30,7 @@ FLAGS = {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
         *("--index", "--step", "--opacity", "--frame"),
     },
-    ("worlds", "preview"): {"--out", "--seed", "--phenomenon"},
+    ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
 }
 
@@ -122,9 +124,12 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["export", "explosion", "--what", "overlay", "--out", "a.mp4", "--frame", "2"], "--frame changes nothing"),
         (["export", "nowhere", "--what", "zip", "--out", "a.zip"], "prophy: no run 'nowhere': give a run's folder, or"),
         (["export", ".", "--what", "zip", "--out", "a.zip"], "is not a run id"),
-        (["train"], "prophy: choose a stage"),
-        (["train", "everything"], "prophy: choose a stage"),
+        (["train"], "prophy: give --recipe too"),
+        (["tiny"], "prophy: choose a stage"),
+        (["tiny", "everything"], "prophy: choose a stage"),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
+        (["worlds", "preview", "--size", "100x64x17"], "prophy: a stage of 100×64 pixels: give a width and a height"),
+        (["worlds", "preview", "--size", "64x64"], "prophy: --size 64x64 is not WxHxF: give three numbers"),
     ],
 )
 def test_a_users_error_is_one_line_and_exit_code_2(arguments: list, message: str, capsys, tmp_path, monkeypatch):
@@ -155,8 +160,8 @@ def test_an_interrupt_is_exit_code_130(monkeypatch, capsys):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("prophy.training.tiny.main", interrupt)
-    assert main(["train", "tiny-vae"]) == 130
+    monkeypatch.setattr("prophy.tiny.cli.main", interrupt)
+    assert main(["tiny", "vae"]) == 130
     assert capsys.readouterr().err == "stopped\n"
 
 
@@ -165,6 +170,9 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision"]) == 0
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert str(sheet) in capsys.readouterr().out
+    before = sheet.read_bytes()
+    assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision", "--unlawful"]) == 0
+    assert sheet.read_bytes() != before
 
 
 # --- making a run, and making it again --------------------------------------------------------------------------------
@@ -180,7 +188,7 @@ def model(tiny_pipeline, tmp_path: Path, monkeypatch) -> Path:
     parts = {name: part for name, part in tiny_pipeline.components.items() if name != "branch"}
     WanPipeline(**parts).save_pretrained(tmp_path / "model")
     tiny_pipeline.branch.save_pretrained(tmp_path / "model" / "branch")
-    monkeypatch.setattr("prophy.pipelines.default_model", lambda: tmp_path / "model")
+    monkeypatch.setattr("prophy.generation.pipelines.default_model", lambda: tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -223,9 +231,10 @@ def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path
     first = make_run(tmp_path / "a", "a red ball", "--no-branch", *SIZE)
     again = make_run(tmp_path / "b", "--again", str(first.path))
     assert again.routing_path is None
+    assert again.record.model_sha256 == first.record.model_sha256 == model_hash(load(model, branch=False))
     assert (again.clip().frames == first.clip().frames).all()
     assert main(["generate", "--again", str(first.path), "--steer", "3=0", "--out", str(tmp_path / "c")]) == 2
-    assert "the branch is switched off, so its experts cannot be steered" in capsys.readouterr().err
+    assert "this model has no branch, so no experts to steer" in capsys.readouterr().err
 
 
 def test_a_run_of_other_weights_is_refused_unless_a_model_is_named(model: Path, tiny_pipeline, tmp_path: Path, capsys):

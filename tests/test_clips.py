@@ -8,11 +8,12 @@ import torch
 from conftest import make_branch, make_transformer
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.clips import Clip, ClipRules, Recommended
-from prophy.description import describe_model
-from prophy.generation import GenerationSettings
-from prophy.published import PUBLISHED
-from prophy.stages import rules_of
+from prophy.backbones.pipeline import rules_of
+from prophy.catalogue.describe import describe_model
+from prophy.catalogue.families import facts_of
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, ClipSize, GenerationDefaults
+from prophy.catalogue.published import PUBLISHED
+from prophy.generation.generate import GenerationSettings
 
 
 @pytest.fixture(params=["wan", "cogvideox"])
@@ -29,12 +30,12 @@ def test_the_files_of_a_model_say_the_same_as_the_opened_model(pipeline, tmp_pat
     assert described.rules == rules_of(pipeline)
     assert (described.name, described.transformers) == ("small", 1)
     assert described.branch["num_refinement_experts"] == 5
-    assert described.recommended is None
+    assert described.defaults is None
 
 
 def test_a_clips_latent_is_the_one_that_the_autoencoder_makes(pipeline):
     """No two sizes equal; the grid is what the transformer makes of it."""
-    clip = Clip(64, 96, 9)
+    clip = ClipSize(64, 96, 9)
     pixels = torch.zeros(1, 3, clip.frames, clip.height, clip.width)
     with torch.no_grad():
         latent = pipeline.vae.encode(pixels).latent_dist.mode()
@@ -59,9 +60,9 @@ def test_what_the_files_leave_out_is_what_the_classes_take_by_default():
             (CogVideoXTransformer3DModel(num_layers=1), AutoencoderKLCogVideoX()),
         ):
             name = type(transformer).__name__
-            assert ClipRules.of(name, {}, {}) == ClipRules.of(name, transformer.config, vae.config)
+            assert rules(name, {}, {}) == rules(name, transformer.config, vae.config)
     with pytest.raises(ValueError, match="unknown backbone family 'LTX': use one of WanTransformer3DModel"):
-        ClipRules.of("LTX", {}, {})
+        rules("LTX", {}, {})
 
 
 @pytest.mark.parametrize("key", PUBLISHED)
@@ -71,7 +72,7 @@ def test_a_published_model_is_described_by_its_hub_id_without_asking_anyone(key:
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)
     described = describe_model(PUBLISHED[key].repo)
     assert described == describe_model(key)
-    made = described.recommended
+    made = described.defaults
     assert (made.width, made.height, made.frames) == (
         PUBLISHED[key].width,
         PUBLISHED[key].height,
@@ -117,26 +118,30 @@ def test_damaged_and_foreign_files_are_refused_in_one_line(tiny_pipeline, tmp_pa
 
 @pytest.mark.parametrize("text", ["", "832x480", "832x480x81x2", "axbxc", "0x480x81", "-8x8x9", "1.5x8x9", "٣x8x9"])
 def test_a_size_is_three_whole_numbers(text: str):
-    assert Clip.parse("832X480x81") == Clip(832, 480, 81)
+    assert ClipSize.parse("832X480x81") == ClipSize(832, 480, 81)
     with pytest.raises(ValueError, match="give three numbers, as in 832x480x81"):
-        Clip.parse(text)
+        ClipSize.parse(text)
 
 
 def test_a_clip_that_cannot_be_made_is_refused_with_the_nearest_that_can():
     wan = rules_of_shape(make_transformer())
     with pytest.raises(ValueError, match="30×48 pixels .* steps of 16: use 32×48"):
         wan.check(9, 30, 48)
-    with pytest.raises(ValueError, match=r"frames=3 is not 1 \+ 4k, all this model can make: use 1"):
+    with pytest.raises(ValueError, match=r"frames=3 is not 1 \+ 4k, all this model can make: use 5"):
         wan.check(3, 32, 48)
     with pytest.raises(ValueError, match=r"frames=13 is not 1 \+ 8k, all this model can make: use 17"):
         rules_of_shape(make_cogvideox()).check(13, 64, 96)
 
 
+def rules(transformer_class: str, transformer: dict, vae: dict) -> ClipRules:
+    return facts_of(transformer_class).clip_rules(transformer, vae, LONGEST_PROMPT_TOKENS)
+
+
 def rules_of_shape(transformer) -> ClipRules:
-    return ClipRules.of(type(transformer).__name__, transformer.config, {})
+    return rules(type(transformer).__name__, transformer.config, {})
 
 
 def test_settings_and_recommendation_agree_on_the_embedded_models_clip():
-    settings, made = GenerationSettings("a ball"), Recommended()
+    settings, made = GenerationSettings("a ball"), GenerationDefaults()
     for name in ("width", "height", "frames", "fps", "steps", "guidance"):
         assert getattr(settings, name) == getattr(made, name)

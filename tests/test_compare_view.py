@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 
-from prophy import heatmaps
-from prophy.comparison import jensen_shannon, pixel_difference, routing_difference
 from prophy.grid import TokenGrid
-from prophy.runs import Run, write_run
-from prophy.ui.compare_view import CompareView
-from prophy.ui.component import STATIC
-from prophy.ui.routing_view import base64_of
+from prophy.routing.distance import jensen_shannon, pixel_difference, routing_difference
+from prophy.runs import overlay
+from prophy.runs.store import Run, write_run
+from prophy.ui.views.compare import CompareView
+from prophy.ui.views.component import STATIC
+from prophy.ui.views.routing import base64_of
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH: the browser tests remain")
 
@@ -200,11 +200,11 @@ def test_the_browsers_difference_colours_are_the_scale_of_the_saved_pictures(tmp
         "(() => { const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'));"
         " return [0, 1, 2].map((t) => [...js.differenceColours("
         "bytes(value.levels), bytes(value.scale), t, value.perFrame, 0.6)]); })()",
-        {"levels": view.difference, "scale": base64_of(heatmaps.level_colours()), "perFrame": GRID.height * GRID.width},
+        {"levels": view.difference, "scale": base64_of(overlay.level_colours()), "perFrame": GRID.height * GRID.width},
     )
     rgba = np.array(cells).reshape(*GRID.shape, 4)
     levels = np.round(255 * routing_difference(a.trace(), b.trace())).astype(np.uint8)
-    assert np.array_equal(rgba[..., :3], heatmaps.level_colours()[levels])
+    assert np.array_equal(rgba[..., :3], overlay.level_colours()[levels])
     assert (rgba[..., 3] == 153).all()
 
 

@@ -6,20 +6,33 @@ import copy
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.data.latents import CAPTIONS, LatentCache, open_cache
-from prophy.evaluation import cli, held_out, prompted, prompts
-from prophy.evaluation.curves import curves_figure, read_log, save_curves
-from prophy.evaluation.flow_gain import BACKBONE, BRANCH, ClipLosses, clip_losses, compare, predictors
-from prophy.evaluation.generated import GeneratedClips, generate_clips, settings_for
-from prophy.evaluation.held_out import NEW, USUAL, HeldOutPrompt, held_out_prompts, training_captions
-from prophy.evaluation.image_free import ImageFreeRecipe, image_free_maps, train_image_free
-from prophy.evaluation.localisation import (
+from prophy.evaluation import cli
+from prophy.evaluation import clips as clips_module
+from prophy.evaluation.clips import digest_of, generated_frames, settings_of
+from prophy.evaluation.judges.recogniser import (
+    LOOKED_AT,
+    Recogniser,
+    augment,
+    empty_stages,
+    fit,
+    frozen,
+    load_recogniser,
+    recognise,
+    recogniser_error,
+    render_clips,
+    stacked,
+    train_recogniser,
+)
+from prophy.evaluation.measures.flow_loss import ClipLosses, clip_losses, compare, predictors
+from prophy.evaluation.measures.image_free import ImageFreeRecipe, image_free_maps, train_image_free
+from prophy.evaluation.measures.localisation import (
     Truth,
     average_precisions,
     centre_prior,
@@ -28,31 +41,24 @@ from prophy.evaluation.localisation import (
     match_experts,
     score_maps,
 )
-from prophy.evaluation.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
-from prophy.evaluation.prompted import generate_resumed, score
-from prophy.evaluation.prompts import FIXED_PROMPTS
-from prophy.evaluation.recognition import (
-    LOOKED_AT,
-    Recogniser,
-    RecogniserRecipe,
-    augment,
-    empty_stages,
-    fit,
-    frozen,
-    load_recogniser,
-    recognise,
-    render_clips,
-    stacked,
-    train_recogniser,
-)
+from prophy.evaluation.measures.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
+from prophy.evaluation.measures.recognition import score
+from prophy.evaluation.prompts import fixed as prompts
+from prophy.evaluation.prompts import held_out
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.evaluation.prompts.held_out import NEW, USUAL, held_out_prompts, training_captions
+from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
 from prophy.evaluation.results import write_json
-from prophy.evaluation.sheet import MAX_BYTES, SHOWN, draw_sheet, save_sheet
-from prophy.generation import generate
+from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
+from prophy.evaluation.results.judges import RecogniserRecipe
+from prophy.generation.generate import Generation, generate
+from prophy.generation.pipelines import load
+from prophy.generation.resume import resumable
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.pipelines import ProPhyWanPipeline, load
-from prophy.training.tiny_text import build_tokenizer
-from prophy.training.tiny_transformer import SCOPE
+from prophy.tiny.text import build_tokenizer
+from prophy.training.world_examples import WorldExamples
+from prophy.worlds.scope import SCOPE
 
 
 @pytest.fixture
@@ -174,7 +180,7 @@ def test_recogniser_learns_a_difference_and_reopens_as_saved(tmp_path):
     again = load_recogniser(tmp_path)
     assert again.head.weight.isfinite().all()
     assert 0 <= result.exact <= 1
-    assert result.exact == prompted.recogniser_error(tmp_path)
+    assert result.exact == recogniser_error(tmp_path)
     train_recogniser(tmp_path, SMALL)
     assert torch.equal(recognise(load_recogniser(tmp_path), frames), recognise(again, frames)), "training is not exact"
 
@@ -252,33 +258,37 @@ def test_score_counts_complete_and_exact_prompts():
 
 
 def test_clips_of_a_batch_equal_those_made_one_by_one(pipeline):
-    settings = [settings_for(FIXED_PROMPTS[i].prompt, FIXED_PROMPTS[i].seed, 3) for i in (0, 20)]
-    together = generate_clips(pipeline, settings)
-    for i, one in enumerate(settings):
+    settings = settings_of([FIXED_PROMPTS[0], FIXED_PROMPTS[20]], 3)
+    for one, together in zip(settings, generate(pipeline, settings), strict=True):
         alone = generate(pipeline, one)
-        assert np.abs(alone.frames.astype(int) - together.frames[i]).max() <= 1
-        difference = np.abs(alone.trace.mean_probs - together.traces[i].mean_probs).max()
+        assert np.abs(alone.frames.astype(int) - together.frames).max() <= 1
+        difference = np.abs(alone.trace.mean_probs - together.trace.mean_probs).max()
         assert difference < 1e-4, difference
-        assert together.traces[i].prompt == one.prompt
-    with pytest.raises(ValueError, match="generate the others apart"):
-        generate_clips(pipeline, [settings[0], settings_for("a red ball", 1, 4)])
+        assert together.trace.prompt == one.prompt
 
 
-def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypatch):
-    three = [HeldOutPrompt(p.prompt, p.seed, p.phenomena, USUAL) for p in FIXED_PROMPTS[:3]]
-    whole = generate_resumed(pipeline, tmp_path, three, 1, 1)
+def test_clips_that_were_made_are_read_and_damaged_ones_made_again(pipeline, tmp_path, monkeypatch):
+    settings = settings_of(FIXED_PROMPTS[:3], 1)
+    whole = generated_frames(pipeline, tmp_path, settings, 2)
     made = []
 
-    def counted(model, batch):
-        made.append(batch[0].prompt)
-        return generate_clips(model, batch)
+    def counted(pipeline, wanted, store, *, batch):
+        made.extend(one.prompt for name, one in wanted.items() if store.read(name, one) is None)
+        return resumable(pipeline, wanted, store, batch=batch)
 
-    monkeypatch.setattr(prompted, "generate_clips", counted)
-    files = sorted(tmp_path.rglob("*.npz"))
-    files[1].unlink()
-    files[2].write_bytes(files[2].read_bytes()[:100])
-    assert np.array_equal(generate_resumed(pipeline, tmp_path, three, 1, 1), whole)
-    assert made == [p.prompt for p in three[1:]]
+    monkeypatch.setattr(clips_module, "resumable", counted)
+    paths = {path.stem: path for path in tmp_path.rglob("*.npz")}
+    missing, damaged = (paths[digest_of(one)] for one in settings[1:])
+    missing.unlink()
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    again = generated_frames(pipeline, tmp_path, settings, 2)
+    assert np.abs(again.astype(int) - whole).max() <= 1, "another batch rounds otherwise"
+    assert np.array_equal(again[0], whole[0])
+    assert made == [one.prompt for one in settings[1:]]
+    generated_frames(pipeline, tmp_path, settings[::-1], 2)
+    pipeline.attachment.enabled = False
+    generated_frames(pipeline, tmp_path, settings[:1], 2)
+    assert made == [one.prompt for one in (*settings[1:], settings[0])], "without the branch it is another clip"
 
 
 # --- the sheet --------------------------------------------------------------------------------------------------------
@@ -286,26 +296,17 @@ def test_a_killed_recognition_goes_on_where_it_was(pipeline, tmp_path, monkeypat
 
 def test_sheet_shows_every_clip_at_its_place():
     colours = np.arange(1, 4, dtype=np.uint8)[:, None, None, None, None] * 50
-    clips = GeneratedClips(np.broadcast_to(colours, (3, 17, 64, 64, 3)), None)
-    sheet = draw_sheet(FIXED_PROMPTS[:3], clips, columns=2, tile=64)
+    frames = np.broadcast_to(colours, (3, 17, 64, 64, 3))
+    clips = [
+        Generation(one, shown, None, (), "a model", "0" * 64, {})
+        for one, shown in zip(settings_of(FIXED_PROMPTS[:3]), frames, strict=True)
+    ]
+    sheet = clips_sheet(clips, columns=2, tile=64)
     counts = [(sheet == value).all(-1).sum() for value in (50, 100, 150)]
     assert counts[0] == pytest.approx(SHOWN * 64 * 64, abs=60)
     assert np.ptp(counts) < 60
-    with pytest.raises(ValueError, match="every prompt needs its clip"):
-        draw_sheet(FIXED_PROMPTS, clips)
     with pytest.raises(ValueError, match="no routing to show"):
-        draw_sheet(FIXED_PROMPTS[:3], clips, routing=True)
-
-
-def test_noisy_sheet_is_rounded_until_it_is_small_enough(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8)
-    assert save_sheet(tmp_path / "s.png", noise, 25_000) < 25_000
-    written = cv2.imread(str(tmp_path / "s.png"))[..., ::-1].astype(int)
-    assert 0 < np.abs(written - noise).max() <= 4
-    with pytest.raises(ValueError, match="smaller tile"):
-        save_sheet(tmp_path / "s.png", noise, 10_000)
-    with pytest.raises(ValueError, match="not a .png"):
-        save_sheet(tmp_path / "s.jpg", noise)
+        clips_sheet(clips, routing=True)
 
 
 # --- localisation -----------------------------------------------------------------------------------------------------
@@ -408,7 +409,8 @@ def test_untrained_branch_changes_no_loss(pipeline, zero_branch, tmp_path):
     pipeline.branch.load_state_dict(zero_branch.state_dict())
     cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3, SCOPE, "wordings")
     models = predictors(pipeline, None)
-    losses = [clip_losses(models[name], cache, 0.5, 2) for name in (BACKBONE, BRANCH)]
+    examples = WorldExamples(cache, pipeline.text_encoder)
+    losses = [clip_losses(models[name], examples, 0.5, 2) for name in (BACKBONE, BRANCH)]
     assert np.array_equal(losses[0].everywhere, losses[1].everywhere)
     assert np.array_equal(losses[0].acting, losses[1].acting, equal_nan=True)
     assert pipeline.attachment.enabled
@@ -476,35 +478,27 @@ def test_commands_say_what_is_missing(model_folder, tmp_path):
 # --- training curves --------------------------------------------------------------------------------------------------
 
 
-def test_the_curves_page_shows_every_number_that_the_trainings_logged(tmp_path: Path):
-    held_out = {"0.2": 0.12, "0.5": 0.06, "0.8": 0.08, "0.95": 0.25}
-    later = {level: value / 2 for level, value in held_out.items()}
-    (tmp_path / "transformer.jsonl").write_text(
-        json.dumps({"step": 500, "train": 0.17, **held_out}) + "\n" + json.dumps({"step": 900, "train": 0.1, **later})
-    )
-    (tmp_path / "branch.jsonl").write_text(json.dumps({"step": 250, "train": {"flow": 0.1, "coarse": 0.03}, **later}))
-    branch, transformer = logs = [read_log(tmp_path / f"{name}.jsonl") for name in ("branch", "transformer")]
-    assert transformer.steps == [500, 900]
-    assert transformer.training == {"flow": [0.17, 0.1]}
-    assert branch.training == {"flow": [0.1], "coarse": [0.03]}
-    drawn = {tuple(trace.y) for trace in curves_figure(logs).data}
-    assert drawn == {(value, value / 2) for value in held_out.values()} | {(value,) for value in later.values()} | {
-        (0.17, 0.1),
-        (0.1,),
-        (0.03,),
-    }
+def test_the_curves_page_draws_every_run_of_a_folder_and_needs_no_network(tmp_path: Path, capsys):
+    about = {"recipe_name": "x", "base": "", "recipe": {"steps": 2}, "processes": 1, "trained_parameters": 3}
+    train = {"kind": "train", "gradient_norms": {"all": 0.5}, "rate": 0.1, "seconds_per_step": 1.0, "waiting": 0.0}
+    checked = {"vae": {"scores": {"psnr": 31.25}}, "<b>base</b>": {"diffusion": {"0.2": 0.1234}}}
+    for name, found in checked.items():
+        folder = tmp_path / name.replace("/", "-")
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps(about))
+        lines = [{**train, "step": step, "losses": {"total": 1 / step}} for step in (1, 2)]
+        lines.append({"kind": "validation", "step": 2, **found})
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     cli.main(["curves", "--work", str(tmp_path)])
+    assert "2 trainings" in capsys.readouterr().out
     page = (tmp_path / "curves.html").read_text()
     assert "<script src" not in page, "the page asks another machine for plotly"
-
-
-@pytest.mark.parametrize("line", ["{", '{"step": 3}', '{"step": 3, "train": 1.0, "0.2": 1.0}', "[]"])
-def test_a_damaged_training_log_is_refused(tmp_path: Path, line: str):
-    (tmp_path / "branch.jsonl").write_text(line)
-    with pytest.raises(ValueError, match=r"branch\.jsonl is not the log of a training"):
-        read_log(tmp_path / "branch.jsonl")
+    assert "&lt;b&gt;base" in page
+    assert page.count("Training losses") == 2
+    for heading in ("Held-out loss", "Held-out scores"):
+        assert page.count(heading) == 1
 
 
 def test_curves_of_a_folder_without_trainings_are_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"holds no \.jsonl of a training"):
-        save_curves(tmp_path, tmp_path / "curves.html")
+    with pytest.raises(FileNotFoundError, match="holds no training: give what prophy train has as --out"):
+        cli.main(["curves", "--work", str(tmp_path)])

@@ -19,13 +19,14 @@ from made_results import (
 )
 
 from prophy.assets import assets_dir
-from prophy.evaluation.evidence_html import head, opening, rest, unmeasured
-from prophy.evaluation.kinds import KINDS
-from prophy.evaluation.results import write_result
-from prophy.ui import main
-from prophy.ui.demo import build_demo, launch
-from prophy.ui.engine import Engine
-from prophy.ui.evidence_tab import readable
+from prophy.evaluation.report.format import value as value_of
+from prophy.evaluation.report.html import head, opening, rest, unmeasured
+from prophy.evaluation.report.readers import KINDS
+from prophy.evaluation.results.figures import ExpertMapsResult
+from prophy.ui import cli as main
+from prophy.ui.engine.engine import Engine
+from prophy.ui.page import build_demo, launch
+from prophy.ui.tabs.evidence import readable
 
 RESULTS = {
     "laws": laws_result,
@@ -45,8 +46,8 @@ PIXEL = bytes.fromhex(
 @pytest.fixture
 def work(tmp_path) -> Path:
     """A work folder with a result of most kinds, none of which was measured by a command."""
-    for name, make in RESULTS.items():
-        write_result(tmp_path / "work" / "evaluation" / f"{name}.json", make())
+    for make in RESULTS.values():
+        make().save(tmp_path / "work")
     return tmp_path / "work"
 
 
@@ -107,7 +108,7 @@ def test_what_was_not_measured_is_listed_with_its_command(work):
     sections, _ = readable(work)
     missing = unmeasured(sections)
     for name, kind in KINDS.items():
-        assert (kind.command in missing) == (name not in RESULTS), name
+        assert (kind.result.command in missing) == (name not in RESULTS), name
 
 
 def test_html_in_a_result_is_shown_as_text(work):
@@ -150,7 +151,7 @@ def test_a_damaged_result_is_one_line_with_its_cure_beside_the_others(work, cont
     assert len(sections) == len(RESULTS) - 1
     unknown, damaged = complaints
     assert "move it out of the folder" in unknown
-    assert "measure it again" in damaged
+    assert damaged.endswith("measure it again with `prophy evaluate recognition`")
     assert len(damaged.splitlines()) == 1
 
 
@@ -159,7 +160,6 @@ def test_a_picture_comes_from_beside_its_result_only(work):
     (work / "outside.png").write_bytes(PIXEL)
     (folder / "secret.txt").write_text("secret")
     (folder / "expert-maps-0.png").write_bytes(PIXEL)
-    result = {"prompts": ["a ball"], "shares": [[[0.5, 0.5]]], "model_sha256": "a" * 64}
     for name, allowed in (
         ("expert-maps-0.png", True),
         ("../outside.png", False),
@@ -167,7 +167,7 @@ def test_a_picture_comes_from_beside_its_result_only(work):
         ("missing.png", False),
         (str(work / "outside.png"), False),
     ):
-        write_result(folder / "expert-maps.json", {**result, "pictures": [name]})
+        ExpertMapsResult(("a ball",), (((0.5, 0.5),),), (name,), "a" * 64).save(work)
         sections, complaints = readable(work)
         assert (len(sections) == len(RESULTS) + 1) == allowed, name
         assert all("make the figures again" in line for line in complaints)
@@ -179,7 +179,7 @@ def test_without_evidence_the_tab_says_how_to_measure_and_a_wrong_folder_is_refu
     sections, (line,) = readable(tmp_path)
     assert sections == ()
     assert "Measure it" in line
-    assert all(kind.command in unmeasured(sections) for kind in KINDS.values())
+    assert all(kind.result.command in unmeasured(sections) for kind in KINDS.values())
     with pytest.raises(FileNotFoundError, match="--evidence .* is no folder"):
         main.main(["--evidence", str(tmp_path / "nowhere"), "--runs", str(tmp_path), "--no-browser"])
 
@@ -220,12 +220,16 @@ def test_the_tab_draws_every_plot_runs_nothing_and_fits_a_phone(browser, work, t
             *(section.body.title for section in sections),
             "Not measured here",
         ]
-        assert page.locator("#evidence .is-error").inner_text().endswith("measure it again.")
+        assert (
+            page.locator("#evidence .is-error")
+            .inner_text()
+            .endswith("measure it again with `prophy evaluate flow --control DIR`.")
+        )
         assert bad in page.locator("#evidence").inner_text()
         assert page.evaluate("window.ran") is None
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         value = page.locator(".ev-tiles strong").first.inner_text()
-        assert value == sections[0].body.headlines[0].value
+        assert value == value_of(sections[0].body.headlines[0].cell)
         button = page.locator(".ev-command button").last
         button.click()
         command = button.evaluate("(button) => button.previousElementSibling.textContent")

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from synthetic import GRID, make_frames, make_record, make_trace
 
-from prophy import export
 from prophy.assets import gallery_dir
-from prophy.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
 from prophy.grid import TokenGrid
-from prophy.heatmaps import expert_colour, overlay, rgb
 from prophy.phenomena import PHENOMENA
-from prophy.routing import RoutingTrace
-from prophy.runs import Run, RunError, find_run, read_run, write_run
+from prophy.routing.trace import RoutingTrace
+from prophy.runs import export
+from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.overlay import expert_colour, overlay, rgb
+from prophy.runs.store import Run, RunError, find_run, read_run, write_run
 from prophy.video import read_video
 
 GALLERY = sorted(path.name for path in gallery_dir().iterdir())

@@ -30,10 +30,12 @@ from peft import LoraConfig
 from small_cogvideox import LATENTS, make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
+from prophy.backbones.cogvideox import ProPhyCogVideoXPipeline
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch, attach
-from prophy.generation import GenerationError, GenerationSettings, generate
-from prophy.pipelines import ProPhyCogVideoXPipeline, ProPhyWanPipeline, load
-from prophy.schedule import Schedule
+from prophy.generation.generate import GenerationError, GenerationSettings, generate
+from prophy.generation.pipelines import load
+from prophy.routing.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 FAMILIES = ("wan", "cogvideox")
@@ -71,7 +73,7 @@ class Small:
             self.blocks[site].register_forward_hook(
                 lambda _, __, output, r=r: self.branch.family.add_residual(output, r)
             )
-            for site, r in zip(self.branch.config.sites, self.residuals(**changes), strict=True)
+            for site, r in zip(self.branch.injections, self.residuals(**changes), strict=True)
         ]
         output = self.run(**changes)
         for handle in handles:

@@ -11,7 +11,7 @@ import torch
 from transformers import UMT5EncoderModel
 
 from prophy.evaluation import cli
-from prophy.evaluation.figures import (
+from prophy.evaluation.measures.figures import (
     correlate,
     figure_8,
     mean_correlations,
@@ -21,13 +21,13 @@ from prophy.evaluation.figures import (
     shuffle,
     transformed_router,
 )
-from prophy.evaluation.held_out import held_out_prompts
-from prophy.evaluation.prompts import FIXED_PROMPTS
-from prophy.evaluation.sections import read_sections
-from prophy.generation import GenerationSettings, generate
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.evaluation.prompts.held_out import held_out_prompts
+from prophy.evaluation.report.sections import read_sections
+from prophy.generation.generate import GenerationSettings, generate
 from prophy.phenomena import IDS
-from prophy.steering import Steering
-from prophy.training.tiny_text import build_tokenizer
+from prophy.routing.steering import Steering
+from prophy.tiny.text import build_tokenizer
 
 
 @pytest.fixture

@@ -11,23 +11,17 @@ from transformers import UMT5EncoderModel
 
 from prophy.data.latents import GRID
 from prophy.evaluation import cli
-from prophy.evaluation.cross_attention import record_cross_attention, word_weights, words_of
-from prophy.evaluation.generated_localisation import evaluate_generated_localisation, matched_crosswise
-from prophy.evaluation.held_out import held_out_prompts
-from prophy.evaluation.localisation import CROSS, MAP, Truth
-from prophy.evaluation.sections import read_sections
-from prophy.evaluation.segmentation import (
-    Segmenter,
-    SegmenterRecipe,
-    fit,
-    load_segmenter,
-    measure,
-    render_covers,
-    segment,
-)
+from prophy.evaluation.judges.segmenter import Segmenter, fit, load_segmenter, measure, render_covers, segment
+from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights, words_of
+from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation, matched_crosswise
+from prophy.evaluation.measures.localisation import Truth
+from prophy.evaluation.prompts.held_out import held_out_prompts
+from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.judges import SegmenterRecipe
+from prophy.evaluation.results.localisation import CROSS, MAP
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.training.tiny_text import build_tokenizer
+from prophy.tiny.text import build_tokenizer
 
 SMALL = SegmenterRecipe(phenomena=("melting",), clips=8, test_clips=6, steps=60, batch=8, width=16)
 
@@ -139,7 +133,7 @@ def test_generated_localisation_command_records_every_step_and_goes_on_where_it_
     assert [step["step"] for step in result["steps"]] == [1, 2]
     assert {MAP, CROSS} <= set(result["steps"][0]["scores"])
     assert result["asked"] == sum(len(prompt.phenomena) for prompt in prompts)
-    batch = next((tmp_path / "evaluation").glob("generated-localisation-clips-*/*.npz"))
+    batch = next((tmp_path / "evaluation").glob("recordings/*/*.npz"))
     made = batch.stat().st_mtime_ns
     cli.main(command)
     assert batch.stat().st_mtime_ns == made

@@ -10,27 +10,20 @@ from threading import enumerate as enumerate_threads
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, WanPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, FlowMatchEulerDiscreteScheduler, WanPipeline
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from prophy import generation
-from prophy.generation import (
-    GenerationError,
-    GenerationSettings,
-    GenerationStopped,
-    StepPreview,
-    check_prompt,
-    generate,
-    known_words,
-    model_hash,
-    stream,
-    unknown_words,
-)
+from prophy.generation import identity
+from prophy.generation.generate import GenerationStopped, StepPreview, batches, generate, stream
+from prophy.generation.identity import model_hash
+from prophy.generation.previews import LatentColours, latent_colours
+from prophy.generation.settings import GenerationError, GenerationSettings
+from prophy.generation.words import check_prompt, known_words, unknown_words
 from prophy.grid import TokenGrid
-from prophy.previews import LatentColours, latent_colours
-from prophy.runs import read_run
+from prophy.routing.schedule import Schedule
+from prophy.runs.store import read_run
 
 SIZE = {"steps": 3, "frames": 9, "height": 32, "width": 48}
 GRID = TokenGrid(frames=3, height=4, width=6)
@@ -126,11 +119,8 @@ def test_what_is_saved_is_read_back(tiny_pipeline, settings, tmp_path: Path):
 
 
 def test_weights_that_give_nonsense_are_an_error_and_not_a_black_clip(tiny_pipeline, settings, monkeypatch):
-    class BrokenVideo:
-        def __getitem__(self, _):
-            return np.full((9, 32, 48, 3), np.nan, np.float32)
-
-    monkeypatch.setattr(tiny_pipeline.video_processor, "postprocess_video", lambda *_, **__: BrokenVideo())
+    broken = np.full((1, 9, 32, 48, 3), np.nan, np.float32)
+    monkeypatch.setattr(tiny_pipeline.video_processor, "postprocess_video", lambda *_, **__: broken)
     with pytest.raises(GenerationError, match="the autoencoder gave values that are not numbers: load it in bfloat16"):
         generate(tiny_pipeline, settings)
 
@@ -217,6 +207,22 @@ def test_cogvideox_previews_show_the_predicted_clean_video_from_the_first_step(s
     assert "step" not in vars(pipeline.scheduler), "the scheduler is still watched"
 
 
+def test_previews_of_eulers_scheduler_for_flows_show_the_predicted_clean_video_too(tiny_pipeline, settings):
+    """A velocity that always points at one video, whatever noise it starts from."""
+    tiny_pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    wanted_CThw = torch.randn(4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+
+    def predict(module, args, kwargs, output):
+        return ((kwargs["hidden_states"] - wanted_CThw) / (kwargs["timestep"][0] / 1000),)
+
+    tiny_pipeline.transformer.register_forward_hook(predict, with_kwargs=True)
+    previews: list[StepPreview] = []
+    generate(tiny_pipeline, replace(settings, guidance=1.0), on_step=previews.append)
+    expected = latent_colours(tiny_pipeline.vae)(wanted_CThw).astype(int)
+    assert expected.std() > 1
+    assert [np.abs(preview.frames - expected).max() <= 1 for preview in previews] == [True] * settings.steps
+
+
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_stop_is_obeyed_within_the_step(tiny_pipeline, settings, at: int):
     stop, seen = Event(), []
@@ -282,6 +288,57 @@ def test_an_error_in_the_watcher_comes_out_and_leaves_the_pipeline_usable(tiny_p
     with pytest.raises(ZeroDivisionError):
         generate(tiny_pipeline, settings, on_step=fail)
     assert generate(tiny_pipeline, settings).trace.num_kept == SIZE["steps"]
+
+
+# --- several clips ----------------------------------------------------------------------------------------------------
+
+
+def test_each_clip_of_a_batch_is_the_one_made_alone(tiny_pipeline, settings):
+    several = [settings, replace(settings, prompt="a blue candle burns", seed=9), replace(settings, seed=4, fps=12)]
+    assert batches(several) == [[0, 1, 2]]
+    together = generate(tiny_pipeline, several)
+    assert [made.settings for made in together] == several
+    for made in together:
+        alone = generate(tiny_pipeline, made.settings)
+        assert np.abs(made.frames.astype(int) - alone.frames).max() <= 1
+        assert made.trace.prompt == made.settings.prompt
+        np.testing.assert_allclose(made.trace.mean_probs, alone.trace.mean_probs, atol=1e-5)
+        np.testing.assert_allclose(made.trace.phenomenon_maps, alone.trace.phenomenon_maps, atol=2e-3)
+    assert (together[0].frames != together[2].frames).any(), "the noise is each clip's own"
+
+
+def test_clips_that_cannot_share_a_call_are_made_apart_and_come_back_in_order(tiny_pipeline, settings):
+    longer = replace(settings, frames=13)
+    scheduled = replace(settings, schedule=Schedule(unconditional=False))
+    several = [settings, longer, replace(settings, seed=8), scheduled, replace(longer, seed=8)]
+    assert batches(several) == [[0, 2], [1, 4], [3]]
+    assert batches([settings] * 5, 2) == [[0, 1], [2, 3], [4]]
+    with pytest.raises(ValueError, match="make at least one at a time"):
+        batches(several, 0)
+    assert [made.settings for made in generate(tiny_pipeline, several)] == several
+    assert generate(tiny_pipeline, []) == []
+
+
+def test_one_impossible_clip_is_named_before_any_is_made(tiny_pipeline, settings):
+    seen, several = [], [settings, replace(settings, prompt="a red ball " * 100)]
+    with pytest.raises(GenerationError, match=r"'a red ball a red ball .*': the prompt is \d+ tokens long"):
+        generate(tiny_pipeline, several, on_step=seen.append)
+    assert seen == []
+
+
+def test_a_batch_is_previewed_clip_by_clip_and_stops_within_a_step(tiny_pipeline, settings):
+    seen, stop = [], Event()
+
+    def watch(preview: StepPreview) -> None:
+        seen.append(preview)
+        if preview.step == 2:
+            stop.set()
+
+    with pytest.raises(GenerationStopped):
+        generate(tiny_pipeline, [settings, replace(settings, seed=9)], on_step=watch, stop=stop)
+    assert [(preview.settings.seed, preview.step) for preview in seen] == [(3, 1), (9, 1), (3, 2), (9, 2)]
+    assert not np.array_equal(seen[0].frames, seen[1].frames)
+    assert all(preview.top1.shape == GRID.shape for preview in seen)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------
@@ -392,7 +449,7 @@ def test_a_saved_model_is_hashed_by_its_files_and_each_once(stock_pipeline, tmp_
     shutil.copytree(tmp_path / "model", tmp_path / "elsewhere")
     first, second = (WanPipeline.from_pretrained(tmp_path / name) for name in ("model", "elsewhere"))
     assert model_hash(first) == model_hash(second)
-    monkeypatch.setattr(generation.hashlib, "file_digest", None)  # a second reading would fail
+    monkeypatch.setattr(identity, "file_sha256", None)  # a second reading would fail
     assert model_hash(first) == model_hash(second)
 
 

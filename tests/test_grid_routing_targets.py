@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import GRID, NUM_EXPERTS, make_trace
 
-from prophy import phenomena, routing
+from prophy import phenomena
 from prophy.grid import TokenGrid
 from prophy.phenomena import PHENOMENA
-from prophy.routing import MAX_STEPS, Routing, RoutingTrace, TraceRecorder
-from prophy.targets import TokenTargets
+from prophy.routing import trace as routing
+from prophy.routing.targets import TokenTargets
+from prophy.routing.trace import MAX_STEPS, Routing, RoutingTrace, TraceRecorder
 
 ARRAYS = (
     "timesteps",

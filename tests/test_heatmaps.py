@@ -7,10 +7,11 @@ import pytest
 from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_trace
 
 from prophy.grid import TokenGrid
-from prophy.heatmaps import (
+from prophy.phenomena import PHENOMENA
+from prophy.runs.legend import Entry
+from prophy.runs.overlay import (
     EXPERT_COLOURS,
     MODES,
-    contact_sheet,
     expert_colour,
     legend_entries,
     overlay,
@@ -18,8 +19,8 @@ from prophy.heatmaps import (
     rgb,
     token_strengths,
 )
-from prophy.legend import Entry
-from prophy.phenomena import PHENOMENA
+from prophy.runs.pictures import resized
+from prophy.runs.sheets import GAP, MARGIN, contact_sheet
 
 INDEX = {"expert": 2, "phenomenon": 10}
 
@@ -116,11 +117,13 @@ def test_the_legend_of_one_expert_or_phenomenon_ends_in_its_colour():
 
 def test_contact_sheet_holds_both_rows_and_names_the_experts():
     sheet = contact_sheet(make_frames(), make_trace(), columns=4, tile=80)
-    frame_height = 80 * GRID.height // GRID.width + 2
+    height = 80 * GRID.height // GRID.width
     assert sheet.dtype == np.uint8
-    assert sheet.shape[1:] == (4 * 82, 3)
-    assert sheet.shape[0] > 2 * frame_height
-    assert (sheet[:frame_height] != sheet[frame_height : 2 * frame_height]).any()
+    assert sheet.shape[1:] == (2 * MARGIN + 4 * (80 + GAP) - GAP, 3)
+    above, below = (sheet[top : top + height, MARGIN:-MARGIN] for top in (MARGIN, MARGIN + height + GAP))
+    assert (above != below).any()
+    assert (above[:, :80] == resized(make_frames()[:1], 80)[0]).all()
+    assert sheet.shape[0] > 2 * (MARGIN + height + GAP), "there is a legend"
 
 
 @pytest.mark.parametrize("mode", MODES)

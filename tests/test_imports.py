@@ -9,24 +9,33 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: Top to bottom: a module imports its own layer and the ones before it.
-LAYERS = (
-    ("phenomena", "grid", "assets", "legend", "profiles", "files", "flags"),
-    ("clips", "published", "description"),
-    ("routing", "targets", "video", "worlds", "steering", "schedule"),
-    ("heatmaps", "comparison", "runs", "data"),
-    ("export",),
-    ("branch",),
-    ("backbones",),
-    ("footprint", "memory"),
-    ("stages",),
-    ("plan",),
-    ("pipelines", "previews"),
-    ("generation", "training", "annotation", "evaluation"),
-    ("ui",),
-    ("cli", "__main__", "app"),
+#: The rooms, one rank each: a module imports its own room and the ones before it. README.md prints them in this order.
+ROOMS = (
+    "phenomena",
+    "files",
+    "flags",
+    "grid",
+    "assets",
+    "video",
+    "routing",
+    "runs",
+    "branch",
+    "catalogue",
+    "backbones",
+    "memory",
+    "generation",
+    "worlds",
+    "data",
+    "annotation",
+    "training",
+    "tiny",
+    "evaluation",
+    "ui",
+    "cli",
+    "__main__",
+    "app",
 )
-RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+RANK = {name: rank for rank, name in enumerate(ROOMS)}
 
 
 def sources() -> dict[str, Path]:
@@ -69,29 +78,28 @@ def modules_imported_by(module: str) -> set[str]:
 
 
 def part(module: str) -> str:
-    """The first name below ``prophy``, as in :data:`LAYERS`."""
+    """The first name below ``prophy``, as in :data:`ROOMS`."""
     return module.split(".")[1] if module.startswith("prophy.") else module
 
 
 def test_the_walk_sees_the_package():
     assert {"prophy.grid", "prophy.branch.attach", "prophy.worlds"} <= SOURCES.keys()
     assert "prophy.branch.refinement" in modules_imported_by("prophy.branch.model")
-    assert "prophy.pipelines" in modules_imported_by("prophy.cli"), "imports inside functions are missed"
-    assert "torch" in imports_of("prophy.routing"), "imports under TYPE_CHECKING are missed"
+    assert "prophy.generation.pipelines" in modules_imported_by("prophy.cli"), "imports inside functions are missed"
+    assert "torch" in imports_of("prophy.routing.trace"), "imports under TYPE_CHECKING are missed"
 
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_run_downward(module: str):
     if module == "prophy":
-        assert modules_imported_by(module) == set()
-        return
-    assert part(module) in RANK, f"place {part(module)!r} in LAYERS"
+        return  # its public names are found on first use: a test below
+    assert part(module) in RANK, f"place {part(module)!r} in ROOMS"
     above = {other for other in modules_imported_by(module) if RANK[part(other)] > RANK[part(module)]}
     assert not above, f"{module} imports {', '.join(sorted(above))}, which the design puts above it"
 
 
 def test_no_module_imports_itself_by_a_detour():
-    graph = {module: modules_imported_by(module) for module in SOURCES}
+    graph = {module: modules_imported_by(module) for module in SOURCES if module != "prophy"}
     done: set[str] = set()
 
     def walk(module: str, path: tuple[str, ...]) -> None:
@@ -114,11 +122,28 @@ def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
             assert not outside & {"transformers", "gradio", "cv2", "accelerate", "tokenizers"}, module
 
 
+#: What the families of a room share; every other module of these two rooms is a family's.
+SHARED = {
+    "prophy.backbones": {"backbone", "pipeline"},
+    "prophy.catalogue": {"describe", "families", "limits", "published"},
+}
+
+
+def family_files(room: str) -> set[str]:
+    modules = {module for module in SOURCES if module.startswith(f"{room}.")}
+    return modules - {f"{room}.{name}" for name in SHARED[room]}
+
+
+def test_a_family_is_one_file_in_the_catalogue_and_one_in_backbones():
+    first, second = ({module.rpartition(".")[2] for module in family_files(room)} for room in SHARED)
+    assert first == second
+    assert {"wan", "cogvideox"} <= first
+
+
 def test_a_family_file_imports_no_other_family():
-    families = {module for module in SOURCES if module.startswith("prophy.backbones.")}
-    assert families
-    for module in families:
-        assert modules_imported_by(module) & families == set(), module
+    for room in SHARED:
+        for module in family_files(room):
+            assert modules_imported_by(module) & family_files(room) == set(), module
 
 
 def test_gradio_stays_in_the_app():
@@ -127,23 +152,30 @@ def test_gradio_stays_in_the_app():
 
 
 NO_TORCH = (
-    "published",
-    "description",
-    "profiles",
-    "heatmaps",
-    "comparison",
-    "runs",
-    "export",
-    "routing",
-    "targets",
     "video",
+    "routing.trace",
+    "routing.targets",
+    "routing.steering",
+    "routing.schedule",
+    "routing.distance",
+    "runs.store",
+    "runs.overlay",
+    "runs.sheets",
+    "runs.export",
+    "catalogue.published",
+    "catalogue.describe",
+    "catalogue.limits",
+    "catalogue.families",
+    "catalogue.wan",
+    "memory.profiles",
     "worlds",
-    "steering",
-    "schedule",
+    "data.jobs",
     "training.log",
-    "training.folder",
+    "training.run_folder",
+    "evaluation.results",
+    "evaluation.report.html",
+    "evaluation.report.readme",
     "cli",
-    "evaluation.evidence_html",
 )
 
 
@@ -175,3 +207,19 @@ def test_no_package_is_named_after_a_diffusers_pipeline():
     theirs = {path.name for path in Path(diffusers.pipelines.__file__).parent.iterdir() if path.is_dir()}
     assert {"wan", "cogvideo"} <= theirs
     assert not {part(module) for module in SOURCES} & theirs
+
+
+def test_the_readme_prints_the_rooms_in_the_order_of_their_ranks():
+    readme = (ROOT / "README.md").read_text()
+    tree = readme.split("## The tree", 1)[1].split("```")[1]
+    package = tree.split("prophy/\n", 1)[1]
+    printed = [line.split()[0] for line in package.splitlines() if line.startswith("  ")]
+    assert [name.removesuffix("/").removesuffix(".py") for name in printed] == [name for name in ROOMS if name != "app"]
+    for name in printed:
+        path = ROOT / "prophy" / name
+        assert path.is_dir() if name.endswith("/") else path.is_file(), name
+    beside = {line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    folders = {name.split("/")[0] + "/" for name in tracked if "/" in name and not name.startswith(".")}
+    if folders:  # none in an unpacked archive
+        assert beside == folders | {"app.py"}

@@ -9,34 +9,40 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from prophy.evaluation import cli, laws
-from prophy.evaluation.lawfulness import (
-    AUTOENCODER,
-    BACKBONE,
-    PROPHY,
-    REAL,
-    ClipErrors,
-    asked_clips,
-    clip_errors,
-    score_columns,
-)
-from prophy.evaluation.laws import TrackLost
-from prophy.evaluation.trackers import LAWS, TIMES, follow, law_errors, view_of
-from prophy.training.tiny_text import build_tokenizer
-from prophy.worlds import EVENTS, Clip, Placed, Scenario, render
+from prophy.evaluation import cli
+from prophy.evaluation.judges import laws
+from prophy.evaluation.judges.laws import TrackLost
+from prophy.evaluation.judges.trackers import LAWS, follow, law_errors, view_of
+from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns
+from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, ClipErrors
+from prophy.tiny.text import build_tokenizer
+from prophy.worlds import EVENTS, Placed, Scenario, Stage, WorldClip, render
 from prophy.worlds.sample import SPLITS
 
+TIMES = Stage().times
+STAGES = {
+    f"{stage.width}x{stage.height}x{stage.frames}@{stage.fps}": stage
+    for stage in (
+        Stage(96, 64, 17),
+        Stage(128, 80, 17),
+        Stage(96, 64, 33, 16),
+        Stage(64, 64, 49, 8),
+        Stage(416, 240, 81, 16),
+    )
+}
 SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items() for kind in kinds)
 
 
-def make_clip(phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day") -> Clip:
+def make_clip(
+    phenomenon: str, variant: str, seed: int, place: str = "centre", setting: str = "day", stage: Stage = Stage()
+) -> WorldClip:
     """A real render of one scene."""
     kind = next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
     names = ("red", "blue", "green", "yellow", "orange", "purple")
     colours = tuple(names[(seed + i) % 6] for i in range(kind.colour_count))
     scenario = Scenario((Placed(phenomenon, variant, colours, place),), setting)
-    frames, masks, states = render(scenario, np.random.default_rng(seed))
-    return Clip(frames, masks, "", scenario, states, seed)
+    frames, masks, states = render(scenario, np.random.default_rng(seed), stage=stage)
+    return WorldClip(frames, masks, "", scenario, states, seed, stage)
 
 
 def bounce(gravity: float, restitution: float, height: float = 30.0) -> np.ndarray:
@@ -145,6 +151,15 @@ def test_real_renders_obey_their_laws(phenomenon: str, variant: str):
             assert errors[law.name] <= law.tolerance, (law.name, seed)
 
 
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+@pytest.mark.parametrize(("phenomenon", "variant"), SCENES)
+def test_real_renders_obey_their_laws_on_every_stage(phenomenon: str, variant: str, stage: Stage):
+    clip = make_clip(phenomenon, variant, 4, "left", "dusk", stage)
+    errors = law_errors(clip.frames, clip.scenario.events[0], "dusk", stage)
+    for law in LAWS[phenomenon, variant]:
+        assert errors[law.name] <= law.tolerance, law.name
+
+
 @pytest.mark.parametrize(("phenomenon", "variant"), SCENES)
 def test_a_clip_that_never_moves_is_never_lawful(phenomenon: str, variant: str):
     """Still waves and a still flame are lawful pictures: there it is the empty stage that must fail."""
@@ -159,17 +174,19 @@ def test_the_ball_tracker_recovers_gravity_and_restitution_of_real_renders():
     for seed in range(4):
         clip = make_clip("elastic_motion", "ball", seed)
         event, state = clip.scenario.events[0], clip.states[0]
-        y = follow(view_of(clip.frames, event, "day").matte(), view_of(clip.frames, event, "day").region).coordinate(1)
+        view = view_of(clip.frames, event, "day")
+        y = follow(view, view.matte()).coordinate(1)
         flight = laws.flights(TIMES, y)
         assert flight.acceleration == pytest.approx(float(state["gravity"]), rel=0.02)
         assert flight.restitutions[0] == pytest.approx(float(state["restitution"]), abs=0.03)
 
 
-def test_the_ball_tracker_recovers_places_within_a_quarter_of_a_pixel():
-    clip = make_clip("collision", "balls", 2)
-    view = view_of(clip.frames, clip.scenario.events[0], "day")
+@pytest.mark.parametrize("stage", [Stage(), *STAGES.values()], ids=["64x64x17@8", *STAGES])
+def test_the_ball_tracker_recovers_places_within_a_quarter_of_a_unit(stage: Stage):
+    clip = make_clip("collision", "balls", 2, stage=stage)
+    view = view_of(clip.frames, clip.scenario.events[0], "day", stage)
     for which in range(2):
-        ball = follow(view.matte(which), view.region)
+        ball = follow(view, view.matte(which))
         error = np.abs(ball.coordinate(0) - clip.states[0]["position"][:, which, 0])
         assert np.nanmax(error) < 0.25
 
@@ -190,6 +207,8 @@ def test_a_clip_of_another_size_is_refused():
     clip = make_clip("collision", "balls", 1)
     with pytest.raises(ValueError, match="uint8 17×64×64×3"):
         law_errors(clip.frames[:, ::2], clip.scenario.events[0], "day")
+    with pytest.raises(ValueError, match="uint8 17×64×96×3"):
+        law_errors(clip.frames, clip.scenario.events[0], "day", Stage(96, 64))
     with pytest.raises(ValueError, match="unknown setting"):
         law_errors(clip.frames, clip.scenario.events[0], "dawn")
 
@@ -264,7 +283,7 @@ def test_laws_command_measures_every_column_and_goes_on_where_it_was(tiny_pipeli
     assert columns["real"]["lost"]["value"] == 0
     assert columns["ProPhy"]["error"]["value"] > 0.3, "noise obeys nothing"
     assert "scenes without a track" in out
-    made = sorted((tmp_path / "evaluation").glob("laws-clips-*/*.npz"))
+    made = sorted((tmp_path / "evaluation").glob("clips/*/*.npz"))
     times = [path.stat().st_mtime_ns for path in made]
     assert made
     cli.main(command)

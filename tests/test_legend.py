@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prophy.legend import Entry, strip
+from prophy.runs.legend import Entry, strip
 
 SQUARES = [Entry("expert 0: 70 %", ((230, 159, 0),)), Entry("expert 1: 30 %", ((0, 114, 178),))]
 

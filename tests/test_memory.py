@@ -12,9 +12,9 @@ from diffusers.hooks import apply_group_offloading
 from diffusers.hooks.group_offloading import ModuleGroup
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
-from prophy.generation import GenerationSettings, generate
-from prophy.memory import OutOfMemory, apply, branch_groups, profile_of, watch_memory
-from prophy.profiles import PROFILES, Mode, Profile, Stage, next_profile
+from prophy.generation.generate import GenerationSettings, generate
+from prophy.memory.offload import OutOfMemory, apply, branch_groups, profile_of, watch_memory
+from prophy.memory.profiles import PROFILES, OffloadMode, Profile, Stage, next_profile
 
 SETTINGS = GenerationSettings("a red ball bounces", steps=2, frames=9, height=32, width=48)
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator"))
@@ -47,7 +47,7 @@ def test_every_mode_makes_the_same_clip_with_the_same_routing_one_after_the_othe
     expected = generate(pipeline, SETTINGS)
     per_clip = len(calls)
     assert per_clip >= 2 * 2, "two blocks, two steps"
-    for mode in (*Mode, Mode.GROUP, Mode.ALL):
+    for mode in (*OffloadMode, OffloadMode.GROUP, OffloadMode.ALL):
         calls.clear()
         apply(pipeline, Profile(mode), device)
         for _ in range(2):  # a second clip finds what the first left
@@ -62,8 +62,8 @@ def test_every_mode_makes_the_same_clip_with_the_same_routing_one_after_the_othe
             assert np.abs(made.frames.astype(int) - expected.frames).max() <= 2, mode
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_previews_come_in_every_mode(tiny_pipeline, mode: Mode):
+@pytest.mark.parametrize("mode", list(OffloadMode))
+def test_previews_come_in_every_mode(tiny_pipeline, mode: OffloadMode):
     """They encode a few pictures first, outside the pipeline's own call."""
     apply(tiny_pipeline, Profile(mode), "cpu")
     previews = []
@@ -95,8 +95,8 @@ def absent_when_offloaded(monkeypatch):
     monkeypatch.setattr(ModuleGroup, "onload_", onload)
 
 
-@pytest.mark.parametrize("mode", [Mode.GROUP, Mode.SEQUENTIAL])
-def test_no_weight_is_read_where_it_was_offloaded_to(pipeline, absent_when_offloaded, mode: Mode):
+@pytest.mark.parametrize("mode", [OffloadMode.GROUP, OffloadMode.SEQUENTIAL])
+def test_no_weight_is_read_where_it_was_offloaded_to(pipeline, absent_when_offloaded, mode: OffloadMode):
     expected = generate(pipeline, SETTINGS)
     apply(pipeline, Profile(mode), "cpu")
     assert any(p.isnan().any() for p in pipeline.branch.parameters()), "nothing was taken away"
@@ -123,16 +123,16 @@ def test_offloading_a_branch_block_by_block_as_diffusers_would_reads_weights_tha
 
 def test_sequential_leaves_no_weight_of_the_backbone_in_place_and_gives_all_back(tiny_pipeline):
     names = {name: parameter.clone() for name, parameter in tiny_pipeline.transformer.named_parameters()}
-    apply(tiny_pipeline, Profile(Mode.SEQUENTIAL), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.SEQUENTIAL), "cpu")
     assert {p.device.type for p in tiny_pipeline.transformer.parameters()} == {"meta"}
     assert isinstance(tiny_pipeline.transformer.blocks[0].attn1.to_q._hf_hook, AlignDevicesHook)
-    apply(tiny_pipeline, Profile(Mode.ALL), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.ALL), "cpu")
     for name, parameter in tiny_pipeline.transformer.named_parameters():
         assert torch.equal(parameter, names[name]), name
 
 
-@pytest.mark.parametrize("mode", [Mode.GROUP, Mode.SEQUENTIAL])
-def test_all_of_a_branch_travels_and_only_whole_blocks_travel_alone(tiny_pipeline, mode: Mode):
+@pytest.mark.parametrize("mode", [OffloadMode.GROUP, OffloadMode.SEQUENTIAL])
+def test_all_of_a_branch_travels_and_only_whole_blocks_travel_alone(tiny_pipeline, mode: OffloadMode):
     """Weights that are read without a call of their module would stay behind, which a CPU cannot show."""
     branch = tiny_pipeline.branch
     apply(tiny_pipeline, Profile(mode), "cpu")
@@ -149,25 +149,25 @@ def _hooks(module: torch.nn.Module) -> list[str]:
 
 
 def test_group_brings_the_blocks_of_backbone_and_text_encoder_one_by_one(tiny_pipeline):
-    apply(tiny_pipeline, Profile(Mode.GROUP), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.GROUP), "cpu")
     assert all("group_offloading" in _hooks(block) for block in tiny_pipeline.transformer.blocks)
     assert all("group_offloading" in _hooks(block) for block in tiny_pipeline.text_encoder.encoder.block)
-    apply(tiny_pipeline, Profile(Mode.ALL), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.ALL), "cpu")
     for part in (tiny_pipeline.transformer, tiny_pipeline.text_encoder, tiny_pipeline.branch):
         assert not any("group_offloading" in _hooks(module) for module in part.modules())
 
 
 def test_tiling_follows_the_profile(tiny_pipeline):
     for tiling in (True, False):
-        apply(tiny_pipeline, Profile(Mode.ALL, tiling), "cpu")
+        apply(tiny_pipeline, Profile(OffloadMode.ALL, tiling), "cpu")
         assert tiny_pipeline.vae.use_tiling is tiling
 
 
 def test_a_device_that_is_not_there_changes_nothing(tiny_pipeline):
-    apply(tiny_pipeline, Profile(Mode.SEQUENTIAL), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.SEQUENTIAL), "cpu")
     with pytest.raises(ValueError, match="torch has no device 'mtia' here: use cpu"):
-        apply(tiny_pipeline, Profile(Mode.ALL), "mtia")
-    assert profile_of(tiny_pipeline) == Profile(Mode.SEQUENTIAL)
+        apply(tiny_pipeline, Profile(OffloadMode.ALL), "mtia")
+    assert profile_of(tiny_pipeline) == Profile(OffloadMode.SEQUENTIAL)
     assert generate(tiny_pipeline, SETTINGS).trace is not None
 
 
@@ -201,17 +201,17 @@ def test_profiles_are_read_as_they_are_written():
 
 
 def test_the_next_profile_needs_less_where_memory_ran_out():
-    assert next_profile(Profile(Mode.ALL)) == Profile(Mode.MODEL)
-    assert next_profile(Profile(Mode.ALL), Stage.DECODING) == Profile(Mode.ALL, tiling=True)
-    assert next_profile(Profile(Mode.MODEL, True), Stage.DECODING) == Profile(Mode.GROUP, True)
-    assert next_profile(Profile(Mode.SEQUENTIAL), Stage.DECODING) == Profile(Mode.SEQUENTIAL, True)
+    assert next_profile(Profile(OffloadMode.ALL)) == Profile(OffloadMode.MODEL)
+    assert next_profile(Profile(OffloadMode.ALL), Stage.DECODING) == Profile(OffloadMode.ALL, tiling=True)
+    assert next_profile(Profile(OffloadMode.MODEL, True), Stage.DECODING) == Profile(OffloadMode.GROUP, True)
+    assert next_profile(Profile(OffloadMode.SEQUENTIAL), Stage.DECODING) == Profile(OffloadMode.SEQUENTIAL, True)
     for stage in Stage:
-        profile, seen = Profile(Mode.ALL), []
+        profile, seen = Profile(OffloadMode.ALL), []
         while profile is not None:
             seen.append(profile)
             profile = next_profile(profile, stage)
-        assert len(set(seen)) == len(seen) >= len(Mode)
-        assert seen[-1].mode is Mode.SEQUENTIAL
+        assert len(set(seen)) == len(seen) >= len(OffloadMode)
+        assert seen[-1].mode is OffloadMode.SEQUENTIAL
 
 
 # --- shortage ---------------------------------------------------------------------------------------------------------
@@ -219,14 +219,14 @@ def test_the_next_profile_needs_less_where_memory_ran_out():
 
 def test_an_allocation_that_fails_becomes_one_line_with_the_next_profile():
     def generate_too_much() -> None:
-        with watch_memory(Profile(Mode.MODEL)) as watch:
+        with watch_memory(Profile(OffloadMode.MODEL)) as watch:
             watch.stage = Stage.DECODING
             torch.empty(2**55, dtype=torch.uint8)  # no machine has this
 
     with pytest.raises(OutOfMemory) as caught:
         generate_too_much()
     error = caught.value
-    assert (error.stage, error.next_profile) == (Stage.DECODING, Profile(Mode.MODEL, tiling=True))
+    assert (error.stage, error.next_profile) == (Stage.DECODING, Profile(OffloadMode.MODEL, tiling=True))
     assert str(error) == (
         "memory ran out during decoding in the profile model (33554432.0 GiB more were asked for): "
         "use the memory profile model+tiling"
@@ -236,12 +236,12 @@ def test_an_allocation_that_fails_becomes_one_line_with_the_next_profile():
 def test_the_accelerators_own_error_counts_and_the_last_profile_says_so():
     message = "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of"
     expected = r"\(20.00 MiB more were asked for\): make the clip smaller or shorter"
-    with pytest.raises(OutOfMemory, match=expected), watch_memory(Profile(Mode.SEQUENTIAL, tiling=True)):
+    with pytest.raises(OutOfMemory, match=expected), watch_memory(Profile(OffloadMode.SEQUENTIAL, tiling=True)):
         raise torch.OutOfMemoryError(message)
 
 
 def test_other_errors_pass_through():
-    with pytest.raises(RuntimeError, match="shapes"), watch_memory(Profile(Mode.ALL)):
+    with pytest.raises(RuntimeError, match="shapes"), watch_memory(Profile(OffloadMode.ALL)):
         raise RuntimeError("shapes differ")
 
 
@@ -253,7 +253,7 @@ def test_after_a_shortage_its_tensors_are_gone_while_the_error_is_still_held():
         held.append(weakref.ref(tensor))
         torch.empty(2**55, dtype=torch.uint8)
 
-    with pytest.raises(OutOfMemory) as caught, watch_memory(Profile(Mode.ALL)):
+    with pytest.raises(OutOfMemory) as caught, watch_memory(Profile(OffloadMode.ALL)):
         fail()
     gc.collect()
     assert caught.value is not None
@@ -261,7 +261,7 @@ def test_after_a_shortage_its_tensors_are_gone_while_the_error_is_still_held():
 
 
 def test_a_generation_that_runs_out_of_memory_says_during_what_and_what_to_try(tiny_pipeline, monkeypatch):
-    apply(tiny_pipeline, Profile(Mode.MODEL), "cpu")
+    apply(tiny_pipeline, Profile(OffloadMode.MODEL), "cpu")
 
     def out_of_memory(*arguments, **keywords):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB.")

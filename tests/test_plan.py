@@ -11,21 +11,23 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import nn
 
+from prophy.backbones.pipeline import published_like_pipeline
 from prophy.branch import ProPhyBranch
+from prophy.branch.family import default_sites
+from prophy.catalogue.limits import ClipSize
+from prophy.catalogue.published import PUBLISHED, published_like
 from prophy.cli import main
-from prophy.clips import Clip
-from prophy.footprint import footprint
-from prophy.memory import profile_of
-from prophy.pipelines import fastest_profile, load
-from prophy.plan import GIB, RESERVE, describe, plan, plan_parts
-from prophy.profiles import PROFILES, Mode, Profile, Stage
-from prophy.published import PUBLISHED, published_like
-from prophy.stages import default_sites, open_parts, parts_of, published_like_pipeline
+from prophy.generation.pipelines import fastest_profile, load
+from prophy.memory.footprint import footprint
+from prophy.memory.offload import profile_of
+from prophy.memory.plan import GIB, RESERVE, describe, plan, plan_parts
+from prophy.memory.profiles import PROFILES, OffloadMode, Profile, Stage
+from prophy.memory.stages import open_parts, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-SMALL = Clip(64, 48, 9)
+SMALL = ClipSize(64, 48, 9)
 
 
 # --- footprint --------------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def embedded():
 def test_a_folder_is_planned_from_its_configurations(embedded):
     sizes = {part.name: part.parameters for part in embedded.parts}
     assert sizes.keys() == {"text encoder", "transformer", "branch", "autoencoder"}
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
     pipeline = load(dtype=torch.bfloat16)
     for name, module in (("transformer", pipeline.transformer), ("branch", pipeline.branch)):
@@ -108,22 +110,22 @@ def test_a_folder_is_planned_from_its_configurations(embedded):
 def test_every_mode_holds_fewer_weights_than_the_one_before_and_is_slower(embedded):
     by_profile = {entry.profile: entry for entry in embedded.profiles}
     assert list(by_profile) == list(PROFILES)
-    modes = [by_profile[Profile(mode)] for mode in Mode]
+    modes = [by_profile[Profile(mode)] for mode in OffloadMode]
     for before, after in pairwise(modes):
         assert max(s.weights for s in after.stages) < max(s.weights for s in before.stages)
         assert after.slow_down > before.slow_down
     assert modes[0].slow_down == 1
-    for mode in Mode:
+    for mode in OffloadMode:
         plain, tiled = by_profile[Profile(mode)], by_profile[Profile(mode, tiling=True)]
         assert tiled.peak.total <= plain.peak.total
 
 
 def test_the_fastest_profile_that_fits_is_chosen_and_the_reason_names_the_next(embedded):
-    assert embedded.chosen == Profile(Mode.ALL)
+    assert embedded.chosen == Profile(OffloadMode.ALL)
     needs = {entry.profile: entry.peak.total + RESERVE for entry in embedded.profiles}
-    from prophy.plan import choose
+    from prophy.memory.plan import choose
 
-    for vram in (needs[Profile(Mode.ALL)], needs[Profile(Mode.ALL)] - 1, min(needs.values())):
+    for vram in (needs[Profile(OffloadMode.ALL)], needs[Profile(OffloadMode.ALL)] - 1, min(needs.values())):
         chosen, reason = choose(embedded.profiles, vram)
         fitting = [entry for entry in embedded.profiles if needs[entry.profile] <= vram]
         assert chosen == min(fitting, key=lambda entry: entry.slow_down).profile
@@ -148,14 +150,14 @@ def test_a_branch_folder_is_planned_by_its_own_configuration(tmp_path, tiny_bran
         open_parts(default_model(), branch=tmp_path)
     own = open_parts(default_model()).branch
     assert isinstance(own, ProPhyBranch)
-    assert open_parts(default_model(), with_branch=False).branch is None
+    assert open_parts(default_model(), branch=False).branch is None
     with pytest.raises(ValueError, match="holds no branch"):
         open_parts(default_model(), branch=tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("model", ["wan2.1-1.3b", "cogvideox-2b", "wan2.2-ti2v-5b"])
 def test_published_models_of_every_kind_are_planned_without_weights(model: str):
-    clip = Clip(352, 288, 9)
+    clip = ClipSize(352, 288, 9)
     made = plan(model, clip, vram=24 * GIB)
     assert [entry.profile for entry in made.profiles] == list(PROFILES)
     all_of_it = made.profiles[0]

@@ -5,8 +5,8 @@ import pytest
 import torch
 import transformers
 
-from prophy.clips import ClipRules
-from prophy.published import PUBLISHED, PublishedModel
+from prophy.catalogue.families import facts_of
+from prophy.catalogue.published import PUBLISHED, PublishedModel
 
 #: parameters of one transformer, of the autoencoder and of the text encoder. The transformers of Wan2.1-1.3B, 14B and
 #: CogVideoX-5B are known from their published weights; the others are what these configurations build
@@ -43,7 +43,7 @@ def test_every_published_model_is_counted():
 
 @pytest.mark.parametrize("model", PUBLISHED.values(), ids=lambda model: model.name)
 def test_the_recommended_clip_of_each_model_divides_into_tokens(model: PublishedModel):
-    rules = ClipRules.of(model.transformer_class, model.transformer, model.vae, model.text_tokens)
+    rules = facts_of(model.transformer_class).clip_rules(model.transformer, model.vae, model.text_tokens)
     grid = rules.grid(model.frames, model.height, model.width)
     assert grid.num_video_frames == model.frames
     text = model.transformer["text_dim" if model.transformer_class.startswith("Wan") else "text_embed_dim"]

@@ -19,24 +19,21 @@ from made_results import (
 )
 
 from prophy.evaluation import cli
-from prophy.evaluation.cells import number, share
-from prophy.evaluation.kinds import KINDS
-from prophy.evaluation.report import BEGIN, END, update_readme, write_report
-from prophy.evaluation.results import as_typed, write_result
-from prophy.evaluation.sections import kind_of, read_sections
+from prophy.evaluation.report.format import interval, sentence, text, value
+from prophy.evaluation.report.page import write_report
+from prophy.evaluation.report.plots import bars
+from prophy.evaluation.report.readers import KINDS, kind_of
+from prophy.evaluation.report.readme import BEGIN, END, update_readme
+from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.report.table import Table, number, points, row, share, signed
+from prophy.evaluation.results import Interval, as_typed
 
 
 @pytest.fixture
 def work(tmp_path) -> Path:
     """A work folder with four results and one cache."""
-    folder = tmp_path / "work" / "evaluation"
-    for name, result in (
-        ("laws", laws_result()),
-        ("recognition", recognition_result()),
-        ("localisation", localisation_result()),
-        ("flow", flow_result()),
-    ):
-        write_result(folder / f"{name}.json", result)
+    for result in (laws_result(), recognition_result(), localisation_result(), flow_result()):
+        result.save(tmp_path / "work")
     cache = tmp_path / "work" / "latents-test"
     cache.mkdir()
     np.save(cache / "masks.npy", np.arange(4))
@@ -81,7 +78,7 @@ def test_a_result_remembers_the_command_that_made_it(work, tmp_path):
     (tmp_path / "a b.json").write_text(json.dumps(result))
     cli.main(["vbench", str(tmp_path / "a b.json"), "--work", str(work)])
     section = next(section for section in read_sections(work) if section.path.name == "vbench.json")
-    assert section.command == f"prophy evaluate vbench 'a b.json' --work {work.name}"
+    assert section.result.made_by.command == f"prophy evaluate vbench 'a b.json' --work {work.name}"
 
 
 def test_the_readme_changes_between_its_markers_only_and_settles(work, tmp_path, capsys):
@@ -139,7 +136,7 @@ def test_unknown_results_and_empty_folders_are_refused(work, tmp_path):
 
 def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differently(work, tmp_path, capsys):
     other = tmp_path / "other"
-    write_result(other / "evaluation" / "recognition.json", recognition_result())
+    recognition_result().save(other)
     out = tmp_path / "table"
     cli.main(["ablation", f"full={work}", f"full={other}", "--work", str(out)])
     printed = capsys.readouterr().out
@@ -147,7 +144,7 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
     assert "laws obeyed missing in 1" in printed
     table = read_sections(out)[0]
     assert table.path.name == "ablation.json"
-    assert "full (2 runs)" in table.body.tables[0].rows[0][0]
+    assert "full (2 runs)" in table.body.tables[0].rows[0].name
     with pytest.raises(ValueError, match="stands twice"):
         cli.main(["ablation", f"full={work}", f"again={work}", "--work", str(out)])
     with pytest.raises(FileNotFoundError, match="holds no results"):
@@ -158,32 +155,54 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
         cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
 
 
+NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
+
+
 def test_what_was_not_measured_is_never_printed_as_a_number():
-    assert share({"value": None, "low": None, "high": None, "n": 0}) == "not measured (n=0)"
-    assert number(None) == "–"
-    assert share({"value": 0.5, "low": 0.25, "high": 0.75, "n": 4}) == "50.0 % (25.0–75.0, n=4)"
+    assert text(share(NOTHING)) == "not measured (n=0)"
+    assert text(share(NOTHING).bare) == "not measured"
+    assert text(number(None)) == text(number(float("nan"))) == "–"
     assert kind_of(Path("recognition-no-branch.json")) == "recognition"
-    assert kind_of(Path("videophy2-on-minus-off.json")) == "videophy2"
+    assert kind_of(Path("videophy2-on.json")) == "videophy2"
+    assert kind_of(Path("videophy2-on-minus-off.json")) == "videophy2-comparison"
     assert set(KINDS) >= {"laws", "recognition", "recogniser", "localisation", "flow", "videophy2", "vbench"}
 
 
+def test_a_cell_is_written_once_with_its_unit_interval_and_sign():
+    half = Interval(0.5, 0.25, 0.75, 4)
+    assert text(share(half)) == "50.0 % (25.0–75.0, n=4)"
+    assert text(share(half).bare) == "50.0 %"
+    assert text(signed(half, 2)) == "+0.50 (+0.25 to +0.75, n=4)"
+    assert text(points(half)) == "+50.0 points (+25.0 to +75.0, n=4)"
+    assert text(number(2)) == "2.000"
+
+
+def test_a_table_and_its_plot_are_of_the_same_cells():
+    half = Interval(0.5, 0.25, 0.75, 4)
+    table = Table("", ("what", "a", "b"), (row("x", share(half), share(0.1)), row("y", share(NOTHING), share(None))))
+    first, second = bars("", "", table).data
+    assert (list(first.x), list(first.y), list(first.error_y.array)) == (["x"], [50], [25])
+    assert (list(second.x), list(second.y), second.error_y.visible) == (["x"], [10], False)
+    assert table.transposed().transposed() == table
+    with pytest.raises(ValueError, match="other lengths"):
+        table.with_rows(row("z", share(half)))
+    with pytest.raises(TypeError, match="no number to plot"):
+        bars("", "", Table("", ("what", "said"), (row("x", "hello"),)))
+
+
 def test_each_result_is_drawn_and_its_headline_has_its_interval_and_what_to_read_it_against(work):
-    folder = work / "evaluation"
-    for name, result in (
-        ("correlation", correlation_result()),
-        ("inversion", inversion_result()),
-        ("annotation", annotation_result()),
-    ):
-        write_result(folder / f"{name}.json", result)
+    for result in (correlation_result(), inversion_result(), annotation_result()):
+        result.save(work)
     sections = {section.path.stem: section for section in read_sections(work)}
     assert all(section.body.plots and section.body.headlines for section in sections.values())
     laws = sections["laws"].body.headlines[0]
-    assert (laws.label, laws.beside) == ("laws obeyed, ProPhy", "real 100.0 %, backbone 0.0 %")
-    assert "n=" in laws.interval
+    assert (laws.label, sentence(laws.beside)) == ("laws obeyed, ProPhy", "real 100.0 %, backbone 0.0 %")
+    assert "n=" in interval(laws.cell)
     assert len(sections["correlation"].body.plots) == 2, "logits and labels side by side"
     (inversion,) = sections["inversion"].body.headlines
-    assert (inversion.value, inversion.beside) == ("51.000", "random, equal norm 5.100, experts shuffled 51.000")
-    assert "uniform" in sections["annotation"].body.headlines[0].beside
+    assert value(inversion.cell) == "51.000"
+    assert sentence(inversion.beside) == "random, equal norm 5.100, experts shuffled 51.000"
+    assert "uniform" in sentence(sections["annotation"].body.headlines[0].beside)
 
 
 def test_intervals_are_error_bars_and_a_number_without_one_has_none(work):

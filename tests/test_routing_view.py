@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 
-from prophy import heatmaps
 from prophy.grid import TokenGrid
-from prophy.runs import write_run
-from prophy.ui.component import STATIC
-from prophy.ui.routing_view import RoutingBytes, RunView
+from prophy.runs import overlay
+from prophy.runs.store import write_run
+from prophy.ui.views.component import STATIC
+from prophy.ui.views.routing import RoutingBytes, RunView
 
 node = shutil.which("node")
 pytestmark = pytest.mark.skipif(node is None, reason="no node on PATH: the browser tests still cover the routing view")
@@ -80,7 +80,7 @@ def test_cells_are_what_the_saved_pictures_show(sent: dict, mode: str, index: in
     )
     rgba = np.array(cells, float).reshape(*GRID.shape, 4)
     black = np.zeros((GRID.num_video_frames, GRID.height, GRID.width, 3), np.uint8)
-    pictures = heatmaps.overlay(black, trace, mode, index=index, step=step, opacity=0.6)
+    pictures = overlay.overlay(black, trace, mode, index=index, step=step, opacity=0.6)
     first_of_latent = pictures[[GRID.video_frames(t)[0] for t in range(GRID.frames)]]
     over_black = rgba[..., :3] * rgba[..., 3:] / 255
     print("largest difference", np.abs(over_black - first_of_latent).max())
@@ -101,7 +101,7 @@ def test_entropies_are_exact_and_margins_within_one_level(sent: dict):
         " return [[...r.entropy], every.map((n) => js.margin(r, 2, n))]; })()",
         sent,
     )
-    levels = {mode: 255 * heatmaps.token_strengths(trace, mode, step=2).ravel() for mode in ("entropy", "margin")}
+    levels = {mode: 255 * overlay.token_strengths(trace, mode, step=2).ravel() for mode in ("entropy", "margin")}
     assert np.array_equal(entropy, np.round(levels["entropy"]))
     assert np.abs(margins - levels["margin"]).max() <= 1.5
     assert np.ptp(entropy) > 50

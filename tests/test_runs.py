@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import GRID, make_frames, make_record, make_trace
 
-from prophy import runs
 from prophy.grid import TokenGrid
-from prophy.runs import Run, RunError, find_run, list_runs, read_run, write_run
-from prophy.schedule import Schedule
-from prophy.steering import MAX_CELLS, ForcedRegion, Steering
+from prophy.routing.schedule import Schedule
+from prophy.routing.steering import MAX_CELLS, ForcedRegion, Steering
+from prophy.runs import store as runs
+from prophy.runs.store import Run, RunError, find_run, list_runs, read_run, write_run
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_missing_root_lists_nothing(tmp_path: Path):
 # --- whole or absent --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["write_video", "_write_png", "_stored_file", "_sync"])
+@pytest.mark.parametrize("stage", ["write_video", "write_png", "_stored_file", "_sync"])
 def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str):
     def fail(*_, **__):
         raise OSError("disk full")

@@ -11,13 +11,14 @@ from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
 
 from prophy.assets import default_model, gallery_dir
 from prophy.branch import ProPhyBranch
-from prophy.evaluation.gallery import SHIPPED
-from prophy.evaluation.prompts import FIXED_PROMPTS
-from prophy.generation import model_hash
-from prophy.pipelines import BRANCH_FOLDER, load
-from prophy.runs import list_runs
-from prophy.training.tiny_transformer import SCOPE
+from prophy.catalogue.describe import BRANCH_FOLDER
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.evaluation.prompts.gallery import SHIPPED
+from prophy.generation.generate import model_hash
+from prophy.generation.pipelines import load
+from prophy.runs.store import list_runs
 from prophy.worlds import sample_clip
+from prophy.worlds.scope import SCOPE
 
 pytestmark = pytest.mark.shipped
 

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,9 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from prophy.evaluation.generated import generate_clips
-from prophy.generation import Generation, GenerationError, GenerationSettings, generate
+from prophy.generation.generate import Generation, GenerationError, GenerationSettings, generate
 from prophy.grid import TokenGrid
-from prophy.runs import read_run
-from prophy.steering import (
+from prophy.routing.steering import (
     MAX_CELLS,
     MAX_REGIONS,
     ForcedRegion,
@@ -25,6 +24,7 @@ from prophy.steering import (
     parse_force,
     parse_scales,
 )
+from prophy.runs.store import read_run
 
 SIZE = {"steps": 2, "frames": 9, "height": 32, "width": 48}
 GRID = TokenGrid(frames=3, height=4, width=6)
@@ -260,10 +260,14 @@ def test_a_pipeline_without_experts_cannot_be_steered(tiny_pipeline):
         make(stock, EVERYTHING)
 
 
-def test_a_batch_is_refused_rather_than_left_unsteered(tiny_pipeline):
-    settings = GenerationSettings("a red ball", **SIZE, steering=EVERYTHING)
-    with pytest.raises(ValueError, match="a batch cannot be steered: generate its clips one by one"):
-        generate_clips(tiny_pipeline, [settings])
+def test_clips_steered_alike_and_otherwise_come_out_as_they_do_alone(tiny_pipeline):
+    plain = GenerationSettings("a red ball", seed=3, **SIZE)
+    several = [plain, replace(plain, steering=EVERYTHING), replace(plain, seed=4, steering=EVERYTHING)]
+    for made, settings in zip(generate(tiny_pipeline, several), several, strict=True):
+        alone = generate(tiny_pipeline, settings)
+        assert made.settings == settings
+        assert np.abs(made.frames.astype(int) - alone.frames).max() <= 1
+        np.testing.assert_allclose(made.trace.mean_probs, alone.trace.mean_probs, atol=1e-5)
 
 
 def test_a_saved_run_says_how_to_make_it_again(tiny_pipeline, tmp_path: Path):

@@ -1,6 +1,5 @@
 """The vision-language model of our own: questions that need looking, learning, exact resuming, and its evaluation."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,21 +10,14 @@ from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import BACKGROUND_QUESTION, read_config
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.data.latents import GRID
-from prophy.evaluation.annotation import (
-    OTHER_CLIP,
-    TARGETS,
-    UNIFORM,
-    WRONG,
-    evaluate_annotation,
-    of_other_clips,
-    read_layers,
-)
-from prophy.evaluation.sections import read_sections
+from prophy.evaluation.measures.annotation import evaluate_annotation, of_other_clips, read_layers
+from prophy.evaluation.report.format import sentence
+from prophy.evaluation.report.sections import read_sections
+from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, WRONG
+from prophy.evaluation.results.localisation import UNIFORM
 from prophy.phenomena import BY_ID, by_id
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.fast_attention import fast_vlm_attention
-from prophy.training.learner import Learner
-from prophy.training.tiny_vlm import (
+from prophy.tiny.attention import fast_vlm_attention
+from prophy.tiny.vlm import (
     ANNOTATION,
     SCOPE,
     WHICH_QUESTION,
@@ -34,6 +26,7 @@ from prophy.training.tiny_vlm import (
     Lessons,
     VlmRecipe,
     Words,
+    build_optimiser,
     build_tokenizer,
     build_vlm,
     exact_answers,
@@ -42,9 +35,12 @@ from prophy.training.tiny_vlm import (
     train_vlm,
     vlm_loss,
 )
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.log import read_lines
 from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, sample_clip
 from prophy.worlds.captions import TEMPLATES
 
+CPU = torch.device("cpu")
 SMALL = VlmRecipe(
     clips=8, tower_steps=2, steps=4, cool_down=2, warm_up=2, batch=3, width=64, heads=2, layers=2, vision_layers=1
 )
@@ -153,12 +149,12 @@ def test_the_loss_on_one_batch_falls(lessons):
     tokenizer = build_tokenizer()
     model = build_vlm(SMALL, tokenizer)
     batch = Batches(VisionLanguageModel(model, tokenizer)).make(lessons, np.arange(3))
-    learner = Learner(model, 0.02, 2e-3, 0.0, 0.9, inside=("blocks.", "layers."))
+    optimiser = build_optimiser(model, replace(SMALL, muon_rate=0.02, weight_decay=0.0))
     losses = []
-    for step in range(30):
+    for _ in range(30):
         loss = vlm_loss(model, batch)
         loss.backward()
-        learner.step(step, 1.0)
+        optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0], losses
 
@@ -171,26 +167,26 @@ def test_the_tower_learns_words_from_whole_clips(lessons):
     assert set(words.held_nX[0].nonzero()[:, 0].tolist()) == set(held)
     rows = np.arange(4)
     batch = Batches(VisionLanguageModel(model, tokenizer)).make(lessons, rows)
-    learner = Learner(model, 0.02, 2e-3, 0.0, 0.9, inside=("blocks.", "layers."))
+    optimiser = build_optimiser(model, replace(SMALL, muon_rate=0.02, weight_decay=0.0))
     decoder = model.model.language_model.layers[0].mlp.down_proj.weight.detach().clone()
     losses = []
-    for step in range(20):
+    for _ in range(20):
         loss = tower_loss(model, batch, words, rows)
         loss.backward()
-        learner.step(step, 1.0)
+        optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0], losses
     assert torch.equal(model.model.language_model.layers[0].mlp.down_proj.weight, decoder)
 
 
 def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("prophy.training.tiny_vlm._HELD_OUT", 2)
-    train_vlm(tmp_path / "whole", SMALL, minutes=10, checkpoint_every=3)
-    whole = load_checkpoint(tmp_path / "whole" / "vlm")
+    monkeypatch.setattr("prophy.tiny.vlm._HELD_OUT", 2)
+    train_vlm(tmp_path / "whole", SMALL, CPU, checkpoint_every=3)
+    whole = load_checkpoint(tmp_path / "whole" / "vlm" / "checkpoint")
     assert whole["step"] == 6
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "vlm.jsonl").read_text().splitlines()]
+    rows = [line for line in read_lines(tmp_path / "whole" / "vlm") if line["kind"] == "validation"]
     assert [row["step"] for row in rows] == [3, 6]
-    assert {"brief", "which", "phenomenon", "thing"} <= rows[0].keys()
+    assert {"brief", "which", "phenomenon", "thing"} <= rows[0]["scores"].keys()
 
     def save_and_die(folder, state):
         save_checkpoint(folder, state)
@@ -198,18 +194,18 @@ def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_p
 
     stopped = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prophy.training.tiny_vlm.save_checkpoint", save_and_die)
+        patch.setattr("prophy.training.fit.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train_vlm(stopped, SMALL, minutes=10, checkpoint_every=3)
-    assert load_checkpoint(stopped / "vlm")["step"] == 3
-    train_vlm(stopped, SMALL, minutes=10, checkpoint_every=3)
-    again = load_checkpoint(stopped / "vlm")
+            train_vlm(stopped, SMALL, CPU, checkpoint_every=3)
+    assert load_checkpoint(stopped / "vlm" / "checkpoint")["step"] == 3
+    train_vlm(stopped, SMALL, CPU, checkpoint_every=3)
+    again = load_checkpoint(stopped / "vlm" / "checkpoint")
     assert again["step"] == 6
     for part in ("model", "ema"):
         for name, tensor in whole[part].items():
             assert torch.equal(tensor, again[part][name]), name
-    with pytest.raises(ValueError, match="was trained with width=64, not 32"):
-        train_vlm(stopped, replace(SMALL, width=32), minutes=1)
+    with pytest.raises(ValueError, match="another recipe .width was 64, now 32.: choose another folder"):
+        train_vlm(stopped, replace(SMALL, width=32), CPU)
     annotator = Annotator.from_pretrained(stopped / "model", read_config(stopped / "model"), dtype=torch.float32)
     assert annotator.config == ANNOTATION
     clip = sample_clip(3, "test", SCOPE)
@@ -223,7 +219,7 @@ def test_exact_answers_count_whole_answers(vlm, lessons, monkeypatch):
     def answer(model, prefix, questions, config):
         return [vlm.tokenizer(said[question], add_special_tokens=False)["input_ids"] for question in questions]
 
-    monkeypatch.setattr("prophy.training.tiny_vlm.answer_questions", answer)
+    monkeypatch.setattr("prophy.tiny.vlm.answer_questions", answer)
     said.update(lessons.answers[0])
     assert set(exact_answers(vlm, lessons, 1).values()) == {1.0}
     asked = next(q for q in said if q not in (BACKGROUND_QUESTION, WHICH_QUESTION))
@@ -241,7 +237,7 @@ def test_targets_are_scored_as_the_annotator_makes_them(vlm, tmp_path):
     annotator = Annotator(vlm.model, vlm.tokenizer, ANNOTATION, name="untrained")
     result = evaluate_annotation(annotator, tmp_path, clips=6, phenomena=("melting", "collision", "explosion"))
     (section,) = read_sections(tmp_path)
-    assert "6 clips of the test split; untrained@" in section.body.notes[0]
+    assert "6 clips of the test split; untrained@" in sentence(section.body.notes[0])
     assert result.scores[UNIFORM].energy.value == pytest.approx(1)
     assert {f"layer {layer}" for layer in annotator.vlm.attention_layers} <= result.scores.keys()
     assert {TARGETS, WRONG, OTHER_CLIP} <= result.scores.keys()

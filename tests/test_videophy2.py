@@ -11,20 +11,23 @@ import pytest
 import torch
 from transformers import UMT5EncoderModel
 
+from prophy.data.jobs import Shard
 from prophy.evaluation import cli
-from prophy.evaluation.prompt_sets import PromptSet, read_phygenbench, read_phyground, read_videophy2
-from prophy.evaluation.sharded import Protocol, missing_videos, shard_of
-from prophy.evaluation.vbench import QUALITY, read_vbench
-from prophy.evaluation.videophy2 import (
+from prophy.evaluation.benchmarks.prompts import PromptSet, read_phygenbench, read_phyground, read_videophy2
+from prophy.evaluation.benchmarks.vbench import QUALITY, read_vbench
+from prophy.evaluation.benchmarks.videophy2 import (
     compare_runs,
-    load_result,
     parse_score,
     read_scores,
+    result_path,
     score_run,
     summarise,
     write_judge_inputs,
 )
-from prophy.training.tiny_text import build_tokenizer
+from prophy.evaluation.benchmarks.videos import missing_videos
+from prophy.evaluation.results.protocol import Protocol
+from prophy.evaluation.results.videophy2 import VideoPhy2Result
+from prophy.tiny.text import build_tokenizer
 
 COLUMNS = ("caption", "video_url", "sa", "pc", "joint", "action", "category", "is_hard", "upsampled_caption")
 
@@ -210,7 +213,7 @@ def test_unscored_videos_are_counted_and_never_become_zeros(prompts, tmp_path):
     assert everything.joint.value == pytest.approx(1 / 3)
     assert (everything.joint.n, everything.unscored_sa, everything.unscored_pc, everything.prompts) == (3, 1, 1, 5)
     assert (result.hard.prompts, result.hard.sa.value, result.hard.joint.value) == (1, 1, 0)
-    assert load_result(videos).scores == result.scores
+    assert VideoPhy2Result.read(result_path(videos)).scores == result.scores
 
 
 def test_a_judge_that_scores_nothing_leaves_no_number():
@@ -254,8 +257,8 @@ def test_runs_are_compared_prompt_by_prompt_and_only_within_one_protocol(prompts
         sa = write_judged(tmp_path / f"{name}-sa.csv", prompts, ["5"] * 5)
         runs.append(score_run(prompts, videos, sa, write_judged(tmp_path / f"{name}-pc.csv", prompts, scores)))
     result = compare_runs(*runs, prompts)
-    assert result.everything["pc"].value == pytest.approx(1 / 4)
-    assert result.everything["pc"].n == 4, "a video that one run has no score for is no pair"
+    assert result.everything.pc.value == pytest.approx(1 / 4)
+    assert result.everything.pc.n == 4, "a video that one run has no score for is no pair"
     assert result.branch == (False, True)
     other = stand_in_videos(tmp_path / "other", prompts, steps=50)
     judged = tmp_path / "on-sa.csv"
@@ -275,7 +278,7 @@ def test_a_tampered_result_is_refused(prompts, tmp_path):
     document["scores"][prompts.prompts[0].stem] = [7, 4]
     path.write_text(json.dumps(document))
     with pytest.raises(ValueError, match="not 1 to 5"):
-        load_result(videos)
+        VideoPhy2Result.read(result_path(videos))
 
 
 # --- generation -------------------------------------------------------------------------------------------------------
@@ -284,8 +287,8 @@ def test_a_tampered_result_is_refused(prompts, tmp_path):
 @pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3"])
 def test_a_bad_shard_is_refused(text: str):
     with pytest.raises(ValueError, match="--shard"):
-        shard_of(text)
-    assert shard_of("2/8") == (1, 8)
+        Shard.of(text, {})
+    assert Shard.of("2/8", {}) == Shard(1, 8)
 
 
 def test_shards_share_a_folder_resume_and_refuse_another_protocol(tiny_pipeline, tmp_path, capsys):

@@ -12,25 +12,25 @@ from transformers import AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.phenomena import IDS
-from prophy.worlds import EVENTS, FPS, FRAMES, HELD_OUT_PAIRS, SIZE, SPLITS, Clip, sample_clip, sample_scenario
+from prophy.worlds import EVENTS, HELD_OUT_PAIRS, SPLITS, Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.captions import COLOUR_WORDS, TEMPLATES
-from prophy.worlds.sample import HALVES, WHOLE
-from prophy.worlds.stage import COLOURS, FLOOR, Knobs, background
+from prophy.worlds.event import kind_of
+from prophy.worlds.painter import Painter, background
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs
 
-DT = 1 / FPS
+SQUARE = Stage()
+SIZE, FRAMES, HALVES, WHOLE = SQUARE.height, SQUARE.frames, SQUARE.halves, SQUARE.whole
 COUNT = 3000  #: captions looked at in each split
 KINDS = [pytest.param(kind, id=f"{kind.phenomenon}-{kind.variant}") for kinds in EVENTS.values() for kind in kinds]
 
 
-def kind_of(phenomenon: str, variant: str) -> type:
-    return next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
-
-
-def state_of(phenomenon: str, variant: str, seed: int, held_out: bool = False) -> dict[str, np.ndarray]:
+def state_of(
+    phenomenon: str, variant: str, seed: int, held_out: bool = False, stage: Stage = SQUARE
+) -> dict[str, np.ndarray]:
     """The simulator's state of one event; odd seeds play on half the stage."""
     kind = kind_of(phenomenon, variant)
-    region = HALVES["right"] if seed % 2 else WHOLE
-    return kind(Knobs(np.random.default_rng(seed), held_out), region, tuple(COLOURS)[: kind.colour_count]).state
+    region = stage.halves["right"] if seed % 2 else stage.whole
+    return kind(Knobs(np.random.default_rng(seed), held_out), region, tuple(COLOURS)[: kind.colour_count], stage).state
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def scenarios() -> dict[str, list]:
 
 
 @pytest.fixture(scope="module")
-def clips() -> list[Clip]:
+def clips() -> list[WorldClip]:
     """Every phenomenon twice, then pairs."""
     alone = [sample_clip(seed, "train", (phenomenon,)) for phenomenon in IDS for seed in range(2)]
     return alone + [sample_clip(seed, "combinations") for seed in range(24)]
@@ -300,9 +300,16 @@ def test_sample_clip_draws_held_out_parameters_only_for_their_split():
 SEEDS = range(6)
 
 
-def test_momentum_is_kept_in_a_collision_and_speed_by_the_restitution():
+@pytest.fixture(params=["64x64x17@8", "96x64x33@16", "832x480x81@16", "128x80x49@24"])
+def stage(request) -> Stage:
+    """The laws are the same on every stage."""
+    size, _, fps = request.param.partition("@")
+    return Stage.parse(size, int(fps))
+
+
+def test_momentum_is_kept_in_a_collision_and_speed_by_the_restitution(stage: Stage):
     for seed in SEEDS:
-        state = state_of("collision", "balls", seed)
+        state = state_of("collision", "balls", seed, stage=stage)
         velocity, mass = state["velocity"][..., 0], state["mass"]
         momentum = velocity @ mass
         np.testing.assert_allclose(momentum, momentum[0], rtol=1e-6, atol=1e-6 * np.abs(velocity[0] * mass).max())
@@ -312,35 +319,38 @@ def test_momentum_is_kept_in_a_collision_and_speed_by_the_restitution():
         assert (x[:, 1] - x[:, 0]).min() > 2 * np.sqrt(radius.prod()) - 0.5, "the balls run through each other"
 
 
-def test_a_wheel_rolls_without_slipping():
+def test_a_wheel_rolls_without_slipping(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("rigid_body_motion", "wheel", seed)
+        state = state_of("rigid_body_motion", "wheel", seed, stage=stage)
         x = state["position"][:, 0]
         np.testing.assert_allclose(x - x[0], state["angle"] * state["radius"], atol=1e-9)
-        np.testing.assert_allclose(np.diff(x), state["velocity"][1:, 0] * DT, atol=1e-9)
+        np.testing.assert_allclose(np.diff(x), state["velocity"][1:, 0] * dt, atol=1e-9)
 
 
-def test_a_crate_flies_a_parabola_and_spins_steadily_until_it_touches():
+def test_a_crate_flies_a_parabola_and_spins_steadily_until_it_touches(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("rigid_body_motion", "crate", seed)
+        state = state_of("rigid_body_motion", "crate", seed, stage=stage)
         lowest = state["position"][:, 1] + np.sqrt(2) * state["half_side"]
-        flight = int(np.argmax(lowest > FLOOR - 1)) or FRAMES
+        flight = int(np.argmax(lowest > FLOOR - 1)) or stage.frames
         assert flight >= 4
         velocity = state["velocity"][:flight]
-        np.testing.assert_allclose(np.diff(velocity[:, 1]), state["gravity"] * DT, rtol=1e-6)
+        np.testing.assert_allclose(np.diff(velocity[:, 1]), state["gravity"] * dt, rtol=1e-6)
         np.testing.assert_allclose(velocity[:, 0], velocity[0, 0], rtol=1e-6)
         turns = np.diff(state["angle"][:flight])
         np.testing.assert_allclose(turns, turns[0], rtol=1e-6)
 
 
-def test_a_ball_falls_with_constant_acceleration_and_loses_energy_only_when_it_bounces():
+def test_a_ball_falls_with_constant_acceleration_and_loses_energy_only_when_it_bounces(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("elastic_motion", "ball", seed)
+        state = state_of("elastic_motion", "ball", seed, stage=stage)
         speed, gravity = state["velocity"][:, 1], float(state["gravity"])
         change = np.diff(speed)
         free = change > 0
-        assert 6 <= free.sum() < FRAMES - 1, "no flight, or no bounce"
-        np.testing.assert_allclose(change[free], gravity * DT, rtol=1e-9)
+        assert 6 <= free.sum() < stage.frames - 1, "no flight, or no bounce"
+        np.testing.assert_allclose(change[free], gravity * dt, rtol=1e-9)
         height = FLOOR - state["radius"] - state["position"][:, 1]
         energy = speed**2 / 2 + gravity * height
         bounces = np.concatenate([[0], np.cumsum(~free)])
@@ -350,44 +360,46 @@ def test_a_ball_falls_with_constant_acceleration_and_loses_energy_only_when_it_b
         np.testing.assert_allclose(energy[early], expected[early], rtol=0.06)
 
 
-def test_a_block_on_a_spring_swings_as_a_sine_of_its_period():
+def test_a_block_on_a_spring_swings_as_a_sine_of_its_period(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("elastic_motion", "spring", seed)
-        y, turn = state["position"][:, 1], 2 * np.pi * DT / float(state["period"])
+        state = state_of("elastic_motion", "spring", seed, stage=stage)
+        y, turn = state["position"][:, 1], 2 * np.pi * dt / float(state["period"])
         # y'' = -ω² (y - rest), in steps: y[f+1] + y[f-1] - 2 rest = 2 cos(ω dt) (y[f] - rest)
         rest = (y[2:] + y[:-2] - 2 * np.cos(turn) * y[1:-1]) / (2 - 2 * np.cos(turn))
         np.testing.assert_allclose(rest, rest[0], rtol=1e-9)
         assert 28 <= rest[0] <= 31
 
 
-def test_sloshing_liquid_keeps_its_volume():
+def test_sloshing_liquid_keeps_its_volume(stage: Stage):
     for seed in SEEDS:
-        state = state_of("liquid_motion", "slosh", seed)
+        state = state_of("liquid_motion", "slosh", seed, stage=stage)
         volume = np.trapezoid(state["surface"], np.linspace(-1, 1, 25), axis=1) / 2
         np.testing.assert_allclose(volume, state["level"], rtol=1e-9)
         assert np.ptp(state["surface"][:, 0]) > 4
 
 
-def test_a_poured_glass_fills_at_the_rate_of_the_tap():
+def test_a_poured_glass_fills_at_the_rate_of_the_tap(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("liquid_motion", "pour", seed)
+        state = state_of("liquid_motion", "pour", seed, stage=stage)
         rise = np.diff(state["level"])
         assert (rise >= 0).all()
         steady = rise[(state["level"][:-1] > state["level"][0]) & (state["level"][1:] < state["level"][-1])]
         assert len(steady) >= 3
-        np.testing.assert_allclose(steady, state["rate"] * DT, rtol=1e-9)
+        np.testing.assert_allclose(steady, state["rate"] * dt, rtol=1e-9)
 
 
-def test_smoke_rises():
+def test_smoke_rises(stage: Stage):
     for seed in SEEDS:
-        state = state_of("gas_motion", "smoke", seed)
+        state = state_of("gas_motion", "smoke", seed, stage=stage)
         assert state["centroid_height"][-1] > state["centroid_height"][0] + 2
         assert (state["mass"] > 0).all()
 
 
-def test_pressed_clay_keeps_its_area():
+def test_pressed_clay_keeps_its_area(stage: Stage):
     for seed in SEEDS:
-        state = state_of("deformation", "press", seed)
+        state = state_of("deformation", "press", seed, stage=stage)
         area = state["height"] * state["half_width"]
         np.testing.assert_allclose(area, area[0], rtol=1e-12)
         assert (np.diff(state["height"]) <= 0).all()
@@ -396,9 +408,9 @@ def test_pressed_clay_keeps_its_area():
         np.testing.assert_allclose(state["plate"][pressed][:-1], (FLOOR - state["height"])[pressed][:-1], atol=1e-9)
 
 
-def test_a_melting_block_only_shrinks_and_its_puddle_grows_by_what_it_loses():
+def test_a_melting_block_only_shrinks_and_its_puddle_grows_by_what_it_loses(stage: Stage):
     for seed in SEEDS:
-        state = state_of("melting", "block", seed)
+        state = state_of("melting", "block", seed, stage=stage)
         lost = -np.diff(state["solid_share"])
         assert (lost >= 0).all()
         assert (np.diff(state["height"]) <= 1e-12).all()
@@ -408,30 +420,33 @@ def test_a_melting_block_only_shrinks_and_its_puddle_grows_by_what_it_loses():
         np.testing.assert_allclose(gained, lost * gained.sum() / lost.sum(), atol=1e-9)
 
 
-def test_ice_advances_as_the_square_root_of_time():
+def test_ice_advances_as_the_square_root_of_time(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("solidification", "freeze", seed)
+        state = state_of("solidification", "freeze", seed, stage=stage)
         front = state["front"]
         assert (np.diff(front) >= 0).all()
         growing = (front[:-1] > 0) & (front[1:] < front[-1])
         squares = np.diff(front**2)[growing]
         assert len(squares) >= 4
-        np.testing.assert_allclose(squares, state["speed"] ** 2 * DT, rtol=1e-9)
+        np.testing.assert_allclose(squares, state["speed"] ** 2 * dt, rtol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("phenomenon", "variant", "name"), [("vaporization", "boil", "level"), ("combustion", "candle", "height")]
 )
-def test_what_boils_or_burns_sinks_at_a_constant_rate(phenomenon: str, variant: str, name: str):
+def test_what_boils_or_burns_sinks_at_a_constant_rate(phenomenon: str, variant: str, name: str, stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of(phenomenon, variant, seed)
-        np.testing.assert_allclose(np.diff(state[name]), -state["rate"] * DT, rtol=1e-9)
+        state = state_of(phenomenon, variant, seed, stage=stage)
+        np.testing.assert_allclose(np.diff(state[name]), -state["rate"] * dt, rtol=1e-9)
         assert state[name][-1] > 0
 
 
-def test_drops_grow_in_volume_linearly_then_fall_freely():
+def test_drops_grow_in_volume_linearly_then_fall_freely(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("liquefaction", "condense", seed)
+        state = state_of("liquefaction", "condense", seed, stage=stage)
         assert (np.diff(state["radius"], axis=0) >= 0).all()
         assert (np.diff(state["fall"], axis=0) >= 0).all()
         for drop in range(state["radius"].shape[1]):
@@ -439,16 +454,17 @@ def test_drops_grow_in_volume_linearly_then_fall_freely():
             volume = (state["radius"][:hanging, drop] / 3.0) ** 3
             growing = volume[volume < 1]
             if len(growing) > 3:
-                np.testing.assert_allclose(np.diff(growing)[1:], float(state["growth"]) / 1.15 * DT, rtol=1e-6)
+                np.testing.assert_allclose(np.diff(growing)[1:], float(state["growth"]) / 1.15 * dt, rtol=1e-6)
             falling = state["fall"][:, drop]
             falling = falling[(falling > 0) & (falling < falling.max())]
             if len(falling) >= 3:
-                np.testing.assert_allclose(np.diff(falling, 2), 110 * DT**2, rtol=1e-6)
+                np.testing.assert_allclose(np.diff(falling, 2), 110 * dt**2, rtol=1e-6)
 
 
-def test_an_explosion_grows_ever_slower_and_its_shards_fly_parabolas():
+def test_an_explosion_grows_ever_slower_and_its_shards_fly_parabolas(stage: Stage):
+    dt = 1 / stage.fps
     for seed in SEEDS:
-        state = state_of("explosion", "bomb", seed)
+        state = state_of("explosion", "bomb", seed, stage=stage)
         begin = int(state["begin"])
         assert not state["fireball_radius"][:begin].any()
         growth = np.diff(state["fireball_radius"][begin:])
@@ -456,7 +472,7 @@ def test_an_explosion_grows_ever_slower_and_its_shards_fly_parabolas():
         assert (np.diff(growth) < 0).all()
         bend = np.diff(state["shards"][begin:], 2, axis=0)
         np.testing.assert_allclose(bend[..., 0], 0, atol=1e-9)
-        np.testing.assert_allclose(bend[..., 1], 60 * DT**2, rtol=1e-9)
+        np.testing.assert_allclose(bend[..., 1], 60 / stage.stretch * dt**2, rtol=1e-9)
 
 
 def angles_to_the_normal(path: np.ndarray) -> tuple[float, float]:
@@ -465,9 +481,9 @@ def angles_to_the_normal(path: np.ndarray) -> tuple[float, float]:
     return float(np.arctan2(abs(before[0]), abs(before[1]))), float(np.arctan2(abs(after[0]), abs(after[1])))
 
 
-def test_a_mirror_sends_a_beam_out_at_the_angle_it_came_in():
+def test_a_mirror_sends_a_beam_out_at_the_angle_it_came_in(stage: Stage):
     for seed in SEEDS:
-        state = state_of("reflection", "mirror", seed)
+        state = state_of("reflection", "mirror", seed, stage=stage)
         arrives, leaves = angles_to_the_normal(state["path"])
         assert arrives == pytest.approx(leaves)
         assert arrives == pytest.approx(float(state["angle_in"]))
@@ -476,18 +492,18 @@ def test_a_mirror_sends_a_beam_out_at_the_angle_it_came_in():
         assert before[0] * after[0] > 0 > before[1] * after[1]
 
 
-def test_a_beam_in_glass_obeys_snell():
+def test_a_beam_in_glass_obeys_snell(stage: Stage):
     for seed in SEEDS:
-        state = state_of("refraction", "glass", seed)
+        state = state_of("refraction", "glass", seed, stage=stage)
         outside, inside = angles_to_the_normal(state["path"])
         assert np.sin(outside) == pytest.approx(float(state["index"]) * np.sin(inside))
         assert inside < outside
 
 
 @pytest.mark.parametrize(("phenomenon", "variant"), [("reflection", "mirror"), ("refraction", "glass")])
-def test_light_travels_at_a_constant_speed(phenomenon: str, variant: str):
+def test_light_travels_at_a_constant_speed(phenomenon: str, variant: str, stage: Stage):
     for seed in SEEDS:
-        steps = np.diff(state_of(phenomenon, variant, seed)["reach"])
+        steps = np.diff(state_of(phenomenon, variant, seed, stage=stage)["reach"])
         assert (steps > 0).all()
         np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
 
@@ -495,8 +511,6 @@ def test_light_travels_at_a_constant_speed(phenomenon: str, variant: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_is_drawn_from_its_state_alone(kind: type):
     """Frames may be painted in any order, on both halves and the whole stage, with held-out parameters too."""
-    from prophy.worlds.stage import Painter
-
     for region, held_out in ((WHOLE, False), (HALVES["left"], True), (HALVES["right"], False)):
         event = kind(Knobs(np.random.default_rng(9), held_out), region, tuple(COLOURS)[: kind.colour_count])
         pictures = []

@@ -26,7 +26,7 @@ from prophy.annotation.families import family_of
 from prophy.annotation.record import Annotation, AnnotationRecord, Answer
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.grid import TokenGrid
-from prophy.targets import TokenTargets
+from prophy.routing.targets import TokenTargets
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ def resample(map_Thw: np.ndarray, centres_T: np.ndarray, num_frames: int, grid: 
 
     In time, linear between the middles of temporal patches and constant beyond the first and the last; a latent frame
     is where the middle of its video frames is. A clip with another number of frames than the grid's video covers the
-    same time. In space as :meth:`prophy.targets.TokenTargets.resample`: areas averaged when shrinking, else linear.
+    same time. In space as :meth:`prophy.routing.targets.TokenTargets.resample`: areas averaged when shrinking, else
+    linear.
 
     Args:
         centres_T: where each temporal patch lies, in frames of the clip, increasing.

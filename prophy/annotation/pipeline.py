@@ -7,14 +7,11 @@ appears file by file with its targets last: where there are targets, the clip is
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,11 +22,9 @@ from prophy import phenomena
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
-from prophy.data.records import ClipRecord
+from prophy.data.jobs import Geometry, Job, Shard
 from prophy.files import write_text
-from prophy.grid import TokenGrid
-from prophy.video import sample_frames, write_video
-from prophy.worlds import FPS, FRAMES, SIZE, sample_clip, sample_scenario
+from prophy.video import write_video
 
 log = logging.getLogger(__name__)
 
@@ -37,91 +32,6 @@ CLIPS, RECIPE, SKIPPED = "clips", "recipe.json", "skipped.jsonl"
 PREVIEW, ABOUT = "clip.mp4", "clip.json"  #: of a clip's folder, beside what :class:`Annotation` writes
 _PREVIEW_SIDE = 256  # pixels, at most
 _HOPELESS = 10  # clips skipped from the start, none done: something is wrong with all of them
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """The piece of each video that is annotated, and the token grid of the diffusion model it will train.
-
-    Attributes:
-        width: pixels.
-        height: pixels.
-        frames: video frames, ``1 + 4k``.
-        fps: frames a second.
-        cell: pixels on a side of one token.
-
-    Raises:
-        ValueError: sizes that do not divide into tokens, or a rate that is not positive.
-    """
-
-    width: int = 832
-    height: int = 480
-    frames: int = 49
-    fps: float = 16.0
-    cell: int = 16
-
-    def __post_init__(self) -> None:
-        if not self.fps > 0:
-            raise ValueError(f"fps={self.fps} must be above 0")
-        self.grid  # noqa: B018 (refuses what does not divide)
-
-    @property
-    def grid(self) -> TokenGrid:
-        return TokenGrid.from_video(self.frames, self.height, self.width, self.cell)
-
-
-WORLDS = Geometry(SIZE, SIZE, FRAMES, FPS, 8)  #: of the synthetic worlds and the embedded model
-
-
-@dataclass(frozen=True)
-class Job:
-    """One clip to annotate.
-
-    Attributes:
-        id: unique among the jobs.
-        caption: of the clip.
-        phenomena: what it is labelled with, at least one.
-        read: gives its frames, uint8 ``(F, H, W, 3)``; raises ValueError where they cannot be had.
-    """
-
-    id: str
-    caption: str
-    phenomena: tuple[str, ...]
-    read: Callable[[], np.ndarray]
-
-    @property
-    def folder(self) -> str:
-        """A name for its folder: readable, and safe whatever the id holds."""
-        readable = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.id).stem).strip("-.")[:48]
-        return f"{readable or 'clip'}-{hashlib.sha256(self.id.encode(errors='replace')).hexdigest()[:10]}"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part ``index`` (from 0) of ``count``: every ``count``-th clip."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def of(cls, text: str | None, environment: Mapping[str, str]) -> Shard:
-        """From ``3/16``, counted from 1, and what ``torchrun`` puts into the environment, which divides that further.
-
-        Raises:
-            ValueError: not of that form, or out of range.
-        """
-        match = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ValueError(f"--shard {text} is not one of N: use 1/16 to 16/16")
-        part, parts = int(match[1]), int(match[2])
-        rank, world = int(environment.get("RANK", "0")), int(environment.get("WORLD_SIZE", "1"))
-        return cls((part - 1) * world + rank, parts * world)
-
-    def take(self, jobs: Sequence[Job]) -> list[Job]:
-        return list(jobs[self.index :: self.count])
-
-    def __str__(self) -> str:
-        return f"{self.index + 1}/{self.count}"
 
 
 @dataclass(frozen=True)
@@ -137,36 +47,6 @@ class Outcome:
     annotated: int
     before: int
     skipped: int
-
-
-def jobs_of(records: Iterable[ClipRecord], geometry: Geometry) -> tuple[list[Job], int]:
-    """Jobs for the records of a data set, in their order; and how many were left out: no video, or no phenomenon."""
-    jobs, left_out = [], 0
-    for record in records:
-        if record.video is None or not record.labels:
-            left_out += 1
-            continue
-        read = partial(sample_frames, record.video, geometry.frames, geometry.fps, geometry.height, geometry.width)
-        jobs.append(Job(record.id, record.caption, record.labels, read))
-    return jobs, left_out
-
-
-def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 0) -> list[Job]:
-    """Jobs for synthetic clips ``first, first + 1 …``.
-
-    Raises:
-        ValueError: unknown split, or phenomena without a world.
-    """
-
-    def read(seed: int) -> np.ndarray:
-        return sample_clip(seed, split, names).frames
-
-    jobs = []
-    for seed in range(first, first + count):
-        scenario, caption = sample_scenario(seed, split, names)
-        shown = tuple(dict.fromkeys(event.phenomenon for event in scenario.events))
-        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, partial(read, seed)))
-    return jobs
 
 
 def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry: Geometry, shard: Shard) -> Outcome:

@@ -14,7 +14,7 @@ import numpy as np
 from prophy import phenomena
 from prophy.annotation.config import AnnotationConfig
 from prophy.files import replacing
-from prophy.targets import TokenTargets
+from prophy.routing.targets import TokenTargets
 
 TARGETS, ATTENTION = "targets.npz", "attention.npz"
 
@@ -67,7 +67,7 @@ class AnnotationRecord:
 
     @property
     def source(self) -> str:
-        """The short form that travels in :class:`prophy.targets.TokenTargets`."""
+        """The short form that travels in :class:`prophy.routing.targets.TokenTargets`."""
         return f"{self.model}@{self.revision} {self.prompt_version}"
 
 

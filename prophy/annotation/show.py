@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 
 from prophy import phenomena
 from prophy.annotation.record import Annotation, Answer
-from prophy.files import replacing
-from prophy.heatmaps import level_colours
+from prophy.runs.overlay import level_colours
+from prophy.runs.pictures import evenly_spaced, resized
+from prophy.runs.sheets import Block, Row, draw_sheet
 
-_PAPER, _INK, _FAINT = 255, (24, 24, 24), (120, 120, 120)
 _HERE, _NOT_HERE = np.array((213, 94, 0), np.float32), np.array((0, 90, 160), np.float32)
-_FONT, _SCALE, _LINE, _GAP = cv2.FONT_HERSHEY_SIMPLEX, 0.42, 17, 4
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,8 @@ def panels(annotation: Annotation, frames_FHW3: np.ndarray, phenomenon: str, row
         raise ValueError(f"the clip was not asked about {phenomenon!r}: use one of {', '.join(annotation.answers)}")
     if len(frames_FHW3) != record.num_frames:
         raise ValueError(f"the clip has {len(frames_FHW3)} frames, its annotation {record.num_frames}: give its own")
-    chosen = np.unique(np.linspace(0, record.num_frames - 1, rows).round().astype(int))
-    size = (width, round(width * frames_FHW3.shape[1] / frames_FHW3.shape[2]))
-    grows = width > frames_FHW3.shape[2]
-    shown = np.stack(
-        [cv2.resize(f, size, interpolation=cv2.INTER_CUBIC if grows else cv2.INTER_AREA) for f in frames_FHW3[chosen]]
-    )
+    chosen = evenly_spaced(record.num_frames, rows)
+    shown = resized(frames_FHW3[chosen], width)
     answer, background = (_share(a) for a in (annotation.answers[phenomenon], annotation.background))
     top = max(answer.max(), background.max())
     centres = np.array(record.frame_indices, float).reshape(len(answer), -1).mean(1)
@@ -90,35 +84,19 @@ def sheet(
     Raises:
         ValueError: as :func:`panels`.
     """
-    parts = []
-    total = 4 * width + 3 * _GAP
-    if caption:
-        parts.append(_text([f"clip: {caption}"], total, _INK))
-    parts.append(_text([f"{annotation.background.question} - {annotation.background.text}"], total, _FAINT))
-    for name in annotation.answers:
+    blocks = [Block(headings=[caption, question_and_answer(annotation.background)])]
+    titles = ("frame", "this answer", "brief description", "difference: target")
+    for name, answer in annotation.answers.items():
         drawn = panels(annotation, frames_FHW3, name, rows, width)
-        answer = annotation.answers[name]
-        parts.append(_text([f"{answer.question} - {answer.text}"], total, _INK))
-        titles = ("frame", "this answer", "brief description", "difference: target")
-        parts.append(_beside([_text([title], width, _FAINT) for title in titles]))
         columns = (drawn.frames, drawn.answer, drawn.background, drawn.difference)
-        for row in zip(*columns, strict=True):
-            parts += [_beside(list(row)), np.full((_GAP, total, 3), _PAPER, np.uint8)]
-    return cv2.copyMakeBorder(np.concatenate(parts), 8, 8, 8, 8, cv2.BORDER_CONSTANT, value=(_PAPER,) * 3)
+        shown = [Row(pictures) for pictures in zip(*columns, strict=True)]
+        blocks.append(Block(shown, [question_and_answer(answer)], titles=titles))
+    return draw_sheet(blocks)
 
 
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG, whole or not at all.
-
-    Raises:
-        ValueError: not a ``.png``.
-        OSError: the file cannot be written.
-    """
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"{path.name} is not a .png: name the sheet something.png")
-    with replacing(path) as temporary:
-        temporary.write_bytes(cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
+def question_and_answer(answer: Answer) -> str:
+    """What the model was asked and what it said, on one line."""
+    return f"{answer.question} – {answer.text}"
 
 
 def _share(answer: Answer) -> np.ndarray:
@@ -142,29 +120,3 @@ def _signed(frame: np.ndarray, values_hw: np.ndarray) -> np.ndarray:
     grey = 0.5 * frame.mean(-1, keepdims=True) + 96
     tint = np.where(strength > 0, _HERE, _NOT_HERE)
     return np.round(grey * (1 - np.abs(strength)) + tint * np.abs(strength)).clip(0, 255).astype(np.uint8)
-
-
-def _beside(pictures: list[np.ndarray]) -> np.ndarray:
-    tallest = max(len(picture) for picture in pictures)
-    pictures = [np.pad(p, ((0, tallest - len(p)), (0, 0), (0, 0)), constant_values=_PAPER) for p in pictures]
-    gap = np.full((pictures[0].shape[0], _GAP, 3), _PAPER, np.uint8)
-    return np.concatenate([part for picture in pictures for part in (picture, gap)][:-1], axis=1)
-
-
-def _text(paragraphs: list[str], width: int, colour: tuple[int, int, int]) -> np.ndarray:
-    """Lines of text on paper; the font knows ASCII only."""
-    lines = []
-    for paragraph in paragraphs:
-        line = ""
-        for word in paragraph.encode("ascii", "replace").decode().split():
-            longer = f"{line} {word}".strip()
-            if line and cv2.getTextSize(longer, _FONT, _SCALE, 1)[0][0] > width:
-                lines.append(line)
-                line = word
-            else:
-                line = longer
-        lines.append(line)
-    picture = np.full((len(lines) * _LINE + 6, width, 3), _PAPER, np.uint8)
-    for i, line in enumerate(lines):
-        cv2.putText(picture, line, (0, (i + 1) * _LINE - 3), _FONT, _SCALE, colour, 1, cv2.LINE_AA)
-    return picture

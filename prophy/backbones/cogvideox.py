@@ -1,4 +1,4 @@
-"""The CogVideoX family: how a ``CogVideoXTransformer3DModel`` is described, copied, called. Nothing but what differs.
+"""The CogVideoX family: its pipeline, and how a ``CogVideoXTransformer3DModel`` is described, copied and called.
 
 Video and text tokens attend to each other and both are updated, so between blocks travels a pair (video, text), as the
 stock blocks return it; experts and residuals act on the video tokens only. The semantic router reads all of the
@@ -9,9 +9,19 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N video 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import torch
+from diffusers import (
+    AutoencoderKLCogVideoX,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
 from diffusers.models.embeddings import (
     CogVideoXPatchEmbed,
     TimestepEmbedding,
@@ -21,8 +31,14 @@ from diffusers.models.embeddings import (
 from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 from diffusers.pipelines.cogvideo.pipeline_cogvideox import get_resize_crop_region_for_grid
 from torch import nn
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from prophy.branch.family import BlockInputs, register
+from prophy import catalogue
+from prophy.backbones.backbone import StepInputs
+from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.branch import ProPhyBranch
+from prophy.branch.family import BlockInputs
+from prophy.catalogue.limits import ClipRules, ClipSize
 
 _DESCRIBED = (
     "num_attention_heads",
@@ -53,10 +69,41 @@ _DESCRIBED = (
 )
 
 
+class ProPhyCogVideoXPipeline(ProPhyPipeline, CogVideoXPipeline):
+    """A stock ``CogVideoXPipeline`` with a physical branch beside its transformer.
+
+    Attributes:
+        attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
+
+    Raises:
+        ValueError: the branch belongs to another transformer.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: T5EncoderModel,
+        vae: AutoencoderKLCogVideoX,
+        transformer: CogVideoXTransformer3DModel,
+        scheduler: CogVideoXDDIMScheduler | CogVideoXDPMScheduler,
+        branch: ProPhyBranch | None = None,
+    ) -> None:
+        super().__init__(
+            tokenizer=tokenizer, text_encoder=text_encoder, vae=vae, transformer=transformer, scheduler=scheduler
+        )
+        self.add_branch(branch)
+
+
 class CogVideoXFamily:
     """CogVideoX text-to-video transformers: 2B (positions added to the tokens) and 5B (rotary positions)."""
 
-    name = "CogVideoXTransformer3DModel"
+    facts = catalogue.COGVIDEOX
+    name = facts.transformer_class
+    transformer_class = CogVideoXTransformer3DModel
+    stock_pipeline_class = CogVideoXPipeline
+    pipeline_class = ProPhyCogVideoXPipeline
+    lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2")
+    passes_together = True
 
     def describe(self, transformer: nn.Module) -> dict:
         config = transformer.config
@@ -190,6 +237,29 @@ class CogVideoXFamily:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         return given["hidden_states"].transpose(1, 2), given["timestep"], given["encoder_hidden_states"]
 
+    def step_inputs(
+        self,
+        transformer: nn.Module,
+        rules: ClipRules,
+        clip: ClipSize,
+        pipeline_config: Mapping[str, Any],
+        device: torch.device | str,
+    ) -> StepInputs:
+        channels, frames, height, width = shape = rules.denoised_shape(clip)
+        zeros = partial(torch.zeros, dtype=transformer.dtype, device=device)
+        batch = 2 if clip.guided else 1
+        arguments = {
+            "hidden_states": zeros(batch, frames, channels, height, width),
+            "timestep": zeros(batch, dtype=torch.float32),
+            "encoder_hidden_states": zeros(batch, rules.text_tokens, self.text_dim(transformer.config)),
+        }
+        if transformer.config.use_rotary_positional_embeddings:
+            in_cells = SimpleNamespace(transformer=transformer, vae_scale_factor_spatial=1)
+            arguments["image_rotary_emb"] = CogVideoXPipeline._prepare_rotary_positional_embeddings(
+                in_cells, height, width, frames, torch.device(device)
+            )
+        return StepInputs(arguments, [zeros(3, *shape)])
+
 
 class _RotaryPositions(nn.Module):
     """Rotary positions of a clip, computed from its size as ``CogVideoXPipeline`` does.
@@ -216,4 +286,4 @@ class _RotaryPositions(nn.Module):
         )
 
 
-COGVIDEOX = register(CogVideoXFamily())
+COGVIDEOX = CogVideoXFamily()

@@ -21,8 +21,8 @@ from diffusers.hooks.hooks import StateManager
 from torch import nn
 
 from prophy.branch.model import ProPhyBranch
-from prophy.routing import Routing
-from prophy.schedule import Schedule
+from prophy.routing.schedule import Schedule
+from prophy.routing.trace import Routing
 
 _NAME = "prophy"
 _TIMESTEPS = 1000  # that the backbones of both families are trained with
@@ -85,7 +85,8 @@ class Attachment:
 
     Attributes:
         enabled: False leaves the backbone alone.
-        schedule: when the branch runs; at first in every pass. :func:`prophy.generation.generate` takes its settings'.
+        schedule: when the branch runs; at first in every pass. :func:`prophy.generation.generate.generate` takes its
+            settings'.
     """
 
     def __init__(self, transformers: tuple[nn.Module, ...], branch: ProPhyBranch) -> None:
@@ -108,6 +109,15 @@ class Attachment:
             yield
         finally:
             self._observer = previous
+
+    @contextmanager
+    def switched(self, on: bool) -> Iterator[None]:
+        """Let the branch take part inside the block, or leave the backbone alone."""
+        previous, self.enabled = self.enabled, on
+        try:
+            yield
+        finally:
+            self.enabled = previous
 
     @contextmanager
     def scheduled(self, schedule: Schedule) -> Iterator[None]:
@@ -213,8 +223,8 @@ def inject(transformer: nn.Module, branch: ProPhyBranch, residuals: list[torch.T
         RuntimeError: see :func:`attach`.
     """
     _check_order(transformer, branch)
-    if len(residuals) != len(branch.config.sites):
-        raise ValueError(f"{len(residuals)} residuals for {len(branch.config.sites)} sites: pass one for each")
+    if len(residuals) != len(branch.injections):
+        raise ValueError(f"{len(residuals)} residuals for {len(branch.injections)} injections: pass one for each")
     holder = _Residuals()
     holder.current = residuals
     _hook_blocks(transformer, branch, holder)
@@ -244,14 +254,14 @@ def check_fits(transformers: Sequence[nn.Module], branch: ProPhyBranch) -> None:
 
 def _hook_blocks(transformer: nn.Module, branch: ProPhyBranch, residuals: _Residuals) -> None:
     blocks = branch.family.blocks(transformer)
-    for i, site in enumerate(branch.config.sites):
+    for i, site in enumerate(branch.injections):
         hook = _AddResidual(residuals, i, branch.family.add_residual)
         HookRegistry.check_if_exists_or_initialize(blocks[site]).register_hook(hook, _NAME)
 
 
 def _remove_hooks(transformer: nn.Module, branch: ProPhyBranch) -> None:
     blocks = branch.family.blocks(transformer)
-    for module in (transformer, *(blocks[site] for site in branch.config.sites)):
+    for module in (transformer, *(blocks[site] for site in branch.injections)):
         HookRegistry.check_if_exists_or_initialize(module).remove_hook(_NAME, recurse=False)
 
 

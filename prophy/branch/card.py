@@ -29,9 +29,9 @@ token its own. It holds no backbone: open it beside its own.
 | family | `{family}` |
 | base model | {depth} blocks of width {width}, {channels} latent channels, text width {text} |
 | this branch | {parameters:,} parameters |
-| sites | blocks {sites} |
+| Physical Blocks | copies of blocks {sites}; residuals after {injections} |
 | semantic experts | {semantic}, on a reference grid of {grid} |
-| refinement experts | {refinement}, top-{top_k} |
+| refinement experts | {refinement}, top-{top_k}, {form} |
 | phenomena | `{version}`: {phenomena} |
 
 ```python
@@ -72,10 +72,12 @@ def write_card(folder: str | Path, config: Mapping[str, Any], family: Family, pa
         text=family.text_dim(backbone),
         parameters=parameters,
         sites=", ".join(str(site) for site in config["sites"]),
+        injections=", ".join(str(site) for site in config["injections"] or config["sites"]),
         semantic=config["num_semantic_experts"],
         grid="×".join(str(size) for size in config["reference_grid"]),
         refinement=config["num_refinement_experts"],
         top_k=config["top_k"],
+        form=config["refinement_form"],
         version=config["phenomena_version"],
         phenomena=", ".join(phenomenon.name for phenomenon in phenomena.PHENOMENA),
     )

@@ -93,3 +93,8 @@ def same_setting(one: Any, other: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def default_sites(blocks: int) -> list[int]:
+    """Blocks with a Physical Block beside them in our default shape: every fifth, and the last (ours)."""
+    return sorted({*range(0, blocks, 5), blocks - 1})

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+_SOME = 0.02  # of a token: less of a phenomenon is a mask's edge
+
 Total = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -23,11 +25,12 @@ def _alone(sum_here: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class LossWeights:
-    """λ of eq. 6; the same on both backbones (paper)."""
+    """λ of eq. 6; the same on both backbones (paper). ``routing`` weighs :func:`routing_loss`, which is ours."""
 
     coarse: float = 0.1
     fine_align: float = 0.02
     fine_balance: float = 0.01
+    routing: float = 0.0
 
 
 def coarse_loss(predicted_BP: torch.Tensor, labels_BP: torch.Tensor) -> torch.Tensor:
@@ -105,6 +108,30 @@ def fine_balance_loss(probs_BNE: torch.Tensor, topk_ids_BNK: torch.Tensor, total
     return experts * (assignment_shares(topk_ids_BNK, experts, total) * mean_probabilities(probs_BNE, total)).sum()
 
 
+def routing_loss(probs_BNE: torch.Tensor, targets_BNP: torch.Tensor, total: Total = _alone) -> torch.Tensor:
+    """Cross-entropy of the refinement router with the token targets: expert p for phenomenon p (ours).
+
+    With it an expert *is* a phenomenon, which counterfactual routing mutes by name. The expert behind the last
+    phenomenon stands for none; experts behind that are never asked for. Targets that overlap share a token by their
+    sizes. A token where a phenomenon acts weighs five times one where none does: most of a frame is wall.
+
+    Args:
+        probs_BNE: of the router, with more experts than phenomena.
+        targets_BNP: Q_r; zero or negative: not here.
+        total: see the head of this file.
+
+    Returns:
+        A scalar; 0 for an empty batch.
+    """
+    here = targets_BNP.float().clamp(min=0)
+    nothing = (1 - here.sum(-1, keepdim=True)).clamp(min=0)
+    wanted = torch.cat([here, nothing], dim=-1)
+    wanted = wanted / wanted.sum(-1, keepdim=True)
+    entropy_BN = -(wanted * probs_BNE[..., : wanted.shape[-1]].float().clamp(min=1e-6).log()).sum(-1)
+    weight_BN = 1 + 4 * (here.sum(-1) > _SOME).float()
+    return total((weight_BN * entropy_BN).sum()) / total(weight_BN.sum()).clamp(min=1)
+
+
 def assignment_shares(topk_ids_BNK: torch.Tensor, experts: int, total: Total = _alone) -> torch.Tensor:
     """f: the share of all assignments that went to each expert, float32 ``(E,)``."""
     counts_E = torch.bincount(topk_ids_BNK.flatten(), minlength=experts)
@@ -123,6 +150,8 @@ def total_loss(
     fine_align: torch.Tensor,
     fine_balance: torch.Tensor,
     weights: LossWeights,
+    routing: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """``L = L_diffusion + 0.1 L_coarse + 0.02 L_align + 0.01 L_balance`` with the paper's weights (eq. 6)."""
-    return diffusion + weights.coarse * coarse + weights.fine_align * fine_align + weights.fine_balance * fine_balance
+    """``L = L_diffusion + 0.1 L_coarse + 0.02 L_align + 0.01 L_balance`` with the paper's weights (eq. 6); and ours."""
+    loss = diffusion + weights.coarse * coarse + weights.fine_align * fine_align + weights.fine_balance * fine_balance
+    return loss if routing is None else loss + weights.routing * routing

@@ -25,7 +25,7 @@ from prophy.branch.family import family_of, same_setting
 from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
-from prophy.routing import Routing
+from prophy.routing.trace import Routing
 
 MAX_EXPERTS = 256  #: refinement experts a trace can name
 
@@ -38,12 +38,16 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
     Args:
         family: name of the backbone family.
         backbone: the backbone's own configuration.
-        sites: indices of the backbone blocks that are copied and after which a residual is added, increasing.
+        sites: indices of the backbone blocks that are copied, increasing.
+        injections: those of the sites after which a residual is added; None: all of them, as in the paper's figure. The
+            refinement experts act in the last Physical Block, so what is injected before it has passed them by.
         num_semantic_experts: E_s.
         num_refinement_experts: E_r.
         top_k: experts a token uses.
         reference_grid: (T, H, W) of the basis maps, in latent cells.
         map_hidden: width of the MLP that reads P' from the routing.
+        refinement_form: see :class:`prophy.branch.refinement.RefinementExpertBlock`. The default here is that of saved
+            branches which do not name one; :meth:`from_transformer` builds the paper's.
         phenomena_version: see :data:`prophy.phenomena.VERSION`.
 
     Raises:
@@ -72,6 +76,8 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         reference_grid: list[int] = (5, 8, 8),
         map_hidden: int = 64,
         phenomena_version: str = phenomena.VERSION,
+        injections: list[int] | None = None,
+        refinement_form: str = "residual",
     ) -> None:
         super().__init__()
         if phenomena_version != phenomena.VERSION:
@@ -91,6 +97,9 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         depth = self.family.num_blocks(backbone)
         if not sites or sorted(set(sites)) != list(sites) or sites[0] < 0 or sites[-1] >= depth:
             raise ValueError(f"sites={list(sites)} must increase within 0..{depth - 1}, the backbone's blocks")
+        self.injections = list(sites) if injections is None else list(injections)  #: in the order of the residuals
+        if not self.injections or [site for site in sites if site in self.injections] != self.injections:
+            raise ValueError(f"injections={self.injections} must increase and be among the sites {list(sites)}")
         width = self.family.width(backbone)
         text_dim = self.family.text_dim(backbone)
         channels = self.family.channels(backbone)
@@ -98,12 +107,12 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         self.coarse_head = nn.Linear(num_semantic_experts, len(phenomena.PHENOMENA), bias=False)
         self.embedders = self.family.build_embedders(backbone)
         self.blocks = nn.ModuleList(self.family.build_block(backbone) for _ in sites)
-        self.refinement = RefinementExpertBlock(width, num_refinement_experts, top_k)
+        self.refinement = RefinementExpertBlock(width, num_refinement_experts, top_k, refinement_form)
         self.map_head = nn.Sequential(
             nn.Linear(num_refinement_experts, map_hidden), nn.SiLU(), nn.Linear(map_hidden, len(phenomena.PHENOMENA))
         )
         # zero at the start, so that an untrained branch leaves the backbone's output bit-identical
-        self.projections = nn.ModuleList(nn.Linear(width, width) for _ in sites)
+        self.projections = nn.ModuleList(nn.Linear(width, width) for _ in self.injections)
         for projection in self.projections:
             nn.init.zeros_(projection.weight)
             nn.init.zeros_(projection.bias)
@@ -122,7 +131,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             ValueError: the transformer's family is not supported, or the configuration cannot work.
         """
         family = family_of(type(transformer).__name__)
-        branch = cls(family.name, family.describe(transformer), list(sites), **config)
+        branch = cls(family.name, family.describe(transformer), list(sites), **{"refinement_form": "mixture", **config})
         family.copy_embedders(transformer, branch.embedders)
         for site, block in zip(sites, branch.blocks, strict=True):
             block.load_state_dict(family.blocks(transformer)[site].state_dict())
@@ -196,21 +205,23 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             forced_N: experts forced on tokens, see :meth:`RefinementExpertBlock.route`.
 
         Returns:
-            One residual ``(B, N, D)`` a site, and the routing.
+            One residual ``(B, N, D)`` for each of :attr:`injections`, and the routing.
         """
         enhanced, logits_BS, weights_BS = self.semantic(latents_BCTHW, text_BLD, semantic_scale)
         inputs = self.family.embed(self.embedders, enhanced, timestep, text_BLD)
         hidden, residuals = inputs.hidden, []
+        projections = iter(self.projections)
         routed: TokenRouting | None = None
-        for i, (block, projection) in enumerate(zip(self.blocks, self.projections, strict=True)):
-            last = i == len(self.blocks) - 1
+        for site, block in zip(self.config.sites, self.blocks, strict=True):
+            last = block is self.blocks[-1]
             step = self._refined if last else self._plain_block
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 result = self._gradient_checkpointing_func(step, block, hidden, inputs, refinement_scale, forced_N)
             else:
                 result = step(block, hidden, inputs, refinement_scale, forced_N)
             hidden, routed = result
-            residuals.append(projection(self.family.video_tokens(hidden)))
+            if site in self.injections:
+                residuals.append(next(projections)(self.family.video_tokens(hidden)))
         routing = Routing(
             semantic_logits_BS=logits_BS,
             semantic_weights_BS=weights_BS,

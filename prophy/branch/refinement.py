@@ -14,6 +14,8 @@ from torch.nn import functional
 from prophy.branch.precision import compute_dtype, without_autocast
 from prophy.branch.scales import steered_softmax
 
+FORMS = ("mixture", "residual")
+
 _ROUTED_AT_ONCE = 1024  #: tokens
 
 
@@ -27,23 +29,33 @@ class TokenRouting:
 
 
 class RefinementExpertBlock(nn.Module):
-    """``x' = x + Σ_{i in top-k} ρ_r[i] · e_i(x)``: each token goes to its own linear experts.
+    """``x' = Σ_{i in top-k} ρ̂_r[i] · e_i(x)`` (eq. 2): a token's state becomes what its own linear experts make of it.
 
-    The residual form is ours: the paper's ``Σ ρ e(x)`` alone would replace, at the first training step, the hidden
-    states a pretrained feed-forward expects. Experts start small, so a fresh block does little.
+    The weights of the chosen experts are renormalised to a sum of one, and every expert starts as the identity (both
+    ours), so that a fresh block changes nothing. An expert is stored as what it adds to the identity,
+    ``e(x) = x + W x + b`` with ``W`` and ``b`` zero at first: weight decay then pulls towards the identity, and
+    bfloat16 keeps small changes.
 
     Args:
         width: D.
         num_experts: E.
         top_k: K.
+        form: ``mixture`` as above, or ``residual``, ``x' = x + Σ ρ_r[i] · e_i(norm(x))``, of branches made before
+            there was a choice (ours).
+
+    Raises:
+        ValueError: unknown form.
     """
 
-    def __init__(self, width: int, num_experts: int, top_k: int) -> None:
+    def __init__(self, width: int, num_experts: int, top_k: int, form: str = "mixture") -> None:
         super().__init__()
-        self.top_k = top_k
+        if form not in FORMS:
+            raise ValueError(f"refinement_form={form!r} is unknown: use {' or '.join(FORMS)}")
+        self.top_k, self.form = top_k, form
         self.norm = nn.LayerNorm(width)
         self.router = nn.Linear(width, num_experts)
-        self.weight_EDD = nn.Parameter(torch.randn(num_experts, width, width) * 0.2 * width**-0.5)
+        start = 0.2 * width**-0.5 if form == "residual" else 0.0
+        self.weight_EDD = nn.Parameter(torch.randn(num_experts, width, width) * start)
         self.bias_ED = nn.Parameter(torch.zeros(num_experts, width))
 
     def route(
@@ -73,21 +85,25 @@ class RefinementExpertBlock(nn.Module):
         self, x_BND: torch.Tensor, scale_E: torch.Tensor | None = None, forced_N: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, TokenRouting]:
         """Refine the tokens, steered as in :meth:`route`; returns ``x'`` like ``x_BND`` and the routing."""
-        # in the dtype of the states, inside float32: the router and the experts read the same
+        # in the dtype of the states, inside float32
         weight, bias = self.norm.weight.to(x_BND.dtype), self.norm.bias.to(x_BND.dtype)
         normal = functional.layer_norm(x_BND, self.norm.normalized_shape, weight, bias, self.norm.eps)
         routing = self.route(normal, scale_E, forced_N)
-        tokens_RD = normal.to(compute_dtype(x_BND)).flatten(0, 1)
-        del normal
-        mixed = self._dispatch(tokens_RD, routing)
+        read = x_BND if self.form == "mixture" else normal
+        tokens_RD = read.to(compute_dtype(x_BND)).flatten(0, 1)
+        del normal, read
+        shares_BNK = routing.topk_weights_BNK
+        if self.form == "mixture":
+            shares_BNK = shares_BNK / shares_BNK.sum(-1, keepdim=True)
+        mixed = self._dispatch(tokens_RD, routing.topk_ids_BNK.flatten(0, 1), shares_BNK.flatten(0, 1))
         return mixed.view_as(x_BND).to(x_BND.dtype).add_(x_BND), routing
 
-    def _dispatch(self, tokens_RD: torch.Tensor, routing: TokenRouting) -> torch.Tensor:
+    def _dispatch(self, tokens_RD: torch.Tensor, ids_RK: torch.Tensor, shares_RK: torch.Tensor) -> torch.Tensor:
         """Sort assignments by expert, multiply each group with its matrix once (a grouped matrix product), and sum each
         token's answers in one pass. No step but the products touches all M answers twice.
         """
         dtype, experts = tokens_RD.dtype, len(self.bias_ED)
-        ids_RK, shares_RK = routing.topk_ids_BNK.flatten(0, 1), routing.topk_weights_BNK.flatten(0, 1).to(dtype)
+        shares_RK = shares_RK.to(dtype)
         order_M = ids_RK.flatten().argsort(stable=True)
         ends_E = torch.bincount(ids_RK.flatten(), minlength=experts).cumsum(0).to(torch.int32)
         answers_MD = functional.grouped_mm(

@@ -5,8 +5,10 @@ Shapes: C latent channels, T latent frames, H height, W width, L text length, D 
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -30,7 +32,7 @@ class Example:
     targets_NP: torch.Tensor | None
 
 
-class Examples(Protocol):
+class Examples(ABC):
     """A set of encoded clips, the same at every opening.
 
     Attributes:
@@ -41,12 +43,27 @@ class Examples(Protocol):
     fingerprint: str
     empty_text_LD: torch.Tensor
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def latent_size(self, index: int) -> tuple[int, int, int]:
         """(T, H, W) of a clip's latent, without reading it: clips of one size share batches."""
-        ...
 
+    @abstractmethod
     def example(self, index: int, wording: int) -> Example:
-        """Read a clip. ``wording``, zero or more, chooses among its captions, round and round."""
-        ...
+        """Read a clip. ``wording``: caption index, modulo the number of captions."""
+
+    def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
+        """Read the clips of a batch; see :meth:`example`."""
+        return [self.example(index, wording) for index, wording in zip(indices, wordings, strict=True)]
+
+
+def on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """A value of each token on each latent position: tokens are square patches of latent cells."""
+    frames, height, width = size
+    if share_BN.shape[1] == 1:
+        return share_BN.new_zeros(len(share_BN), *size)
+    patch = math.isqrt(frames * height * width // share_BN.shape[1])
+    tokens = share_BN.view(-1, frames, height // patch, width // patch)
+    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

@@ -19,6 +19,7 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from prophy.data.encode import normalise
 from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
@@ -26,14 +27,6 @@ from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
 
 GRID = TokenGrid.from_video(FRAMES, SIZE, SIZE, cell=8)  #: of a clip: the autoencoder's factor, patches of one
 CAPTIONS = 4  #: wordings kept for each clip
-
-
-def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
-    """Raw autoencoder latents to the scale the transformer works in (the inverse of what pipelines do)."""
-    shape = (1, -1, 1, 1, 1)
-    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(
-        shape
-    )
 
 
 @dataclass(frozen=True)
@@ -83,8 +76,8 @@ def _render(task: tuple[int, str, tuple[str, ...]]):
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
-    for name, tensor in vae.state_dict().items():
-        digest.update(name.encode() + tensor.float().numpy().tobytes())
+    for name, tensor in vae.state_dict().items():  # as they ship: rounded weights are the same autoencoder
+        digest.update(name.encode() + tensor.half().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -140,8 +133,8 @@ def open_cache(
                 batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
                 if len(batch) == 8 or row == count - 1:
                     videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
-                    with torch.autocast("cpu", torch.bfloat16):
-                        latents = vae.encode(videos).latent_dist.mode().float()
+                    with torch.autocast(vae.device.type, torch.bfloat16):
+                        latents = vae.encode(videos.to(vae.device)).latent_dist.mode().float().cpu()
                     arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
                     batch = []
         for name, array in arrays.items():

@@ -12,12 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from tqdm import tqdm
 
-from prophy.evaluation.benchmark_commands import add_benchmarks
-from prophy.evaluation.report_commands import add_reports
-from prophy.evaluation.results import FOLDER, as_typed, running_command
+from prophy.evaluation.benchmarks.cli import add_benchmarks
+from prophy.evaluation.report.cli import add_reports
+from prophy.evaluation.report.readers import as_text
+from prophy.evaluation.results import as_typed, running_command
 from prophy.flags import given
-from prophy.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
 _COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
@@ -178,6 +180,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
     parser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    parser.add_argument("--minutes", type=float, help="stop, resumable, after this long")
+    parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:
@@ -195,7 +199,7 @@ def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
-    from prophy.evaluation.lawfulness import AUTOENCODER, BACKBONE, PROPHY, REAL
+    from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
     def backbone() -> ProPhyWanPipeline:
         pipeline = load(arguments.model, branch=arguments.branch)
@@ -232,52 +236,54 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
     return pipeline
 
 
-def _show(work: Path, name: str) -> None:
-    """Print a result that has just been written, as the report shows it."""
-    from prophy.evaluation.sections import in_words, read_section
-
-    print(in_words(read_section(work / FOLDER / f"{name}.json").body))
-
-
 def _gate(value: float, least: float) -> str:
     return f"{100 * value:.1f} % (gate {100 * least:.0f} %: {'passed' if value >= least else 'NOT passed'})"
 
 
 def _recogniser(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.recognition import GATE, RecogniserRecipe, train_recogniser
+    from prophy.evaluation.judges.recogniser import GATE, train_recogniser
+    from prophy.evaluation.results.judges import RecogniserRecipe
+    from prophy.training.devices import chosen_device
 
     vae = None if arguments.model is None else load(arguments.model).vae
-    result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
-    _show(arguments.work, "recogniser")
+    recipe = RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps"))
+    device = chosen_device(arguments.device)
+    result = train_recogniser(arguments.work, recipe, vae, device=device, minutes=arguments.minutes)
+    print(as_text(result))
     print(f"exact: {_gate(result.exact, GATE)}")
 
 
 def _recognition(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.held_out import held_out_prompts, training_captions
-    from prophy.evaluation.prompted import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+    from prophy.evaluation.measures.recognition import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+    from prophy.evaluation.prompts.held_out import held_out_prompts, training_captions
 
     pipeline = _load(arguments)
     prompts = held_out_prompts(arguments.prompts, training_captions())
     result = evaluate_recognition(pipeline, arguments.work, prompts, arguments.batch, arguments.steps)
-    _show(arguments.work, "recognition" if result.branch else "recognition-no-branch")
+    print(as_text(result))
     print(f"one phenomenon: {_gate(result.score.single.value, SINGLE_GATE)}")
     print(f"two phenomena, both: {_gate(result.score.both.value, BOTH_GATE)}")
 
 
 def _sheet(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.prompts import FIXED_PROMPTS
-    from prophy.evaluation.sheet import draw_sheet, generate_fixed, save_sheet
+    from prophy.evaluation.clips import settings_of
+    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.sheet import MAX_BYTES, clips_sheet
+    from prophy.generation.generate import Generation, batches, generate
+    from prophy.runs.pictures import write_png
 
-    clips = generate_fixed(_load(arguments), FIXED_PROMPTS, arguments.batch, arguments.steps)
-    picture = draw_sheet(FIXED_PROMPTS, clips, columns=arguments.columns, routing=arguments.routing)
-    size = save_sheet(arguments.out, picture)
-    print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips.frames)} clips)")
+    pipeline, settings = _load(arguments), settings_of(FIXED_PROMPTS, arguments.steps)
+    clips: list[Generation] = []
+    for places in tqdm(batches(settings, arguments.batch), "fixed prompts", unit="batch"):
+        clips += generate(pipeline, [settings[i] for i in places])
+    size = write_png(arguments.out, clips_sheet(clips, columns=arguments.columns, routing=arguments.routing), MAX_BYTES)
+    print(f"sheet    {arguments.out} ({size / 1e6:.2f} MB, {len(clips)} clips)")
 
 
 def _localisation(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.image_free import ImageFreeRecipe
-    from prophy.evaluation.localisation import LEAST_SHARE, evaluate_localisation
-    from prophy.training.tiny_branch import BranchRecipe
+    from prophy.evaluation.measures.image_free import ImageFreeRecipe
+    from prophy.evaluation.measures.localisation import LEAST_SHARE, evaluate_localisation
+    from prophy.tiny.parts import CLIPS
 
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
@@ -286,18 +292,18 @@ def _localisation(arguments: argparse.Namespace) -> None:
         arguments.work,
         clips=arguments.clips,
         match_clips=arguments.match_clips,
-        train_clips=arguments.train_clips or BranchRecipe.clips,
+        train_clips=arguments.train_clips or CLIPS,
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
     )
-    _show(arguments.work, "localisation")
+    print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
 
 
 def _flow(arguments: argparse.Namespace) -> None:
     from diffusers import WanTransformer3DModel
 
-    from prophy.evaluation.flow_gain import evaluate_flow
+    from prophy.evaluation.measures.flow_loss import evaluate_flow
 
     if arguments.no_branch and arguments.control is None:
         raise ValueError("--no-branch leaves only the backbone: give a --control to compare it with")
@@ -308,55 +314,50 @@ def _flow(arguments: argparse.Namespace) -> None:
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
         control = WanTransformer3DModel.from_pretrained(folder)
-    evaluate_flow(
-        _load(arguments), arguments.work, control, arguments.clips, arguments.batch, control and arguments.control.name
-    )
-    _show(arguments.work, "flow")
+    name = control and arguments.control.name
+    print(as_text(evaluate_flow(_load(arguments), arguments.work, control, arguments.clips, arguments.batch, name)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.lawfulness import SPLITS_MEASURED, evaluate_laws
+    from prophy.evaluation.measures.laws import SPLITS_MEASURED, evaluate_laws
 
-    evaluate_laws(
-        _columns(arguments),
-        arguments.work,
-        arguments.clips,
-        arguments.batch,
-        arguments.steps,
-        tuple(arguments.split or SPLITS_MEASURED),
-    )
-    _show(arguments.work, "laws")
+    splits = tuple(arguments.split or SPLITS_MEASURED)
+    columns, work = _columns(arguments), arguments.work
+    print(as_text(evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits)))
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.gallery import make_gallery
+    from prophy.evaluation.prompts.gallery import make_gallery
 
     print(f"gallery  {arguments.out} ({make_gallery(_load(arguments), arguments.out)} runs)")
 
 
 def _segmenter(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.segmentation import SegmenterRecipe, train_segmenter
+    from prophy.evaluation.judges.segmenter import train_segmenter
+    from prophy.evaluation.results.judges import SegmenterRecipe
+    from prophy.training.devices import chosen_device
 
-    train_segmenter(arguments.work, SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps")))
-    _show(arguments.work, "segmenter")
+    recipe = SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps"))
+    device = chosen_device(arguments.device)
+    print(as_text(train_segmenter(arguments.work, recipe, device, arguments.minutes)))
 
 
 def _generated_localisation(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.generated_localisation import evaluate_generated_localisation
-    from prophy.evaluation.held_out import held_out_prompts
+    from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation
+    from prophy.evaluation.prompts.held_out import held_out_prompts
 
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     prompts = held_out_prompts(arguments.prompts, frozenset(), first_scene=20_000)
-    evaluate_generated_localisation(_load(arguments), arguments.work, prompts, arguments.batch, arguments.steps)
-    _show(arguments.work, "generated-localisation")
+    pipeline, work = _load(arguments), arguments.work
+    print(as_text(evaluate_generated_localisation(pipeline, work, prompts, arguments.batch, arguments.steps)))
 
 
 def _figures(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
-    from prophy.evaluation.held_out import held_out_prompts
-    from prophy.evaluation.prompts import FIXED_PROMPTS
-    from prophy.generation import GenerationSettings
+    from prophy.evaluation.measures.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
+    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.held_out import held_out_prompts
+    from prophy.generation.settings import GenerationSettings
 
     wanted = arguments.figure or [6, 7, 8]
     pipeline = _load(arguments)
@@ -371,29 +372,34 @@ def _figures(arguments: argparse.Namespace) -> None:
             prompts = tuple(
                 LabelledPrompt(p.prompt, p.phenomena) for p in held_out_prompts(arguments.prompts, frozenset())
             )
-        figure_6(pipeline, arguments.work, prompts)
-        _show(arguments.work, "correlation")
+        print(as_text(figure_6(pipeline, arguments.work, prompts)))
     if 7 in wanted:
         print(f"figure 7 {', '.join(figure_7(pipeline, arguments.work, settings).pictures)}")
     if 8 in wanted:
-        figure_8(pipeline, arguments.work, settings)
-        _show(arguments.work, "inversion")
+        print(as_text(figure_8(pipeline, arguments.work, settings)))
 
 
 def _curves(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.curves import save_curves
+    from prophy.training.curves import save_page
+    from prophy.training.log import read_lines
+    from prophy.training.run_folder import Trainings
 
+    runs = {name: read_lines(run.path) for name, run in Trainings([arguments.work]).runs().items()}
+    if not runs:
+        raise FileNotFoundError(
+            f"{arguments.work} holds no training: give what prophy train has as --out, or its parent"
+        )
     out = arguments.out or arguments.work / "curves.html"
-    count = save_curves(arguments.work, out)
-    print(f"curves   {out} ({count} {'training' if count == 1 else 'trainings'})")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_page(out, runs)
+    print(f"curves   {out} ({len(runs)} {'training' if len(runs) == 1 else 'trainings'})")
 
 
 def _annotation(arguments: argparse.Namespace) -> None:
     from prophy.annotation.annotator import Annotator
     from prophy.annotation.config import read_config
-    from prophy.evaluation.annotation import evaluate_annotation
+    from prophy.evaluation.measures.annotation import evaluate_annotation
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
-    evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)
-    _show(arguments.work, "annotation")
+    print(as_text(evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)))

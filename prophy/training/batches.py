@@ -8,19 +8,19 @@ P phenomena.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from prophy.data.examples import Example, Examples
+from prophy.data.examples import Example, Examples, on_latents
 from prophy.training.objectives import Objective
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 
-NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses are reported
+NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses and localisation are reported
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Batch:
         targets_BNP: token targets, zero where there are none.
         annotated_B: which clips have targets.
         weight_BTHW: of each position in the diffusion loss.
+        muted_B: the phenomenon whose expert is muted in a clip, or -1; see :mod:`prophy.training.counterfactual`.
     """
 
     keys: tuple[str, ...]
@@ -50,6 +51,7 @@ class Batch:
     targets_BNP: torch.Tensor
     annotated_B: torch.Tensor
     weight_BTHW: torch.Tensor
+    muted_B: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
@@ -135,25 +137,33 @@ class Batches(Dataset):
         rows = self.order.rows(step)
         size = recipe.batch // (recipe.accumulation * share.processes)
         first = (part * share.processes + share.process) * size
-        drawn = [self._draw(step, place, int(rows[place])) for place in range(first, first + size)]
+        places = range(first, first + size)
+        rngs = [np.random.default_rng([recipe.seed, 2, step, place]) for place in places]
+        wordings = [int(rng.integers(2**31)) for rng in rngs]
+        examples = self._examples.read([int(rows[place]) for place in places], wordings)
+        drawn = [self._draw(step, *one) for one in zip(places, examples, rngs, strict=True)]
         return _collate(drawn, self._objective, recipe.foreground)
 
-    def _draw(self, step: int, place: int, row: int) -> _Drawn:
+    def _draw(self, step: int, place: int, example: Example, rng: np.random.Generator) -> _Drawn:
         recipe = self._recipe
-        rng = np.random.default_rng([recipe.seed, 2, step, place])
-        example = self._examples.example(row, int(rng.integers(2**31)))
         described = bool(rng.random() >= recipe.null_share)
         if not described:
             example = replace(example, text_LD=self._examples.empty_text_LD)
         level = recipe.noise.draw(rng)
-        return _Drawn(example, described, level, rng.standard_normal(example.latents_CTHW.shape, dtype=np.float32))
+        noise = rng.standard_normal(example.latents_CTHW.shape, dtype=np.float32)
+        muted = -1
+        if described and recipe.counterfactual.falls_on(place):
+            muted = recipe.counterfactual.choose(example, np.random.default_rng([recipe.seed, 4, step, place]))
+        return _Drawn(example, described, level, noise, muted)
 
 
-def fixed_batch(examples: Examples, index: int, level: float, objective: Objective) -> Batch:
-    """One clip at a noise level, with the same noise every time, for validation."""
-    example = examples.example(index, 0)
-    noise = np.random.default_rng([3, index]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
-    return _collate([_Drawn(example, True, level, noise)], objective, 0.0)
+def fixed_batch(examples: Examples, indices: Sequence[int], level: float, objective: Objective) -> Batch:
+    """Clips of one size at a noise level with their first captions; each clip has the same noise every time."""
+    drawn = []
+    for index, example in zip(indices, examples.read(indices, [0] * len(indices)), strict=True):
+        noise = np.random.default_rng([3, int(index)]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
+        drawn.append(_Drawn(example, True, level, noise))
+    return _collate(drawn, objective, 0.0)
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,7 @@ class _Drawn:
     described: bool
     level: float
     noise: np.ndarray
+    muted: int = -1
 
 
 def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Batch:
@@ -180,7 +191,8 @@ def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Ba
         labels_BP=torch.stack([example.labels_P for example in examples]),
         targets_BNP=targets,
         annotated_B=torch.tensor([example.targets_NP is not None for example in examples]),
-        weight_BTHW=1 + foreground * _on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+        weight_BTHW=1 + foreground * on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+        muted_B=torch.tensor([one.muted for one in drawn]),
     )
 
 
@@ -190,13 +202,3 @@ def _stack_targets(examples: list[Example]) -> torch.Tensor:
     tokens = 1 if known is None else len(known)
     none = torch.zeros(tokens, len(examples[0].labels_P))
     return torch.stack([none if e.targets_NP is None else e.targets_NP for e in examples])
-
-
-def _on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """A value of each token on each latent position: tokens are square patches of latent cells."""
-    frames, height, width = size
-    if share_BN.shape[1] == 1:
-        return share_BN.new_zeros(len(share_BN), *size)
-    patch = math.isqrt(frames * height * width // share_BN.shape[1])
-    tokens = share_BN.view(-1, frames, height // patch, width // patch)
-    return tokens.repeat_interleave(patch, 2).repeat_interleave(patch, 3)

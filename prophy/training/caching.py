@@ -1,6 +1,7 @@
 """``prophy cache fill | verify``: latents, text embeddings and targets of annotated clips, for any pipeline.
 
 prophy cache fill --model MODEL --annotations annotations --data folder --path DIR --out cache --shard 3/16
+prophy cache fill --model MODEL --data worlds --split train --clips 2000 --size 832x480x81 --fps 16 --cell 16
 prophy cache verify cache
 """
 
@@ -12,60 +13,30 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
 from prophy import phenomena
-from prophy.annotation import pipeline as annotation
-from prophy.annotation.cli import add_data, add_geometry, read_jobs
-from prophy.annotation.pipeline import Geometry, Job, Shard
+from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
+from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
-from prophy.generation import model_hash
-from prophy.stages import rules_of
-from prophy.targets import TokenTargets
+from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
+from prophy.generation.identity import model_hash
+from prophy.routing.targets import TokenTargets
 
 log = logging.getLogger(__name__)
-
-
-@torch.inference_mode()
-def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.Tensor:
-    """A clip's latents, scaled as the pipeline's transformer takes them.
-
-    Args:
-        pipeline: with an ``AutoencoderKLWan`` or an ``AutoencoderKLCogVideoX``.
-        frames_FHW3: uint8 RGB.
-
-    Returns:
-        ``(C, T, h, w)``, of the autoencoder's dtype.
-    """
-    vae = pipeline.vae
-    video = torch.from_numpy(np.ascontiguousarray(frames_FHW3)).permute(3, 0, 1, 2)[None]
-    latents = vae.encode(video.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode()
-    if getattr(vae.config, "latents_mean", None) is None:
-        return latents[0] * vae.config.scaling_factor
-    mean, std = (
-        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    return ((latents[0].float() - mean) / std).to(latents.dtype)
-
-
-@torch.inference_mode()
-def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
-    """A caption's embeddings as generation passes them to the transformer, padded to its length, ``(L, D)``."""
-    length = rules_of(pipeline).text_tokens  # the stock default of encode_prompt alone is another
-    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False, max_sequence_length=length)[0][0]
 
 
 def fill(
     pipeline: DiffusionPipeline,
     jobs: Sequence[Job],
-    annotations: Path,
+    annotations: Path | None,
     out: Path,
     geometry: Geometry,
     shard: Shard,
@@ -76,7 +47,7 @@ def fill(
     Args:
         pipeline: whose autoencoder and text encoder are used.
         jobs: of all workers, in the same order for each.
-        annotations: what :func:`prophy.annotation.pipeline.annotate_all` filled.
+        annotations: what :func:`prophy.annotation.pipeline.annotate_all` filled; None: the jobs know their masks.
         out: the cache's folder.
         geometry: of the clips, as they were annotated.
         shard: this worker's.
@@ -86,14 +57,11 @@ def fill(
         How many were encoded now, and how many of this shard have no annotation.
 
     Raises:
-        ValueError: the cache or the annotations were made otherwise.
+        ValueError: the cache or the annotations were made otherwise, or the model's tokens are of another size.
     """
-    recipe_file = Path(annotations) / annotation.RECIPE
-    if not recipe_file.exists():
-        raise FileNotFoundError(f"{annotations} holds no annotations ({annotation.RECIPE} is missing)")
-    annotated = json.loads(recipe_file.read_text())
-    if Geometry(**annotated["geometry"]) != geometry:
-        raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
+    if annotations is None and (cell := rules_of(pipeline).cell) != geometry.cell:
+        raise ValueError(f"a token of this model is {cell} pixels wide, not {geometry.cell}: give --cell {cell}")
+    annotated = {"masks": asdict(geometry)} if annotations is None else _recipe_of(annotations, geometry)
     recipe = {
         "model": model_hash(pipeline),
         "dtype": str(pipeline.vae.dtype),
@@ -101,20 +69,24 @@ def fill(
         "phenomena": phenomena.VERSION,
     }
     cache = TensorCache(out, recipe)
-    cache.expect(job.id for job in jobs if _targets(annotations, job).exists())
+    cache.expect(job.id for job in jobs if annotations is None or _targets(annotations, job).exists())
     done = without = 0
     with cache.writer(f"{shard.index + 1:04d}-of-{shard.count:04d}", clips_per_shard) as writer:
         for job in tqdm(shard.take(jobs), f"encode {shard}", unit="clip"):
-            if not _targets(annotations, job).exists():
+            if annotations is not None and not _targets(annotations, job).exists():
                 without += 1
                 continue
             frames = job.read()
             content = hashlib.sha256(frames.tobytes() + job.caption.encode(errors="replace"))
-            content.update(_targets(annotations, job).read_bytes())
+            if annotations is None:
+                targets = TokenTargets.from_masks(job.masks(), geometry.grid, "worlds")
+                content.update(targets.values.tobytes())
+            else:
+                targets = TokenTargets.load(_targets(annotations, job))
+                content.update(_targets(annotations, job).read_bytes())
             key = cache.key(content.hexdigest())
             if key in cache:
                 continue
-            targets = TokenTargets.load(_targets(annotations, job))
             tensors = {
                 "latents": encode_clip(pipeline, frames),
                 "text": encode_caption(pipeline, job.caption),
@@ -126,8 +98,19 @@ def fill(
     return done, without
 
 
+def _recipe_of(annotations: Path, geometry: Geometry) -> dict[str, object]:
+    """How clips were annotated."""
+    recipe_file = Path(annotations) / RECIPE
+    if not recipe_file.exists():
+        raise FileNotFoundError(f"{annotations} holds no annotations ({RECIPE} is missing)")
+    annotated = json.loads(recipe_file.read_text())
+    if Geometry(**annotated["geometry"]) != geometry:
+        raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
+    return annotated
+
+
 def _targets(annotations: Path, job: Job) -> Path:
-    return Path(annotations) / annotation.CLIPS / job.folder / TARGETS
+    return Path(annotations) / CLIPS / job.folder / TARGETS
 
 
 def main(argv: list[str]) -> None:
@@ -148,9 +131,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(filling)
     add_geometry(filling)
     filling.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
-    filling.add_argument("--annotations", type=Path, required=True, metavar="DIR", help="made by prophy annotate")
+    filling.add_argument(
+        "--annotations", type=Path, metavar="DIR", help="made by prophy annotate (default, in the worlds: their masks)"
+    )
     filling.add_argument("--out", type=Path, default=Path("cache"), help="folder to fill (default: cache)")
-    filling.add_argument("--shard", metavar="I/N", help="only this part of the clips, from 1/N to N/N")
+    add_shard(filling)
     filling.set_defaults(run=_fill)
     verifying = commands.add_parser("verify", help="check every shard: hashes, shapes, values, missing clips")
     verifying.add_argument("folder", type=Path, metavar="DIR", help="a cache")
@@ -159,8 +144,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _fill(arguments: argparse.Namespace) -> None:
-    from prophy.pipelines import load
+    from prophy.generation.pipelines import load
 
+    if arguments.annotations is None and arguments.data != "worlds":
+        raise ValueError("only the worlds know where their phenomena are: give --annotations, made by prophy annotate")
     shard = Shard.of(arguments.shard, os.environ)
     jobs, _, geometry = read_jobs(arguments)
     pipeline = load(arguments.model)

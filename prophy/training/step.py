@@ -18,27 +18,35 @@ from prophy.branch.losses import (
     fine_align_loss,
     fine_balance_loss,
     mean_probabilities,
+    routing_loss,
     total_loss,
 )
 from prophy.training.batches import Batch
-from prophy.training.processes import all_rows, total
-from prophy.training.recipes import Recipe
-from prophy.training.student import Prediction
+from prophy.training.collectives import all_gather, all_reduce_sum
+from prophy.training.counterfactual import counterfactual_target, muting_scale
+from prophy.training.recipe import Recipe
+from prophy.training.trainable import Prediction
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """The terms of eq. 6 for a whole batch, scalars; ``total`` has gradients."""
+    """The terms of eq. 6 for a whole batch, scalars; ``total`` has gradients.
+
+    ``routing`` (:func:`prophy.branch.losses.routing_loss`) and ``counterfactual``, the diffusion loss where an expert
+    is muted, are None where the recipe does without them.
+    """
 
     total: torch.Tensor
     diffusion: torch.Tensor
     coarse: torch.Tensor
     fine_align: torch.Tensor
     fine_balance: torch.Tensor
+    routing: torch.Tensor | None = None
+    counterfactual: torch.Tensor | None = None
 
     def row(self) -> dict[str, float]:
         """Plain numbers."""
-        return {name: float(value.detach()) for name, value in vars(self).items()}
+        return {name: float(value.detach()) for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -63,34 +71,63 @@ class ExpertUsage:
 def train_step(model: Callable[..., Prediction], batch: Batch, recipe: Recipe) -> tuple[StepLosses, Prediction]:
     """Predict, and weigh the losses. Sums run over all processes, so each returns the losses of the whole batch.
 
-    Clips whose caption was dropped train the diffusion loss alone: no text, no physics to read from it.
+    Clips whose caption was dropped train the diffusion loss alone: no text, no physics to read from it. So do clips
+    with a muted expert (:mod:`prophy.training.counterfactual`): their routing is not the router's own.
 
     Args:
-        model: a :class:`prophy.training.student.Student`, attached, or what wraps it.
+        model: a :class:`prophy.training.trainable.TrainableModule`, attached, or what wraps it.
         batch: this process's share, on the model's device.
         recipe: weights and forms of the losses.
     """
-    predicted = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD)
-    error_BTHW = (predicted.predicted_BCTHW - batch.target_BCTHW).square().mean(1)
-    diffusion = total((batch.weight_BTHW * error_BTHW).sum()) / total(batch.weight_BTHW.sum())
+    target_BCTHW, changed_BTHW, scale = batch.target_BCTHW, None, None
+    if recipe.counterfactual.share:
+        target_BCTHW, changed_BTHW = _without_the_muted(model, batch, recipe)
+        scale = muting_scale(batch.muted_B, recipe.branch.refinement_experts)
+    predicted = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, scale)
+    error_BTHW = (predicted.predicted_BCTHW - target_BCTHW).square().mean(1)
+    diffusion = all_reduce_sum((batch.weight_BTHW * error_BTHW).sum()) / all_reduce_sum(batch.weight_BTHW.sum())
     if predicted.labels_BP is None:
         none = diffusion.detach() * 0
         return StepLosses(diffusion, diffusion, none, none, none), predicted
-    kept = batch.described_B
-    kept_of_all = all_rows(kept.to(torch.uint8)).bool()
+    kept = batch.described_B & (batch.muted_B < 0)
+    kept_of_all = all_gather(kept.to(torch.uint8)).bool()
     form = coarse_loss if recipe.coarse == "relative" else coarse_bce_loss
-    coarse = form(all_rows(predicted.labels_BP)[kept_of_all], all_rows(batch.labels_BP)[kept_of_all])
+    coarse = form(all_gather(predicted.labels_BP)[kept_of_all], all_gather(batch.labels_BP)[kept_of_all])
     aligned = kept & batch.annotated_B
     align = fine_align_loss(
         predicted.phenomenon_map_BNP[aligned],
         batch.targets_BNP[aligned],
         batch.labels_BP[aligned],
         recipe.align_background,
-        total,
+        all_reduce_sum,
     )
-    balance = fine_balance_loss(predicted.probs_BNE[kept], predicted.topk_ids_BNK[kept], total)
-    loss = total_loss(diffusion, coarse, align, balance, recipe.losses)
-    return StepLosses(loss, diffusion, coarse, align, balance), predicted
+    balance = fine_balance_loss(predicted.probs_BNE[kept], predicted.topk_ids_BNK[kept], all_reduce_sum)
+    routing = counterfactual = None
+    if recipe.losses.routing:
+        routing = routing_loss(predicted.probs_BNE[aligned], batch.targets_BNP[aligned], all_reduce_sum)
+    if changed_BTHW is not None:
+        places = all_reduce_sum(changed_BTHW.sum()).clamp(min=1)
+        counterfactual = all_reduce_sum((error_BTHW * changed_BTHW).sum()) / places
+    loss = total_loss(diffusion, coarse, align, balance, recipe.losses, routing)
+    return StepLosses(loss, diffusion, coarse, align, balance, routing, counterfactual), predicted
+
+
+@torch.no_grad()
+def _without_the_muted(
+    model: Callable[..., Prediction], batch: Batch, recipe: Recipe
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The targets of a batch with muted experts, and where they were changed.
+
+    Every process runs the backbone, over as many clips in every step: sharded weights are gathered together, and
+    compiled blocks know one size. Where fewer are muted the first clip fills up.
+    """
+    muted = (batch.muted_B >= 0).nonzero().flatten()
+    count = max(1, math.ceil(len(batch.muted_B) * recipe.counterfactual.share))
+    rows = torch.cat([muted, muted.new_zeros(count - len(muted))])
+    inputs = (batch.noisy_BCTHW[rows], batch.timestep_B[rows], batch.text_BLD[rows])
+    without_MCTHW = model(*inputs, use_branch=False).predicted_BCTHW[: len(muted)]
+    threshold = recipe.counterfactual.threshold
+    return counterfactual_target(batch.target_BCTHW, without_MCTHW, batch.muted_B, batch.targets_BNP, threshold)
 
 
 @torch.no_grad()
@@ -99,13 +136,13 @@ def expert_usage(predicted: Prediction) -> ExpertUsage | None:
     if predicted.probs_BNE is None:
         return None
     probs = predicted.probs_BNE.float()
-    shares_E = assignment_shares(predicted.topk_ids_BNK, probs.shape[-1], total)
+    shares_E = assignment_shares(predicted.topk_ids_BNK, probs.shape[-1], all_reduce_sum)
     tokens = probs.flatten(0, 1)
-    semantic_S = mean_probabilities(predicted.semantic_weights_BS, total)
+    semantic_S = mean_probabilities(predicted.semantic_weights_BS, all_reduce_sum)
     return ExpertUsage(
         refinement_E=_rounded(shares_E),
         refinement_entropy=float(_entropy(shares_E)),
-        token_entropy=float(total(_entropy(tokens).sum()) / total(tokens.new_tensor(len(tokens)))),
+        token_entropy=float(all_reduce_sum(_entropy(tokens).sum()) / all_reduce_sum(tokens.new_tensor(len(tokens)))),
         semantic_S=_rounded(semantic_S),
         semantic_entropy=float(_entropy(semantic_S)),
     )

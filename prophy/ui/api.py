@@ -20,11 +20,11 @@ from typing import Any
 import gradio as gr
 
 from prophy import phenomena
-from prophy.comparison import pixel_difference, routing_difference
-from prophy.runs import Run, RunError
-from prophy.steering import Steering, SteeringError
-from prophy.ui.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
-from prophy.ui.files import export_run
+from prophy.routing.distance import pixel_difference, routing_difference
+from prophy.routing.steering import Steering, SteeringError
+from prophy.runs.store import Run, RunError
+from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
+from prophy.ui.engine.files import export_run
 
 _KEPT_SECONDS = 3600  # of a file made for a caller
 
@@ -154,7 +154,7 @@ def _request(
 
 def _events(engine: Engine, request: Request) -> Iterator[dict | Run]:
     """What happens, as plain values, and at the end the run."""
-    from prophy.generation import GenerationStopped
+    from prophy.generation.generate import GenerationStopped
 
     try:
         for event in engine.generate(request, f"api-{secrets.token_hex(8)}"):

@@ -1,8 +1,19 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
-from prophy.worlds.sample import HELD_OUT_PAIRS, SPLITS, Clip, Placed, Scenario, render, sample_clip, sample_scenario
-from prophy.worlds.stage import COLOURS, FPS, FRAMES, SIZE
+from prophy.worlds.sample import (
+    HELD_OUT_PAIRS,
+    SPLITS,
+    Placed,
+    Scenario,
+    WorldClip,
+    render,
+    sample_clip,
+    sample_scenario,
+)
+from prophy.worlds.stage import COLOURS, Stage
+
+FPS, FRAMES, SIZE = Stage().fps, Stage().frames, Stage().height  #: of the default stage
 
 __all__ = [
     "COLOURS",
@@ -12,9 +23,10 @@ __all__ = [
     "HELD_OUT_PAIRS",
     "SIZE",
     "SPLITS",
-    "Clip",
     "Placed",
     "Scenario",
+    "Stage",
+    "WorldClip",
     "render",
     "sample_clip",
     "sample_scenario",

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
 
 from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE
-from prophy.worlds.event import TIMES, Event
-from prophy.worlds.stage import COLOURS, FLOOR, FRAMES, SIZE, Knobs, Painter, Region, mix
+from prophy.worlds.event import Event
+from prophy.worlds.painter import Painter
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs, Region, mix
 
 MIRROR = (206, 218, 230)
 GLASS_BLOCK = (166, 212, 232)
 
 
 def beam(painter: Painter, path: np.ndarray, reach: float, colour: tuple[int, int, int], act: bool = True) -> None:
-    """Draw a light beam with a glow and a bright core along ``path`` (n, 2), for ``reach`` pixels from its start."""
+    """Draw a light beam with a glow and a bright core along ``path`` (n, 2), for ``reach`` units from its start."""
     pieces = []
     for start, end in pairwise(path):
         length = float(np.hypot(*(end - start)))
@@ -49,33 +51,31 @@ class MirrorBeam(Event):
 
     phenomenon, variant = "reflection", "mirror"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        self.direction = knobs.sign()
-        self.region = region
-        angle = np.deg2rad(knobs(22.0, 42.0) if region.scale == 1 else knobs(36.0, 54.0))  # from the normal
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
+        direction = knobs.sign()
+        angle = np.deg2rad(knobs(region.between(22.0, 36.0), region.between(42.0, 54.0)))  # from the normal
         self.mirror = FLOOR - 4
         foot = np.array([region.centre, self.mirror])
         rise = min(34.0, (region.width / 2 - 3) / np.tan(angle))
-        arm = np.array([self.direction * np.tan(angle), 1.0]) * rise
-        self.path = np.array([foot - arm, foot, foot + arm * (1, -1) * 1.25])
+        arm = np.array([direction * np.tan(angle), 1.0]) * rise
         length = np.hypot(*arm)
-        speed = knobs(1.0, 1.5) * length
+        speed = knobs(1.0, 1.5) * length / self.stage.stretch
         self.state = {
-            "reach": np.maximum(speed * (TIMES + 0.12), 0),
+            "reach": np.maximum(speed * (times + 0.12 * self.stage.stretch), 0),
             "angle_in": np.array(angle),
             "angle_out": np.array(angle),
-            "path": self.path,
+            "path": np.array([foot - arm, foot, foot + arm * (1, -1) * 1.25]),
         }
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def draw(self, painter: Painter, moment: int) -> None:
         colour, centre = COLOURS[self.colours[0]], self.region.centre
         half = self.region.width * 0.4
         painter.rectangle(centre - half, self.mirror, centre + half, self.mirror + 2.6, MIRROR)
         painter.rectangle(centre - half, self.mirror + 2.6, centre + half, FLOOR, STEEL)
-        beam(painter, self.path, self.state["reach"][frame], colour)
-        towards = (self.path[1] - self.path[0]) / np.hypot(*(self.path[1] - self.path[0]))
-        lamp(painter, self.path[0], towards, colour)
+        path = self.at("path", moment)
+        beam(painter, path, self.at("reach", moment), colour)
+        lamp(painter, path[0], (path[1] - path[0]) / np.hypot(*(path[1] - path[0])), colour)
 
 
 class GlassBeam(Event):
@@ -83,44 +83,47 @@ class GlassBeam(Event):
 
     phenomenon, variant = "refraction", "glass"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        self.direction = knobs.sign()
-        self.region = region
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """The block of glass."""
+        return region.around(region.width * 0.42)
+
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
+        direction = knobs.sign()
         index = knobs(1.4, 2.0)
-        angle = np.deg2rad(knobs(32.0, 46.0) if region.scale == 1 else knobs(42.0, 58.0))
+        angle = np.deg2rad(knobs(region.between(32.0, 42.0), region.between(46.0, 58.0)))
         inside = np.arcsin(np.sin(angle) / index)
         self.top = 31.0
         x = region.centre
         rise = min(20.0, (region.width / 2 - 2) / np.tan(angle))
         foot = np.array([x, self.top])
         depth = FLOOR - self.top
-        self.path = np.array(
+        path = np.array(
             [
-                foot - np.array([self.direction * np.tan(angle), 1.0]) * rise,
+                foot - np.array([direction * np.tan(angle), 1.0]) * rise,
                 foot,
-                foot + np.array([self.direction * np.tan(inside), 1.0]) * depth,
+                foot + np.array([direction * np.tan(inside), 1.0]) * depth,
             ]
         )
-        length = np.hypot(*np.diff(self.path, axis=0).T).sum()
+        length = np.hypot(*np.diff(path, axis=0).T).sum()
         self.state = {
-            "reach": knobs(0.5, 0.75) * length * (TIMES + 0.12),
+            "reach": knobs(0.5, 0.75) * length * (times / self.stage.stretch + 0.12),
             "angle_in": np.array(angle),
             "angle_out": np.array(inside),
             "index": np.array(index),
-            "path": self.path,
+            "path": path,
         }
 
-    def draw(self, painter: Painter, frame: int) -> None:
-        colour, centre = COLOURS[self.colours[0]], self.region.centre
-        half = self.region.width * 0.42
-        box = [(centre - half, self.top), (centre + half, self.top), (centre + half, FLOOR), (centre - half, FLOOR)]
-        painter.blend_polygon(box, GLASS_BLOCK, 0.8)
-        painter.rectangle(centre - half, self.top, centre + half, self.top + 1.2, WHITE)
-        painter.rectangle(centre - half, self.top, centre - half + 1.2, FLOOR, mix(GLASS_BLOCK, WHITE, 0.5))
-        beam(painter, self.path, self.state["reach"][frame], colour)
-        towards = (self.path[1] - self.path[0]) / np.hypot(*(self.path[1] - self.path[0]))
-        lamp(painter, self.path[0], towards, colour)
+    def draw(self, painter: Painter, moment: int) -> None:
+        colour, block = COLOURS[self.colours[0]], self.vessel(self.region)
+        left, right = block.left, block.right
+        painter.blend_polygon([(left, self.top), (right, self.top), (right, FLOOR), (left, FLOOR)], GLASS_BLOCK, 0.8)
+        painter.rectangle(left, self.top, right, self.top + 1.2, WHITE)
+        painter.rectangle(left, self.top, left + 1.2, FLOOR, mix(GLASS_BLOCK, WHITE, 0.5))
+        path = self.at("path", moment)
+        beam(painter, path, self.at("reach", moment), colour)
+        lamp(painter, path[0], (path[1] - path[0]) / np.hypot(*(path[1] - path[0])), colour)
 
 
 class FogBeam(Event):
@@ -128,28 +131,28 @@ class FogBeam(Event):
 
     phenomenon, variant = "scattering", "fog"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        self.region = region
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.y = knobs.rng.uniform(26, 34)
-        self.puffs = knobs.rng.uniform(-1, 1, (13, 3))
+        self.puffs = knobs.rng.uniform(-1, 1, (max(13, round(region.width / 5)), 3))
         length = region.width - 8
         self.state = {
-            "reach": length * np.minimum(1, (TIMES + 0.15) * knobs(0.7, 1.1)),
+            "reach": length * np.minimum(1, (times / self.stage.stretch + 0.15) * knobs(0.7, 1.1)),
             "extinction": np.array(knobs(0.04, 0.08)),
         }
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def draw(self, painter: Painter, moment: int) -> None:
         colour, region = COLOURS[self.colours[0]], self.region
         centre = region.centre + region.width * 0.14
         for x, y, size in self.puffs:
-            at = (centre + x * region.width * 0.26 + np.sin(TIMES[frame] + 5 * x), self.y + y * 8)
+            at = (centre + x * region.width * 0.26 + np.sin(self.times[moment] + 5 * x), self.y + y * 8)
             painter.blend_ellipse(at, ((5.5 + size) * region.scale, 4.5 + size), (236, 238, 242), 0.4)
-        reach = self.state["reach"][frame]
+        reach, extinction = self.at("reach", moment), float(self.at("extinction", moment))
         start = np.array([region.left + 7, self.y])
-        extinction = float(self.state["extinction"])
-        for i in range(14):
-            at = i / 14 * (region.width - 8)
+        finer = max(1, math.ceil(self.stage.scale))
+        pieces = finer * max(14, round(region.width * 14 / 64))
+        for i in range(pieces):
+            at = i / pieces * (region.width - 8)
             if at > reach:
                 break
             fog = np.exp(-(((start[0] + at - centre) / (region.width * 0.3)) ** 2))
@@ -158,12 +161,11 @@ class FogBeam(Event):
                 (start[0] + at, self.y),
                 (4.2, 2 + 8.5 * fog),
                 mix(colour, WHITE, 0.15),
-                0.34 * power * fog + 0.02,
+                1 - (1 - (0.34 * power * fog + 0.02)) ** (1 / finer) if finer > 1 else 0.34 * power * fog + 0.02,
                 act=fog > 0.25,
             )
-            painter.line(
-                (start[0] + at, self.y), (start[0] + at + (region.width - 8) / 14, self.y), 2.2 * power + 0.3, colour
-            )
+            end = start[0] + at + (region.width - 8) / pieces
+            painter.line((start[0] + at, self.y), (end, self.y), 2.2 * power + 0.3, colour)
         lamp(painter, start, np.array([1.0, 0.0]), colour)
 
 
@@ -172,42 +174,55 @@ class RippleTank(Event):
 
     phenomenon, variant = "interference_and_diffraction", "ripples"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        self.region = region
-        half = region.width * 0.44
-        self.box = (region.centre - half, 12.0, region.centre + half, FLOOR - 2)
-        wavelength, frequency = knobs(6.5, 9.0), knobs(1.0, 1.6)
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the tank, seen from above."""
+        return region.around(region.width * 0.44)
+
+    def simulate(self, knobs: Knobs) -> None:
+        region = self.region
+        tank = self.vessel(region)
+        self.box = (tank.left, 12.0, tank.right, FLOOR - 2)
+        # in a tank wider than the square stage's, longer waves, which run faster, so as to be seen all over it
+        wavelength, frequency = knobs(6.5, 9.0) * max(1.0, region.width / 64) ** 0.5, knobs(1.0, 1.6)
         gap = knobs(8.0, 12.0) * region.scale
-        y, x = np.mgrid[: int(SIZE), : int(region.width)].astype(np.float32) + 0.5
-        x += region.left
-        height = np.zeros((FRAMES, *x.shape), np.float32)
-        for side in (-1, 1):
-            distance = np.hypot(x - region.centre - side * gap / 2, y - 18)
-            phase = distance[None] / wavelength - frequency * (TIMES[:, None, None] + 0.35)
-            front = np.clip(-phase, 0, 1)
-            height += front * np.cos(2 * np.pi * phase) / (1 + distance / 40)
-        self.height = height
+        self.strengths = (1.0, 1.0)  # of the sources, left and right
         self.state = {
             "wavelength": np.array(wavelength),
             "frequency": np.array(frequency),
             "gap": np.array(gap),
             "speed": np.array(wavelength * frequency),
         }
-        inside = (x > self.box[0]) & (x < self.box[2]) & (y > self.box[1]) & (y < self.box[3])
+        columns = self.stage.columns(region)
+        y, x = np.mgrid[: self.stage.height, : columns.stop - columns.start].astype(np.float32) + 0.5
+        self.x, self.y = x / self.stage.scale + region.left, y / self.stage.scale
+        left, top, right, bottom = self.box
+        inside = (self.x > left) & (self.x < right) & (self.y > top) & (self.y < bottom)
         self.inside = inside.astype(np.float32)
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def height(self, moment: int) -> np.ndarray:
+        """The waves of both sources together at every pixel of the region, float32 ``(H, W)``."""
+        wavelength, frequency, gap = (float(self.at(name, moment)) for name in ("wavelength", "frequency", "gap"))
+        height = np.zeros(self.x.shape, np.float32)
+        for side, strength in zip((-1, 1), self.strengths, strict=True):
+            distance = np.hypot(self.x - self.region.centre - side * gap / 2, self.y - 18)
+            phase = distance / wavelength - frequency * (self.times[moment] + 0.35)
+            front = np.clip(-phase, 0, 1)
+            height += strength * front * np.cos(2 * np.pi * phase) / (1 + distance / 40)
+        return height
+
+    def draw(self, painter: Painter, moment: int) -> None:
         colour = np.array(COLOURS[self.colours[0]], np.float32)
         left, top, right, bottom = self.box
         painter.rectangle(left - 1.5, top - 1.5, right + 1.5, bottom + 1.5, STEEL)
-        wave = np.clip(self.height[frame] * 0.55 + 0.5, 0, 1)[..., None]
+        height = self.height(moment)
+        wave = np.clip(height * 0.55 + 0.5, 0, 1)[..., None]
         picture = np.where(wave > 0.5, colour + (255 - colour) * (wave - 0.5) * 1.7, colour * (0.35 + 1.3 * wave))
-        active = self.inside * np.clip(np.abs(self.height[frame]) * 6, 0, 1)
+        active = self.inside * np.clip(np.abs(height) * 6, 0, 1)
         painter.field(self.inside * 0.999, picture, act_above=2.0)
         painter.field(active * 0.5, picture, act_above=0.1)
         for side in (-1, 1):
-            at = self.region.centre + side * float(self.state["gap"]) / 2
+            at = self.region.centre + side * float(self.at("gap", moment)) / 2
             painter.ellipse((at, 18), (1.6, 1.6), (40, 44, 52))
 
 
@@ -216,20 +231,19 @@ class NeonLamp(Event):
 
     phenomenon, variant = "unnatural_light_source", "neon"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        self.region = region
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         period = knobs(0.7, 1.2)
         phase = knobs.rng.uniform(0, 1)
         self.state = {
-            "brightness": 0.5 - 0.5 * np.cos(2 * np.pi * (TIMES / period + phase)),
+            "brightness": 0.5 - 0.5 * np.cos(2 * np.pi * (times / period + phase)),
             "period": np.array(period),
         }
         self.centre = np.array([region.centre, knobs.rng.uniform(22, 28)])
         self.radius = knobs(7.0, 9.0) * region.scale
 
-    def draw(self, painter: Painter, frame: int) -> None:
-        colour, power = COLOURS[self.colours[0]], float(self.state["brightness"][frame])
+    def draw(self, painter: Painter, moment: int) -> None:
+        colour, power = COLOURS[self.colours[0]], float(self.at("brightness", moment))
         for share in (2.1, 1.75, 1.45):
             painter.blend_ellipse(
                 self.centre,

@@ -8,51 +8,63 @@ import cv2
 import numpy as np
 
 from prophy.phenomena import IDS, by_id
-from prophy.worlds.sample import Clip, sample_clip
+from prophy.runs.overlay import rgb
+from prophy.runs.pictures import evenly_spaced, resized, write_png
+from prophy.runs.sheets import Block, Row, draw_sheet
+from prophy.worlds.sample import WorldClip, sample_clip
+from prophy.worlds.stage import Stage
 
 
-def clip_row(clip: Clip, zoom: int = 2, columns: tuple[int, ...] = (0, 3, 6, 9, 12, 16)) -> np.ndarray:
-    """One clip as a row of frames, masks outlined in their phenomenon's colour, the caption above. uint8 RGB."""
-    tiles = []
-    for f in columns:
-        size = clip.frames.shape[1] * zoom
-        tile = cv2.resize(clip.frames[f], (size, size), interpolation=cv2.INTER_CUBIC)
+def clip_block(clip: WorldClip, height: int = 128) -> Block:
+    """One clip as a row of frames, masks outlined in their phenomenon's colour, its phenomena and caption above.
+
+    Args:
+        clip: of the worlds.
+        height: of a frame in the sheet, pixels; six square ones are shown, or fewer that are wide.
+    """
+    aspect = clip.stage.width / clip.stage.height
+    chosen = evenly_spaced(len(clip.frames), max(4, round(6 / aspect)))
+    tiles = resized(clip.frames[chosen], round(height * aspect)).copy()
+    for f, tile in zip(chosen, tiles, strict=True):
         for phenomenon, mask in clip.masks.items():
-            hexadecimal = by_id(phenomenon).colour.lstrip("#")
-            colour = tuple(int(hexadecimal[i : i + 2], 16) for i in (0, 2, 4))
-            big = cv2.resize(mask[f].astype(np.uint8), (size, size), interpolation=cv2.INTER_NEAREST)
-            outlines, _ = cv2.findContours(big, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            large = cv2.resize(mask[f].astype(np.uint8), tile.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+            outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(tile, outlines, -1, (255, 255, 255), 2)
-            cv2.drawContours(tile, outlines, -1, colour, 1)
-        tiles.append(cv2.copyMakeBorder(tile, 0, 0, 0, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
-    row = np.concatenate(tiles, 1)
-    head = np.full((16, row.shape[1], 3), 255, np.uint8)
-    names = ", ".join(by_id(e.phenomenon).name for e in clip.scenario.events)
-    cv2.putText(
-        head, f"{names}: {clip.caption}"[:130], (3, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.36, (30, 30, 30), 1, cv2.LINE_AA
-    )
-    return np.concatenate([head, row], 0)
+            cv2.drawContours(tile, outlines, -1, rgb(by_id(phenomenon).colour), 1)
+    names = ", ".join(by_id(event.phenomenon).name for event in clip.scenario.events)
+    return Block([Row(tiles)], [names, clip.caption])
 
 
 def write_contact_sheet(
-    path: str | Path, seed: int = 0, phenomenon: str | None = None, split: str = "train", rows: int = 18
+    path: str | Path,
+    seed: int = 0,
+    phenomenon: str | None = None,
+    split: str = "train",
+    clips: int = 18,
+    stage: Stage = Stage(),
+    lawful: bool = True,
 ) -> Path:
-    """Write a PNG of ``rows`` clips in two columns: every phenomenon in turn, or one of them.
+    """Write a PNG of clips in two columns: every phenomenon in turn, or one of them.
+
+    Args:
+        path: the picture.
+        seed: of the first clip.
+        phenomenon: only this one.
+        split: of the worlds.
+        clips: how many.
+        stage: their size, length and rate.
+        lawful: or each event runs by a clock that obeys no law.
 
     Raises:
         KeyError: unknown phenomenon.
+        ValueError: the name does not end in ``.png``.
         OSError: the file cannot be written.
     """
     pool = IDS if phenomenon is None else (by_id(phenomenon).id,)
-    clips = []
-    for i in range(rows):
+    blocks = []
+    for i in range(clips):
         alone = phenomenon is not None or i < len(IDS)
-        clips.append(sample_clip(seed + i, split, (pool[i % len(pool)],) if alone else pool))
-    pictures = [clip_row(clip) for clip in clips]
-    if len(pictures) % 2:
-        pictures.append(np.full_like(pictures[0], 255))
-    sheet = np.concatenate([np.concatenate(pictures[i::2], 0) for i in range(2)], 1)
-    path = Path(path)
-    if not cv2.imwrite(str(path), sheet[..., ::-1]):
-        raise OSError(f"cannot write {path}: choose a folder that exists and ends in .png")
-    return path
+        shown = (pool[i % len(pool)],) if alone else pool
+        blocks.append(clip_block(sample_clip(seed + i, split, shown, stage, lawful)))
+    write_png(Path(path), draw_sheet(blocks, columns=2))
+    return Path(path)

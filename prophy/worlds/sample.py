@@ -10,8 +10,10 @@ import numpy as np
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
 from prophy.worlds.captions import caption, clause
-from prophy.worlds.event import EVENTS, Event
-from prophy.worlds.stage import BACKGROUNDS, COLOURS, FRAMES, SIZE, Knobs, Painter, Region, background
+from prophy.worlds.clocks import fine_times, unlawful_clock
+from prophy.worlds.event import EVENTS, kind_of
+from prophy.worlds.painter import Painter, background
+from prophy.worlds.stage import BACKGROUNDS, COLOURS, Knobs, Stage
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
 SPLITS: dict[str, str] = {
@@ -26,9 +28,6 @@ SPLITS: dict[str, str] = {
 HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
     frozenset((IDS[i], IDS[j])) for i, j in combinations(range(len(IDS)), 2) if (3 * i + 5 * j) % 6 == 1
 )
-
-WHOLE = Region(0.0, SIZE)
-HALVES = {"left": Region(0.0, SIZE / 2), "right": Region(SIZE / 2, SIZE)}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Clip:
+class WorldClip:
     """A synthetic clip and everything that is known about it.
 
     Attributes:
@@ -80,6 +79,7 @@ class Clip:
         scenario: what happens, where.
         states: for each event, the simulator's state, see :class:`prophy.worlds.event.Event`.
         seed: reproduces the clip together with the split.
+        stage: its size, length and rate.
     """
 
     frames: np.ndarray
@@ -88,6 +88,7 @@ class Clip:
     scenario: Scenario
     states: tuple[dict[str, np.ndarray], ...]
     seed: int
+    stage: Stage = Stage()
 
 
 def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list[tuple[str, str]]:
@@ -102,19 +103,15 @@ def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list
     return [(str(rng.choice(pool)), place)]
 
 
-def _variant(phenomenon: str, variant: str) -> type[Event]:
-    return next(kind for kind in EVENTS[phenomenon] if kind.variant == variant)
-
-
 def _streams(seed: int, split: str) -> list[np.random.Generator]:
-    """Independent randomness for the scenario, the words and the physics of a clip.
+    """Independent randomness for the scenario, the words, the physics and the clocks of a clip.
 
     Raises:
         ValueError: unknown split.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
-    return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(3)]
+    return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(4)]
 
 
 def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> tuple[Scenario, str]:
@@ -125,7 +122,7 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
     """
     if missing := [p for p in phenomena if p not in EVENTS]:
         raise ValueError(f"no world shows {', '.join(missing)}: use some of {', '.join(EVENTS)}")
-    rng, words, _ = _streams(seed, split)
+    rng, words, *_ = _streams(seed, split)
     setting = str(rng.choice(list(BACKGROUNDS)))
     events = []
     for phenomenon, place in _choose(rng, tuple(phenomena), split):
@@ -136,44 +133,70 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
     return scenario, scenario.describe(words, held_out=split == "wordings")
 
 
-def render(scenario: Scenario, rng: np.random.Generator, held_out_parameters: bool = False):
+def render(
+    scenario: Scenario,
+    rng: np.random.Generator,
+    held_out_parameters: bool = False,
+    stage: Stage = Stage(),
+    clocks: np.random.Generator | None = None,
+) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[dict[str, np.ndarray], ...]]:
     """Simulate and paint a scenario.
 
+    Args:
+        scenario: what happens, where.
+        rng: of the physics; the same on every stage, and with every clock, gives the same parameters.
+        held_out_parameters: draw them from above the range of training.
+        stage: size, length and rate.
+        clocks: each event runs by a clock of its own that obeys no law, see :mod:`prophy.worlds.clocks`. Default: by
+            the clip's.
+
     Returns:
-        frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event.
+        frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event, as drawn.
     """
     knobs = Knobs(rng, held_out_parameters)
-    regions = [WHOLE if e.place == "centre" else HALVES[e.place] for e in scenario.events]
+    times = stage.times if clocks is None else fine_times(stage)
     events = [
-        _variant(e.phenomenon, e.variant)(knobs, region, e.colours)
-        for e, region in zip(scenario.events, regions, strict=True)
+        kind_of(placed.phenomenon, placed.variant)(knobs, stage.region(placed.place), placed.colours, stage, times)
+        for placed in scenario.events
     ]
-    frames = np.empty((FRAMES, SIZE, SIZE, 3), np.uint8)
-    masks = {e.phenomenon: np.zeros((FRAMES, SIZE, SIZE), bool) for e in events}
-    backdrop = background(scenario.setting)
-    for f in range(FRAMES):
-        painter = Painter(backdrop.copy())
-        for event, region in zip(events, regions, strict=True):
-            painter.enter(event.phenomenon, region)
-            event.draw(painter, f)
+    moments = [np.arange(stage.frames) if clocks is None else unlawful_clock(stage, clocks) for _ in events]
+    shape = (stage.frames, stage.height, stage.width)
+    frames = np.empty((*shape, 3), np.uint8)
+    masks = {event.phenomenon: np.zeros(shape, bool) for event in events}
+    backdrop = background(scenario.setting, stage)
+    for f in range(stage.frames):
+        painter = Painter(backdrop.copy(), stage)
+        for event, shown in zip(events, moments, strict=True):
+            painter.enter(event.phenomenon, event.region)
+            event.draw(painter, int(shown[f]))
         frames[f], drawn = painter.finish()
         for phenomenon, mask in drawn.items():
             masks[phenomenon][f] = mask
-    return frames, masks, tuple(e.state for e in events)
+    if clocks is None:
+        return frames, masks, tuple(event.state for event in events)
+    return frames, masks, tuple(event.shown_at(shown) for event, shown in zip(events, moments, strict=True))
 
 
-def sample_clip(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> Clip:
+def sample_clip(
+    seed: int,
+    split: str = "train",
+    phenomena: tuple[str, ...] = IDS,
+    stage: Stage = Stage(),
+    lawful: bool = True,
+) -> WorldClip:
     """Make one clip.
 
     Args:
         seed: non-negative integer.
         split: one of :data:`SPLITS`.
         phenomena: ids to draw from; half the clips show two of them, left and right.
+        stage: size, length and rate; scenario and caption of a seed are the same on every one.
+        lawful: or each event runs by a clock that obeys no law; with the same scenario, caption and parameters.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
     scenario, text = sample_scenario(seed, split, phenomena)
-    physics = _streams(seed, split)[2]
-    frames, masks, states = render(scenario, physics, held_out_parameters=split == "parameters")
-    return Clip(frames, masks, text, scenario, states, seed)
+    _, _, physics, clocks = _streams(seed, split)
+    frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks)
+    return WorldClip(frames, masks, text, scenario, states, seed, stage)

@@ -1,22 +1,25 @@
-"""The stage of a synthetic world: colours, backgrounds, and an anti-aliased painter that draws masks beside pictures.
+"""The stage of a synthetic world: its size, length and rate, its colours, and the randomness of what happens on it.
 
-Units: lengths are output pixels with y pointing down, times are seconds, angles are radians.
+Units: lengths are *stage units* with y pointing down, times are seconds, angles are radians. Every stage is 64 units
+high, so that what happens on it does not depend on how many pixels it is shown with: only the painter and the trackers
+know pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
-import cv2
 import numpy as np
 
-SIZE = 64  #: height and width of a clip, pixels: the smallest size at which laws can still be tracked.
-FRAMES = 17  #: frames of a clip: 1 + 4·4, five latent frames of a Wan VAE.
-FPS = 8  #: two seconds of action.
-FLOOR = 54.0  #: height of the ground line, pixels from the top.
+UNITS = 64.0  #: height of every stage
+FLOOR = 54.0  #: height of the ground line, from the top
 
-SUPERSAMPLE = 2  # shapes are drawn at twice the size and averaged down: smoother than OpenCV's own anti-aliasing
-_SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates
+SIZE_STEP = 8  #: pixels: the autoencoder's cells, and halves of the stage on whole ones
+HEIGHTS = (48, 1088)  #: pixels: below, tracks are too coarse for their laws
+WIDEST = 2.2  #: width over height; at least 1
+RATES = (8, 32)  #: frames a second: below, oscillations have too few frames to be seen
+DURATIONS = (2.0, 6.0)  #: seconds: below, not every law has the time to show
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (214, 45, 45),
@@ -43,7 +46,7 @@ def mix(a: tuple[float, ...], b: tuple[float, ...], share: float) -> tuple[float
 
 @dataclass(frozen=True)
 class Region:
-    """The part of the stage one event may use: ``left`` to ``right`` in pixels."""
+    """The part of the stage one event may use: ``left`` to ``right`` in stage units."""
 
     left: float
     right: float
@@ -56,10 +59,115 @@ class Region:
     def width(self) -> float:
         return self.right - self.left
 
+    def around(self, half: float) -> Region:
+        """The part that reaches ``half`` to either side of the centre."""
+        return Region(self.centre - half, self.centre + half)
+
+    def between(self, narrow: float, wide: float) -> float:
+        """From ``narrow`` in half of a square stage (32 units) to ``wide`` in a whole one (64 units, and more)."""
+        return narrow + (wide - narrow) * min(max(self.width / 32 - 1, 0.0), 1.0)
+
     @property
     def scale(self) -> float:
-        """1 on a half stage, about 1.35 on a whole one: single events are drawn larger."""
-        return 1.0 if self.width <= SIZE / 2 else 1.35
+        """How large things are drawn for the room there is: 1 in 32 units, 1.35 in 64; the height allows no more."""
+        return self.between(1.0, 1.35)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The size, length and rate of a clip. The default is that of the first embedded model.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        frames: of the clip, one more than a multiple of four: whole latent frames of a Wan autoencoder.
+        fps: frames a second.
+
+    Raises:
+        ValueError: a size, length or rate that worlds, autoencoders or trackers cannot do.
+    """
+
+    width: int = 64
+    height: int = 64
+    frames: int = 17
+    fps: int = 8
+
+    def __post_init__(self) -> None:
+        size = f"{self.width}×{self.height}"
+        if self.width % SIZE_STEP or self.height % SIZE_STEP:
+            raise ValueError(f"a stage of {size} pixels: give a width and a height that {SIZE_STEP} divides")
+        if not HEIGHTS[0] <= self.height <= HEIGHTS[1]:
+            raise ValueError(f"a stage of {size} pixels: give a height of {HEIGHTS[0]} to {HEIGHTS[1]}")
+        if not self.height <= self.width <= WIDEST * self.height:
+            raise ValueError(f"a stage of {size} pixels: give a width of 1 to {WIDEST} times the height")
+        if not RATES[0] <= self.fps <= RATES[1]:
+            raise ValueError(f"{self.fps} frames a second: give {RATES[0]} to {RATES[1]}")
+        if self.frames % 4 != 1:
+            raise ValueError(f"{self.frames} frames: give one more than a multiple of 4, as in 17, 33 or 81")
+        if not DURATIONS[0] <= self.duration <= DURATIONS[1]:
+            least, most = (round(seconds * self.fps) // 4 * 4 + 1 for seconds in DURATIONS)
+            least += 4 * (least - 1 < DURATIONS[0] * self.fps)
+            raise ValueError(
+                f"{self.frames} frames at {self.fps} a second last {self.duration:.1f} s: give {least} to {most} frames"
+            )
+
+    @classmethod
+    def parse(cls, size: str, fps: int = 8) -> Stage:
+        """Read a size such as ``96x64x17``.
+
+        Raises:
+            ValueError: it is not three whole numbers, or no stage has this size, length or rate.
+        """
+        parts = size.lower().split("x")
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise ValueError(f"--size {size} is not WxHxF: give three numbers, as in 96x64x17")
+        return cls(*map(int, parts), fps)
+
+    def __str__(self) -> str:
+        return f"{self.width}×{self.height}×{self.frames} at {self.fps} frames a second"
+
+    @property
+    def scale(self) -> float:
+        """Pixels a stage unit."""
+        return self.height / UNITS
+
+    @property
+    def detail(self) -> int:
+        """How much finer than a stage of 64 pixels a large one shows fluids."""
+        return max(1, round(self.scale / 2.5))
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame to the last."""
+        return (self.frames - 1) / self.fps
+
+    @property
+    def stretch(self) -> float:
+        """Duration over the two seconds that scenes are written for: how much more slowly a process fills the clip."""
+        return self.duration / 2
+
+    @cached_property
+    def times(self) -> np.ndarray:
+        """Seconds at which the frames are taken, ``(F,)``."""
+        return np.arange(self.frames) / self.fps
+
+    @property
+    def whole(self) -> Region:
+        return Region(0.0, UNITS * self.width / self.height)
+
+    @property
+    def halves(self) -> dict[str, Region]:
+        """The two halves, ``left`` and ``right``."""
+        whole = self.whole
+        return {"left": Region(0.0, whole.centre), "right": Region(whole.centre, whole.right)}
+
+    def region(self, place: str) -> Region:
+        """Where an event plays: the whole stage for ``centre``, else the half of that name."""
+        return self.whole if place == "centre" else self.halves[place]
+
+    def columns(self, region: Region, finer: int = 1) -> slice:
+        """The pixel columns of a region, in a picture ``finer`` times as large as the clip."""
+        return slice(round(region.left * self.scale * finer), round(region.right * self.scale * finer))
 
 
 class Knobs:
@@ -79,124 +187,3 @@ class Knobs:
 
     def sign(self) -> int:
         return 1 if self.rng.random() < 0.5 else -1
-
-
-def background(name: str) -> np.ndarray:
-    """Wall and ground of a scene, RGB float32 ``(S, S, 3)`` at supersampled size."""
-    top, bottom, ground = (np.array(c, np.float32) for c in BACKGROUNDS[name])
-    size = SIZE * SUPERSAMPLE
-    line = int(FLOOR * SUPERSAMPLE)
-    picture = np.empty((size, size, 3), np.float32)
-    ramp = np.linspace(0, 1, line, dtype=np.float32)[:, None, None]
-    picture[:line] = top + (bottom - top) * ramp
-    ramp = np.linspace(0, 1, size - line, dtype=np.float32)[:, None, None]
-    picture[line:] = ground * (1.0 - 0.18 * ramp)
-    return picture
-
-
-class Painter:
-    """One frame being painted, and the mask of the phenomenon that is being painted.
-
-    Every shape takes ``act``: whether its pixels belong to the phenomenon (a bouncing ball) or are
-    scenery (the tap the water comes from). Shapes are clipped to the event's region.
-    """
-
-    def __init__(self, picture: np.ndarray) -> None:
-        self._whole = picture
-        self._masks: dict[str, np.ndarray] = {}
-        self.picture = picture
-        self._mask = np.zeros(picture.shape[:2], np.uint8)
-        self._offset = 0.0
-
-    def enter(self, phenomenon: str, region: Region) -> None:
-        """Start painting an event: clip to its region and collect its mask."""
-        size = self._whole.shape[0]
-        mask = self._masks.setdefault(phenomenon, np.zeros((size, size), np.uint8))
-        a, b = int(region.left * SUPERSAMPLE), int(region.right * SUPERSAMPLE)
-        self.picture, self._mask, self._offset = self._whole[:, a:b], mask[:, a:b], region.left
-
-    def finish(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The frame as uint8 ``(SIZE, SIZE, 3)`` and each phenomenon's boolean mask ``(SIZE, SIZE)``."""
-        frame = cv2.resize(self._whole, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
-        masks = {
-            key: cv2.resize(mask, (SIZE, SIZE), interpolation=cv2.INTER_AREA) > 100 for key, mask in self._masks.items()
-        }
-        return np.clip(frame + 0.5, 0, 255).astype(np.uint8), masks
-
-    def _points(self, points: np.ndarray) -> np.ndarray:
-        points = np.asarray(points, np.float64).reshape(-1, 2) - (self._offset, 0.0)
-        return np.round((points * SUPERSAMPLE - 0.5) * (1 << _SHIFT)).astype(np.int32)
-
-    def polygon(self, points: np.ndarray, colour: tuple[float, ...], act: bool = False) -> None:
-        fixed = self._points(points)[None]
-        cv2.fillPoly(self.picture, fixed, colour, cv2.LINE_8, _SHIFT)
-        if act:
-            cv2.fillPoly(self._mask, fixed, 255, cv2.LINE_8, _SHIFT)
-
-    def rectangle(self, left, top, right, bottom, colour, act: bool = False) -> None:
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, act)
-
-    def ellipse(self, centre, axes, colour, act: bool = False, angle: float = 0.0) -> None:
-        turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
-        points = np.stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]], 1)
-        c, s = np.cos(angle), np.sin(angle)
-        self.polygon(points @ np.array([[c, s], [-s, c]]) + centre, colour, act)
-
-    def ball(self, centre, radius: float, colour, act: bool = True, squash: float = 1.0) -> None:
-        """A shaded ball; ``squash`` < 1 flattens it, keeping its area."""
-        axes = np.array([radius / squash**0.5, radius * squash**0.5])
-        centre = np.asarray(centre, float)
-        self.ellipse(centre, axes, mix(colour, (0, 0, 0), 0.32), act)
-        self.ellipse(centre - 0.07 * axes, axes * 0.87, colour)
-        self.ellipse(centre - 0.36 * axes, axes * 0.26, mix(colour, (255, 255, 255), 0.62))
-
-    def line(self, start, end, width: float, colour, act: bool = False) -> None:
-        """A straight stroke with square ends, ``width`` pixels wide."""
-        start, end = np.asarray(start, float), np.asarray(end, float)
-        along = end - start
-        length = float(np.hypot(*along))
-        if length < 1e-6:
-            return
-        normal = np.array([-along[1], along[0]]) / length * width / 2
-        self.polygon([start + normal, end + normal, end - normal, start - normal], colour, act)
-
-    def shadow(self, x: float, half_width: float, y: float = FLOOR) -> None:
-        """A soft contact shadow on the ground."""
-        self.blend_ellipse((x, y + 1.2), (half_width, 1.6), (0, 0, 0), 0.22)
-
-    def blend_ellipse(self, centre, axes, colour, alpha: float, act: bool = False) -> None:
-        """A translucent ellipse."""
-        turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-        points = np.stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]], 1) + centre
-        self.blend_polygon(points, colour, alpha, act)
-
-    def blend_polygon(self, points, colour, alpha: float, act: bool = False) -> None:
-        """A translucent polygon."""
-        fixed = self._points(points)
-        low = np.maximum(fixed.min(0) // (1 << _SHIFT) - 1, 0)
-        high = np.minimum(fixed.max(0) // (1 << _SHIFT) + 3, np.array(self._mask.shape[::-1]))
-        if (high <= low).any():
-            return
-        (x0, y0), (x1, y1) = low, high
-        stencil = np.zeros((y1 - y0, x1 - x0), np.float32)
-        cv2.fillPoly(stencil, (fixed - low * (1 << _SHIFT))[None].astype(np.int32), alpha, cv2.LINE_8, _SHIFT)
-        part = self.picture[y0:y1, x0:x1]
-        part += stencil[..., None] * (np.array(colour, np.float32) - part)
-        if act:
-            cv2.fillPoly(self._mask, fixed[None], 255, cv2.LINE_8, _SHIFT)
-
-    def field(self, alpha: np.ndarray, colours: np.ndarray, act_above: float = 0.18) -> None:
-        """Blend a density field over the region.
-
-        Args:
-            alpha: ``(h, w)`` opacity in [0, 1] over the region's whole height and width, any resolution.
-            colours: one RGB colour ``(3,)`` or a field ``(h, w, 3)``.
-            act_above: opacity above which a pixel belongs to the phenomenon.
-        """
-        shape = self._mask.shape[::-1]
-        alpha = np.clip(cv2.resize(alpha.astype(np.float32), shape, interpolation=cv2.INTER_LINEAR), 0, 1)
-        colours = np.asarray(colours, np.float32)
-        if colours.ndim == 3:
-            colours = cv2.resize(colours, shape, interpolation=cv2.INTER_LINEAR)
-        self.picture += alpha[..., None] * (colours - self.picture)
-        self._mask[alpha > act_above] = 255

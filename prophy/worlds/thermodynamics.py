@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE, tank
-from prophy.worlds.event import TIMES, Event
+from prophy.worlds.dynamics import DARK_STEEL, STEEL, WHITE, draw_tank
+from prophy.worlds.event import Event
 from prophy.worlds.fluid import plume
-from prophy.worlds.stage import COLOURS, FLOOR, FPS, FRAMES, SIZE, Knobs, Painter, Region, mix
+from prophy.worlds.painter import Painter
+from prophy.worlds.stage import COLOURS, FLOOR, Knobs, Region, mix
 
 ICE = (218, 240, 250)
 STEAM = (246, 248, 250)
@@ -19,13 +20,13 @@ class MeltingBlock(Event):
 
     phenomenon, variant = "melting", "block"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.x = region.centre
         half, height = knobs(5.5, 7.0) * region.scale, knobs(18.0, 25.0)
-        begin, left_over = knobs.rng.uniform(0.1, 0.25), knobs.rng.uniform(0.12, 0.25)
-        rate = (1 - left_over) / (knobs(1.75, 2.2) - begin)
-        share = np.clip(1 - rate * (TIMES - begin), left_over, 1)
+        begin, left_over = self.stage.stretch * knobs.rng.uniform(0.1, 0.25), knobs.rng.uniform(0.12, 0.25)
+        rate = (1 - left_over) / (self.stage.stretch * knobs(1.75, 2.2) - begin)
+        share = np.clip(1 - rate * (times - begin), left_over, 1)
         self.state = {
             "height": height * share,
             "half_width": half * (1 + 0.12 * (1 - share)),
@@ -33,10 +34,10 @@ class MeltingBlock(Event):
             "solid_share": share,
         }
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def draw(self, painter: Painter, moment: int) -> None:
         colour = COLOURS[self.colours[0]]
-        height, half = self.state["height"][frame], self.state["half_width"][frame]
-        puddle, share = self.state["puddle_half_width"][frame], self.state["solid_share"][frame]
+        height, half = self.at("height", moment), self.at("half_width", moment)
+        puddle, share = self.at("puddle_half_width", moment), self.at("solid_share", moment)
         painter.ellipse(
             (self.x, FLOOR + 0.8), (puddle, 1.2 + 1.8 * (1 - share)), mix(colour, (0, 0, 0), 0.12), act=True
         )
@@ -44,7 +45,7 @@ class MeltingBlock(Event):
         ys = np.linspace(0, 1, 12)
         rounding = (0.12 + 0.55 * (1 - share)) * half
         side = half - rounding * (1 - ys) ** 2.2
-        sag = 0.5 * (1 - share) * np.sin(ys * 9 + frame * 0.5)
+        sag = 0.5 * (1 - share) * np.sin(ys * 9 + self.tick(moment) / self.stage.stretch * 0.5)
         outline = np.concatenate(
             [
                 np.stack([self.x - side - sag, FLOOR - height * (1 - ys)], 1),
@@ -58,7 +59,7 @@ class MeltingBlock(Event):
             (outline - centre) * (0.2, 0.5) + centre - (half * 0.42, height * 0.12), mix(colour, WHITE, 0.6)
         )
         for drop in range(2):
-            fall = (TIMES[frame] * 1.3 + 0.5 * drop) % 1
+            fall = (self.times[moment] / self.stage.stretch * 1.3 + 0.5 * drop) % 1
             if share < 0.97 and height > 7:
                 painter.ellipse(
                     (self.x + (2 * drop - 1) * (half + 0.6), FLOOR - height * 0.6 * (1 - fall)),
@@ -73,25 +74,31 @@ class FreezingTank(Event):
 
     phenomenon, variant = "solidification", "freeze"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        half = region.width / 2 * 0.7
-        self.left, self.right = region.centre - half, region.centre + half
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the tank."""
+        return region.around(region.width / 2 * 0.7)
+
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
+        tank = self.vessel(region)
+        self.left, self.right = tank.left, tank.right
         self.level, begin = knobs.rng.uniform(20, 25), knobs.rng.uniform(0.0, 0.2)
-        speed = self.level / np.sqrt(knobs(1.5, 2.1))
+        begin *= self.stage.stretch
+        speed = self.level / np.sqrt(self.stage.stretch * knobs(1.5, 2.1))
         self.state = {
-            "front": np.minimum(speed * np.sqrt(np.maximum(TIMES - begin, 0)), self.level),
+            "front": np.minimum(speed * np.sqrt(np.maximum(times - begin, 0)), self.level),
             "speed": np.array(speed),
         }
-        self.rough = knobs.rng.uniform(-1.4, 1.4, 11)
-        self.cracks = knobs.rng.uniform(0, 1, (7, 4))
+        self.rough = knobs.rng.uniform(-1.4, 1.4, max(11, round(region.width / 6)))
+        self.cracks = knobs.rng.uniform(0, 1, (max(7, round(region.width / 9)), 4))
 
-    def draw(self, painter: Painter, frame: int) -> None:
-        colour, front = COLOURS[self.colours[0]], self.state["front"][frame]
+    def draw(self, painter: Painter, moment: int) -> None:
+        colour, front = COLOURS[self.colours[0]], self.at("front", moment)
         top = FLOOR - self.level
         wave = 0.7 * (1 - front / self.level)
-        xs = np.linspace(self.left, self.right, 11)
-        ys = top + wave * np.sin(np.arange(11) * 1.4 + frame * 1.1)
+        xs = np.linspace(self.left, self.right, len(self.rough))
+        ys = top + wave * np.sin(np.arange(len(xs)) * 1.4 + self.tick(moment) * 1.1)
         painter.polygon(np.concatenate([np.stack([xs, ys], 1), [(self.right, FLOOR), (self.left, FLOOR)]]), colour)
         if front > 0.3:
             edge = np.clip(FLOOR - front + self.rough * min(1, (self.level - front) / 3 + 0.15), top, FLOOR)
@@ -99,14 +106,14 @@ class FreezingTank(Event):
             painter.polygon(
                 np.concatenate([np.stack([xs, edge], 1), [(self.right, FLOOR), (self.left, FLOOR)]]), ice, act=True
             )
-            for i in range(10):
+            for i in range(len(xs) - 1):
                 painter.line((xs[i], edge[i]), (xs[i + 1], edge[i + 1]), 1.4, WHITE)
             for x, y, dx, dy in self.cracks:
                 y = FLOOR - y * self.level
                 if y > FLOOR - front + 1.5:
                     x = self.left + 2 + x * (self.right - self.left - 4)
                     painter.line((x, y), (x + 7 * dx - 3.5, y - 4 * dy), 0.9, mix(ice, colour, 0.4))
-        tank(painter, self.left, self.right, FLOOR - 28)
+        draw_tank(painter, self.left, self.right, FLOOR - 28)
 
 
 class BoilingPot(Event):
@@ -114,35 +121,42 @@ class BoilingPot(Event):
 
     phenomenon, variant = "vaporization", "boil"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
-        half = region.width / 2 * 0.55
-        self.left, self.right = region.centre - half, region.centre + half
-        start, rate = knobs.rng.uniform(15, 18), knobs(3.0, 5.5)
-        self.state = {"level": start - rate * TIMES, "rate": np.array(rate)}
-        self.bubbles = knobs.rng.uniform(0, 1, (9, 3))
+    @staticmethod
+    def vessel(region: Region) -> Region:
+        """Between the walls of the pot."""
+        return region.around(min(region.width, 72.0) / 2 * 0.55)
+
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
+        pot = self.vessel(region)
+        self.left, self.right = pot.left, pot.right
+        start, rate = knobs.rng.uniform(15, 18), knobs(3.0, 5.5) / self.stage.stretch
+        self.state = {"level": start - rate * times, "rate": np.array(rate)}
+        self.bubbles = knobs.rng.uniform(0, 1, (max(9, round(region.width / 7)), 3))
+        columns = int(region.width / 2)
         self.steam = plume(
             knobs.rng,
-            (22, int(region.width / 2)),
-            FRAMES,
-            (region.width / 4, 19.0, region.width / 9),
+            (22, columns),
+            times,
+            (columns / 2, 19.0, min(columns, 36) * 2 / 9),
             buoyancy=0.3,
             swirl=0.5,
             wind=0.0,
             cooling=0.05,
             warm_up=4,
+            detail=self.stage.detail,
         )
 
-    def draw(self, painter: Painter, frame: int) -> None:
-        colour, level = COLOURS[self.colours[0]], FLOOR - 3 - self.state["level"][frame]
-        alpha = np.zeros((32, self.steam.shape[2]), np.float32)
-        alpha[:22] = np.clip(self.steam[frame] * 1.1, 0, 0.8)
+    def draw(self, painter: Painter, moment: int) -> None:
+        depth = self.at("level", moment)
+        colour, level = COLOURS[self.colours[0]], FLOOR - 3 - depth
+        alpha = np.zeros((32 * self.stage.detail, self.steam.shape[2]), np.float32)
+        alpha[: self.steam.shape[1]] = np.clip(self.steam[moment] * 1.1, 0, 0.8)
         painter.field(alpha, np.array(STEAM))
         painter.rectangle(self.left, level, self.right, FLOOR - 3, colour, act=True)
         painter.rectangle(self.left, level, self.right, level + 1.2, mix(colour, WHITE, 0.5))
-        depth = self.state["level"][frame]
         for x, phase, size in self.bubbles:
-            rise = (phase + TIMES[frame] * (0.9 + 0.5 * size)) % 1
+            rise = (phase + self.times[moment] * (0.9 + 0.5 * size)) % 1
             radius = 0.8 + 1.1 * size * (0.4 + 0.6 * rise)
             at = (self.left + 2 + x * (self.right - self.left - 4), FLOOR - 4 - rise * (depth - 2))
             painter.ellipse(at, (radius, radius), mix(colour, WHITE, 0.65))
@@ -157,14 +171,14 @@ class CondensingPlate(Event):
 
     phenomenon, variant = "liquefaction", "condense"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.half, self.x = region.width * 0.42, region.centre
-        count = 4 if region.scale == 1 else 5
+        count = max(4, round(region.width / 13))
         self.xs = self.x + np.linspace(-0.8, 0.8, count) * self.half
         self.phase = knobs.rng.uniform(0, 0.7, count)
-        growth = knobs(0.75, 1.0)
-        clock = TIMES[:, None] * growth + self.phase
+        growth = knobs(0.75, 1.0) / self.stage.stretch
+        clock = times[:, None] * growth + self.phase
         hanging = clock < 1.15
         volume = np.where(hanging, clock / 1.15, 1.0)
         falling = np.maximum(clock - 1.15, 0) / growth
@@ -173,20 +187,20 @@ class CondensingPlate(Event):
             "fall": np.minimum(0.5 * 110 * falling**2, FLOOR - 20),
             "growth": np.array(growth),
         }
-        self.mist = knobs.rng.uniform(0, 1, (8, 2))
+        self.mist = knobs.rng.uniform(0, 1, (max(8, round(region.width / 8)), 2))
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def draw(self, painter: Painter, moment: int) -> None:
         colour = COLOURS[self.colours[0]]
         for x, y in self.mist:
-            drift = np.sin(TIMES[frame] * 1.5 + 7 * x) * 2
+            drift = np.sin(self.times[moment] * 1.5 + 7 * x) * 2
             painter.blend_ellipse((self.x + (x * 2 - 1) * self.half + drift, 23 + 14 * y), (5, 2.6), STEAM, 0.32)
-        landed = float((self.state["fall"][frame] >= FLOOR - 20.5).mean())
+        landed = float((self.at("fall", moment) >= FLOOR - 20.5).mean())
         if landed > 0:
             painter.ellipse(
                 (self.x, FLOOR + 1), (self.half * (0.5 + 0.5 * landed), 0.8 + 1.4 * landed), colour, act=True
             )
         for i, x in enumerate(self.xs):
-            radius, fall = self.state["radius"][frame, i], self.state["fall"][frame, i]
+            radius, fall = self.at("radius", moment)[i], self.at("fall", moment)[i]
             if fall < FLOOR - 20.5:
                 stretch = 1.25 if fall > 0 else 1.0
                 at = (x, 15 + radius * 0.8 + fall)
@@ -210,28 +224,27 @@ class BurningCandle(Event):
 
     phenomenon, variant = "combustion", "candle"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.x = region.centre
         self.half = knobs(4.5, 6.0) * region.scale
-        start, rate = knobs.rng.uniform(17, 21), knobs(1.0, 3.5)
-        self.state = {"height": start - rate * TIMES, "rate": np.array(rate)}
-        self.cells = (24, 18)
+        start, rate = knobs.rng.uniform(17, 21), knobs(1.0, 3.5) / self.stage.stretch
+        self.state = {"height": start - rate * times, "rate": np.array(rate)}
         self.heat = plume(
             knobs.rng,
-            self.cells,
-            FRAMES,
+            (24, 18),
+            times,
             (8.5, 20.5, 3.3),
             buoyancy=0.34,
             swirl=0.45,
             wind=knobs.rng.uniform(-0.03, 0.03),
             cooling=0.17,
             warm_up=12,
+            detail=self.stage.detail,
         )
-        self.region = region
 
-    def draw(self, painter: Painter, frame: int) -> None:
-        top = FLOOR - self.state["height"][frame]
+    def draw(self, painter: Painter, moment: int) -> None:
+        top = FLOOR - self.at("height", moment)
         colour = COLOURS[self.colours[0]]
         painter.shadow(self.x, self.half)
         painter.rectangle(self.x - self.half, top, self.x + self.half, FLOOR, mix(colour, (0, 0, 0), 0.22))
@@ -241,7 +254,7 @@ class BurningCandle(Event):
         )
         painter.ellipse((self.x, top), (self.half, 1.5), mix(colour, WHITE, 0.4))
         painter.line((self.x, top), (self.x, top - 3), 1.2, (50, 40, 40))
-        _paint_flame(painter, self.heat[frame], self.x, top - 0.5, self.region, 1.15 * self.region.scale)
+        paint_flame(painter, self, moment, top - 0.5, 1.15 * self.region.scale)
 
 
 class BurningLogs(Event):
@@ -249,46 +262,50 @@ class BurningLogs(Event):
 
     phenomenon, variant, colour_count = "combustion", "logs", 0
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.x = region.centre
         self.half = knobs(9.0, 11.0) * region.scale
         strength = knobs(0.3, 0.42)
         self.heat = plume(
             knobs.rng,
             (24, 18),
-            FRAMES,
+            times,
             (8.5, 20.5, 4.6),
             buoyancy=strength,
             swirl=0.6,
             wind=knobs.rng.uniform(-0.03, 0.03),
             cooling=0.14,
             warm_up=14,
+            detail=self.stage.detail,
         )
-        self.state = {"flame_area": (self.heat > 0.18).sum((1, 2)).astype(float), "buoyancy": np.array(strength)}
-        self.region = region
+        area = (self.heat > 0.18).sum((1, 2)) / self.stage.detail**2
+        self.state = {"flame_area": area, "buoyancy": np.array(strength)}
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def draw(self, painter: Painter, moment: int) -> None:
         painter.shadow(self.x, self.half)
         for lean, wood in ((-1, (112, 70, 42)), (1, (138, 88, 54))):
             start, end = (self.x - lean * self.half, FLOOR - 1), (self.x + lean * self.half * 0.8, FLOOR - 7)
             painter.line(start, end, 4.2, wood)
             painter.ellipse(end, (1.6, 2.1), mix(wood, WHITE, 0.35))
-        _paint_flame(painter, self.heat[frame], self.x, FLOOR - 4, self.region, 1.55 * self.region.scale)
+        paint_flame(painter, self, moment, FLOOR - 4, 1.55 * self.region.scale)
 
 
-def _paint_flame(painter: Painter, heat: np.ndarray, x: float, base: float, region: Region, size: float) -> None:
-    """Blend a flame's heat (24×18 cells of ``size`` pixels) so that its emitter sits at ``(x, base)``."""
-    cols = heat.shape[1]
-    ys = (np.arange(SIZE) + 0.5 - base) / size + 20.0
-    xs = (region.left + np.arange(int(region.width)) + 0.5 - x) / size + (cols - 1) / 2
-
+def paint_flame(painter: Painter, fire: BurningCandle | BurningLogs, moment: int, base: float, size: float) -> None:
+    """Blend a fire's heat (24×18 cells of ``size`` units) so that its emitter sits at ``(fire.x, base)``."""
+    stage, region, detail = fire.stage, fire.region, fire.stage.detail
+    heat = fire.heat[moment]
+    columns = stage.columns(region)
+    y = (np.arange(stage.height) + 0.5) / stage.scale
+    x = region.left + (np.arange(columns.stop - columns.start) + 0.5) / stage.scale
+    ys = ((y - base) / size + 20.0) * detail + (detail - 1) / 2
+    xs = ((x - fire.x) / size + 8.5) * detail + (detail - 1) / 2
     grid_x, grid_y = np.meshgrid(xs.astype(np.float32), ys.astype(np.float32))
     hot = cv2.remap(heat, grid_x, grid_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-    hot[int(base + 1.5) :] = 0
+    hot[int((base + 1.5) * stage.scale) :] = 0
     # a flame tapers: air entrained from the sides cools its edge more the higher it is
-    height = np.clip((base - np.arange(SIZE) - 0.5) / (20.0 * size), 0, 1)[:, None]
-    across = np.abs(region.left + np.arange(int(region.width)) + 0.5 - x)[None] / (7.5 * size)
+    height = np.clip((base - y) / (20.0 * size), 0, 1)[:, None]
+    across = np.abs(x - fire.x)[None] / (7.5 * size)
     hot = hot * np.clip(1.35 - (across + 0.12) / np.maximum(1 - height, 0.05) ** 0.8 * 1.15, 0, 1)
     painter.field(np.clip(hot * 2.6 - 0.15, 0, 0.96), flame_colours(np.clip(hot * 1.5, 0, 1)), act_above=0.25)
 
@@ -298,44 +315,55 @@ class Bomb(Event):
 
     phenomenon, variant = "explosion", "bomb"
 
-    def __init__(self, knobs: Knobs, region: Region, colours: tuple[str, ...]) -> None:
-        self.colours = colours
+    def simulate(self, knobs: Knobs) -> None:
+        region, times = self.region, self.times
         self.radius = knobs(5.0, 6.5) * region.scale
         self.centre = np.array([region.centre, knobs.rng.uniform(33, 40)])
-        self.frame = int(knobs.rng.integers(3, 6))
+        stretch = self.stage.stretch
+        begin = float(knobs.rng.integers(3, 6)) / 8 * stretch
+        burst = times >= begin - 1e-9
         reach = knobs(11.0, 14.5) * region.scale
-        since = np.maximum(TIMES - self.frame / FPS, 0)
-        radius = np.where(np.arange(FRAMES) >= self.frame, 3.5 + reach * (1 - np.exp(-4.5 * (since + 0.06))), 0)
+        since = np.maximum(times - begin, 0)
+        slower = stretch**0.5  # a longer clip shows more of the blast, and more of the smoke it leaves
+        growth = 1 - np.exp(-4.5 * (since / slower + 0.06))
         count = 9
         angle = np.linspace(0, 2 * np.pi, count, endpoint=False) + knobs.rng.uniform(-0.3, 0.3, count)
         speed = knobs.rng.uniform(22, 36, count) * region.scale
         velocity = np.stack([np.cos(angle), np.sin(angle)], 1) * speed[:, None] - (0, 14)
-        shards = self.centre + velocity * since[:, None, None] + 0.5 * np.array([0, 60.0]) * since[:, None, None] ** 2
+        flown = since[:, None, None] / slower
         self.state = {
-            "fireball_radius": radius,
-            "shards": shards,
-            "heat": np.exp(-since * 1.5) * (np.arange(FRAMES) >= self.frame),
-            "begin": np.array(self.frame),
+            "fireball_radius": np.where(burst, 3.5 + reach * growth, 0),
+            "shards": self.centre + velocity * flown + 0.5 * np.array([0, 60.0]) * flown**2,
+            "heat": np.exp(-since / stretch * 1.5) * burst,
+            "begin": np.array(int(np.argmax(burst))),
         }
+        self.fuse = times / stretch  # how much of it has burnt: two before the blast, at most
         self.lobes = knobs.rng.uniform(0.72, 1.05, 11)
         self.turn = knobs.rng.uniform(0, 2 * np.pi)
 
-    def draw(self, painter: Painter, frame: int) -> None:
+    def shown_at(self, moments: np.ndarray) -> dict[str, np.ndarray]:
+        state = super().shown_at(moments)
+        burst = state["fireball_radius"] > 0
+        return state | {"begin": np.array(int(np.argmax(burst)) if burst.any() else len(moments))}
+
+    def draw(self, painter: Painter, moment: int) -> None:
         colour = COLOURS[self.colours[0]]
-        if frame < self.frame:
-            painter.ball(self.centre, self.radius, colour, act=False)
+        ball, radius = self.at("radius", moment), self.at("fireball_radius", moment)
+        if not radius:
+            painter.ball(self.centre, ball, colour, act=False)
             painter.rectangle(
                 self.centre[0] - 1.6,
-                self.centre[1] - self.radius - 2,
+                self.centre[1] - ball - 2,
                 self.centre[0] + 1.6,
-                self.centre[1] - self.radius + 1,
+                self.centre[1] - ball + 1,
                 DARK_STEEL,
             )
-            spark = self.centre + np.array([2.4 + 0.6 * (frame % 2), -self.radius - 4.2 + frame * 0.4])
-            painter.line(self.centre - (0, self.radius + 2), spark, 1.0, (90, 70, 50))
+            flicker, burnt = 0.6 * (self.tick(moment) % 2), 3.2 * self.fuse[moment]
+            spark = self.centre + np.array([2.4 + flicker, -ball - 4.2 + burnt])
+            painter.line(self.centre - (0, ball + 2), spark, 1.0, (90, 70, 50))
             painter.ellipse(spark, (1.7, 1.7), (255, 206, 70))
             return
-        radius, heat = self.state["fireball_radius"][frame], self.state["heat"][frame]
+        heat = self.at("heat", moment)
         angle = np.linspace(0, 2 * np.pi, 44, endpoint=False)
         lobes = np.interp(angle + self.turn, np.linspace(0, 4 * np.pi, 22), np.tile(self.lobes, 2))
         outline = np.stack([np.cos(angle), np.sin(angle)], 1) * lobes[:, None]
@@ -345,6 +373,6 @@ class Bomb(Event):
             strength = np.clip(heat * 1.35 - (1 - level) * 0.35, 0, 1)
             hot = tuple(flame_colours(np.array([[level * min(1.0, heat + 0.25)]]))[0, 0])
             painter.blend_polygon(self.centre + outline * radius * share, hot, float(strength))
-        for shard in self.state["shards"][frame]:
+        for shard in self.at("shards", moment):
             if 0 < shard[1] < FLOOR + 4:
                 painter.rectangle(shard[0] - 1.3, shard[1] - 1.3, shard[0] + 1.3, shard[1] + 1.3, colour, act=True)

@@ -1,0 +1,258 @@
+"""A pipeline of any family with a branch beside its transformer: opening one, and refusing what cannot open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+from safetensors import safe_open
+from torch import nn
+
+from prophy.backbones.backbone import backbone_of, backbones
+from prophy.branch import Attachment, ProPhyBranch, attach, check_fits
+from prophy.catalogue.describe import BRANCH_FOLDER, is_local
+from prophy.catalogue.families import facts_of
+from prophy.catalogue.limits import ClipRules
+from prophy.catalogue.published import PublishedModel, published_like
+
+#: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
+BranchSource = str | Path | ProPhyBranch | Literal[False] | None
+
+
+class ProPhyPipeline(DiffusionPipeline):
+    """What the pipelines of all families share: they open a branch beside the base, and save it with the base.
+
+    A family's class derives from this one and from the stock pipeline, in this order; its ``__init__`` ends with
+    :meth:`add_branch`.
+
+    Attributes:
+        attachment: observe, steer, schedule, switch off. None without a branch.
+    """
+
+    _optional_components: ClassVar[list[str]] = ["branch"]
+    attachment: Attachment | None
+
+    def add_branch(self, branch: ProPhyBranch | None) -> None:
+        """Attach a branch to the transformers that are registered, and register it; None registers that there is none.
+
+        Raises:
+            ValueError: the branch belongs to another transformer.
+        """
+        self.register_modules(branch=branch)
+        self.attachment = None if branch is None else attach(transformers_of(self), branch)
+
+    @classmethod
+    def from_pretrained(cls, base: str | Path, branch: BranchSource = None, **kwargs: Any) -> ProPhyPipeline:
+        """Open a base model and, beside it, a branch. Further arguments as in diffusers.
+
+        Args:
+            base: a diffusers folder or hub id; one that :meth:`save_pretrained` wrote brings its branch back.
+            branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
+                False opens the backbone alone. What ``prophy publish`` wrote brings what the backbone became beside
+                it: its LoRA, or the transformer.
+
+        Raises:
+            FileNotFoundError: a folder that holds no model or no branch.
+            ValueError: a base of another kind, a component or weights that are missing or damaged, or a branch of
+                another base. One line each, which names the cure.
+        """
+        index = read_index(base)
+        check_class(base, index, cls)
+        inside = Path(base) / BRANCH_FOLDER
+        if branch is None and inside.is_dir():
+            branch = inside
+        if branch is False:
+            branch, kwargs["branch"] = None, None
+        lora = _lora_beside(branch)
+        if branch is not None:
+            dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
+            if "transformer" not in kwargs and (config := _file_beside(branch, "transformer/config.json")):
+                kwargs["transformer"] = _open_transformer(index, config.parent, dtype)
+            adapts_only = (lora or "transformer" in kwargs) and not _file_beside(branch, "config.json")
+            kwargs["branch"] = None if adapts_only else _open_branch(branch, dtype)
+        if Path(base).is_dir():
+            _check_components(Path(base), index, given=kwargs.keys())
+        try:
+            if kwargs.get("branch") is not None:
+                check_fits(_transformers(base, index, kwargs), kwargs["branch"])
+            pipeline = super().from_pretrained(str(base), **kwargs)
+            if lora is not None:
+                pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+            return pipeline
+        except Exception as error:
+            raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+
+
+# --- what an opened pipeline says -------------------------------------------------------------------------------------
+
+
+def transformers_of(pipeline: DiffusionPipeline) -> list[nn.Module]:
+    """One, or two that take turns along the noise."""
+    both = (pipeline.transformer, getattr(pipeline, "transformer_2", None))
+    return [transformer for transformer in both if transformer is not None]
+
+
+def pipeline_config_of(pipeline: DiffusionPipeline) -> dict[str, Any]:
+    """The settings of a pipeline besides its parts."""
+    parts = pipeline.components.keys()
+    return {key: value for key, value in pipeline.config.items() if key not in parts and not key.startswith("_")}
+
+
+def rules_of(pipeline: DiffusionPipeline) -> ClipRules:
+    """What an opened pipeline of a registered family, with a branch or without, asks of a clip."""
+    transformer = transformers_of(pipeline)[0]
+    limit = pipeline.tokenizer.model_max_length
+    return facts_of(type(transformer).__name__).clip_rules(transformer.config, pipeline.vae.config, limit)
+
+
+def published_like_pipeline(pipeline: DiffusionPipeline) -> PublishedModel | None:
+    """The published model that an opened pipeline has the shape of."""
+    first, *others = transformers_of(pipeline)
+    return published_like(type(first).__name__, first.config, 1 + len(others))
+
+
+# --- refusing what cannot open, before it costs minutes --------------------------------------------------------------
+
+
+def pipeline_classes() -> dict[str, type[ProPhyPipeline]]:
+    """What opens a folder, by the pipeline class that its index names: the stock one or ours."""
+    classes = {}
+    for backbone in backbones():
+        for kind in (backbone.stock_pipeline_class, backbone.pipeline_class):
+            classes[kind.__name__] = backbone.pipeline_class
+    return classes
+
+
+def read_index(base: str | Path) -> dict[str, Any]:
+    """``model_index.json`` of a folder or a hub id."""
+    _check_folder(base, "model_index.json", "model")
+    try:
+        if (Path(base) / "model_index.json").is_file():
+            return json.loads((Path(base) / "model_index.json").read_text())
+        return DiffusionPipeline.load_config(str(base))
+    except Exception as error:
+        raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+
+
+def check_class(base: str | Path, index: dict[str, Any], opened_by: type | None = None) -> None:
+    name = index.get("_class_name", "pipeline without a class")
+    known = pipeline_classes()
+    if name not in known:
+        if "ImageToVideo" in name:
+            raise ValueError(f"{base} is image-to-video ({name}): ProPhy attaches to text-to-video models")
+        stock = " or a ".join(backbone.stock_pipeline_class.__name__ for backbone in backbones())
+        raise ValueError(f"{base} is a {name}: open a {stock}")
+    if opened_by is not None and not issubclass(opened_by, known[name]):
+        raise ValueError(f"{base} is a {name}, not for {opened_by.__name__}: open it with prophy.load")
+
+
+def _check_components(folder: Path, index: dict[str, Any], given: Collection[str]) -> None:
+    parts = {name for name, value in index.items() if isinstance(value, list) and value[0] is not None}
+    for name in sorted(parts - set(given)):
+        if not (folder / name).is_dir():
+            raise ValueError(f"{folder} lacks its component {name}/: copy or download that folder again")
+        _check_weights(folder / name)
+
+
+def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]) -> list[nn.Module]:
+    """The transformers that will be opened, by their configurations: reading their weights can take minutes."""
+    found = []
+    for name in ("transformer", "transformer_2"):
+        _, class_name = index.get(name) or (None, None)
+        if name in given:
+            found.append(given[name])
+        elif class_name is not None:
+            kind = backbone_of(class_name).transformer_class
+            with torch.device("meta"):
+                found.append(kind.from_config(kind.load_config(str(base), subfolder=name)))
+    return [transformer for transformer in found if transformer is not None]
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weight files that are missing or cut short, by their sizes alone."""
+    for index in folder.glob("*.safetensors.index.json"):
+        for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
+            if not (folder / shard).is_file():
+                raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.stat().st_size != _safetensors_size(path):
+            raise ValueError(f"{path} is cut short or damaged: copy or download it again")
+
+
+def _safetensors_size(path: Path) -> int:
+    """The size that a safetensors file says it has, -1 where it says nothing sensible."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        try:
+            header = json.loads(file.read(min(length, 100_000_000)))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            return -1
+    return 8 + length + max(ends, default=0)
+
+
+def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
+    if isinstance(branch, ProPhyBranch):
+        return branch
+    _check_folder(branch, "config.json", "branch")
+    if Path(branch).is_dir():
+        _check_weights(Path(branch))
+    if isinstance(dtype, dict):
+        dtype = dtype.get("branch", dtype.get("default"))
+    try:
+        return ProPhyBranch.from_pretrained(branch, **({} if dtype is None else {"dtype": dtype}))
+    except Exception as error:
+        raise ValueError(f"cannot open the branch in {branch}: {_first_line(error)}") from error
+
+
+def _file_beside(branch: str | Path | ProPhyBranch | None, name: str) -> Path | None:
+    """A file of the folder or repository that a branch is opened from, if it has it."""
+    if branch is None or isinstance(branch, ProPhyBranch):
+        return None
+    if is_local(branch):
+        path = Path(branch) / name
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(str(branch), name))
+    except (HfHubHTTPError, EntryNotFoundError, HFValidationError, OSError):
+        return None
+
+
+def _lora_beside(branch: str | Path | ProPhyBranch | None) -> Path | None:
+    """The backbone's LoRA in a published folder; one of the branch itself may lie there too, under other names."""
+    path = _file_beside(branch, LORA_WEIGHT_NAME_SAFE)
+    if path is None:
+        return None
+    _check_weights(path.parent)
+    with safe_open(path, "pt") as file:
+        return path if any(name.startswith("transformer.") for name in file.keys()) else None  # noqa: SIM118
+
+
+def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any) -> nn.Module:
+    if isinstance(dtype, dict):
+        dtype = dtype.get("transformer", dtype.get("default"))
+    _check_weights(folder)
+    kind = backbone_of(index["transformer"][1]).transformer_class
+    try:
+        return kind.from_pretrained(folder, **({} if dtype is None else {"dtype": dtype}))
+    except Exception as error:
+        raise ValueError(f"cannot open the transformer in {folder}: {_first_line(error)}") from error
+
+
+def _check_folder(path: str | Path, marker: str, kind: str) -> None:
+    """Refuse a path that looks local and does not hold the format; a hub id is left to diffusers."""
+    folder = Path(path)
+    if is_local(path) and not (folder / marker).is_file():
+        raise FileNotFoundError(f"{folder} holds no {kind} ({marker} is missing): give a {kind} folder or a hub id")
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

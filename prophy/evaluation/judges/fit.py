@@ -1,0 +1,82 @@
+"""The one way in which the small judges of the evaluation are trained, kept and found again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from prophy.files import replacing
+from prophy.training.fit import fit
+from prophy.training.optim import OneCycleAdamW
+from prophy.training.progress import TrainingStopped
+from prophy.training.run_folder import CHECKPOINT
+
+
+class Recipe(Protocol):
+    """What the recipe of every judge holds."""
+
+    steps: int
+    rate: float
+    weight_decay: float
+
+
+def train_judge(
+    model: nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    recipe: Recipe,
+    name: str,
+    work: Path | None = None,
+    minutes: float | None = None,
+    warm_up: float = 0.15,
+) -> None:
+    """AdamW with one cycle of the learning rate; a training that was stopped is resumed from ``work/name``.
+
+    Args:
+        model: on its device; changed in place.
+        loss_at: of a step, from 0; a scalar with gradients.
+        recipe: a dataclass.
+        name: of the judge.
+        work: folder of results; None keeps nothing.
+        minutes: stop, resumable, after this long.
+        warm_up: share of the steps in which the rate rises.
+
+    Raises:
+        TrainingStopped: the time ended first, or the loss is no longer a number.
+        ValueError: a training of another recipe was stopped there. One line.
+    """
+    folder = None if work is None else Path(work) / name
+    cycle = {"steps": recipe.steps, "warm_up": warm_up, "weight_decay": recipe.weight_decay}
+    optimiser = OneCycleAdamW(list(model.parameters()), recipe.rate, **cycle)
+    made = fit(model, loss_at, optimiser, steps=recipe.steps, name=name, recipe=recipe, folder=folder, minutes=minutes)
+    if made < recipe.steps:
+        raise TrainingStopped(f"{name} was stopped at step {made} of {recipe.steps}: start it again to resume")
+    if folder is not None:
+        shutil.rmtree(folder / CHECKPOINT)  # asked for once more, it is trained anew
+
+
+def save_fitted(model: nn.Module, recipe: object, work: Path, name: str) -> None:
+    """Write ``work/name.safetensors``, whole or not at all, with the recipe, a dataclass, in its header."""
+    work.mkdir(parents=True, exist_ok=True)
+    weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+    with replacing(work / f"{name}.safetensors") as temporary:
+        save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
+
+
+def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
+    """What :func:`save_fitted` wrote.
+
+    Raises:
+        FileNotFoundError: the judge has not been trained.
+    """
+    path = Path(work) / f"{name}.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: run `prophy evaluate {name} --work {work}` first")
+    return load_file(path)

@@ -1,0 +1,265 @@
+"""Recognition: an independent classifier looks at decoded pixels and says which phenomena a clip shows.
+
+It is trained on real renders of the worlds only, never on generated clips, and its own error on held-out renders is
+reported beside every number it gives. It also learns that an empty stage, and a first frame that never moves, show
+nothing: a classifier that has only seen events finds one everywhere.
+
+    prophy evaluate recogniser --work runs/tiny
+
+Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
+from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
+from prophy.phenomena import IDS
+from prophy.training.devices import autocast
+from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
+from prophy.worlds.sample import render
+from prophy.worlds.stage import BACKGROUNDS
+
+LOOKED_AT = (0, 2, 4, 6, 8, 10, 12, 14, 16)  #: frames the classifier sees
+NAME = "recogniser"
+GATE = 0.97  #: exact share on held-out renders below which no number of the classifier's counts
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + functional.silu(self.norm(self.conv(x)))
+
+
+class Recogniser(nn.Module):
+    """Frames stacked as channels, convolutions down to a 4×4 grid, the strongest response anywhere in the picture."""
+
+    def __init__(self, width: int = RecogniserRecipe.width) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 3 * width)
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        before = 4 * 3 * len(LOOKED_AT)
+        for after in widths:
+            down = nn.Conv2d(before, after, 3, stride=2, padding=1)
+            layers += [down, nn.GroupNorm(8, after), nn.SiLU(), _Residual(after)]
+            before = after
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Conv2d(before, len(IDS), 1)
+        nn.init.constant_(self.head.bias, -4.0)
+
+    def forward(self, frames_BCHW: torch.Tensor) -> torch.Tensor:
+        """Frames of :func:`stacked` to logits ``(B, P)``."""
+        return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
+
+
+def stacked(frames_BFHWC: np.ndarray) -> torch.Tensor:
+    """The frames the classifier looks at, uint8 ``(B, F', H, W, 3)``, as channels from -1 to 1 ``(B, 3F', H, W)``."""
+    x = torch.from_numpy(np.ascontiguousarray(frames_BFHWC)).float() / 127.5 - 1
+    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+
+def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """As :func:`degraded`, and half of the clips mirrored: every phenomenon may happen the other way round."""
+    x = degraded(x_BCHW, generator)
+    mirrored = torch.rand((len(x), 1, 1, 1), generator=generator) < 0.5
+    return torch.where(mirrored, x.flip(-1), x)
+
+
+def degraded(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """What generated clips do to a picture: contrast, brightness, colour, softness and noise all go a little wrong."""
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(shape, generator=generator)
+
+    batch = len(x_BCHW)
+    colour_BC11 = 0.24 * (uniform(batch, 3, 1, 1) - 0.5)
+    x = x_BCHW * (1 + 0.5 * (uniform(batch, 1, 1, 1) - 0.5)) + 0.3 * (uniform(batch, 1, 1, 1) - 0.5)
+    x = x + colour_BC11.repeat(1, x.shape[1] // 3, 1, 1)
+    soft = functional.avg_pool2d(x, 3, 1, 1)
+    coarse = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
+    x = torch.where(uniform(batch, 1, 1, 1) < 0.3, coarse, torch.lerp(x, soft, uniform(batch, 1, 1, 1)))
+    x = x + 0.12 * uniform(batch, 1, 1, 1) * torch.randn(x.shape, generator=generator)
+    return x.clamp(-1.2, 1.2)
+
+
+def render_clips(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple[np.ndarray, torch.Tensor]:
+    """Render clips: the frames looked at, uint8 ``(n, F', H, W, 3)``, and multi-hot labels, float32 ``(n, P)``."""
+    frames = np.empty((len(seeds), len(LOOKED_AT), SIZE, SIZE, 3), np.uint8)
+    labels = np.empty((len(seeds), len(IDS)), np.float32)
+    for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
+        clip = sample_clip(seed, split, phenomena)
+        frames[row], labels[row] = clip.frames[list(LOOKED_AT)], clip.scenario.labels
+    return frames, torch.from_numpy(labels)
+
+
+def empty_stages() -> np.ndarray:
+    """Every backdrop with nothing on it, uint8 ``(settings, F', H, W, 3)``."""
+    stages = [render(Scenario((), name), np.random.default_rng(0))[0] for name in BACKGROUNDS]
+    return np.stack(stages)[:, list(LOOKED_AT)]
+
+
+def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
+    """The first frame for as long as the clip lasts."""
+    return np.broadcast_to(frames_BFHWC[:, :1], frames_BFHWC.shape)
+
+
+@torch.no_grad()
+def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: int = 8) -> np.ndarray:
+    """Whole clips, uint8 ``(n, 17, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
+    parts = []
+    for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
+        video = torch.from_numpy(frames_nFHWC[i : i + batch]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample.clamp(-1, 1).cpu()
+        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy())
+    return np.concatenate(parts)
+
+
+def train_recogniser(
+    work: Path,
+    recipe: RecogniserRecipe,
+    vae: AutoencoderKLWan | None = None,
+    decoded_clips: int = 64,
+    device: torch.device | None = None,
+    minutes: float | None = None,
+) -> RecogniserResult:
+    """Train and save ``work/recogniser.safetensors``; measure on held-out renders and save the error as JSON.
+
+    A function of the recipe and the number of threads alone.
+
+    Args:
+        work: folder of results.
+        recipe: what to train.
+        vae: also measure it on ``decoded_clips`` held-out renders that went through this autoencoder.
+        decoded_clips: how many.
+        device: to train on; default: the CPU.
+        minutes: stop, resumable, after this long.
+
+    Raises:
+        TrainingStopped: the time ended before the training did.
+    """
+    work = Path(work)
+    frames, labels = render_clips(range(recipe.clips), "train", recipe.phenomena)
+    model = fit(frames, labels, recipe, device, work, minutes)
+    save_fitted(model, recipe, work, NAME)
+
+    frames, labels = render_clips(range(recipe.test_clips), "test", recipe.phenomena)
+    result = measure(model, frames, labels, recipe)
+    if vae is not None:
+        seeds = range(min(decoded_clips, recipe.test_clips))
+        whole = np.stack([sample_clip(seed, "test", recipe.phenomena).frames for seed in seeds])
+        decoded = recognise(model, through_autoencoder(whole, vae))
+        result = replace(result, exact_decoded=exact_share(decoded, labels[: len(seeds)]))
+    return result.save(work)
+
+
+def fit(
+    frames_nFHWC: np.ndarray,
+    labels_nP: torch.Tensor,
+    recipe: RecogniserRecipe,
+    device: torch.device | None = None,
+    work: Path | None = None,
+    minutes: float | None = None,
+) -> Recogniser:
+    """Train the classifier on rendered frames; see :func:`train_recogniser`. Without ``work`` it cannot be resumed."""
+    device = device or torch.device("cpu")
+    torch.manual_seed(recipe.seed)
+    model = Recogniser(recipe.width).train().to(device, memory_format=torch.channels_last)
+    empty = empty_stages()
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
+        batch, target = frames_nFHWC[rows], labels_nP[rows]
+        nothing = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
+        still, bare = nothing[len(nothing) // 3 :], nothing[: len(nothing) // 3]
+        batch[still] = frozen(batch[still])
+        batch[bare] = empty[rng.integers(len(empty), size=len(bare))]
+        target[nothing] = 0
+        x = augment(stacked(batch), generator).to(device).contiguous(memory_format=torch.channels_last)
+        with autocast(x.device, torch.bfloat16):
+            logits = model(x)
+        return functional.binary_cross_entropy_with_logits(logits.float(), target.to(x.device))
+
+    train_judge(model, loss_at, recipe, NAME, work, minutes)
+    return model.eval()
+
+
+def measure(
+    model: Recogniser, frames_nFHWC: np.ndarray, labels_nP: torch.Tensor, recipe: RecogniserRecipe
+) -> RecogniserResult:
+    """The classifier's error on renders it was not trained on."""
+    logits = recognise(model, frames_nFHWC)
+    found, shown = logits > 0, labels_nP.bool()
+    indices = [IDS.index(name) for name in recipe.phenomena]
+
+    def shares(among: torch.Tensor) -> dict[str, float]:
+        return {IDS[i]: float(found[among[:, i], i].float().mean()) for i in indices if among[:, i].any()}
+
+    return RecogniserResult(
+        exact=exact_share(logits, labels_nP),
+        recall=shares(shown),
+        false_alarms=shares(~shown),
+        empty_false_alarms=float((recognise(model, empty_stages()) > 0).any(1).float().mean()),
+        frozen_false_alarms=float((recognise(model, frozen(frames_nFHWC)) > 0).any(1).float().mean()),
+        exact_decoded=None,
+        recipe=recipe,
+    )
+
+
+@torch.no_grad()
+def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
+    """Logits ``(n, P)``; above 0: the phenomenon is there.
+
+    Args:
+        frames_nFHWC: uint8 clips, whole (17 frames) or the frames of :data:`LOOKED_AT` only.
+
+    Raises:
+        ValueError: clips of another size.
+    """
+    expected = (SIZE, SIZE, 3)
+    if frames_nFHWC.shape[2:] != expected or frames_nFHWC.shape[1] not in (FRAMES, len(LOOKED_AT)):
+        raise ValueError(f"clips of shape {frames_nFHWC.shape[1:]} are not {FRAMES}×{SIZE}×{SIZE}×3: generate them so")
+    if frames_nFHWC.shape[1] == FRAMES:
+        frames_nFHWC = frames_nFHWC[:, list(LOOKED_AT)]
+    model.eval()
+    parts = (stacked(frames_nFHWC[i : i + 64]) for i in range(0, len(frames_nFHWC), 64))
+    return torch.cat([model(part.to(model.head.weight.device)).cpu() for part in parts])
+
+
+def exact_share(logits_nP: torch.Tensor, labels_nP: torch.Tensor) -> float:
+    """Share of clips whose set of phenomena is recognised exactly."""
+    return float(((logits_nP > 0) == labels_nP.bool()).all(1).float().mean())
+
+
+def load_recogniser(work: Path) -> Recogniser:
+    """Open the classifier trained in ``work``.
+
+    Raises:
+        FileNotFoundError: it has not been trained.
+    """
+    weights = fitted_weights(work, NAME)
+    model = Recogniser(len(weights["body.1.bias"]))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def recogniser_error(work: Path) -> float:
+    """Exact share on held-out renders, as recorded when the classifier was trained.
+
+    Raises:
+        FileNotFoundError: it has not been trained.
+    """
+    return RecogniserResult.load(work).exact

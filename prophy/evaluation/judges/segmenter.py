@@ -1,0 +1,187 @@
+"""An independent segmenter: where in a clip each phenomenon is, token by token, from decoded pixels alone.
+
+It stands in for the simulator's masks where there is no simulator: on generated clips. Like the classifier of
+recognition it is trained on real renders of the worlds only, and its own error on held-out ones is reported beside
+every number that rests on it.
+
+    prophy evaluate segmenter --work runs/tiny
+
+Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena, T, h, w of the token grid, N = T·h·w.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from prophy.data.latents import GRID
+from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
+from prophy.evaluation.judges.recogniser import degraded, stacked
+from prophy.evaluation.measures.metrics import average_precision, bootstrap
+from prophy.evaluation.results import Interval
+from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
+from prophy.phenomena import IDS, by_id
+from prophy.training.devices import autocast
+from prophy.worlds import FRAMES, SIZE, sample_clip
+
+NAME = "segmenter"
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.norm = nn.GroupNorm(8, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + functional.silu(self.norm(self.conv(x)))
+
+
+class Segmenter(nn.Module):
+    """All frames stacked as channels, convolutions down to the token grid, one logit a token and phenomenon."""
+
+    def __init__(self, width: int = SegmenterRecipe.width) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        before = 4 * 3 * FRAMES
+        for after in (2 * width, 3 * width):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
+            layers += [_Residual(after, 1)]
+            before = after
+        layers += [_Residual(before, 2), _Residual(before, 1)]  # the whole scene decides what a ball is doing
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Conv2d(before, GRID.frames * len(IDS), 1)
+        nn.init.constant_(self.head.bias, -4.0)
+
+    def forward(self, frames_BCHW: torch.Tensor) -> torch.Tensor:
+        """Frames as channels to logits ``(B, N, P)``."""
+        logits = self.head(self.body(frames_BCHW))
+        return logits.unflatten(1, (GRID.frames, len(IDS))).permute(0, 1, 3, 4, 2).flatten(1, 3)
+
+
+def render_covers(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames uint8 ``(n, F, H, W, 3)``, and the share of each token that a phenomenon covers, float16 ``(n, N, P)``."""
+    frames = np.empty((len(seeds), FRAMES, SIZE, SIZE, 3), np.uint8)
+    covers = np.zeros((len(seeds), GRID.num_tokens, len(IDS)), np.float16)
+    for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
+        clip = sample_clip(seed, split, phenomena)
+        frames[row] = clip.frames
+        pooled = GRID.pool_masks(np.stack(list(clip.masks.values())))
+        for name, cover in zip(clip.masks, pooled, strict=True):
+            covers[row, :, by_id(name).index] = cover
+    return frames, covers
+
+
+def train_segmenter(
+    work: Path, recipe: SegmenterRecipe, device: torch.device | None = None, minutes: float | None = None
+) -> SegmenterResult:
+    """Train and save ``work/segmenter.safetensors``; measure on held-out renders and save the error as JSON.
+
+    Args:
+        work: folder of results.
+        recipe: what to train.
+        device: to train on; default: the CPU.
+        minutes: stop, resumable, after this long.
+
+    Raises:
+        TrainingStopped: the time ended before the training did.
+    """
+    work = Path(work)
+    model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe, device, work, minutes)
+    save_fitted(model, recipe, work, NAME)
+    frames, covers = render_covers(range(recipe.test_clips), "test", recipe.phenomena)
+    return measure(segment(model, frames), covers.astype(np.float32), recipe).save(work)
+
+
+def fit(
+    frames_nFHWC: np.ndarray,
+    covers_nNP: np.ndarray,
+    recipe: SegmenterRecipe,
+    device: torch.device | None = None,
+    work: Path | None = None,
+    minutes: float | None = None,
+) -> Segmenter:
+    """Train the segmenter on rendered frames; half of each batch is mirrored, masks and all. See
+    :func:`train_segmenter`; without ``work`` it cannot be resumed.
+    """
+    device = device or torch.device("cpu")
+    torch.manual_seed(recipe.seed)
+    model = Segmenter(recipe.width).train().to(device, memory_format=torch.channels_last)
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
+        x = degraded(stacked(frames_nFHWC[rows]), generator)
+        target = torch.from_numpy(covers_nNP[rows].astype(np.float32))
+        mirrored = torch.from_numpy(rng.random(recipe.batch) < 0.5)
+        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
+        flipped = target.unflatten(1, GRID.shape).flip(3).flatten(1, 3)
+        target = torch.where(mirrored[:, None, None], flipped, target).to(device)
+        with autocast(x.device, torch.bfloat16):
+            logits = model(x)
+        return functional.binary_cross_entropy_with_logits(logits.float(), target)
+
+    train_judge(model, loss_at, recipe, NAME, work, minutes)
+    return model.eval()
+
+
+@torch.no_grad()
+def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.ndarray:
+    """Predicted share of each token that a phenomenon covers, float32 ``(n, N, P)``.
+
+    Raises:
+        ValueError: clips of another size.
+    """
+    if frames_nFHWC.shape[1:] != (FRAMES, SIZE, SIZE, 3):
+        raise ValueError(f"clips of shape {frames_nFHWC.shape[1:]} are not {FRAMES}×{SIZE}×{SIZE}×3: generate them so")
+    starts = range(0, len(frames_nFHWC), batch)
+    parts = (stacked(frames_nFHWC[i : i + batch]).to(model.head.weight.device) for i in starts)
+    return torch.cat([model(part).sigmoid().cpu() for part in parts]).numpy()
+
+
+def measure(found_nNP: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterRecipe) -> SegmenterResult:
+    """The segmenter's error on clips whose masks are known."""
+    shown = covers_nNP.max(1) > 0
+    positive, called = covers_nNP > 0.5, found_nNP > 0.5
+    ap, overlap = np.full(shown.shape, np.nan), np.full(shown.shape, np.nan)
+    for i, p in zip(*np.nonzero(shown & positive.any(1)), strict=True):
+        ap[i, p] = average_precision(found_nNP[i, :, p], positive[i, :, p])
+        either = positive[i, :, p] | called[i, :, p]
+        overlap[i, p] = (positive[i, :, p] & called[i, :, p]).sum() / either.sum()
+    there = shown & positive.any(1)
+    hidden = np.broadcast_to(~shown[:, None], called.shape)
+    return SegmenterResult(
+        ap=bootstrap(ap),
+        overlap={name: bootstrap(overlap[:, by_id(name).index]) for name in recipe.phenomena},
+        missed=float((there & ~called.any(1)).sum() / max(1, there.sum())),
+        alarms=float(called[hidden].mean()),
+        recipe=recipe,
+    )
+
+
+def load_segmenter(work: Path) -> Segmenter:
+    """Open the segmenter trained in ``work``.
+
+    Raises:
+        FileNotFoundError: it has not been trained.
+    """
+    weights = fitted_weights(work, NAME)
+    model = Segmenter(len(weights["body.1.bias"]) // 2)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def segmenter_error(work: Path) -> Interval:
+    """Token average precision on held-out renders, as recorded when the segmenter was trained.
+
+    Raises:
+        FileNotFoundError: it has not been trained.
+    """
+    return SegmenterResult.load(work).ap

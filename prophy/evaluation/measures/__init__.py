@@ -1,0 +1,1 @@
+"""What is measured of a model, each a result that saves itself."""

@@ -1,0 +1,1 @@
+"""Prompts that evaluations share, and the pictures made from the fixed ones."""

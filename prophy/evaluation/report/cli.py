@@ -1,0 +1,108 @@
+"""``prophy evaluate report | ablation | ablation-runs | readme``: what prints what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from prophy.evaluation.results import FOLDER
+from prophy.flags import given
+
+
+def add_reports(commands: argparse._SubParsersAction) -> None:
+    """Add the commands that print what the others measured."""
+    report = commands.add_parser("report", help="everything measured in a work folder on one page, and as JSON")
+    report.add_argument("work", type=Path, metavar="WORK", help="folder whose evaluation/ holds the results")
+    report.add_argument("--out", type=Path, default=Path("report.html"), help="the page (default: report.html)")
+    report.set_defaults(run=_report)
+
+    ablation = commands.add_parser("ablation", help="the ablation table, from the results of finished runs")
+    ablation.add_argument("runs", nargs="+", metavar="NAME=DIR", help="a recipe and a run's work folder; again: a seed")
+    ablation.add_argument("--work", type=Path, required=True, help="folder for the table's own result")
+    ablation.set_defaults(run=_ablation)
+
+    together = commands.add_parser(
+        "ablation-runs", help="train and measure every row of the ablation, and print its table; run again to go on"
+    )
+    together.add_argument(
+        "--work", type=Path, default=Path("runs/ablation"), help="folder of the runs (default: runs/ablation)"
+    )
+    together.add_argument(
+        "--caches",
+        type=Path,
+        default=Path("runs/tiny"),
+        help="folder of encoded clips and of the recogniser (default: runs/tiny)",
+    )
+    together.add_argument("--model", help="a diffusers folder that all rows begin with (default: the embedded model)")
+    together.add_argument("--row", action="append", metavar="RECIPE", help="repeat (default: the paper's rows)")
+    together.add_argument("--seeds", type=int, default=3, help="runs of each row (default: 3)")
+    together.add_argument("--steps", type=int, default=150, help="of each training (default: 150)")
+    together.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of every row's recipe, such as optimiser.warm_up=15. Repeat for more",
+    )
+    together.add_argument("--worlds", type=int, help="clips to train on (default: 4000)")
+    together.add_argument("--clips", type=int, help="generated, for laws and recognition (default: 24)")
+    together.add_argument("--latents", type=int, help="held-out clips for localisation and flow loss (default: 64)")
+    together.add_argument("--batch", type=int, help="clips at a time, measuring; the noise depends on it (default: 8)")
+    together.add_argument("--denoising-steps", type=int, help="for trying out (default: the app's)")
+    together.set_defaults(run=_ablation_runs)
+
+    readme = commands.add_parser("readme", help="the README's results, from what was measured in a work folder")
+    readme.add_argument("work", type=Path, metavar="WORK", help="folder whose evaluation/ holds the results")
+    readme.add_argument("--readme", type=Path, default=Path("README.md"), help="file to change (default: README.md)")
+    readme.set_defaults(run=_readme)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.report.page import write_report
+
+    count = write_report(arguments.work, arguments.out)
+    print(f"report   {arguments.out}, {arguments.out.with_suffix('.json')} ({count} results)")
+
+
+def _ablation(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.ablation import evaluate_ablation
+    from prophy.evaluation.report.readers import as_text
+
+    runs = []
+    for pair in arguments.runs:
+        name, _, folder = pair.partition("=")
+        if not name or not folder:
+            raise ValueError(f"{pair}: give NAME=DIR")
+        runs.append((name, Path(folder)))
+    print(as_text(evaluate_ablation(runs, arguments.work)))
+
+
+def _ablation_runs(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.ablation_runs import ROWS, AblationSettings, plan_runs, run_ablation
+    from prophy.evaluation.report.readers import as_text
+    from prophy.evaluation.results.ablation import AblationResult
+    from prophy.training.cli import changed
+    from prophy.training.recipes import recipe_named
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    rows = {
+        name: replace(changed(recipe_named(name), arguments.set), steps=arguments.steps)
+        for name in arguments.row or ROWS
+    }
+    runs = plan_runs(rows, arguments.seeds, arguments.work)
+    settings = AblationSettings(**given(arguments, "worlds", "clips", "latents", "batch", "denoising_steps"))
+    try:
+        run_ablation(runs, arguments.work, arguments.caches, arguments.model, settings)
+    finally:  # stopped or not, what is there is shown
+        if (arguments.work / FOLDER / f"{AblationResult.kind}.json").is_file():
+            print(as_text(AblationResult.load(arguments.work)))
+
+
+def _readme(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.report.readme import update_readme
+
+    print(
+        f"readme   {arguments.readme} ({'changed' if update_readme(arguments.work, arguments.readme) else 'the same'})"
+    )

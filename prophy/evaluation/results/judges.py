@@ -1,0 +1,88 @@
+"""The errors of the small judges themselves, on renders that they were not trained on, and how they were trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prophy.evaluation.results import Interval, Measured, Result
+from prophy.evaluation.results.interval import Count, PhenomenonId
+from prophy.worlds.scope import SCOPE
+
+
+@dataclass(frozen=True)
+class RecogniserRecipe:
+    """How the classifier is trained. A few minutes on one core.
+
+    Attributes:
+        clips: training renders.
+        test_clips: held-out renders, looked at once, at the end.
+        nothing: share of each batch that is turned into an empty or a frozen stage.
+    """
+
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    clips: Count = 4000
+    test_clips: Count = 1000
+    steps: Count = 600
+    batch: Count = 32
+    width: Count = 64
+    rate: float = 3e-3
+    weight_decay: float = 0.05
+    nothing: float = 0.15
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RecogniserResult(Result, kind="recogniser", command="prophy evaluate recogniser"):
+    """How good the classifier is on renders it has never seen.
+
+    Attributes:
+        exact: share of clips whose set of phenomena is recognised exactly.
+        recall: by phenomenon id, share of the clips that show it.
+        false_alarms: by phenomenon id, share of the clips that do not show it.
+        empty_false_alarms: share of empty stages on which anything is recognised.
+        frozen_false_alarms: share of clips frozen at their first frame on which anything is recognised.
+        exact_decoded: as ``exact``, on held-out renders that went through the autoencoder and back; None if not asked.
+        recipe: what was trained.
+    """
+
+    exact: float
+    recall: dict[PhenomenonId, Measured]
+    false_alarms: dict[PhenomenonId, Measured]
+    empty_false_alarms: float
+    frozen_false_alarms: float
+    exact_decoded: float | None
+    recipe: RecogniserRecipe
+
+
+@dataclass(frozen=True)
+class SegmenterRecipe:
+    """How the segmenter is trained. A few minutes on one core."""
+
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    clips: Count = 4000
+    test_clips: Count = 500
+    steps: Count = 900
+    batch: Count = 32
+    width: Count = 64
+    rate: float = 3e-3
+    weight_decay: float = 0.05
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SegmenterResult(Result, kind="segmenter", command="prophy evaluate segmenter"):
+    """How good the segmenter is on renders it has never seen.
+
+    Attributes:
+        ap: token average precision of the shown phenomena; positive: covered by more than half.
+        overlap: intersection over union of the tokens it calls covered, by phenomenon id.
+        missed: share of shown phenomena of which it finds no token, though there is one.
+        alarms: tokens it marks for phenomena that a clip does not show, as a share of all such tokens.
+        recipe: what was trained.
+    """
+
+    ap: Interval
+    overlap: dict[PhenomenonId, Interval]
+    missed: float
+    alarms: Measured
+    recipe: SegmenterRecipe

@@ -1,0 +1,1 @@
+"""Opening a model with its branch, and making clips with it."""

@@ -1,0 +1,117 @@
+"""The one door: a base model of any family, opened with its branch and placed in a memory profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from prophy.assets import default_model
+from prophy.backbones.pipeline import (
+    BranchSource,
+    ProPhyPipeline,
+    check_class,
+    pipeline_classes,
+    published_like_pipeline,
+    read_index,
+)
+from prophy.backbones.wan import ProPhyWanPipeline  # noqa: F401  until evaluation asks for ProPhyPipeline
+from prophy.catalogue.describe import hub_id
+from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.memory.offload import apply
+from prophy.memory.plan import plan_parts
+from prophy.memory.profiles import AUTO, OffloadMode, Profile
+from prophy.memory.stages import parts_of
+
+
+def load(
+    model: str | Path | None = None,
+    branch: BranchSource = None,
+    dtype: torch.dtype | None = None,
+    *,
+    profile: str = AUTO,
+    device: torch.device | str | None = None,
+    clip: ClipSize | None = None,
+    **components: nn.Module,
+) -> ProPhyPipeline:
+    """Open a base model of any supported family and, beside it, a branch, and place both for generating.
+
+    Args:
+        model: a diffusers folder, a hub id or a name in :data:`prophy.catalogue.published.PUBLISHED`; default: the
+            embedded model.
+        branch: a folder, a hub id or the branch itself; default: the one saved inside ``model``, if there is one.
+            False opens the backbone alone, and what it makes is recorded as made by it alone.
+        dtype: of the weights; default: bfloat16 on an accelerator, float32 on the CPU.
+        profile: a memory profile by its name, see :data:`prophy.memory.profiles.PROFILES`; ``auto`` plans which is the
+            fastest that fits the accelerator's free memory.
+        device: default: the accelerator, if there is one.
+        clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
+        components: parts to use instead of the base's, by their names there: a fine-tuned ``transformer``, say.
+
+    Raises:
+        As :meth:`prophy.backbones.pipeline.ProPhyPipeline.from_pretrained`; and ValueError for an unknown profile or
+        device, or when no profile fits.
+    """
+    if profile != AUTO:
+        Profile.parse(profile)  # before minutes are spent
+    base = default_model() if model is None else hub_id(model)
+    index = read_index(base)
+    check_class(base, index)
+    device = accelerator() if device is None else torch.device(device)
+    if dtype is None:
+        dtype = default_dtype(device)
+    pipeline = pipeline_classes()[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
+    place(pipeline, profile, device=device, clip=clip)
+    return pipeline
+
+
+def accelerator() -> torch.device:
+    """Where a pipeline computes unless told otherwise: the accelerator, if there is one, or the CPU."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Of the weights: bfloat16 on an accelerator, float32 on the CPU."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def place(
+    pipeline: ProPhyPipeline, profile: str = AUTO, *, device: torch.device | None = None, clip: ClipSize | None = None
+) -> None:
+    """Put an opened pipeline into a memory profile; one that is in another leaves it first.
+
+    Args:
+        pipeline: opened by :func:`load`.
+        profile: by its name; ``auto`` plans which is the fastest that fits the accelerator's free memory.
+        device: default: the accelerator, if there is one.
+        clip: what ``auto`` plans for; default: the clip that the published model is recommended for.
+
+    Raises:
+        ValueError: an unknown profile or device, or no profile fits.
+    """
+    device = accelerator() if device is None else device
+    wanted = Profile(OffloadMode.ALL) if profile == AUTO else Profile.parse(profile)
+    if profile == AUTO and device.type == "cuda":
+        wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)
+    apply(pipeline, wanted, device)
+
+
+def fastest_profile(pipeline: ProPhyPipeline, vram: int, clip: ClipSize | None = None) -> Profile:
+    """The fastest memory profile that fits.
+
+    Args:
+        pipeline: opened.
+        vram: bytes of the accelerator that are free.
+        clip: what to make; default: the clip that the published model is recommended for.
+
+    Raises:
+        ValueError: none fits; one line that names the smallest and the cure.
+    """
+    if clip is None:
+        known = published_like_pipeline(pipeline)
+        clip = (GenerationDefaults() if known is None else known.defaults).clip
+    made = plan_parts(parts_of(pipeline), clip, vram=vram)
+    if made.chosen is None:
+        raise ValueError(made.reason)
+    return made.chosen

@@ -1,0 +1,66 @@
+"""What a tokenizer makes of a prompt: the words it has never seen, and prompts that the model cannot read."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from tokenizers.models import WordLevel
+
+from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS
+from prophy.generation.settings import GenerationError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def known_words(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Every word of a word-level tokenizer, sorted. Empty for a tokenizer of pieces, which can spell anything."""
+    if not _is_word_level(tokenizer):
+        return ()
+    return tuple(sorted(set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)))
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str, ...]:
+    """Words of the prompt that the tokenizer maps to its unknown token or drops, lower-case, in order, each once.
+
+    Empty for a tokenizer of pieces.
+    """
+    if not _is_word_level(tokenizer):
+        return ()
+    words = re.findall(r"[^\W_]+", re.sub(r"['’]s\b", "", prompt.lower()))
+    return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
+
+
+def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: int = LONGEST_PROMPT_TOKENS) -> None:
+    """Refuse a prompt that the model would cut or cannot read at all.
+
+    Args:
+        tokenizer: the model's.
+        prompt: plain words.
+        text_tokens: how many the model reads, see :class:`prophy.catalogue.limits.ClipRules`; the tokenizer may know
+            fewer.
+
+    Raises:
+        GenerationError: more tokens than the model reads, or not one known word.
+    """
+    count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
+    limit = min(tokenizer.model_max_length, text_tokens)
+    if count > limit:
+        raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
+    words = re.findall(r"[^\W_]+", prompt.lower())
+    if _is_word_level(tokenizer) and not any(_is_known(tokenizer, word) for word in words):
+        some = ", ".join([word for word in known_words(tokenizer) if len(word) > 3][:8])
+        raise GenerationError(
+            f"the model knows no word of this prompt: it was trained on a small vocabulary ({some}, …)"
+        )
+
+
+def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend is not None and isinstance(backend.model, WordLevel)
+
+
+def _is_known(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
+    ids = tokenizer(word, add_special_tokens=False).input_ids
+    return bool(ids) and tokenizer.unk_token_id not in ids

@@ -1,0 +1,1 @@
+"""Where the parts of a pipeline lie, and what that costs: memory profiles, offloading, the plan."""

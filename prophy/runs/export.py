@@ -1,0 +1,243 @@
+"""A run taken out of its directory: an mp4 or a picture with the routing laid over it, the trace, or a zip of it all.
+
+Every function checks the run anew and writes the file whole or not at all: what stands at ``out`` afterwards is either
+what stood there before or the finished file.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from prophy import phenomena
+from prophy.files import replacing
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.legend import strip
+from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
+from prophy.runs.pictures import write_png
+from prophy.runs.store import Run, read_run
+from prophy.video import write_video
+
+_CAPTIONS = {
+    "top1": "The strongest expert of each token",
+    "expert": "The fuller the colour, the larger the expert's weight",
+    "phenomenon": "Where the branch's map places the phenomenon",
+    "entropy": "How evenly the experts share a token",
+    "margin": "Lead of a token's strongest expert over its second",
+}
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same run gives the same bytes
+
+
+class ExportError(ValueError):
+    """What was asked for cannot be exported. The message is one line, for the person who asked."""
+
+
+@dataclass(frozen=True)
+class OverlaySettings:
+    """What is laid over the frames.
+
+    Attributes:
+        mode: one of :data:`prophy.runs.overlay.MODES`.
+        index: the expert, or the phenomenon's place in :data:`prophy.phenomena.PHENOMENA`; for these two modes only.
+        step: a denoising step by its number, from 1; None is the last. Entropy is over all steps and ignores it.
+        opacity: 0 (frames only) to 1.
+
+    Raises:
+        ExportError: a value that no run could have.
+    """
+
+    mode: OverlayMode = "top1"
+    index: int | None = None
+    step: int | None = None
+    opacity: float = 0.55
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ExportError(f"mode {self.mode!r} is not one of {', '.join(MODES)}")
+        if self.mode == "phenomenon" and self.index not in range(len(phenomena.PHENOMENA)):
+            raise ExportError(f"index={self.index} is not a phenomenon: use 0 to {len(phenomena.PHENOMENA) - 1}")
+        if self.mode == "expert" and (not isinstance(self.index, int) or self.index < 0):
+            raise ExportError(f"index={self.index} is not an expert: experts are numbered from 0")
+        if self.mode not in ("expert", "phenomenon") and self.index is not None:
+            raise ExportError(f"mode {self.mode} shows every expert: leave index={self.index} out")
+        if self.step is not None and (not isinstance(self.step, int) or self.step < 1):
+            raise ExportError(f"step={self.step} is not a denoising step: they are numbered from 1")
+        if not isinstance(self.opacity, int | float) or not 0 <= self.opacity <= 1:
+            raise ExportError(f"opacity={self.opacity} must be from 0 to 1")
+
+    def kept_step(self, trace: RoutingTrace) -> int:
+        """Where a trace keeps the step: its place along D.
+
+        Raises:
+            ExportError: the trace has no such step, or no such expert.
+        """
+        if self.mode == "expert" and self.index >= trace.num_experts:
+            raise ExportError(f"the run has no expert {self.index}: use 0 to {trace.num_experts - 1}")
+        numbers = trace.step_numbers
+        if self.step is None or self.step in numbers:
+            return len(numbers) - 1 if self.step is None else numbers.index(self.step)
+        if self.step > trace.steps:
+            raise ExportError(f"the run has no denoising step {self.step}: use 1 to {trace.steps}")
+        before, after = max(n for n in numbers if n < self.step), min(n for n in numbers if n > self.step)
+        raise ExportError(
+            f"step {self.step} was not kept, only {len(numbers)} of {trace.steps} were: use {before} or {after}"
+        )
+
+
+def export_overlay(
+    run: Run, out: str | Path, settings: OverlaySettings, legend: bool = True, *, overwrite: bool = False
+) -> Path:
+    """Write the clip with its routing burnt in: an mp4 that browsers play, of the clip's size, frame count and rate.
+
+    Args:
+        run: the run; it must have routing.
+        out: a name ending in ``.mp4`` in a folder that exists, outside the run.
+        settings: what is laid over the frames.
+        legend: add a strip beneath the picture with the prompt and the meaning of the colours.
+        overwrite: replace an existing file.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: the run has no routing, or no such step or expert, or ``out`` will not do.
+        prophy.runs.store.RunError: the run is damaged.
+        RuntimeError: no video encoder worked.
+        OSError: the disk refused.
+    """
+    out = _checked_out(run, out, ".mp4", overwrite)
+    run, trace = _checked(run, "overlay")
+    step = settings.kept_step(trace)
+    frames, fps = run.clip()
+    frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
+    if legend:
+        beneath = _legend(trace, settings, step, frames.shape[2])
+        frames = np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
+    write_video(out, frames, fps)
+    return out
+
+
+def export_still(
+    run: Run, out: str | Path, settings: OverlaySettings, frame: int, legend: bool = True, *, overwrite: bool = False
+) -> Path:
+    """Write one video frame with its routing laid over it, as a PNG.
+
+    Args:
+        run, settings, legend, overwrite: see :func:`export_overlay`.
+        out: a name ending in ``.png`` in a folder that exists, outside the run.
+        frame: its place in ``run.clip().frames``, the first is 0.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: see :func:`export_overlay`; also if the clip has no such frame.
+        prophy.runs.store.RunError: the run is damaged.
+        OSError: the disk refused.
+    """
+    out = _checked_out(run, out, ".png", overwrite)
+    run, trace = _checked(run, "still")
+    step = settings.kept_step(trace)
+    if frame not in range(trace.grid.num_video_frames):
+        raise ExportError(f"frame={frame} lies outside the clip: use 0 to {trace.grid.num_video_frames - 1}")
+    picture = overlay_frame(
+        run.clip().frames[frame],
+        trace,
+        frame,
+        settings.mode,
+        index=settings.index,
+        step=step,
+        opacity=settings.opacity,
+    )
+    if legend:
+        picture = np.concatenate([picture, _legend(trace, settings, step, picture.shape[1])])
+    write_png(out, picture)
+    return out
+
+
+def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Copy the routing, byte by byte, after it was checked; :meth:`prophy.routing.trace.RoutingTrace.load` reads it.
+
+    Args:
+        run, overwrite: see :func:`export_overlay`.
+        out: a name ending in ``.npz`` in a folder that exists, outside the run.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: the run has no routing, or ``out`` will not do.
+        prophy.runs.store.RunError: the run is damaged.
+        OSError: the disk refused.
+    """
+    out = _checked_out(run, out, ".npz", overwrite)
+    run, _ = _checked(run, "trace")
+    with replacing(out, shared=True) as temporary:
+        temporary.write_bytes(run.read_bytes("routing.npz"))
+    return out
+
+
+def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
+    """Pack the run, in a folder of its id: run.json and the files it names, nothing else that may lie beside them.
+
+    The same run always gives the same bytes. Unpacked, the folder is a run again: :func:`prophy.runs.store.read_run`.
+
+    Args:
+        run, overwrite: see :func:`export_overlay`; a run without routing will do.
+        out: a name ending in ``.zip`` in a folder that exists, outside the run.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: ``out`` will not do.
+        prophy.runs.store.RunError: the run is damaged.
+        OSError: the disk refused.
+    """
+    out = _checked_out(run, out, ".zip", overwrite)
+    run = read_run(run.path)
+    with replacing(out, shared=True) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name in ("run.json", *sorted(run.files)):
+            item = zipfile.ZipInfo(f"{run.id}/{name}", _ZIP_TIME)
+            # Stored: the files are compressed already, and another zlib would give other bytes.
+            item.compress_type, item.create_system, item.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16
+            archive.writestr(item, run.read_bytes(name))
+    return out
+
+
+def _checked_out(run: Run, out: str | Path, suffix: str, overwrite: bool) -> Path:
+    """Where to write, before any work is done for it."""
+    out = Path(out)
+    if out.suffix != suffix:
+        raise ExportError(f"{out.name} must end in {suffix}")
+    if not out.parent.is_dir():
+        raise ExportError(f"there is no folder {out.parent}: make it first")
+    if out.parent.resolve().is_relative_to(run.path.resolve()):
+        raise ExportError(f"{out} lies inside the run: choose another folder")
+    if out.is_dir():
+        raise ExportError(f"{out} is a folder: choose another name")
+    if not overwrite and os.path.lexists(out):
+        raise ExportError(f"{out} already exists: choose another name, or overwrite it")
+    return out
+
+
+def _checked(run: Run, what: str) -> tuple[Run, RoutingTrace]:
+    """The run as it is on disk now, hashes included: a listing may have skipped them."""
+    run = read_run(run.path)
+    trace = run.trace()
+    if trace is None:
+        raise ExportError(f"run {run.id} was made without a branch, so there is no routing for the {what}: try a zip")
+    return run, trace
+
+
+def _legend(trace: RoutingTrace, settings: OverlaySettings, step: int, width: int) -> np.ndarray:
+    entries = legend_entries(trace, settings.mode, index=settings.index, step=step)
+    when = "over all denoising steps"
+    if settings.mode != "entropy":
+        when = f"denoising step {trace.step_numbers[step]} of {trace.steps}"
+    headings = (trace.prompt, f"{_CAPTIONS[settings.mode]}, {when}")
+    return strip(entries, width, headings=headings, text_px=max(9, round(0.57 * width**0.5)))

@@ -1,0 +1,224 @@
+"""Routing laid over frames, as pictures. Needs a saved trace and the frames; no model, no torch.
+
+Cells are drawn nearest-neighbour: what is shown is what was recorded, one flat colour per token and latent frame.
+Shapes: F video frames, T latent frames; frames are uint8 RGB (F, H, W, 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cv2
+import numpy as np
+
+from prophy import phenomena
+from prophy.grid import TokenGrid
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.legend import Entry
+from prophy.runs.pictures import PAPER
+
+OverlayMode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
+MODES: tuple[str, ...] = get_args(OverlayMode)
+
+#: One colour per expert, told apart by colour-blind readers: Okabe and Ito's, then Tol's muted ones. Experts past the
+#: last start over, so every picture labels its colours too.
+EXPERT_COLOURS: tuple[str, ...] = (
+    "#e69f00",
+    "#56b4e9",
+    "#009e73",
+    "#f0e442",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+    "#f5f5f5",
+    "#332288",
+    "#88ccee",
+    "#44aa99",
+    "#999933",
+    "#882255",
+    "#ddcc77",
+    "#aa4499",
+    "#777777",
+)
+
+
+def expert_colour(expert: int) -> str:
+    """``#rrggbb`` of an expert."""
+    return EXPERT_COLOURS[expert % len(EXPERT_COLOURS)]
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """``#rrggbb`` as three numbers from 0 to 255."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def level_colours() -> np.ndarray:
+    """The dark-to-bright scale (cividis) of entropy, margin and differences: uint8 RGB (256, 3)."""
+    return cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
+
+
+def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> np.ndarray:
+    """What a mode shows at every token.
+
+    Args:
+        trace: the routing.
+        mode: ``top1``: the strongest expert's weight; ``expert``: the weight of expert ``index``; ``phenomenon``: P' of
+            phenomenon ``index``; ``entropy``: of the mean distribution over experts, 0 to 1; ``margin``: the first
+            expert's weight less the second's.
+        index: the expert or the phenomenon, for the two modes that need one.
+        step: a kept denoising step; negative counts from the last. Entropy is over all steps and ignores it.
+
+    Returns:
+        float32 (T, H, W), 0 to 1.
+
+    Raises:
+        ValueError: an unknown mode, or an index or a step that the trace does not have.
+    """
+    if not -trace.num_kept <= step < trace.num_kept:
+        raise ValueError(f"step={step} is not one of the {trace.num_kept} steps kept")
+    if mode == "top1":
+        strengths = trace.topk_weights[step, :, 0].reshape(trace.grid.shape)
+    elif mode == "expert":
+        strengths = trace.expert_map(_checked(index, trace.num_experts, "expert"), step)
+    elif mode == "phenomenon":
+        strengths = trace.phenomenon_map(_checked(index, len(phenomena.PHENOMENA), "phenomenon"), step)
+    elif mode == "entropy":
+        strengths = trace.entropy()
+    elif mode == "margin":
+        weights_NK = trace.topk_weights[step].astype(np.float32)
+        second = weights_NK[:, 1] if weights_NK.shape[1] > 1 else 0
+        strengths = (weights_NK[:, 0] - second).reshape(trace.grid.shape)
+    else:
+        raise ValueError(f"mode {mode!r} is not one of {', '.join(MODES)}")
+    return np.clip(strengths.astype(np.float32), 0, 1)
+
+
+def overlay(
+    frames: np.ndarray,
+    trace: RoutingTrace,
+    mode: OverlayMode = "top1",
+    *,
+    index: int | None = None,
+    step: int = -1,
+    opacity: float = 0.55,
+) -> np.ndarray:
+    """Lay one view of the routing over every frame.
+
+    ``top1``, ``entropy`` and ``margin`` tint every token alike, in the expert's colour or along a dark-to-bright scale;
+    ``expert`` and ``phenomenon`` tint a token the more, the stronger it is there.
+
+    Args:
+        frames: uint8 RGB (F, H, W, 3), at any enlargement of the generated size.
+        trace: the routing of the same clip.
+        mode, index, step: see :func:`token_strengths`.
+        opacity: 0 (frames only) to 1.
+
+    Returns:
+        uint8 RGB of the shape of ``frames``.
+
+    Raises:
+        ValueError: the clip and the trace have different numbers of frames, or an argument is out of range.
+    """
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ValueError(f"frames must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}")
+    if len(frames) != trace.grid.num_video_frames:
+        raise ValueError(f"the clip has {len(frames)} frames, its routing {trace.grid.num_video_frames}")
+    tint = _tint(trace, mode, index, step, opacity)
+    laid = np.empty_like(frames)
+    for t in range(trace.grid.frames):  # one latent frame at a time: a long clip in float32 would be several gigabytes
+        shown_at = trace.grid.video_frames(t)
+        laid[shown_at.start : shown_at.stop] = _mixed(frames[shown_at.start : shown_at.stop], tint, t)
+    return laid
+
+
+def overlay_frame(
+    picture: np.ndarray,
+    trace: RoutingTrace,
+    video_frame: int,
+    mode: OverlayMode = "top1",
+    *,
+    index: int | None = None,
+    step: int = -1,
+    opacity: float = 0.55,
+) -> np.ndarray:
+    """:func:`overlay` of a single frame.
+
+    Args:
+        picture: uint8 RGB (H, W, 3): frame ``video_frame`` of the clip, the first is 0.
+        trace, mode, index, step, opacity: see :func:`overlay`.
+
+    Raises:
+        ValueError: see :func:`overlay`.
+        IndexError: the trace has no such video frame.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        raise ValueError(f"the picture must be uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
+    return _mixed(picture[None], _tint(trace, mode, index, step, opacity), trace.grid.latent_frame(video_frame))[0]
+
+
+@dataclass(frozen=True)
+class _Tint:
+    """Colour, uint8 (T, H, W, 3), and share of it in the mixture, float32 (T, H, W), of every token."""
+
+    colours: np.ndarray
+    alpha: np.ndarray
+
+
+def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float) -> _Tint:
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity={opacity} must be from 0 to 1")
+    strengths = token_strengths(trace, mode, index=index, step=step)
+    alpha = np.ones_like(strengths)
+    if mode == "top1":
+        palette = np.array([rgb(expert_colour(e)) for e in range(trace.num_experts)], np.uint8)
+        colours = palette[trace.top1(step)]
+    elif mode in ("entropy", "margin"):
+        colours = level_colours()[np.round(255 * strengths).astype(np.uint8)]
+    else:
+        colours = np.broadcast_to(np.array(_own_colour(mode, index), np.uint8), (*strengths.shape, 3))
+        alpha = strengths
+    return _Tint(colours, opacity * alpha)
+
+
+def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
+    """Lay latent frame ``t`` over the pictures (F, H, W, 3) that show it."""
+    one = TokenGrid(1, *tint.alpha.shape[1:])
+    height, width = pictures.shape[1:3]
+    channels = [one.to_pixels(tint.colours[t, ..., c], height, width)[0] for c in range(3)]
+    blend = one.to_pixels(tint.alpha[t], height, width)[0, ..., None]
+    shown = np.stack(channels, axis=-1) * blend
+    return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
+
+
+def _own_colour(mode: OverlayMode, index: int) -> tuple[int, int, int]:
+    return rgb(expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour)
+
+
+def legend_entries(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> list[Entry]:
+    """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, largest first.
+
+    Args:
+        trace, mode, index, step: see :func:`token_strengths`, also for what it raises.
+    """
+    if mode == "top1":
+        shares = np.bincount(trace.top1(step).ravel(), minlength=trace.num_experts) / trace.grid.num_tokens
+        used = [int(e) for e in np.argsort(-shares, kind="stable") if shares[e] > 0]
+        return [Entry(f"expert {e}: {_percent(shares[e])}", (rgb(expert_colour(e)),)) for e in used]
+    if mode in ("entropy", "margin"):
+        return [Entry(f"{mode}, 0 to 1", tuple(tuple(colour.tolist()) for colour in level_colours()[::15]))]
+    if mode == "expert":
+        name = f"expert {_checked(index, trace.num_experts, 'expert')}"
+    else:
+        name = phenomena.PHENOMENA[_checked(index, len(phenomena.PHENOMENA), "phenomenon")].name
+    return [Entry(f"{name}, 0 to 1", (PAPER, _own_colour(mode, index)))]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 else "< 1 %"
+
+
+def _checked(index: int | None, size: int, kind: str) -> int:
+    if index is None or not 0 <= index < size:
+        raise ValueError(f"index={index} is not one of the {size} {'phenomena' if kind == 'phenomenon' else 'experts'}")
+    return index

@@ -1,0 +1,1 @@
+"""What visitors operate: inputs, jobs, the list of runs, the steering panel."""

@@ -1,0 +1,61 @@
+"""The numbers that every tab asks with, their ranges, and the request they make."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gradio as gr
+
+from prophy.ui.engine.engine import Request
+from prophy.ui.engine.models import ModelCard
+
+MAX_STEPS = 50
+LARGEST_SEED = 2**31 - 1
+
+
+class Numbers(NamedTuple):
+    """Seed, denoising steps and guidance."""
+
+    seed: gr.Number
+    steps: gr.Number
+    guidance: gr.Number
+
+
+def numbers(card: ModelCard, prefix: str = "") -> Numbers:
+    """A row of them.
+
+    Args:
+        card: of the model whose steps and guidance they start at.
+        prefix: of their ids in the page.
+    """
+    with gr.Row(elem_classes="pp-seed"):
+        return Numbers(
+            _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
+            _number("Steps", f"{prefix}steps", card.made.steps, 1, MAX_STEPS, precision=0),
+            _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
+        )
+
+
+def _number(label: str, elem_id: str, value: float, low: float, high: float, *, precision: int) -> gr.Number:
+    return gr.Number(
+        label=label, value=value, precision=precision, minimum=low, maximum=high, min_width=72, elem_id=elem_id
+    )
+
+
+def request_of(
+    prompt: str | None,
+    seed: float | None,
+    steps: float | None,
+    guidance: float | None,
+    model: str | None,
+    profile: str | None,
+) -> Request:
+    """The request of what is in the controls, which may be empty."""
+    return Request(
+        prompt or "",
+        seed=Request.seed if seed is None else int(seed),
+        steps=None if steps is None else int(steps),
+        guidance=None if guidance is None else float(guidance),
+        model=model or "",
+        profile=profile or "",
+    )

@@ -1,0 +1,74 @@
+"""A generation as the page follows it: what the live view and the notice show after every event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prophy.runs.store import Run
+from prophy.ui.controls import messages
+from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
+from prophy.ui.views.live import LiveView
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What there is to show.
+
+    Attributes:
+        live: the live view; None hides it.
+        notice: HTML; None leaves what is there.
+        run: the finished run.
+        is_over: nothing comes after this.
+    """
+
+    live: LiveView | None
+    notice: str | None = None
+    run: Run | None = None
+    is_over: bool = False
+
+
+def follow(engine: Engine, request: Request, session: str, title: str) -> Iterator[Moment]:
+    """Generate and yield every moment. The last one is over: it has the run, or says why there is none.
+
+    Closing the iterator stops the generation within one step.
+
+    Args:
+        engine: of the app.
+        request: what to generate.
+        session: who asks.
+        title: above the live view.
+    """
+    from prophy.generation.generate import GenerationStopped
+
+    preview = None
+    try:
+        for event in engine.generate(request, session):
+            if isinstance(event, Waiting):
+                yield Moment(waiting(title, event.ahead))
+            elif isinstance(event, Opening):
+                yield Moment(LiveView(title, "Opening the model", _why_opening(engine, event.model)))
+            elif isinstance(event, Started):
+                live = LiveView(title, f"Step 0 of {event.steps}", total=event.steps)
+                yield Moment(live, messages.unknown_words(event.unknown_words))
+            elif isinstance(event, Finished):
+                yield Moment(None, "", event.run, is_over=True)
+            else:
+                preview = event
+                yield Moment(LiveView.of(title, preview))
+    except GenerationStopped:
+        yield Moment(LiveView.of_stopped(title, preview), is_over=True)
+    except EngineError as error:
+        yield Moment(None, messages.error(str(error)), is_over=True)
+
+
+def waiting(title: str, ahead: int) -> LiveView:
+    """Before anything happens."""
+    if ahead:
+        others = "another clip is" if ahead == 1 else f"{ahead} other clips are"
+        return LiveView(title, "Waiting", f"{others} being made first")
+    return LiveView(title, "Starting")
+
+
+def _why_opening(engine: Engine, model: str) -> str:
+    return "only the first time" if len(engine.cards) == 1 else f"{model}; one is open at a time"

@@ -1,0 +1,1 @@
+"""What runs behind the page: models, devices, jobs, files."""

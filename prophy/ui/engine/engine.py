@@ -1,0 +1,517 @@
+"""The engine behind the page: one open model, opened when first needed; one generation at a time; runs on disk.
+
+It knows nothing of gradio. Nothing heavy is imported before the first generation, so that the page and the shipped runs
+open at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Condition, Event, Lock, Thread
+from typing import TYPE_CHECKING, NamedTuple
+
+from prophy.assets import gallery_dir
+from prophy.memory.profiles import AUTO, Profile
+from prophy.routing.steering import Steering
+from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs
+from prophy.ui.engine.estimates import Estimate, Estimates, Timing
+from prophy.ui.engine.gpu import gpu_seconds, on_gpu
+from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+    from prophy.generation.generate import Generation, StepPreview
+    from prophy.generation.settings import GenerationSettings
+
+logger = logging.getLogger(__name__)
+
+_TURN_POLL_SECONDS = 0.1  # how soon a job that waits for its turn sees its own stop
+
+
+class EngineError(ValueError):
+    """A request cannot be met. The message is for the person who made it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a visitor asked for, unchecked.
+
+    Attributes:
+        prompt: as typed.
+        seed: of the noise.
+        steps: denoising steps; None for as many as the model is recommended with.
+        guidance: classifier-free guidance scale; None likewise.
+        use_branch: False leaves the backbone alone: a clip without routing.
+        steering: what to do to the experts.
+        model: by its card's name; empty for the first.
+        profile: memory profile; empty for the one that the app was started with.
+    """
+
+    prompt: str
+    seed: int = 0
+    steps: int | None = None
+    guidance: float | None = None
+    use_branch: bool = True
+    steering: Steering = field(default_factory=Steering)
+    model: str = ""
+    profile: str = ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Other generations have the model first.
+
+    Attributes:
+        ahead: how many of them.
+    """
+
+    ahead: int
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The model is being opened: the first time, or after another one."""
+
+    model: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """Denoising begins.
+
+    Attributes:
+        steps: denoising steps to come.
+        unknown_words: words of the prompt that the model has never seen.
+    """
+
+    steps: int
+    unknown_words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is on disk."""
+
+    run: Run
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A generation that was stopped.
+
+    Attributes:
+        prompt: what it was for.
+        preview: after its last denoising step; None if it had done none.
+    """
+
+    prompt: str
+    preview: StepPreview | None
+
+
+class _Resident(NamedTuple):
+    """The model whose weights are in memory, and the memory profile that was asked for."""
+
+    card: ModelCard
+    pipeline: DiffusionPipeline
+    profile: str
+
+
+@dataclass(eq=False)
+class _Job:
+    prompt: str
+    card: ModelCard
+    profile: str
+    use_branch: bool
+    stop: Event = field(default_factory=Event)
+    events: SimpleQueue = field(default_factory=SimpleQueue)
+    worker: Thread | None = None
+    preview: StepPreview | None = None
+
+
+class _Line:
+    """Jobs that want the model: first come, first served. The first in line has it."""
+
+    def __init__(self) -> None:
+        self._jobs: list[_Job] = []
+        self._moved = Condition()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def join(self, job: _Job) -> None:
+        with self._moved:
+            self._jobs.append(job)
+
+    def wait(self, job: _Job) -> bool:
+        """Wait until it is this job's turn, telling it how many are ahead; False if it was stopped before."""
+        told = 0
+        with self._moved:
+            while (ahead := self._jobs.index(job)) > 0:
+                if job.stop.is_set():
+                    return False
+                if ahead != told:
+                    job.events.put(Waiting(ahead))
+                    told = ahead
+                self._moved.wait(_TURN_POLL_SECONDS)
+        return True
+
+    def leave(self, job: _Job) -> None:
+        with self._moved:
+            self._jobs.remove(job)
+            self._moved.notify_all()
+
+
+class Engine:
+    """Generates for every visitor of one app, one at a time.
+
+    Args:
+        sources: the models to choose from, the first by default. One is open at a time.
+        profile: the memory profile of requests that name none.
+        runs: the folder that new runs go to.
+        gallery: the folder of shipped runs; default: the repository's. It may be missing.
+        list_earlier: show every visitor the runs that ``runs`` already holds: right on one's own machine, wrong on a
+            public one.
+        open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
+
+    Raises:
+        ValueError: no such model, branch or memory profile, or a clip that the model cannot make. One line.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ModelSource] = (ModelSource(),),
+        *,
+        profile: str = AUTO,
+        runs: str | Path = "runs",
+        gallery: str | Path | None = None,
+        list_earlier: bool = True,
+        open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
+    ) -> None:
+        _check_profile(profile)
+        self.cards, self.profile = cards_of(sources), profile
+        self.runs_dir = Path(runs)
+        self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
+        self._open_pipeline = open_pipeline or _load
+        self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
+        self._resident: _Resident | None = None
+        self._estimates = Estimates()
+        self._line = _Line()
+        self._jobs: dict[str, _Job] = {}
+        self._jobs_lock = Lock()
+        self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
+
+    # --- the models --------------------------------------------------------------------------------------------------
+
+    @property
+    def open_model(self) -> str | None:
+        """The name of the model whose weights are in memory, if any is."""
+        return None if self._resident is None else self._resident.card.name
+
+    def card(self, name: str = "") -> ModelCard:
+        """A model by its name, which may come from anyone; without one, the first.
+
+        Raises:
+            EngineError: there is none of this name.
+        """
+        for card in self.cards:
+            if name in ("", card.name):
+                return card
+        raise EngineError(f"no model {name!r:.80} here: choose {', '.join(card.name for card in self.cards)}")
+
+    def estimate(self, request: Request) -> Estimate:
+        """What a request will need; some seconds of work when a model is first asked about.
+
+        Raises:
+            EngineError: it cannot be planned; one line.
+        """
+        card = self.card(request.model)
+        guidance = card.made.guidance if request.guidance is None else request.guidance
+        try:
+            return self._estimates.of(
+                card, request.profile or self.profile, request.steps or card.made.steps, guided=guidance > 1
+            )
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+
+    def warm_up(self) -> None:
+        """Import what a generation needs, opening no weights, so that the first one starts sooner."""
+        import prophy.generation.generate
+        import prophy.generation.pipelines  # noqa: F401
+
+    def _pipeline_of(self, card: ModelCard) -> DiffusionPipeline | None:
+        """The pipeline of a model, if it is the open one."""
+        resident = self._resident
+        return resident.pipeline if resident is not None and resident.card is card else None
+
+    def _open(self, job: _Job) -> DiffusionPipeline:
+        """Open a job's model in its profile; another one's weights are let go of first."""
+        card, profile = job.card, job.profile
+        if (pipeline := self._pipeline_of(card)) is None:
+            job.events.put(Opening(card.name))
+            if self._resident is not None:
+                from prophy.memory.offload import collect
+
+                self._resident = None
+                collect()
+            pipeline = self._open_pipeline(card, profile)
+        elif self._resident.profile != profile:
+            from prophy.generation.pipelines import place
+
+            self._resident = None  # a profile that does not fit leaves the weights scattered
+            place(pipeline, profile, clip=card.made.clip)
+        self._resident = _Resident(card, pipeline, profile)
+        return pipeline
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def check(self, request: Request) -> GenerationSettings:
+        """The settings of a request, if it can be met; words are checked only once the model is open.
+
+        Raises:
+            EngineError: it cannot; one line.
+        """
+        from prophy.generation.settings import GenerationSettings
+        from prophy.generation.words import check_prompt
+
+        card = self.card(request.model)
+        made = card.made
+        try:
+            _check_profile(request.profile or self.profile)
+            settings = GenerationSettings(
+                request.prompt,
+                seed=request.seed,
+                steps=made.steps if request.steps is None else request.steps,
+                guidance=made.guidance if request.guidance is None else request.guidance,
+                frames=made.frames,
+                height=made.height,
+                width=made.width,
+                fps=made.fps,
+                steering=request.steering,
+            )
+            if (pipeline := self._pipeline_of(card)) is not None:
+                check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
+        except ValueError as error:
+            raise EngineError(str(error)) from None
+        return settings
+
+    def generate(
+        self, request: Request, session: str
+    ) -> Iterator[Waiting | Opening | Started | StepPreview | Finished]:
+        """Generate one clip on a worker thread and yield what happens; the last event is :class:`Finished`.
+
+        Closing the iterator stops the generation within one step and returns only when the worker has ended. A session
+        has one generation: asking for another stops the first.
+
+        Args:
+            request: what to generate.
+            session: who asks; :meth:`stop` wants the same.
+
+        Raises:
+            EngineError: the request cannot be met, or the model failed; one line.
+            prophy.generation.generate.GenerationStopped: :meth:`stop` was called; nothing was saved.
+        """
+        from prophy.generation.generate import GenerationStopped
+        from prophy.generation.settings import GenerationError
+
+        settings = self.check(request)
+        self.stop(session)
+        card, profile = self.card(request.model), request.profile or self.profile
+        job = _Job(request.prompt, card, profile, request.use_branch)
+        job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
+        with self._jobs_lock:
+            self._jobs[session] = job
+        self._line.join(job)
+        job.worker.start()
+        try:
+            while True:
+                event = job.events.get()
+                if isinstance(event, GenerationError | EngineError):
+                    raise EngineError(str(event)) from None
+                if isinstance(event, GenerationStopped):
+                    raise event
+                if isinstance(event, BaseException):
+                    reason = str(event).strip().splitlines()
+                    raise EngineError(
+                        f"the generation failed: {reason[0] if reason else type(event).__name__}"
+                    ) from event
+                yield event
+                if isinstance(event, Finished):
+                    return
+        finally:
+            job.stop.set()
+            job.worker.join()
+            with self._jobs_lock:
+                if self._jobs.get(session) is job:
+                    del self._jobs[session]
+
+    @property
+    def ahead(self) -> int:
+        """How many generations have the model first, if one is asked for now."""
+        return len(self._line)
+
+    def is_generating(self, session: str) -> bool:
+        """Whether this session's generation is under way."""
+        with self._jobs_lock:
+            return session in self._jobs
+
+    def stop(self, session: str) -> Stopped | None:
+        """Stop the session's generation and wait until its worker has ended.
+
+        Returns:
+            What was stopped, or None if there was nothing to stop.
+        """
+        with self._jobs_lock:
+            job = self._jobs.get(session)
+        if job is None:
+            return None
+        job.stop.set()
+        job.worker.join()
+        return Stopped(job.prompt, job.preview)
+
+    def _work(self, job: _Job, settings: GenerationSettings) -> None:
+        try:
+            job.events.put(Finished(self._run_in_turn(job, settings)))
+        except BaseException as error:
+            from prophy.generation.generate import GenerationStopped
+            from prophy.generation.settings import GenerationError
+
+            if not isinstance(error, GenerationError | GenerationStopped | EngineError):
+                logger.exception("a generation failed")
+            job.events.put(error)
+
+    def _run_in_turn(self, job: _Job, settings: GenerationSettings) -> Run:
+        from prophy.generation.generate import Generation, GenerationStopped, StepPreview
+        from prophy.generation.words import check_prompt, unknown_words
+
+        try:
+            if not self._line.wait(job):
+                raise GenerationStopped
+            tokenizer = self._open(job).tokenizer
+            check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
+            job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
+            with closing(self._on_gpu(settings, job.use_branch)) as events:
+                for event in events:
+                    if isinstance(event, StepPreview):
+                        job.preview = event
+                        job.events.put(event)
+                    if job.stop.is_set():  # while the video was decoded, too: a stop leaves nothing behind
+                        raise GenerationStopped
+                    if isinstance(event, Generation):
+                        self._time(job.card, event)
+                        return event.save(self.runs_dir)
+            raise RuntimeError("the generation ended without a clip")
+        finally:
+            self._line.leave(job)
+
+    def _stream(self, settings: GenerationSettings, use_branch: bool) -> Iterator[StepPreview | Generation]:
+        from prophy.generation.generate import stream
+        from prophy.generation.identity import branch_switched
+
+        with branch_switched(self._resident.pipeline, use_branch):
+            yield from stream(self._resident.pipeline, settings)
+
+    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
+        """For how long :meth:`_stream` needs a GPU, by the plan."""
+        from prophy.memory.offload import profile_of
+
+        card, pipeline, _ = self._resident
+        planned = self._estimates.plan(card, guided=settings.guidance > 1).of(profile_of(pipeline))
+        return gpu_seconds(planned, settings.steps)
+
+    def _time(self, card: ModelCard, made: Generation) -> None:
+        from prophy.memory.offload import profile_of
+
+        timing = Timing(
+            profile_of(self._resident.pipeline),
+            step=made.timings["denoise"] / made.settings.steps,
+            decode=made.timings["decode"],
+        )
+        self._estimates.record(card, made.settings.guidance > 1, timing)
+
+    # --- runs --------------------------------------------------------------------------------------------------------
+
+    def gallery(self) -> list[Run]:
+        """The shipped runs, by name."""
+        return sorted(list_runs(self._gallery_dir), key=lambda run: run.id)
+
+    def history(self, own: list[str]) -> list[Run]:
+        """A visitor's runs, newest first: those of the ids they bring, and the earlier ones where they are listed."""
+        wanted = [*own, *self._earlier]
+        runs = []
+        for run_id in dict.fromkeys(wanted):
+            try:
+                runs.append(find_run(self.runs_dir, run_id))
+            except RunError as error:
+                logger.info("not in the history: %s", error)
+        return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
+
+    def same_run(self, request: Request, own: list[str]) -> Run | None:
+        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
+
+        Same prompt, seed and settings give the same frames, so such a run need not be made again.
+        """
+        card = self.card(request.model)
+        if (pipeline := self._pipeline_of(card)) is None:
+            return None
+        from prophy.generation.identity import branch_switched, model_hash
+        from prophy.generation.settings import GenerationError, GenerationSettings
+
+        wanted = self.check(request)
+        is_routed = request.use_branch and card.has_branch
+        with branch_switched(pipeline, request.use_branch):
+            weights = model_hash(pipeline)
+        for run in (*self.history(own), *self.gallery()):
+            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
+                continue
+            if (run.routing_path is not None) != is_routed:
+                continue
+            try:
+                is_same = GenerationSettings.from_record(run.record) == wanted
+            except GenerationError:
+                continue  # made by another release
+            if is_same and run.record.model_sha256 == weights:
+                return run
+        return None
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run of the runs folder; shipped ones stay.
+
+        Raises:
+            EngineError: there is none of this id.
+        """
+        try:
+            delete_run(self.runs_dir, run_id)
+        except RunError as error:
+            raise EngineError(str(error)) from None
+
+    def find(self, run_id: str) -> Run:
+        """A run of the gallery or of the runs folder, by its id, which may come from anyone.
+
+        Raises:
+            EngineError: there is none, or it is damaged.
+        """
+        try:
+            return find_run(self._gallery_dir, run_id)
+        except RunError:
+            pass
+        try:
+            return find_run(self.runs_dir, run_id)
+        except RunError as error:
+            raise EngineError(str(error)) from None
+
+
+def _check_profile(name: str) -> None:
+    if name != AUTO:
+        Profile.parse(name)
+
+
+def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
+    from prophy.generation.pipelines import load
+
+    return load(card.source.base, branch=card.source.branch, profile=profile, clip=card.made.clip)

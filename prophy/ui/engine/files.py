@@ -1,0 +1,69 @@
+"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, or all of it in a zip."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.store import Run, RunError
+from prophy.ui.engine.engine import Engine, EngineError
+
+What = Literal["overlay", "still", "trace", "zip"]
+_SUFFIXES: dict[What, str] = {"overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
+_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".npz": "application/octet-stream", ".zip": "application/zip"}
+
+
+def export_run(
+    run: Run,
+    folder: Path,
+    what: What,
+    *,
+    mode: str = "top1",
+    index: int | None = None,
+    step: int | None = None,
+    opacity: float = 0.55,
+    frame: int = 0,
+) -> Path:
+    """Write one file of a run into ``folder``; see :mod:`prophy.runs.export` for the arguments.
+
+    Raises:
+        EngineError: it cannot be; one line.
+    """
+    if what not in get_args(What):
+        raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
+    out = Path(folder) / f"{run.id}-{what}{_SUFFIXES[what]}"
+    try:
+        if what == "overlay":
+            return export_overlay(run, out, OverlaySettings(mode, index, step, opacity), overwrite=True)
+        if what == "still":
+            return export_still(run, out, OverlaySettings(mode, index, step, opacity), frame, overwrite=True)
+        if what == "trace":
+            return export_trace(run, out, overwrite=True)
+        return export_zip(run, out, overwrite=True)
+    except (ExportError, RunError) as error:
+        raise EngineError(str(error)) from None
+
+
+def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
+    """What the page's scripts call as ``server.export_run``. Its argument comes from a browser and may be anything."""
+
+    def export_run_for_browser(asked: object) -> dict[str, str]:
+        try:
+            if not isinstance(asked, Mapping):
+                raise EngineError("the request was malformed: reload the page")
+            run = engine.find(str(asked.get("run")))
+            names = ("mode", "index", "step", "opacity", "frame")
+            given = {name: asked[name] for name in names if asked.get(name) is not None}
+            with tempfile.TemporaryDirectory() as folder:
+                path = export_run(run, Path(folder), asked.get("what"), **given)
+                data = base64.b64encode(path.read_bytes()).decode()
+            return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
+        except EngineError as error:
+            return {"error": str(error)}
+
+    export_run_for_browser.__name__ = "export_run"
+    return export_run_for_browser

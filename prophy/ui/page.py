@@ -1,0 +1,169 @@
+"""The page: its tabs, its endpoints, and how it is served."""
+
+from __future__ import annotations
+
+import os
+
+# Before gradio: it reports usage over the network unless told not to.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from prophy.evaluation.report.html import STYLE as EVIDENCE_STYLE
+from prophy.training.run_folder import Trainings
+from prophy.ui.api import endpoints
+from prophy.ui.controls import messages
+from prophy.ui.controls.model_bar import ModelBar
+from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.tabs.about import about_tab
+from prophy.ui.tabs.annotate import AnnotateTab
+from prophy.ui.tabs.compare import CompareTab
+from prophy.ui.tabs.evidence import evidence_tab
+from prophy.ui.tabs.generate import GenerateTab
+from prophy.ui.tabs.training import NAME, TrainingTab
+from prophy.ui.views.component import STATIC
+
+_COLOURS = gr.themes.Color(
+    name="prophy",
+    c50="#eef6fb",
+    c100="#d6eaf6",
+    c200="#aed5ec",
+    c300="#7dbbdf",
+    c400="#409bce",
+    c500="#0f7fbd",
+    c600="#0072b2",
+    c700="#005d92",
+    c800="#054d78",
+    c900="#0a3f61",
+    c950="#072940",
+)
+_HEADER = """
+<header class="pp-title">
+  <h1>ProPhy</h1>
+  <p>Type a physical event. Watch which expert acts where.</p>
+</header>
+"""
+_CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
+
+
+def build_demo(
+    engine: Engine, vlm: str | None = None, *, trainings: Trainings | None = None, evidence: Path | None = None
+) -> gr.Blocks:
+    """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
+
+    Args:
+        engine: of the app.
+        vlm: see :class:`prophy.ui.tabs.annotate.AnnotateTab`.
+        trainings: runs for the Training tab; None: there is no such tab.
+        evidence: see :func:`prophy.ui.tabs.evidence.evidence_tab`.
+    """
+    with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
+        own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
+        gr.HTML(_HEADER, apply_default_css=False)
+        bar = ModelBar(engine)
+        with gr.Tabs(elem_id="tabs") as tabs:
+            with gr.Tab("Generate", id="generate"):
+                generate = GenerateTab(engine, bar, own_runs)
+            with gr.Tab("Compare and steer", id="compare"):
+                compare = CompareTab(engine, bar, own_runs)
+            with gr.Tab("Annotate", id="annotate-tab"):
+                AnnotateTab(vlm)
+            if trainings is not None:
+                with gr.Tab(NAME, id="training"):
+                    TrainingTab(trainings, tabs)
+            with gr.Tab("Evidence", id="evidence-tab") as evidence_part:
+                evidence_tab(evidence_part, evidence)
+            with gr.Tab("About", id="about"):
+                about_tab(engine.card())
+        loaded = generate.wire(demo)
+        compare.wire(generate.history)
+        numbers, quiet = generate.numbers, {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        loaded.then(engine.warm_up, None, None, **quiet)
+        asks = [numbers.steps.change, numbers.guidance.change, generate.view.change]
+
+        def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:
+            try:
+                run = engine.find(str(event._data.get("id")))
+                made_by = {card.name: card for card in engine.cards}.get(run.record.model_id)
+                card = made_by or engine.card(model)
+                filled = compare.to_steer(run, card)
+            except EngineError as error:
+                return {generate.notice: messages.error(str(error))}
+            switched = {} if card.name == model else {bar.model: card.name, **generate.for_model(card)}
+            return {tabs: gr.Tabs(selected="compare"), **switched, **filled}
+
+        def on_model(model: str) -> dict[Any, Any]:
+            card = engine.card(model)
+            return {**generate.for_model(card), **compare.for_model(card)}
+
+        def on_close(visit: gr.Request) -> None:
+            engine.stop(visit.session_hash or "")
+
+        generate.view.steer(
+            on_steer,
+            bar.model,
+            [tabs, bar.model, generate.notice, *generate.inputs, *compare.inputs],
+            **quiet,
+        )
+        picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
+        bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
+        demo.unload(on_close)
+        endpoints(engine)
+    return demo
+
+
+def launch(
+    demo: gr.Blocks,
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = False,
+    max_upload: str = "1mb",
+) -> str:
+    """Serve the page from threads of this process, asking nothing of any other machine.
+
+    Args:
+        demo: from :func:`build_demo`.
+        host: address to listen on.
+        port: None for the first free one from 7860.
+        open_browser: open a tab.
+        max_upload: largest file that a visitor may send; only the Annotate view takes any.
+
+    Returns:
+        The address of the page.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    _, address, _ = demo.queue(default_concurrency_limit=4).launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        prevent_thread_lock=True,
+        share=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        theme=_theme(),
+        css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
+        show_error=True,
+        max_file_size=max_upload,
+        quiet=True,
+    )
+    return address
+
+
+def _theme() -> gr.themes.Base:
+    """A stock theme with the system's fonts: nothing to fetch."""
+    return gr.themes.Default(
+        primary_hue=_COLOURS,
+        secondary_hue=_COLOURS,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"),
+        font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"),
+    )

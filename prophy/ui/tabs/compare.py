@@ -1,0 +1,219 @@
+"""Compare: two clips of the same noise in one player: two prompts, the branch on and off, or steered and not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from prophy.routing.steering import Steering, SteeringError
+from prophy.runs.store import Run, RunError
+from prophy.ui.controls import messages
+from prophy.ui.controls.inputs import numbers, request_of
+from prophy.ui.controls.job import Ticket, Turn
+from prophy.ui.controls.model_bar import ModelBar
+from prophy.ui.controls.progress import follow
+from prophy.ui.controls.run_list import Shelf, poster
+from prophy.ui.controls.steer import SteerView, steer_panel
+from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.visitors import OWN_RUNS_KEPT, own_ids
+from prophy.ui.views.compare import CompareView, compare_view
+from prophy.ui.views.live import live_view
+
+PROMPTS, BRANCH, STEERING = "Two prompts", "Branch on and off", "Steered and not"
+
+
+class CompareTab:
+    """The tab's parts, built where this is called, inside the page.
+
+    Args:
+        engine: of the app.
+        bar: which model, in which memory profile.
+        own_runs: the ids of the visitor's runs, in their browser.
+    """
+
+    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
+        self._engine, self._bar, self._own_runs = engine, bar, own_runs
+        self._steering = gr.State({})
+        card = engine.card()
+        with gr.Row(elem_classes="pp-columns", equal_height=False):
+            with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
+                self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
+                self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
+                self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
+                self._numbers = numbers(card, "compare-")
+                with gr.Column(visible=False, elem_id="steering") as self._steer_part:
+                    self._panel = steer_panel(_blank_panel(card))
+                with gr.Row(elem_classes="pp-actions"):
+                    generate = gr.Button("Generate both", variant="primary", elem_id="compare", min_width=120)
+                    stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", min_width=80)
+                self._notice = gr.HTML(elem_id="compare-notice", elem_classes="pp-notices", apply_default_css=False)
+            with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
+                self._live = live_view("compare-live")
+                self._view = compare_view()
+        self._turn = Turn(engine, generate, stop, self._live, self._notice)
+
+    def wire(self, history: Shelf) -> None:
+        """Connect the controls.
+
+        Args:
+            history: the shelf of the visitor's runs, which these join.
+        """
+        self._history = history
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
+        self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
+        self._view.copy(self._on_copy, None, [self._kind, self.prompt, self._other], queue=False, **quiet)
+        self._turn.wire(
+            [self.prompt.submit, self._other.submit],
+            self._on_ask,
+            [self._kind, self.prompt, self._other, self._steering, *self._numbers, *self._bar.inputs],
+            self._on_generate,
+            self._own_runs,
+            [self._view, self._own_runs, *history.outputs],
+        )
+
+    @property
+    def inputs(self) -> list[gr.blocks.Block]:
+        """What :meth:`for_model` and :meth:`to_steer` fill."""
+        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, self._panel, self._steering]
+
+    def for_model(self, card: ModelCard) -> dict[Any, Any]:
+        """What shows the controls of a model, nothing steered."""
+        panel = _blank_panel(card)
+        return {
+            self._kind: gr.update(choices=_kinds(card), value=PROMPTS),
+            self._other: gr.update(visible=True),
+            self._steer_part: gr.update(visible=False),
+            self._numbers.steps: card.made.steps,
+            self._numbers.guidance: card.made.guidance,
+            self._panel: None if panel is None else panel.as_json(),
+            self._steering: {},
+        }
+
+    def to_steer(self, run: Run, card: ModelCard) -> dict[Any, Any]:
+        """Fill the controls with a run's, ready to steer it with a model's experts.
+
+        Raises:
+            EngineError: the model has none.
+        """
+        if (panel := _blank_panel(card)) is None:
+            raise EngineError(f"{card.name} has no physical branch here, so no experts to steer")
+        record = run.record
+        return {
+            **self.for_model(card),
+            self._kind: gr.update(choices=_kinds(card), value=STEERING),
+            self._other: gr.update(visible=False),
+            self._steer_part: gr.update(visible=True),
+            self.prompt: record.prompt,
+            self._numbers.seed: record.seed,
+            self._numbers.steps: record.settings["steps"],
+            self._numbers.guidance: record.settings["guidance"],
+            self._panel: replace(panel, poster=poster(run), steering=record.steering.to_json()).as_json(),
+            self._steering: record.steering.to_json(),
+        }
+
+    def _on_kind(self, kind: str) -> dict[Any, Any]:
+        return {
+            self._other: gr.update(visible=kind == PROMPTS),
+            self._steer_part: gr.update(visible=kind == STEERING),
+        }
+
+    def _on_steer(self, event: gr.EventData) -> dict[Any, Any]:
+        document = event._data.get("steering")
+        try:
+            Steering.from_json(document)
+        except SteeringError as error:
+            return {self._steering: {}, self._notice: messages.error(str(error))}
+        return {self._steering: document, self._notice: ""}
+
+    def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
+        """Copy A to B: B's prompt becomes the one on show at A."""
+        try:
+            prompt = self._engine.find(str(event._data.get("from"))).record.prompt
+        except EngineError:
+            return {self._kind: gr.skip()}
+        return {self._kind: PROMPTS, self.prompt: prompt, self._other: prompt}
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def _on_ask(self, kind: str, prompt: str, other: str, steering: dict, *asked: Any) -> dict[Any, Any]:
+        try:
+            a, b = self._requests(kind, prompt, other, steering, asked)
+            return self._turn.begin([a, b], f"A · {a.prompt}")
+        except (EngineError, SteeringError) as error:
+            return self._turn.refuse(error)
+
+    def _requests(
+        self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
+    ) -> tuple[Request, Request]:
+        a = request_of(prompt, *asked)
+        if kind == BRANCH:
+            return a, replace(a, use_branch=False)
+        if kind == STEERING:
+            steered = Steering.from_json(steering)
+            if steered.is_neutral:
+                raise EngineError("nothing is steered: mute, boost or invert an expert, or force one on a region")
+            return a, replace(a, steering=steered)
+        return a, request_of(other, *asked)
+
+    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if ticket is None or self._turn.is_withdrawn(ticket):
+            yield self._turn.nothing()
+            return
+        runs: list[Run] = []
+        ids = own_ids(own)
+        for side, request in zip("AB", ticket.requests, strict=True):
+            if self._turn.is_withdrawn(ticket):  # stopped between the two
+                yield {self._live: None, **self._turn.ended()}
+                return
+            if (made := self._engine.same_run(request, ids)) is not None:
+                runs.append(made)
+                continue
+            moment = None
+            for moment in follow(self._engine, request, visit.session_hash or "", f"{side} · {request.prompt}"):
+                if moment.run is None:
+                    update = {self._live: None if moment.live is None else moment.live.as_json()}
+                    if moment.notice is not None:
+                        update[self._notice] = moment.notice
+                    yield {**update, **(self._turn.ended() if moment.is_over else {})}
+            if moment is None or moment.run is None:
+                return
+            runs.append(moment.run)
+            ids = [moment.run.id, *ids][:OWN_RUNS_KEPT]
+            yield {self._own_runs: ids, **self._history.update(self._engine.history(ids))}
+        try:
+            view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
+        except (ValueError, RunError, OSError) as error:
+            yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
+            return
+        yield {self._live: None, self._view: view, **self._turn.ended()}
+
+
+def _kinds(card: ModelCard) -> list[str]:
+    return [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
+
+
+def _blank_panel(card: ModelCard) -> SteerView | None:
+    if not card.refinement_experts:
+        return None
+    return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid)
+
+
+def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:
+    return gr.Textbox(label=label, placeholder=placeholder, lines=2, max_lines=5, elem_id=elem_id)
+
+
+def _labels(a: Request, b: Request) -> tuple[str, str]:
+    """What sets each side apart, in a few words."""
+
+    def label(request: Request) -> str:
+        return "branch off" if not request.use_branch else ", ".join(request.steering.describe())
+
+    said = label(a), label(b)
+    if said == ("", ""):
+        return said
+    return tuple(text or ("branch on" if not b.use_branch else "not steered") for text in said)

@@ -1,0 +1,235 @@
+"""Generate: ask for a clip, watch it being made, look at its routing; the gallery and the visitor's own runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.events import Dependency
+
+from prophy import phenomena
+from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.store import Run, RunError
+from prophy.ui.controls import messages
+from prophy.ui.controls.inputs import Numbers, numbers, request_of
+from prophy.ui.controls.job import Ticket, Turn
+from prophy.ui.controls.model_bar import ModelBar
+from prophy.ui.controls.progress import follow
+from prophy.ui.controls.run_list import Shelf, shelf
+from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.files import exporter
+from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.visitors import OWN_RUNS_KEPT, link_of, own_ids
+from prophy.ui.tabs.about import about_model
+from prophy.ui.views.component import component
+from prophy.ui.views.figures import expert_timeline
+from prophy.ui.views.live import live_view
+from prophy.ui.views.routing import RunView, routing_view
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = tuple(FIXED_PROMPTS[i] for i in (2, 4, 6, 10, 12, 14, 16, 18, 20))
+
+_TIMELINE_HEADING = """
+<h3 class="pp-heading">Experts over time <span>share of each latent frame's tokens whose strongest expert it is, at the
+last denoising step; choose a bar to go there</span></h3>
+"""
+
+
+class _BuiltIn(NamedTuple):
+    """A run that the page is built with: on show before anything is asked of the server."""
+
+    view: dict[str, Any]
+    trace: RoutingTrace | None
+
+    @classmethod
+    def of(cls, run: Run) -> _BuiltIn | None:
+        """None for a run that cannot be read: opening it later says why."""
+        try:
+            trace = run.trace()
+            return cls(RunView.of(run, trace).as_json(), trace)
+        except (RunError, OSError):
+            return None
+
+
+class GenerateTab:
+    """The tab's parts, built where this is called, inside the page.
+
+    Attributes:
+        view: the routing view; its event ``steer`` carries the id of the run on show.
+        history: the visitor's own runs.
+
+    Args:
+        engine: of the app.
+        bar: which model, in which memory profile.
+        own_runs: the ids of the visitor's runs, in their browser.
+    """
+
+    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
+        self._engine, self._bar, self._own_runs = engine, bar, own_runs
+        shipped = engine.gallery()
+        self._first = shipped[0] if shipped else None
+        self._built_in = None if self._first is None else _BuiltIn.of(self._first)
+        card = engine.card()
+        with gr.Row(elem_classes="pp-columns", equal_height=False):
+            with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
+                self.prompt = gr.Textbox(
+                    label="What should happen?",
+                    placeholder="a red ball bounces on the floor",
+                    lines=2,
+                    max_lines=5,
+                    elem_id="prompt",
+                )
+                self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
+                self.numbers: Numbers = numbers(card)
+                with gr.Row(elem_classes="pp-actions"):
+                    generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
+                    stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
+                self.notice = gr.HTML(elem_id="notice", elem_classes="pp-notices", apply_default_css=False)
+                self._about = gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
+            with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
+                self._live = live_view()
+                self.view = routing_view(exporter(engine), self._built_in and self._built_in.view)
+                with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
+                    gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
+                    self._timeline = gr.Plot(show_label=False, container=False)
+        self._turn = Turn(engine, generate, stop, self._live, self.notice)
+        self._gallery: Shelf = shelf(
+            "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
+        )
+        self.history: Shelf = shelf("history", "Your runs", f"kept in {engine.runs_dir.name}/", engine, is_own=True)
+
+    def wire(self, demo: gr.Blocks) -> Dependency:
+        """Connect the controls.
+
+        Returns:
+            The event that a page is complete.
+        """
+        parts = [self.view, self._timeline_part, self._timeline]
+        shown = [*parts, self._live, self.notice]
+        lists = [self._own_runs, *self.history.outputs]
+        quiet = {"show_progress": "hidden", "api_visibility": "private"}
+
+        loaded = demo.load(self._on_load, self._own_runs, [*shown, *lists], **quiet)
+        self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
+        for runs in (self._gallery, self.history):
+            runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
+        self.history.cards.delete(self._on_delete, self._own_runs, [*lists, self.notice], queue=False, **quiet)
+        asked = [self.prompt, *self.numbers, *self._bar.inputs]
+        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, self._own_runs, [*parts, *lists])
+        return loaded
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What :meth:`for_model` fills."""
+        return [self._about, self.numbers.steps, self.numbers.guidance]
+
+    def for_model(self, card: ModelCard) -> dict[Any, Any]:
+        """What shows the controls of a model."""
+        return {
+            self._about: about_model(card),
+            self.numbers.steps: card.made.steps,
+            self.numbers.guidance: card.made.guidance,
+        }
+
+    # --- opening -----------------------------------------------------------------------------------------------------
+
+    def open(
+        self, run: Run, expert: int | None = None, frame: int | None = None, *, by_link: bool = False
+    ) -> dict[Any, Any]:
+        """What shows a run; what says why not, if its files are broken."""
+        try:
+            trace = run.trace()
+            value = RunView.of(run, trace, expert=expert, frame=frame, by_link=by_link)
+        except (RunError, OSError) as error:
+            logger.warning("cannot open a run: %s", error)
+            return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}
+        return {self.view: value.as_json(), self._live: None, **self._over_time(trace)}
+
+    def _over_time(self, trace: RoutingTrace | None) -> dict[Any, Any]:
+        return {
+            self._timeline_part: gr.update(visible=trace is not None),
+            self._timeline: None if trace is None else expert_timeline(trace),
+        }
+
+    def _on_load(self, own: list[str], visit: gr.Request) -> dict[Any, Any]:
+        mine = self._engine.history(own_ids(own))
+        link, complaint = link_of(visit.query_params), None
+        opened = {}
+        if link.run is not None:
+            try:
+                opened = self.open(self._engine.find(link.run), link.expert, link.frame, by_link=True)
+            except EngineError as error:
+                complaint = messages.error(f"the link cannot be opened: {error}")
+        elif self._built_in is not None:
+            opened = self._over_time(self._built_in.trace)
+        if not opened and (first := self._first or next(iter(mine), None)) is not None:
+            opened = self.open(first, by_link=link.run is not None)
+        return {
+            **self.history.update(mine),
+            # The live view is left alone: on a slow machine a generation may have begun meanwhile.
+            **{part: new for part, new in opened.items() if part is not self._live},
+            **({} if complaint is None else {self.notice: complaint}),
+        }
+
+    def _on_choose(self, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        if self._engine.is_generating(visit.session_hash or ""):
+            return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
+        try:
+            run = self._engine.find(str(event._data.get("id")))
+        except EngineError as error:
+            return {self.notice: messages.error(str(error))}
+        return {self.notice: "", **self.open(run)}
+
+    def _on_delete(self, own: list[str], event: gr.EventData) -> dict[Any, Any]:
+        run_id = str(event._data.get("id"))
+        kept = [mine for mine in own_ids(own) if mine != run_id]
+        try:
+            self._engine.delete(run_id)
+            said = ""
+        except EngineError as error:
+            said = messages.error(str(error))
+        return {self._own_runs: kept, **self.history.update(self._engine.history(kept)), self.notice: said}
+
+    def _on_example(self, event: gr.EventData) -> tuple[str, int]:
+        example = EXAMPLES[int(event._data["index"]) % len(EXAMPLES)]
+        return example.prompt, example.seed
+
+    # --- generating --------------------------------------------------------------------------------------------------
+
+    def _on_ask(self, *asked: Any) -> dict[Any, Any]:
+        request = request_of(*asked)
+        try:
+            return self._turn.begin([request], request.prompt)
+        except EngineError as error:
+            return self._turn.refuse(error)
+
+    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if ticket is None or self._turn.is_withdrawn(ticket):
+            yield self._turn.nothing()
+            return
+        (request,) = ticket.requests
+        for moment in follow(self._engine, request, visit.session_hash or "", request.prompt):
+            update = {self._live: None if moment.live is None else moment.live.as_json()}
+            if moment.notice is not None:
+                update[self.notice] = moment.notice
+            if moment.is_over:
+                update |= self._turn.ended()
+            if moment.run is not None:
+                ids = [moment.run.id, *own_ids(own)][:OWN_RUNS_KEPT]
+                update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
+                update |= self.open(moment.run)
+            yield update
+
+
+def _chip(index: int) -> dict[str, Any]:
+    example = EXAMPLES[index]
+    known = [phenomena.by_id(phenomenon) for phenomenon in example.phenomena]
+    return {
+        "prompt": example.prompt,
+        "label": " + ".join(phenomenon.name for phenomenon in known),
+        "colours": [phenomenon.colour for phenomenon in known],
+    }

@@ -1,0 +1,1 @@
+"""What shows a run: the routing over the playing video, comparisons, plots."""

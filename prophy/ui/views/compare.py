@@ -1,0 +1,81 @@
+"""The compare view: two runs of one length in one player, with the routing of each and the difference of both.
+
+Swapping the sides, the layouts and the overlays ask the server nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import gradio as gr
+import numpy as np
+
+from prophy.routing.distance import pixel_difference, routing_difference
+from prophy.runs.store import Run
+from prophy.ui.views.component import component
+from prophy.ui.views.routing import RunView, base64_of
+
+
+@dataclass(frozen=True)
+class CompareView:
+    """What the compare view shows.
+
+    Attributes:
+        a: one run, as the routing view reads it; its routing is None for a run made without a branch.
+        b: the other.
+        labels: for each side, what sets it apart, in a few words ("branch off"); empty for nothing.
+        difference: base64 of uint8 (T, H, W), 255 is 1: Jensen-Shannon distance between the two runs' experts at every
+            token, over all denoising steps. None if a side has no routing.
+        pixels: mean absolute difference of the two pictures, 0 to 1, for each video frame.
+    """
+
+    a: RunView
+    b: RunView
+    labels: tuple[str, str]
+    difference: str | None
+    pixels: list[float]
+
+    @classmethod
+    def of(cls, a: Run, b: Run, labels: tuple[str, str] = ("", "")) -> CompareView:
+        """Read two runs' files.
+
+        Args:
+            a, b: runs of one length, rate and size. That seed and noise are the same is the caller's business; the view
+                names both seeds.
+            labels: see the attribute.
+
+        Raises:
+            ValueError: the runs differ in frames, fps, size, token grid or number of experts.
+            prophy.runs.store.RunError: a video or a routing is broken.
+            OSError: a video cannot be read.
+        """
+        _check_pair(a, b)
+        traces = a.trace(), b.trace()
+        return cls(
+            a=RunView.of(a, traces[0]),
+            b=RunView.of(b, traces[1]),
+            labels=labels,
+            difference=None if None in traces else base64_of(np.round(255 * routing_difference(*traces))),
+            pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],
+        )
+
+    def as_json(self) -> dict:
+        """The component's value."""
+        return asdict(self)
+
+
+def compare_view() -> gr.HTML:
+    """The component. Its value is :meth:`CompareView.as_json`, or None for an invitation to make two runs.
+
+    Its event ``copy`` ("Copy A to B") carries the ids of the runs on show: ``{"from": A's, "to": B's}``. They change
+    places when the visitor swaps the sides.
+    """
+    return component("compare_view", ("routing.js", "parts.js", "compare.js", "compare_view.js"))
+
+
+def _check_pair(a: Run, b: Run) -> None:
+    ours, theirs = a.record.settings, b.record.settings
+    for what, names in (("frames", ("frames",)), ("frames a second", ("fps",)), ("pixels", ("width", "height"))):
+        sizes = ["×".join(f"{settings[name]:g}" for name in names) for settings in (ours, theirs)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"A has {sizes[0]} {what} and B {sizes[1]}: compare runs of one length, rate and size")

@@ -1,0 +1,188 @@
+"""The routing view: a video with its routing laid over it in the browser.
+
+The routing travels as bytes, for every kept denoising step: top-k ids, their weights and the phenomenon maps; and the
+entropy over all of them. So choosing a mode, an expert, a phenomenon, a step, an opacity, a token or a region asks the
+server nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import gradio as gr
+import numpy as np
+
+from prophy import phenomena
+from prophy.grid import TEMPORAL
+from prophy.routing.trace import RoutingTrace
+from prophy.runs.overlay import expert_colour
+from prophy.runs.store import Run
+from prophy.ui.views.component import component
+
+MAX_ROUTING_BYTES = 8 * 2**20  #: of routing sent to a browser; of a larger trace, evenly spaced steps
+
+
+@dataclass(frozen=True)
+class RoutingBytes:
+    """A trace as the browser reads it: D kept steps, N tokens, K experts a token, P phenomena, E experts.
+
+    Attributes:
+        grid: latent frames, token rows, token columns.
+        temporal: video frames in a latent frame after the first.
+        steps: the number, from 1, of each step sent.
+        total_steps: denoising steps the generation took.
+        top_k: K.
+        ids: base64 of uint8 (D, N, K), best first.
+        weights: base64 of uint8 (D, N, K), 255 is 1.
+        maps: base64 of uint8 (D, P, N), 255 is 1.
+        entropy: base64 of uint8 (N,), 255 is 1: of each token's mean distribution over experts, over all steps.
+        semantic: the semantic experts' weights.
+        experts: colours by expert.
+        phenomena: name and colour by phenomenon.
+    """
+
+    grid: tuple[int, int, int]
+    temporal: int
+    steps: list[int]
+    total_steps: int
+    top_k: int
+    ids: str
+    weights: str
+    maps: str
+    entropy: str
+    semantic: list[float]
+    experts: list[str]
+    phenomena: list[tuple[str, str]]
+
+    @classmethod
+    def of(cls, trace: RoutingTrace) -> RoutingBytes:
+        """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last."""
+        bytes_a_step = trace.topk_ids[0].size * 2 + trace.phenomenon_maps[0].size
+        most = int(np.clip(MAX_ROUTING_BYTES // bytes_a_step, 1, trace.num_kept))
+        kept = np.unique(np.linspace(trace.num_kept - 1, 0, most).round().astype(int))
+        return cls(
+            grid=trace.grid.shape,
+            temporal=TEMPORAL,
+            steps=[trace.step_numbers[d] for d in kept],
+            total_steps=trace.steps,
+            top_k=trace.topk_ids.shape[2],
+            ids=base64_of(trace.topk_ids[kept]),
+            weights=base64_of(_quantised(trace.topk_weights[kept])),
+            maps=base64_of(_quantised(trace.phenomenon_maps[kept]).transpose(0, 2, 1)),
+            entropy=base64_of(_quantised(trace.entropy())),
+            semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
+            experts=[expert_colour(e) for e in range(trace.num_experts)],
+            phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
+        )
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What the routing view shows.
+
+    Attributes:
+        id: of the run.
+        prompt: as typed.
+        facts: short texts for the line below it.
+        unknown_words: words of the prompt that the model has never seen.
+        video: base64 of the mp4 file.
+        frames: video frames.
+        fps: frames a second.
+        aspect: width over height.
+        routing: None for a run made without a branch.
+        expert: the view opens on this expert alone; None for the mode it is in.
+        frame: the view opens paused at this video frame, from 0; None to play from the start.
+        by_link: the answer to the page's link. Until it comes such a page shows nothing, and it would not notice a
+            value equal to the one it was built with.
+    """
+
+    id: str
+    prompt: str
+    facts: list[str]
+    unknown_words: list[str]
+    video: str
+    frames: int
+    fps: float
+    aspect: float
+    routing: RoutingBytes | None
+    expert: int | None = None
+    frame: int | None = None
+    by_link: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        trace: RoutingTrace | None,
+        *,
+        expert: int | None = None,
+        frame: int | None = None,
+        by_link: bool = False,
+    ) -> RunView:
+        """Read a run's video and put its routing beside it.
+
+        Args:
+            run: the run.
+            trace: its own, from :meth:`prophy.runs.store.Run.trace`.
+            expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
+                left out.
+            by_link: see above.
+
+        Raises:
+            OSError: its video cannot be read.
+        """
+        record, settings = run.record, run.record.settings
+        facts = [f"seed {record.seed}", f"{settings['steps']} steps", f"guidance {settings['guidance']:g}"]
+        if record.timings:
+            facts.append(f"made in {sum(record.timings.values()):.1f} s")
+        scheduled = [] if record.schedule.is_every_pass else [f"branch {record.schedule.describe()}"]
+        experts = 0 if trace is None else trace.num_experts
+        return cls(
+            id=run.id,
+            prompt=record.prompt,
+            facts=[*facts, *scheduled, record.model_id],
+            unknown_words=list(record.unknown_words),
+            video=base64.b64encode(run.video_path.read_bytes()).decode(),
+            frames=settings["frames"],
+            fps=settings["fps"],
+            aspect=settings["width"] / settings["height"],
+            routing=None if trace is None else RoutingBytes.of(trace),
+            expert=expert if expert is not None and 0 <= expert < experts else None,
+            frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
+            by_link=by_link,
+        )
+
+    def as_json(self) -> dict:
+        """The component's value."""
+        return asdict(self)
+
+
+def routing_view(
+    export_run: Callable[[object], dict[str, str]] | None, value: dict | None = None, *, elem_id: str | None = None
+) -> gr.HTML:
+    """The component. Its value is :meth:`RunView.as_json`, or None for an invitation to make one.
+
+    The value it is built with is not shown on a page whose link names a run: that one follows.
+
+    Its event ``steer`` carries ``{"id": run id}``.
+
+    Args:
+        export_run: gives a visitor a file of the run; see :func:`prophy.ui.engine.files.exporter`. None: there are no
+            files.
+        value: what it opens with.
+        elem_id: in the page; by default ``routing-view``.
+    """
+    scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
+    functions = [] if export_run is None else [export_run]
+    return component("routing_view", scripts, value, elem_id=elem_id, server_functions=functions)
+
+
+def _quantised(values: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.clip(values.astype(np.float32), 0, 1)).astype(np.uint8)
+
+
+def base64_of(array: np.ndarray) -> str:
+    """The bytes of a uint8 array, as text."""
+    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8)).decode()

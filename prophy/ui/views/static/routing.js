@@ -1,0 +1,281 @@
+// The routing of a run, read from bytes. Pure: no page, no component; tests run this file under node.
+//
+// A routing has D kept denoising steps, N = T·H·W tokens, K experts a token, P phenomena. Tokens are counted frame by
+// frame, row by row.
+
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
+}
+
+function rgbOf(colour) {
+  return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+}
+
+// OpenCV's cividis, 256 times red, green, blue: the scale of prophy/runs/overlay.py, for entropy and margin.
+const CIVIDIS = bytesOf(
+    "ACJOACNPACRRACVTACVUACZWACdYAChZAChbACldACpfACphACtiACxkACxmAC1oAC5qAC5sAC9tADBvADBwADFwADFxATJxBTNxCDNwDDRwDzVw" +
+    "EjVwFDZwFjdwGDdvGjhvHDlvHjpvIDpvITtuIzxuJDxuJj1uJz5uKT9uKj9tK0BtLUFtLkFtL0JtMUNtMkNtM0RtNEVsNUVsNkZsOEdsOUhsOkhs" +
+    "O0lsPEpsPUpsPktsP0xsQExsQU1sQk5sQ05sRE9sRVBsRlFsR1FsSFJsSVNsSlNsS1RsTFVsTVVsTlZsT1dsUFdsUVhtUlltU1ptVFptVVttVVxt" +
+    "VlxtV11tWF5tWV5uWl9uW2BuXGFuXWFuXmJuXmNvX2NvYGRvYWVvYmVvY2ZwZGdwZWhwZWhwZmlwZ2pxaGpxaWtxamxxa21ybG1ybG5ybW9ybm9z" +
+    "b3BzcHFzcXJ0cnJ0cnN0c3R1dHR1dXV1dnZ2d3d2d3d3eHh3eXl3enp4e3p4fHt4fXx4fnx4fn14f354gH94gX94goB5g4F5hIJ5hYJ5hoN5h4R4" +
+    "iIV4iYV4ioZ4i4d4jIh4jYh4jol4j4p4kIt4kYt4kox4ko14k454lI53lY93lpB3l5F3mJJ3mZJ3mpN2m5R2nJV2nZV2npZ2n5d1oJh1oZl1opl1" +
+    "o5p0pJt0pZx0ppx0p51zqJ5zqZ9zqqBzq6ByrKFyraJyrqNxr6RxsKVxsaVws6ZwtKdvtahvtqlvt6luuKpuuattuqxtu61tvK5sva5svq9rv7Br" +
+    "wLFqwbJqwrNpw7NpxLRoxbVoxrZnx7dnyLhmyblly7llzLpkzbtjzrxjz71i0L5i0b9h0sBg08Bf1MFf1cJe1sNd18Rc2cVc2sZb28da3MhZ3chY" +
+    "3slY38pX4MtW4cxV4s1U5M5T5c9S5tBR59FQ6NJP6dNO6tNM69RL7dVK7tZJ79dI8NhG8dlF8tpE89tC9dxB9t0/994++N88+eA6++E4/OI2/eM0" +
+    "/uQ0/uU1/uY2/ug4",
+);
+
+// The video frame on screen at a time in seconds. A frame's own time is frame / fps; the small addition absorbs rounding.
+function videoFrame(seconds, fps, frames) {
+  return Math.min(frames - 1, Math.max(0, Math.floor(seconds * fps + 0.05)));
+}
+
+// The time to seek to for a frame: its middle, so that rounding never shows a neighbour.
+function seekTime(frame, fps) {
+  return (frame + 0.5) / fps;
+}
+
+// The latent frame a video frame shows: 0 for the first, then one for every `temporal`.
+function latentFrame(frame, temporal) {
+  return frame === 0 ? 0 : 1 + Math.floor((frame - 1) / temporal);
+}
+
+// The first video frame that shows a latent frame.
+function firstVideoFrame(latent, temporal) {
+  return latent === 0 ? 0 : 1 + temporal * (latent - 1);
+}
+
+function readRouting(sent) {
+  const [frames, height, width] = sent.grid;
+  return {
+    ...sent,
+    frames,
+    height,
+    width,
+    tokens: frames * height * width,
+    ids: bytesOf(sent.ids),
+    weights: bytesOf(sent.weights),
+    maps: bytesOf(sent.maps),
+    entropy: bytesOf(sent.entropy),
+    expertColours: sent.experts.map(rgbOf),
+    phenomenonColours: sent.phenomena.map(([, colour]) => rgbOf(colour)),
+  };
+}
+
+function topExpert(routing, step, token) {
+  return routing.ids[(step * routing.tokens + token) * routing.top_k];
+}
+
+// 0 to 255; 0 where the expert was not chosen.
+function expertWeight(routing, step, token, expert) {
+  const start = (step * routing.tokens + token) * routing.top_k;
+  for (let k = 0; k < routing.top_k; k++) if (routing.ids[start + k] === expert) return routing.weights[start + k];
+  return 0;
+}
+
+// 0 to 255.
+function phenomenonValue(routing, step, token, phenomenon) {
+  return routing.maps[(step * routing.phenomena.length + phenomenon) * routing.tokens + token];
+}
+
+// Of each expert, the share of the clip's tokens where it is the strongest.
+function expertShares(routing, step) {
+  const shares = new Array(routing.experts.length).fill(0);
+  for (let n = 0; n < routing.tokens; n++) shares[topExpert(routing, step, n)] += 1 / routing.tokens;
+  return shares;
+}
+
+// Of each phenomenon, the largest value in the clip, 0 to 1.
+function phenomenonPeaks(routing, step) {
+  return routing.phenomena.map((_, p) => {
+    let peak = 0;
+    for (let n = 0; n < routing.tokens; n++) peak = Math.max(peak, phenomenonValue(routing, step, n, p));
+    return peak / 255;
+  });
+}
+
+// The strongest expert's weight less the second's, 0 to 255: to within one of 255, as each weight was rounded.
+function margin(routing, step, token) {
+  const start = (step * routing.tokens + token) * routing.top_k;
+  return routing.top_k > 1 ? Math.max(0, routing.weights[start] - routing.weights[start + 1]) : routing.weights[start];
+}
+
+// The levels, 0 to 255, that entropy or margin shows, of all tokens.
+function levelsOf(routing, mode, step) {
+  return mode === "entropy" ? routing.entropy : Uint8Array.from({ length: routing.tokens }, (_, n) => margin(routing, step, n));
+}
+
+// RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
+// top1, entropy and margin tint every token alike; expert and phenomenon tint a token the more, the stronger it is
+// there; off tints none.
+function cellColours(routing, shown, latent) {
+  const perFrame = routing.height * routing.width;
+  const rgba = new Uint8ClampedArray(4 * perFrame);
+  const { mode, step, opacity } = shown;
+  if (mode === "off") return rgba;
+  for (let i = 0; i < perFrame; i++) {
+    const token = latent * perFrame + i;
+    let colours = CIVIDIS;
+    let at = 0;
+    let strength = 255;
+    if (mode === "top1") {
+      colours = routing.expertColours[topExpert(routing, step, token)];
+    } else if (mode === "expert") {
+      colours = routing.expertColours[shown.expert];
+      strength = expertWeight(routing, step, token, shown.expert);
+    } else if (mode === "phenomenon") {
+      colours = routing.phenomenonColours[shown.phenomenon];
+      strength = phenomenonValue(routing, step, token, shown.phenomenon);
+    } else {
+      at = 3 * (mode === "entropy" ? routing.entropy[token] : margin(routing, step, token));
+    }
+    rgba[4 * i] = colours[at];
+    rgba[4 * i + 1] = colours[at + 1];
+    rgba[4 * i + 2] = colours[at + 2];
+    rgba[4 * i + 3] = Math.round(strength * opacity);
+  }
+  return rgba;
+}
+
+// --- tokens and regions: {rows: [first, last], columns: [first, last]}, the last included; a token is a region of one --
+
+// The cell under a point of the picture; x and y from 0 to 1, and what lies outside belongs to the nearest edge.
+function cellAt(routing, x, y) {
+  const nearest = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+  return { row: nearest(y, routing.height), column: nearest(x, routing.width) };
+}
+
+function regionBetween(a, b) {
+  return {
+    rows: [Math.min(a.row, b.row), Math.max(a.row, b.row)],
+    columns: [Math.min(a.column, b.column), Math.max(a.column, b.column)],
+  };
+}
+
+function isToken({ rows, columns }) {
+  return rows[0] === rows[1] && columns[0] === columns[1];
+}
+
+// The region moved by whole cells, as far as the picture goes.
+function movedRegion(routing, { rows, columns }, down, right) {
+  const moved = ([first, last], by, count) => {
+    const step = Math.min(count - 1 - last, Math.max(-first, by));
+    return [first + step, last + step];
+  };
+  return { rows: moved(rows, down, routing.height), columns: moved(columns, right, routing.width) };
+}
+
+function tokenAt(routing, latent, row, column) {
+  return (latent * routing.height + row) * routing.width + column;
+}
+
+// Of each expert, its mean weight over a region's tokens, 0 to 1. An expert that was not chosen somewhere counts 0 there.
+function regionWeights(routing, step, latent, rows, columns) {
+  const sums = new Array(routing.experts.length).fill(0);
+  for (let row = rows[0]; row <= rows[1]; row++) {
+    const first = (step * routing.tokens + tokenAt(routing, latent, row, columns[0])) * routing.top_k;
+    const end = first + (columns[1] - columns[0] + 1) * routing.top_k;
+    for (let i = first; i < end; i++) sums[routing.ids[i]] += routing.weights[i];
+  }
+  const tokens = (rows[1] - rows[0] + 1) * (columns[1] - columns[0] + 1);
+  return sums.map((sum) => sum / (255 * tokens));
+}
+
+// One array of experts' mean weights for each latent frame, at one step.
+function regionOverTime(routing, step, rows, columns) {
+  return Array.from({ length: routing.frames }, (_, t) => regionWeights(routing, step, t, rows, columns));
+}
+
+// One array of experts' mean weights for each kept step, at one latent frame.
+function regionOverSteps(routing, latent, rows, columns) {
+  return routing.steps.map((_, d) => regionWeights(routing, d, latent, rows, columns));
+}
+
+// [expert, weight] of every expert with a weight, largest first.
+function ranked(weights) {
+  const found = weights.map((weight, expert) => [expert, weight]).filter(([, weight]) => weight > 0);
+  return found.sort((a, b) => b[1] - a[1]);
+}
+
+// A mean weight as it was sent: of a token a whole number of 255.
+function byteText(weight) {
+  return String(Math.round(255000 * weight) / 1000);
+}
+
+// What the recorded experts leave of 1: only the chosen ones are recorded.
+function othersWeight(weights) {
+  return Math.max(0, 1 - weights.reduce((sum, weight) => sum + weight, 0));
+}
+
+function weightsText(weights) {
+  const named = ranked(weights).map(([expert, weight]) => `expert ${expert} ${weight.toFixed(3)}`);
+  return [...named, `others ${othersWeight(weights).toFixed(3)}`].join(", ");
+}
+
+function regionTitle(latent, { rows, columns }) {
+  if (isToken({ rows, columns })) return `Token (frame ${latent}, row ${rows[0]}, column ${columns[0]})`;
+  return `Region rows ${rows.join("–")}, columns ${columns.join("–")}`;
+}
+
+// What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
+function tokenLabel(routing, shown, token) {
+  const value = (byte) => (byte / 255).toFixed(2);
+  if (!routing.experts.length) {
+    const [name] = routing.phenomena[shown.phenomenon];
+    return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
+  }
+  const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
+  const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
+  if (shown.mode === "phenomenon") {
+    const [name] = routing.phenomena[shown.phenomenon];
+    return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}, ${weight}`;
+  }
+  if (shown.mode === "entropy") return `entropy · ${value(routing.entropy[token])}, ${weight}`;
+  if (shown.mode === "margin") return `margin · ${value(margin(routing, shown.step, token))}, ${weight}`;
+  return weight;
+}
+
+// The address that opens a run as it is on show. `expert` and `frame` may be null.
+function linkTo(page, run, expert, frame) {
+  const parts = Object.entries({ run, expert, frame }).filter(([, value]) => value !== null);
+  return `${page}?${parts.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
+}
+
+if (typeof module !== "undefined") {
+  module.exports = {
+    CIVIDIS,
+    byteText,
+    bytesOf,
+    cellAt,
+    cellColours,
+    expertShares,
+    expertWeight,
+    firstVideoFrame,
+    isToken,
+    latentFrame,
+    levelsOf,
+    linkTo,
+    margin,
+    movedRegion,
+    othersWeight,
+    phenomenonPeaks,
+    phenomenonValue,
+    ranked,
+    readRouting,
+    regionBetween,
+    regionOverSteps,
+    regionOverTime,
+    regionTitle,
+    regionWeights,
+    rgbOf,
+    seekTime,
+    tokenAt,
+    tokenLabel,
+    topExpert,
+    videoFrame,
+    weightsText,
+  };
+}
