@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from video_files import UPRIGHT, edges, scene, write
 from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
@@ -120,6 +121,20 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
         view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked)
         assert (view, said) == (None, "")
         assert error.lower() in notice.lower()
+        assert str(tmp_path) not in notice, "a folder of the server is nobody's business"
+
+
+def test_a_phones_clip_is_shown_and_annotated_upright(annotator, tmp_path):
+    tab = AnnotateTab.__new__(AnnotateTab)
+    tab._open = lambda: annotator
+    clockwise = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    path = write(tmp_path / "phone.mov", [np.rot90(scene(), 1)] * 9, matrix=clockwise)
+    view, _, notice = tab._on_annotate(str(path), ["melting"])
+    assert notice == ""
+    assert view["aspect"] == 96 / 160
+    assert view["routing"]["grid"] == (3, 10, 6)
+    (tmp_path / "shown.mp4").write_bytes(base64.b64decode(view["video"]))
+    assert edges(read_video(tmp_path / "shown.mp4").frames[0]) == UPRIGHT
 
 
 def test_a_shipped_clip_plays_with_its_maps_in_a_browser(browser, tmp_path):

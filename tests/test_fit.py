@@ -184,7 +184,8 @@ VAE = VaeRecipe(
 
 def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     examples = text._examples
-    monkeypatch.setattr(text, "_examples", lambda split, seeds, words: examples(split, seeds[:8], words))
+    monkeypatch.setattr(text, "_POOL", 2)
+    monkeypatch.setattr(text, "_examples", lambda split, seeds, *rest: examples(split, seeds[:8], *rest))
     exact = train_text(tmp_path / "whole", TEXT, CPU, checkpoint_every=2)
     assert exact.keys() == {"test", "wordings", "combinations"}
     with pytest.MonkeyPatch.context() as patch:

@@ -468,7 +468,7 @@ def test_every_word_must_say_what_its_event_is():
 
 def test_a_text_encoder_learns_plain_words_and_says_how_well_it_reads_strangers(tmp_path: Path):
     recipe = TextRecipe("plain", twins=0.1, steps=4, batch=8, width=32, layers=1, vocabulary_captions=300)
-    exact = train_text(tmp_path, recipe)
+    exact = train_text(tmp_path, recipe, torch.device("cpu"))
     result = json.loads((tmp_path / "text-result.json").read_text())
     assert set(exact) == {"test", "wordings", "combinations"}
     assert result["recipe"]["grammar"] == "plain"

@@ -57,14 +57,20 @@ def many_fragments(path: Path) -> Path:
 
 
 def one_piece_again_and_again(path: Path) -> Path:
-    """An edit list that shows 100,000 samples a hundred times."""
+    """An edit list that shows 100,000 samples a thousand times."""
     write(path, greys(range(9)))
-    patched(path, b"elst", 4, numbers(100))
+    patched(path, b"elst", 4, numbers(1000))
     return patched(path, b"stsz", 4, numbers(1, 100_000))
 
 
 def compressed_index(path: Path) -> Path:
     path.write_bytes(box(b"ftyp", b"qt  ", numbers(0)) + box(b"moov", box(b"cmov", box(b"dcom", b"zlib"))))
+    return path
+
+
+def crumbs(path: Path) -> Path:
+    """Four million empty boxes."""
+    path.write_bytes(box(b"ftyp", b"isom", numbers(0)) + 4_000_000 * box(b"free"))
     return path
 
 
@@ -87,6 +93,7 @@ DECLARES = {
     "many fragments": (many_fragments, "a.mp4", "declares more than 4,000,000 samples"),
     "one piece again": (one_piece_again_and_again, "a.mp4", "declares more than 4,000,000 samples"),
     "compressed index": (compressed_index, "a.mov", "has a compressed index"),
+    "crumbs": (crumbs, "a.mp4", "has an index of more than 64 MiB, or in too many parts"),
     "an album": (album, "a.mp4", "declares more than 4,096 pictures"),
     "huge pictures": (huge_pictures, "a.gif", "breaks off: a picture is damaged or too large"),
 }

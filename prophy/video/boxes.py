@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +16,7 @@ import numpy as np
 _MOST_SAMPLES = 4_000_000  # 18 hours at 60 frames a second, and 280 MB of FFmpeg's entries
 _MOST_ITEMS = 4096  # of a HEIF file
 _MOST_BYTES = 64 * 1024**2
+_MOST_BOXES = 500_000  # at the top level
 #: Boxes at the top level into which FFmpeg looks for tables; the broken files it repairs have more than moov and moof.
 _READ = frozenset(b"moov moof meta trak mdia minf stbl udta edts mvex traf wave gmhd dinf stsz stz2 trun hoov".split())
 
@@ -30,12 +30,10 @@ def impossible_tables(path: Path) -> str | None:
         OSError: the file cannot be read.
     """
     size = path.stat().st_size
-    headers: list[bytes] = []
     with open(path, "rb") as file:
-        for header in _headers(file, size):
-            headers.append(header)
-            if sum(map(len, headers)) > _MOST_BYTES:
-                return "has an index of more than 64 MiB: cut it into shorter clips"
+        headers = _headers(file, size)
+    if headers is None:
+        return "has an index of more than 64 MiB, or in too many parts: cut it into shorter clips"
     tracks = [track for header in headers for track in header.split(b"trak")]
     fragments = sum(count for header in headers for count in _counts(header, b"trun", 4))
     if fragments + sum(_entries(track, size) for track in tracks) > _MOST_SAMPLES:
@@ -50,22 +48,26 @@ def impossible_tables(path: Path) -> str | None:
     return None
 
 
-def _headers(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """The boxes at the top level that are no mere data, each as a whole."""
-    place = 0
-    while place + 8 <= size:
+def _headers(file: BinaryIO, size: int) -> list[bytes] | None:
+    """The boxes at the top level that are no mere data, each as a whole; None if they are too much."""
+    headers, total, place = [], 0, 0
+    for _ in range(_MOST_BOXES):
         file.seek(place)
         length, kind, inside = struct.unpack(">I4s8s", file.read(16).ljust(16, b"\0"))
         if length == 1:
             length = int.from_bytes(inside, "big")
         elif length == 0:
             length = size - place
-        if length < 8:
-            return
+        if length < 8:  # broken, or the end
+            return headers
         if kind in _READ or inside[4:] in (b"mvhd", b"cmov"):
+            total += min(length, size - place)
+            if total > _MOST_BYTES:
+                return None
             file.seek(place)
-            yield file.read(min(length, _MOST_BYTES + 1))
+            headers.append(file.read(length))
         place += length
+    return None
 
 
 def _counts(header: bytes, kind: bytes, offset: int) -> list[int]:
@@ -81,7 +83,8 @@ def _entries(track: bytes, size: int) -> int:
     if b"soun" in track and b"vide" not in track and samples <= size and set(_counts(track, b"stts", 12)) == {1}:
         chunks = max(_counts(track, b"stco", 4) + _counts(track, b"co64", 4), default=0)
         return chunks * (_largest_chunk(track) // 1024 + 1)
-    return samples * max([*_counts(track, b"elst", 4), 1])  # a piece of an edit list may be the whole track
+    # Each piece of an edit list may be the whole track again, at a third of the memory.
+    return samples + samples * (max([*_counts(track, b"elst", 4), 1]) - 1) // 3
 
 
 def _largest_chunk(track: bytes) -> int:
