@@ -6,6 +6,7 @@ setup(
     packages=[*find_packages(include=["prophy", "prophy.*"]), "prophy._assets"],
     package_dir={"prophy._assets": "assets"},
     package_data={
+        "prophy": ["py.typed"],
         "prophy.ui.views": ["static/*"],
         "prophy.evaluation.report": ["evidence.*"],
         "prophy._assets": ["**/*"],

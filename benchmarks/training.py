@@ -32,14 +32,15 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from prophy.assets import default_model
 from prophy.branch.family import default_sites
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.phenomena import IDS
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
 from prophy.training.optim import FusedAdamW
-from prophy.training.recipes import BranchShape, Recipe, recipe_named, wan_1_3b
+from prophy.training.recipe import BranchShape, Recipe
+from prophy.training.recipes import recipe_named, wan_1_3b
 from prophy.training.step import train_step
 from prophy.training.trainable import TrainableModule, build_trainable, trained
 from prophy.training.trainer import Running, train
@@ -89,7 +90,7 @@ COUNTED = {
 }
 
 
-class Noise:
+class Noise(Examples):
     """Clips of random numbers: a step costs the same whatever they show."""
 
     fingerprint = "noise"

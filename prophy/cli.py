@@ -31,6 +31,8 @@ _FORWARDED = {
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
     "tiny": ("prophy.tiny.cli", "for maintainers: make the embedded model from nothing, stage by stage"),
 }
+# The extra of pyproject.toml that holds what a command needs beyond `pip install prophy`.
+_EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if os.environ.get("PROPHY_DEBUG") or (error.name or "prophy").split(".")[0] == "prophy":
+            raise
+        extra = _EXTRA.get(argv[0], "train")
+        print(f"prophy: {argv[0]} needs {error.name}: pip install 'prophy[{extra}]'", file=sys.stderr)
+        return 2
     except (ValueError, OSError, KeyError) as error:
         if os.environ.get("PROPHY_DEBUG"):
             raise
@@ -198,14 +206,14 @@ def _generate(arguments: argparse.Namespace) -> None:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    off = arguments.no_branch or (source is not None and source.routing_path is None and arguments.branch is None)
+    branch = False if arguments.no_branch else arguments.branch
+    if source is not None and source.routing_path is None and settings.schedule.is_every_pass and branch is None:
+        branch = False  # as then
 
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, clip=clip)
-    if off and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
     if source is not None and model_hash(pipeline) != source.record.model_sha256:
         difference = f"run {source.id} was made by other weights ({source.record.model_id})"
         if arguments.model is None:

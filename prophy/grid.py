@@ -47,9 +47,7 @@ class TokenGrid:
             ValueError: a size does not divide.
         """
         if num_frames < 1 or (num_frames - 1) % TEMPORAL:
-            raise ValueError(
-                f"num_frames={num_frames} is not 1 + {TEMPORAL}k: use {1 + TEMPORAL * max(0, num_frames // TEMPORAL)}"
-            )
+            raise ValueError(f"num_frames={num_frames} is not 1 + {TEMPORAL}k: use {nearest_length(num_frames)}")
         if height % cell or width % cell:
             raise ValueError(f"{height}×{width} pixels do not divide into {cell}-pixel tokens: use multiples of {cell}")
         return cls(1 + (num_frames - 1) // TEMPORAL, height // cell, width // cell)
@@ -140,3 +138,8 @@ class TokenGrid:
         columns = (np.arange(width) * self.width) // width
         frames = [self.latent_frame(f) for f in range(self.num_video_frames)]
         return cells[np.ix_(frames, rows, columns)]
+
+
+def nearest_length(frames: int, step: int = TEMPORAL) -> int:
+    """The nearest number of video frames that is ``1 + step·k``: the longer of two, and no still for a clip."""
+    return 1 + step * max(int(frames > 1), (frames - 1 + step // 2) // step)

@@ -26,7 +26,7 @@ from small_training import RECIPE, RandomClips
 
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.objectives import objective_for
-from prophy.training.recipes import OptimiserSettings, Recipe
+from prophy.training.recipe import OptimiserSettings, Recipe
 from prophy.training.trainer import Running, train
 
 KILLED = replace(RECIPE, accumulation=2, optimiser=OptimiserSettings("muon", 1e-3, 0.01, warm_up=3, decay="cosine"))

@@ -15,10 +15,11 @@ from pathlib import Path
 import torch
 from conftest import make_transformer
 
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
-from prophy.training.recipes import BranchShape, OptimiserSettings, Recipe, tiny
+from prophy.training.recipe import BranchShape, OptimiserSettings, Recipe
+from prophy.training.recipes import tiny
 from prophy.training.trainer import Running, train
 
 SHAPE = BranchShape((0, 2), semantic_experts=6, refinement_experts=5, reference_grid=(3, 4, 5))
@@ -62,7 +63,7 @@ MOVED: dict[str, tuple[Recipe, Running]] = {
 }
 
 
-class RandomClips:
+class RandomClips(Examples):
     """Clips of one size, one in five without targets; ``fingerprint`` follows the seed."""
 
     def __init__(

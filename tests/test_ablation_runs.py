@@ -25,7 +25,8 @@ from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.evaluation.results.laws import BACKBONE, ClipErrors
 from prophy.tiny.text import build_tokenizer
 from prophy.training.log import read_lines
-from prophy.training.recipes import RECIPES, Recipe, recipe_named
+from prophy.training.recipe import Recipe
+from prophy.training.recipes import RECIPES, recipe_named
 from prophy.training.trainer import Running, TrainingStopped
 from prophy.worlds import sample_scenario
 

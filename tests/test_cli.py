@@ -12,6 +12,8 @@ import torch
 from diffusers import WanPipeline
 
 from prophy.cli import build_parser, main
+from prophy.generation.identity import model_hash
+from prophy.generation.pipelines import load
 from prophy.phenomena import by_id
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
@@ -229,9 +231,10 @@ def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path
     first = make_run(tmp_path / "a", "a red ball", "--no-branch", *SIZE)
     again = make_run(tmp_path / "b", "--again", str(first.path))
     assert again.routing_path is None
+    assert again.record.model_sha256 == first.record.model_sha256 == model_hash(load(model, branch=False))
     assert (again.clip().frames == first.clip().frames).all()
     assert main(["generate", "--again", str(first.path), "--steer", "3=0", "--out", str(tmp_path / "c")]) == 2
-    assert "the branch is switched off, so its experts cannot be steered" in capsys.readouterr().err
+    assert "this model has no branch, so no experts to steer" in capsys.readouterr().err
 
 
 def test_a_run_of_other_weights_is_refused_unless_a_model_is_named(model: Path, tiny_pipeline, tmp_path: Path, capsys):

@@ -17,7 +17,7 @@ from prophy.phenomena import PHENOMENA
 from prophy.training.batches import Batches, Share
 from prophy.training.counterfactual import Counterfactual, counterfactual_target, muting_scale
 from prophy.training.objectives import FlowMatching
-from prophy.training.recipes import BranchShape, Recipe
+from prophy.training.recipe import BranchShape, Recipe
 from prophy.training.step import train_step
 from prophy.training.trainable import TrainableModule, build_trainable, trained
 

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.timeout(600)  # three starts of torch in all; half a mi
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess:
+def torchrun(
+    *arguments: str, processes: int = 2, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     """Start a script in several processes on this machine's CPU."""
     environment = {
         **os.environ,
@@ -28,6 +30,7 @@ def torchrun(*arguments: str, processes: int = 2) -> subprocess.CompletedProcess
         "OMP_NUM_THREADS": "1",
         "DS_ACCELERATOR": "cpu",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
+        **(environment or {}),
     }
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
     return subprocess.run([*launcher, *arguments], capture_output=True, text=True, env=environment, check=False)
@@ -98,7 +101,7 @@ def test_deepspeed_on_two_processes_gives_the_losses_of_one_and_any_engine_goes_
     [
         (None, "does not exist: give a DeepSpeed configuration"),
         ("{", "is no JSON"),
-        ('{"zero_optimization": {"stage": 3}}', "zero_optimization.stage=3: use 1 or 2; --shard spreads weights too"),
+        ('{"zero_optimization": {"stage": 3}}', "zero_optimization.stage=3: use 1 or 2; --fsdp shards weights too"),
         ('{"zero_optimization": {"stage": 2}, "bf16": {"enabled": true}}', "sets bf16, which the recipe decides"),
     ],
 )
@@ -109,6 +112,18 @@ def test_a_deepspeed_configuration_that_cannot_be_is_refused(tmp_path: Path, con
     with pytest.raises(ValueError, match=re.escape(said)):
         run(tmp_path / "run", running=Running(deepspeed=path))
     assert not (tmp_path / "run").exists()
+
+
+def test_the_documented_command_trains_one_model_on_two_processes(tmp_path: Path):
+    """docs/training.md: torchrun --nproc_per_node 2 -m prophy train …"""
+    settings = ["steps=3", "batch=2", "precision=float32", "optimiser.kind=adamw", "branch.sites=0,7"]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    command = ["-m", "prophy", "train", "--recipe", "tiny", "--data", str(tmp_path / "cache"), "--worlds", "4"]
+    more = ["--out", str(tmp_path / "run"), "--device", "cpu", "--log-every", "1", "--workers", "0", *flags]
+    done = torchrun(*command, *more, environment={"ACCELERATE_USE_CPU": "false"})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
+    assert [line["step"] for line in read_lines(tmp_path / "run")] == [1, 2, 3], "each trained by itself"
 
 
 def test_a_dead_process_ends_all_and_loses_nothing(tmp_path: Path):

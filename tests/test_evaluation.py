@@ -48,7 +48,6 @@ from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.evaluation.prompts.held_out import NEW, USUAL, held_out_prompts, training_captions
 from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
-from prophy.evaluation.report.curves import curves_figure, read_log, save_curves
 from prophy.evaluation.results import write_json
 from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
 from prophy.evaluation.results.judges import RecogniserRecipe
@@ -58,6 +57,7 @@ from prophy.generation.resume import resumable
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
+from prophy.training.world_examples import WorldExamples
 from prophy.worlds.scope import SCOPE
 
 
@@ -409,7 +409,8 @@ def test_untrained_branch_changes_no_loss(pipeline, zero_branch, tmp_path):
     pipeline.branch.load_state_dict(zero_branch.state_dict())
     cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3, SCOPE, "wordings")
     models = predictors(pipeline, None)
-    losses = [clip_losses(models[name], cache, 0.5, 2) for name in (BACKBONE, BRANCH)]
+    examples = WorldExamples(cache, pipeline.text_encoder)
+    losses = [clip_losses(models[name], examples, 0.5, 2) for name in (BACKBONE, BRANCH)]
     assert np.array_equal(losses[0].everywhere, losses[1].everywhere)
     assert np.array_equal(losses[0].acting, losses[1].acting, equal_nan=True)
     assert pipeline.attachment.enabled
@@ -477,35 +478,27 @@ def test_commands_say_what_is_missing(model_folder, tmp_path):
 # --- training curves --------------------------------------------------------------------------------------------------
 
 
-def test_the_curves_page_shows_every_number_that_the_trainings_logged(tmp_path: Path):
-    held_out = {"0.2": 0.12, "0.5": 0.06, "0.8": 0.08, "0.95": 0.25}
-    later = {level: value / 2 for level, value in held_out.items()}
-    (tmp_path / "transformer.jsonl").write_text(
-        json.dumps({"step": 500, "train": 0.17, **held_out}) + "\n" + json.dumps({"step": 900, "train": 0.1, **later})
-    )
-    (tmp_path / "branch.jsonl").write_text(json.dumps({"step": 250, "train": {"flow": 0.1, "coarse": 0.03}, **later}))
-    branch, transformer = logs = [read_log(tmp_path / f"{name}.jsonl") for name in ("branch", "transformer")]
-    assert transformer.steps == [500, 900]
-    assert transformer.training == {"flow": [0.17, 0.1]}
-    assert branch.training == {"flow": [0.1], "coarse": [0.03]}
-    drawn = {tuple(trace.y) for trace in curves_figure(logs).data}
-    assert drawn == {(value, value / 2) for value in held_out.values()} | {(value,) for value in later.values()} | {
-        (0.17, 0.1),
-        (0.1,),
-        (0.03,),
-    }
+def test_the_curves_page_draws_every_run_of_a_folder_and_needs_no_network(tmp_path: Path, capsys):
+    about = {"recipe_name": "x", "base": "", "recipe": {"steps": 2}, "processes": 1, "trained_parameters": 3}
+    train = {"kind": "train", "gradient_norms": {"all": 0.5}, "rate": 0.1, "seconds_per_step": 1.0, "waiting": 0.0}
+    checked = {"vae": {"scores": {"psnr": 31.25}}, "<b>base</b>": {"diffusion": {"0.2": 0.1234}}}
+    for name, found in checked.items():
+        folder = tmp_path / name.replace("/", "-")
+        folder.mkdir()
+        (folder / "run.json").write_text(json.dumps(about))
+        lines = [{**train, "step": step, "losses": {"total": 1 / step}} for step in (1, 2)]
+        lines.append({"kind": "validation", "step": 2, **found})
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     cli.main(["curves", "--work", str(tmp_path)])
+    assert "2 trainings" in capsys.readouterr().out
     page = (tmp_path / "curves.html").read_text()
     assert "<script src" not in page, "the page asks another machine for plotly"
-
-
-@pytest.mark.parametrize("line", ["{", '{"step": 3}', '{"step": 3, "train": 1.0, "0.2": 1.0}', "[]"])
-def test_a_damaged_training_log_is_refused(tmp_path: Path, line: str):
-    (tmp_path / "branch.jsonl").write_text(line)
-    with pytest.raises(ValueError, match=r"branch\.jsonl is not the log of a training"):
-        read_log(tmp_path / "branch.jsonl")
+    assert "&lt;b&gt;base" in page
+    assert page.count("Training losses") == 2
+    for heading in ("Held-out loss", "Held-out scores"):
+        assert page.count(heading) == 1
 
 
 def test_curves_of_a_folder_without_trainings_are_refused(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match=r"holds no \.jsonl of a training"):
-        save_curves(tmp_path, tmp_path / "curves.html")
+    with pytest.raises(FileNotFoundError, match="holds no training: give what prophy train has as --out"):
+        cli.main(["curves", "--work", str(tmp_path)])

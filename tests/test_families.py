@@ -10,18 +10,26 @@ from conftest import make_branch, make_transformer
 from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
+    CogVideoXPipeline,
     CogVideoXTransformer3DModel,
     FirstBlockCacheConfig,
     WanTransformer3DModel,
 )
 from small_cogvideox import LATENTS, TOKENS, make_cogvideox, make_cogvideox_pipeline
+from torch.utils._pytree import tree_map
 
 from prophy.backbones import COGVIDEOX
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch, attach, inject
 from prophy.branch.family import FAMILIES
+from prophy.catalogue.limits import ClipSize
 from prophy.catalogue.published import PUBLISHED
+from prophy.cli import main
 from prophy.generation.generate import GenerationError, GenerationSettings, generate
+from prophy.generation.pipelines import fastest_profile, load
+from prophy.memory.plan import GIB
+from prophy.memory.stages import parts_of, passes
 from prophy.routing.schedule import Schedule
 
 KINDS = ("2B", "5B")
@@ -271,6 +279,7 @@ def test_cogvideox_generates_with_a_trace_that_lines_up_and_live_previews(cogvid
         ({"width": 101}, "64×101 pixels do not divide into this model's steps of 16: use 64×96"),
         # its autoencoder decodes an even number of latent frames to four pictures each, the first one too
         ({"frames": 13}, r"frames=13 is not 1 \+ 8k, all this model can make: use 17"),
+        ({"frames": 5}, r"frames=5 is not 1 \+ 8k, all this model can make: use 9"),
         ({"prompt": "a red ball bounces on the floor"}, "8 tokens long and the model reads 7: shorten it"),
     ],
 )
@@ -432,6 +441,66 @@ def test_attaching_to_nothing_is_refused(tiny_branch):
 def test_a_wan_that_takes_an_image_in_extra_channels_is_refused():
     with pytest.raises(ValueError, match="image-to-video Wan"):
         ProPhyBranch.from_transformer(patched(in_channels=9), sites=[0])
+
+
+# --- what the plan counts ---------------------------------------------------------------------------------------------
+
+
+def whole_frames(**changes) -> CogVideoXTransformer3DModel:
+    """CogVideoX 1.5 in small: tokens span two latent frames."""
+    return make_cogvideox("5B", patch_size_t=2, patch_bias=False, **changes)
+
+
+def small_pipelines(wan: ProPhyWanPipeline) -> dict[str, tuple[ProPhyPipeline, ClipSize]]:
+    """Each way in which a stock pipeline calls its transformer, with a clip whose sizes all differ."""
+    parts = {name: wan.components[name] for name in ("tokenizer", "text_encoder", "vae", "scheduler")}
+    per_token = ProPhyWanPipeline(**parts, transformer=patched(), expand_timesteps=True)
+    return {
+        "wan": (wan, ClipSize(48, 32, 9)),
+        "wan, a timestep for each token": (per_token, ClipSize(96, 64, 9)),
+        "wan, unguided": (wan, ClipSize(48, 32, 9, guided=False)),
+        "cogvideox 2b": (make_cogvideox_pipeline(make_cogvideox("2B", sample_height=8)), ClipSize(96, 64, 9)),
+        "cogvideox 5b": (make_cogvideox_pipeline(make_cogvideox("5B")), ClipSize(96, 64, 9)),
+        "cogvideox 5b, unguided": (make_cogvideox_pipeline(make_cogvideox("5B")), ClipSize(96, 64, 9, guided=False)),
+        "cogvideox 1.5": (make_cogvideox_pipeline(whole_frames()), ClipSize(96, 80, 17)),
+        "cogvideox 1.5, one more": (make_cogvideox_pipeline(whole_frames()), ClipSize(96, 80, 9)),
+    }
+
+
+def shapes(tree: object) -> object:
+    return tree_map(lambda leaf: (tuple(leaf.shape), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+
+def test_the_plan_calls_every_transformer_with_what_its_pipeline_calls_it_with(tiny_pipeline):
+    for name, (pipeline, clip) in small_pipelines(tiny_pipeline).items():
+        calls = []
+        handle = pipeline.transformer.register_forward_pre_hook(
+            lambda _, args, kwargs, calls=calls: calls.append(kwargs), with_kwargs=True
+        )
+        guidance = 4.0 if clip.guided else 1.0
+        sizes = {"frames": clip.frames, "height": clip.height, "width": clip.width}
+        generate(pipeline, GenerationSettings("a red ball bounces", steps=2, guidance=guidance, **sizes))
+        handle.remove()
+        parts = parts_of(pipeline)
+        planned = parts.backbone.step_inputs(parts.transformer, parts.rules, clip, parts.pipeline_config, "meta")
+        stock = {key: value for key, value in calls[0].items() if key in planned.arguments}
+        timestep = stock.pop("timestep"), planned.arguments.pop("timestep")
+        assert shapes(stock) == shapes(planned.arguments), name
+        assert timestep[0].shape == timestep[1].shape, name
+        assert len(calls) == 2 * passes(parts, clip), name
+
+
+def test_cogvideox_1_5_is_planned_without_a_branch_and_its_previews_show_the_clip_alone(tmp_path):
+    """Its pipeline denoises an even number of latent frames and drops the first, which no one asked for."""
+    pipeline = make_cogvideox_pipeline(whole_frames())
+    CogVideoXPipeline(**{k: v for k, v in pipeline.components.items() if k != "branch"}).save_pretrained(tmp_path)
+    opened, clip = load(tmp_path), ClipSize(96, 80, 17)
+    assert str(fastest_profile(opened, 24 * GIB, clip)) == "all"
+    assert main(["plan", "--model", str(tmp_path), "--no-branch", "--size", "96x80x17", "--vram", "8"]) == 0
+    settings = GenerationSettings("a red ball", steps=2, frames=clip.frames, height=clip.height, width=clip.width)
+    previews = []
+    assert generate(opened, settings, on_step=previews.append).frames.shape == (17, 80, 96, 3)
+    assert [preview.frames.shape for preview in previews] == [(5, 10, 12, 3)] * 2
 
 
 # --- the published sizes ----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import torch
 
-from prophy.tiny.attention import TrainingAttnProcessor
+from prophy.backbones.wan import PlainAttention
 
 
 def test_it_computes_what_the_stock_processor_computes(tiny_transformer):
@@ -11,7 +11,7 @@ def test_it_computes_what_the_stock_processor_computes(tiny_transformer):
     outputs, gradients = [], []
     for install in (False, True):
         if install:
-            tiny_transformer.set_attn_processor(TrainingAttnProcessor())
+            tiny_transformer.set_attn_processor(PlainAttention())
         tiny_transformer.zero_grad()
         output = tiny_transformer(latents, time, text, return_dict=False)[0]
         output.square().sum().backward()

@@ -10,7 +10,7 @@ from threading import enumerate as enumerate_threads
 import numpy as np
 import pytest
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, WanPipeline
+from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, FlowMatchEulerDiscreteScheduler, WanPipeline
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -205,6 +205,22 @@ def test_cogvideox_previews_show_the_predicted_clean_video_from_the_first_step(s
     for preview in previews:
         assert np.abs(preview.frames - expected).max() <= 1
     assert "step" not in vars(pipeline.scheduler), "the scheduler is still watched"
+
+
+def test_previews_of_eulers_scheduler_for_flows_show_the_predicted_clean_video_too(tiny_pipeline, settings):
+    """A velocity that always points at one video, whatever noise it starts from."""
+    tiny_pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    wanted_CThw = torch.randn(4, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+
+    def predict(module, args, kwargs, output):
+        return ((kwargs["hidden_states"] - wanted_CThw) / (kwargs["timestep"][0] / 1000),)
+
+    tiny_pipeline.transformer.register_forward_hook(predict, with_kwargs=True)
+    previews: list[StepPreview] = []
+    generate(tiny_pipeline, replace(settings, guidance=1.0), on_step=previews.append)
+    expected = latent_colours(tiny_pipeline.vae)(wanted_CThw).astype(int)
+    assert expected.std() > 1
+    assert [np.abs(preview.frames - expected).max() <= 1 for preview in previews] == [True] * settings.steps
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])

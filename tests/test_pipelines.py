@@ -22,6 +22,7 @@ from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationSettings, generate
+from prophy.generation.identity import branch_switched, model_hash
 from prophy.generation.pipelines import load
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -121,6 +122,25 @@ def test_a_branch_folder_inside_a_stock_folder_is_found(wan, wan_base: Path):
     wan.branch.save_pretrained(wan_base / BRANCH_FOLDER)
     assert same(clip(load(wan_base)), clip(wan))
     assert WanPipeline.from_pretrained(wan_base).components.keys() == stock_of(wan).components.keys()
+
+
+def test_the_backbone_opens_alone_whatever_lies_beside_it_and_counts_as_itself(pipeline, base: Path, tmp_path: Path):
+    """What it makes is recorded as made by the backbone; so is what an opened branch that is switched off lets by."""
+    stock = clip(stock_of(load(base)))
+    pipeline.save_pretrained(tmp_path / "saved")
+    pipeline.branch.save_pretrained(base / BRANCH_FOLDER)
+    (tmp_path / "saved" / BRANCH_FOLDER / WEIGHTS).unlink()  # nor is it read
+    for folder in (base, tmp_path / "saved"):
+        alone = load(folder, branch=False)
+        assert type(alone) is type(pipeline)
+        assert (alone.branch, alone.attachment) == (None, None)
+        assert same(clip(alone), stock)
+    both = load(base)
+    assert model_hash(both) != model_hash(load(base, branch=False))
+    with branch_switched(both, False):
+        assert same(clip(both), stock)
+        assert model_hash(both) == model_hash(load(base, branch=False))
+    assert both.attachment.enabled
 
 
 def test_two_transformers_and_their_boundary_are_saved_and_reopened(wan, tmp_path: Path):

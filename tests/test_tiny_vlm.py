@@ -1,6 +1,5 @@
 """The vision-language model of our own: questions that need looking, learning, exact resuming, and its evaluation."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +26,7 @@ from prophy.tiny.vlm import (
     Lessons,
     VlmRecipe,
     Words,
+    build_optimiser,
     build_tokenizer,
     build_vlm,
     exact_answers,
@@ -36,10 +36,11 @@ from prophy.tiny.vlm import (
     vlm_loss,
 )
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.learner import Learner
+from prophy.training.log import read_lines
 from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, sample_clip
 from prophy.worlds.captions import TEMPLATES
 
+CPU = torch.device("cpu")
 SMALL = VlmRecipe(
     clips=8, tower_steps=2, steps=4, cool_down=2, warm_up=2, batch=3, width=64, heads=2, layers=2, vision_layers=1
 )
@@ -148,12 +149,12 @@ def test_the_loss_on_one_batch_falls(lessons):
     tokenizer = build_tokenizer()
     model = build_vlm(SMALL, tokenizer)
     batch = Batches(VisionLanguageModel(model, tokenizer)).make(lessons, np.arange(3))
-    learner = Learner(model, 0.02, 2e-3, 0.0, 0.9, inside=("blocks.", "layers."))
+    optimiser = build_optimiser(model, replace(SMALL, muon_rate=0.02, weight_decay=0.0))
     losses = []
-    for step in range(30):
+    for _ in range(30):
         loss = vlm_loss(model, batch)
         loss.backward()
-        learner.step(step, 1.0)
+        optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.5 * losses[0], losses
 
@@ -166,13 +167,13 @@ def test_the_tower_learns_words_from_whole_clips(lessons):
     assert set(words.held_nX[0].nonzero()[:, 0].tolist()) == set(held)
     rows = np.arange(4)
     batch = Batches(VisionLanguageModel(model, tokenizer)).make(lessons, rows)
-    learner = Learner(model, 0.02, 2e-3, 0.0, 0.9, inside=("blocks.", "layers."))
+    optimiser = build_optimiser(model, replace(SMALL, muon_rate=0.02, weight_decay=0.0))
     decoder = model.model.language_model.layers[0].mlp.down_proj.weight.detach().clone()
     losses = []
-    for step in range(20):
+    for _ in range(20):
         loss = tower_loss(model, batch, words, rows)
         loss.backward()
-        learner.step(step, 1.0)
+        optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0], losses
     assert torch.equal(model.model.language_model.layers[0].mlp.down_proj.weight, decoder)
@@ -180,12 +181,12 @@ def test_the_tower_learns_words_from_whole_clips(lessons):
 
 def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("prophy.tiny.vlm._HELD_OUT", 2)
-    train_vlm(tmp_path / "whole", SMALL, minutes=10, checkpoint_every=3)
-    whole = load_checkpoint(tmp_path / "whole" / "vlm")
+    train_vlm(tmp_path / "whole", SMALL, CPU, checkpoint_every=3)
+    whole = load_checkpoint(tmp_path / "whole" / "vlm" / "checkpoint")
     assert whole["step"] == 6
-    rows = [json.loads(line) for line in (tmp_path / "whole" / "vlm.jsonl").read_text().splitlines()]
+    rows = [line for line in read_lines(tmp_path / "whole" / "vlm") if line["kind"] == "validation"]
     assert [row["step"] for row in rows] == [3, 6]
-    assert {"brief", "which", "phenomenon", "thing"} <= rows[0].keys()
+    assert {"brief", "which", "phenomenon", "thing"} <= rows[0]["scores"].keys()
 
     def save_and_die(folder, state):
         save_checkpoint(folder, state)
@@ -193,18 +194,18 @@ def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_p
 
     stopped = tmp_path / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("prophy.tiny.vlm.save_checkpoint", save_and_die)
+        patch.setattr("prophy.training.fit.save_checkpoint", save_and_die)
         with pytest.raises(KeyboardInterrupt):
-            train_vlm(stopped, SMALL, minutes=10, checkpoint_every=3)
-    assert load_checkpoint(stopped / "vlm")["step"] == 3
-    train_vlm(stopped, SMALL, minutes=10, checkpoint_every=3)
-    again = load_checkpoint(stopped / "vlm")
+            train_vlm(stopped, SMALL, CPU, checkpoint_every=3)
+    assert load_checkpoint(stopped / "vlm" / "checkpoint")["step"] == 3
+    train_vlm(stopped, SMALL, CPU, checkpoint_every=3)
+    again = load_checkpoint(stopped / "vlm" / "checkpoint")
     assert again["step"] == 6
     for part in ("model", "ema"):
         for name, tensor in whole[part].items():
             assert torch.equal(tensor, again[part][name]), name
-    with pytest.raises(ValueError, match="was trained with width=64, not 32"):
-        train_vlm(stopped, replace(SMALL, width=32), minutes=1)
+    with pytest.raises(ValueError, match="another recipe .width was 64, now 32.: choose another folder"):
+        train_vlm(stopped, replace(SMALL, width=32), CPU)
     annotator = Annotator.from_pretrained(stopped / "model", read_config(stopped / "model"), dtype=torch.float32)
     assert annotator.config == ANNOTATION
     clip = sample_clip(3, "test", SCOPE)

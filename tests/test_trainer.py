@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import (
     CogVideoXDDIMScheduler,
@@ -41,27 +43,21 @@ from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.tiny.text import build_tokenizer
-from prophy.training.bases import open_examples, open_folder, sampler
+from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
-from prophy.training.checkpoints import load_checkpoint
+from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.cli import build_parser, changed
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching, NoiseLevels, objective_for
+from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
-from prophy.training.recipes import (
-    RECIPES,
-    OptimiserSettings,
-    Recipe,
-    cogvideox_5b,
-    difference,
-    recipe_named,
-    tiny,
-    wan_1_3b,
-)
+from prophy.training.recipe import BackboneShape, OptimiserSettings, Recipe, difference
+from prophy.training.recipes import RECIPES, cogvideox_5b, recipe_named, tiny, wan_1_3b
 from prophy.training.step import expert_usage, train_step
+from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable, trained
-from prophy.training.trainer import Running, TrainingStopped
+from prophy.training.trainer import Running, validate
 from prophy.video import sample_frames, write_video
 from prophy.worlds import sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
@@ -166,7 +162,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "align_only": {"losses.fine_balance": 0.0},
     "balance_only": {"losses.fine_align": 0.0},
 }
-BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny")
+BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny")
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
@@ -186,7 +182,8 @@ def test_the_bases_carry_the_papers_loss_weights_and_differ_only_in_the_backbone
     for recipe in (wan_1_3b(), cogvideox_5b()):
         assert recipe.losses == LossWeights(coarse=0.1, fine_align=0.02, fine_balance=0.01)
     assert difference(wan_1_3b(), cogvideox_5b()).keys() == {"base", "branch.sites", "noise.sampling"}
-    assert difference(tiny(), recipe_named("tiny_together")) == {"backbone": ("frozen", "trained")}
+    changed = difference(tiny(), recipe_named("tiny_together")).keys()
+    assert changed == {"backbone", "backbone_optimiser", "optimiser.decay"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -203,6 +200,12 @@ def test_a_recipe_comes_back_from_its_record(name: str):
         ({"batch": 5, "accumulation": 2}, "batch=5 does not divide into 2 parts"),
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"backbone": "trained", "backbone_dtype": "bfloat16"}, "a trained backbone needs backbone_dtype='float32'"),
+        ({"scratch": BackboneShape()}, "a backbone from scratch must learn: backbone='frozen' must be 'trained'"),
+        (
+            {"backbone_optimiser": OptimiserSettings("muon", muon_rate=0.1)},
+            "has nothing to train: the backbone is frozen",
+        ),
+        ({"backbone": "lora", "backbone_optimiser": OptimiserSettings()}, "must be the same"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_in_one_line(changes: dict, message: str):
@@ -216,6 +219,12 @@ def test_rates_rise_and_fall_as_the_recipe_says():
     assert [settings.share_of_peak(step, 10) for step in (0, 1, 4, 9)] == pytest.approx([0.25, 0.45, 0.6, 0.1])
     assert replace(settings, decay="constant").share_of_peak(9, 10) == 1
     assert replace(settings, decay="cosine").share_of_peak(5, 10) == pytest.approx(0.5)
+    late = replace(settings, decay="cool_down", cool_down=0.4)
+    assert [late.share_of_peak(step, 10) for step in (0, 3, 6, 7, 9)] == pytest.approx([0.25, 1, 1, 0.75, 0.25])
+    halved = replace(settings, decay="cool_down", cool_down=2.0)
+    assert [halved.share_of_peak(step, 10) for step in (0, 1, 2, 9)] == pytest.approx([0.25, 0.45, 0.4, 0.05])
+    with pytest.raises(ValueError, match=r"cool_down=0 of the rates must be above 0"):
+        replace(settings, cool_down=0)
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
@@ -410,6 +419,51 @@ def test_checkpointing_changes_no_loss(tmp_path: Path):
     assert losses_of(tmp_path / "plain") == losses_of(tmp_path / "saving")
 
 
+def test_the_backbone_follows_rates_of_its_own_and_its_gradient_is_clipped_by_itself(tmp_path: Path):
+    still = OptimiserSettings("adamw", rate=0.0, weight_decay=0.0)
+    recipe = replace(RECIPE, backbone="trained", steps=3, backbone_optimiser=still)
+    run(tmp_path, recipe)
+    learnt = load_checkpoint(tmp_path / "checkpoint")["weights"]
+    start = trained(build_trainable(make_transformer(), recipe))
+    moved = {name.partition(".")[0] for name, weights in learnt.items() if not torch.equal(weights, start[name])}
+    assert moved == {"branch"}
+
+    gradients = {}
+    for clip in (1e-3, 1e3):
+        settings = replace(recipe, backbone_optimiser=replace(still, clip=clip), optimiser=OptimiserSettings(clip=1e3))
+        module = build_trainable(make_transformer(), settings)
+        strategy = AccelerateStrategy(module, settings, Accelerator(cpu=True), sharded=False)
+        batch = Batches(RandomClips(), settings, FlowMatching(), Share())[0]
+        with module.attached():
+            train_step(module, batch, settings)[0].total.backward()
+        norm = strategy.clip()
+        parts = {part: optimiser.parameters for part, optimiser in strategy.optimisers.items()}
+        gradients[clip] = {part: torch.nn.utils.get_total_norm([p.grad for p in ps]) for part, ps in parts.items()}
+        whole = gradients[1e3] if clip == 1e3 else None
+    assert norm == pytest.approx(float(torch.stack([*whole.values()]).norm()), rel=1e-5)
+    assert float(gradients[1e-3]["transformer"]) == pytest.approx(1e-3, rel=1e-4)
+    assert float(gradients[1e-3]["branch"]) == pytest.approx(float(whole["branch"]), rel=1e-5)
+    assert float(whole["transformer"]) > 2e-3, "nothing was clipped: the test shows little"
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.timeout(600)
+def test_compiled_blocks_and_plain_attention_change_no_loss(tmp_path: Path):
+    recipe = replace(RECIPE, steps=3)
+    kwargs = {"held_out": RandomClips(3, seed=1), "sample": lambda *parts: None}
+    plain = Running(log_every=1, validation_clips=3, sample_every=1)
+    run(tmp_path / "stock", recipe, plain, **kwargs)
+    run(tmp_path / "plain", recipe, replace(plain, plain_attention=True), **kwargs)
+    run(tmp_path / "compiled", recipe, replace(plain, plain_attention=True, compiled=True), **kwargs)
+    stock = losses_of(tmp_path / "stock")
+    for other in ("plain", "compiled"):
+        for one, two in zip(stock, losses_of(tmp_path / other), strict=True):
+            assert two == pytest.approx(one, rel=1e-4, abs=1e-6), other
+        assert read_lines(tmp_path / other)[-1]["diffusion"] == pytest.approx(
+            read_lines(tmp_path / "stock")[-1]["diffusion"], rel=1e-4
+        )
+
+
 def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path):
     """Without eqs. 3-4 and the balance, which look at a part as a whole."""
     recipe = replace(RECIPE, steps=4, batch=8, losses=LossWeights(0, 0, 0), foreground=0.0)
@@ -476,6 +530,68 @@ def test_more_steps_with_constant_rates_go_on_from_the_checkpoint(tmp_path: Path
     run(tmp_path / "eight", replace(recipe, steps=8))
     run(tmp_path / "five", replace(recipe, steps=8))
     assert losses_of(tmp_path / "five") == losses_of(tmp_path / "eight")
+
+
+def test_a_run_may_change_how_it_ends_where_that_changes_no_step_it_has_made(tmp_path: Path):
+    constant = replace(RECIPE, steps=6, optimiser=replace(RECIPE.optimiser, decay="constant"))
+    run(tmp_path, constant, Running(log_every=1, checkpoint_every=2, minutes=0.0))
+    run(tmp_path, replace(constant, steps=8), Running(log_every=1, checkpoint_every=2, minutes=0.0))
+    ending = replace(constant, steps=4, optimiser=replace(constant.optimiser, decay="cool_down", cool_down=0.5))
+    run(tmp_path, ending)
+    rates = [line["rate"] for line in read_lines(tmp_path) if line["kind"] == "train"]
+    assert rates == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 0.5e-3])
+    assert json.loads((tmp_path / "run.json").read_text())["recipe"] == ending.record()
+    with pytest.raises(ValueError, match="steps was 4, now 9"):
+        run(tmp_path, replace(ending, steps=9))
+    with pytest.raises(ValueError, match="trained on other data"):
+        run(tmp_path, replace(ending, steps=4, optimiser=constant.optimiser), examples=RandomClips(seed=7))
+
+
+def test_other_data_is_refused_also_where_steps_are_added(tmp_path: Path):
+    recipe = replace(RECIPE, steps=2, optimiser=replace(RECIPE.optimiser, decay="constant"))
+    run(tmp_path, recipe)
+    with pytest.raises(ValueError, match="trained on other data .random 0, now random 7."):
+        run(tmp_path, replace(recipe, steps=4), examples=RandomClips(seed=7))
+
+
+def test_a_recipe_of_an_older_release_is_read_and_one_it_cannot_be_is_refused():
+    record = json.loads(json.dumps(tiny().record()))
+    for name in ("scratch", "backbone_optimiser", "counterfactual"):
+        del record[name]
+    del record["optimiser"]["cool_down"]
+    record["optimiser"]["backbone_share"] = 1.0
+    assert Recipe.from_record(record) == tiny()
+    record["optimiser"]["backbone_share"] = 0.5
+    with pytest.raises(ValueError, match="written by another release .optimiser.backbone_share.: use that one"):
+        Recipe.from_record(record)
+
+
+def test_an_older_releases_stage_is_not_written_over(tmp_path: Path):
+    save_checkpoint(tmp_path / "branch", {"step": 9})
+    with pytest.raises(ValueError, match="holds the checkpoint of an older release.*or choose another folder"):
+        run(tmp_path / "branch")
+
+
+@pytest.mark.parametrize("changes", [{}, {"backbone": "trained"}])
+def test_a_new_run_starts_from_a_published_model_if_it_is_told_to(base: Path, tmp_path: Path, changes: dict):
+    recipe = replace(RECIPE, steps=3, ema=0.5, **changes)
+    run(tmp_path / "first", recipe)
+    published = publish(tmp_path / "first", tmp_path / "model")
+    run(tmp_path / "second", replace(recipe, steps=1, optimiser=OptimiserSettings(rate=0.0)), initial=published)
+    before, after = (load_checkpoint(tmp_path / name / "checkpoint") for name in ("first", "second"))
+    assert before["ema"].keys() == after["weights"].keys()
+    for name, weights in after["weights"].items():
+        assert torch.equal(weights, before["ema"][name]), name
+    assert json.loads((tmp_path / "second" / "run.json").read_text())["initial"] == str(published)
+    with pytest.raises(ValueError, match="holds no weights that are trained here: give a published model as --initial"):
+        run(tmp_path / "third", replace(recipe, branch=None, backbone="lora", lora_rank=2), initial=published)
+    other = replace(recipe, branch=replace(SHAPE, refinement_experts=7))
+    with pytest.raises(
+        ValueError, match="the branch in .*model does not fit here .*: give another --initial"
+    ) as caught:
+        run(tmp_path / "third", other, initial=published)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "third").exists()
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------
@@ -556,7 +672,20 @@ def test_what_one_process_or_this_machine_cannot_do_is_refused_in_one_line(tmp_p
         run(tmp_path, running=Running(tracker="wandb"))
     with pytest.raises(ValueError, match="log_every=0 must be at least 1"):
         Running(log_every=0)
+    with pytest.raises(ValueError, match="--device abacus cannot be used here: give cpu or"):
+        run(tmp_path, running=Running(device="abacus"))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_validation_is_the_same_whatever_the_size_of_a_batch():
+    held_out = RandomClips(7, seed=1)
+    module = build_trainable(make_transformer(), RECIPE)
+    with module.attached():
+        one, three, all_of_them = (
+            validate(module, held_out, FlowMatching(), 7, Share(), batch) for batch in (1, 3, 16)
+        )
+    assert one == pytest.approx(three, rel=1e-5)
+    assert one == pytest.approx(all_of_them, rel=1e-5)
 
 
 def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: Path):
@@ -571,7 +700,7 @@ def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: P
     for level in NOISE_LEVELS:
         losses = []
         for i in range(3):
-            batch = fixed_batch(held_out, i, level, FlowMatching())
+            batch = fixed_batch(held_out, [i], level, FlowMatching())
             with torch.no_grad(), module.attached():
                 said = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
             losses.append(float((said - batch.target_BCTHW).square().mean()))
@@ -633,7 +762,7 @@ def test_a_step_that_is_done_again_after_a_kill_makes_its_samples_again(base: Pa
 
 
 @pytest.mark.parametrize("changes", [{"backbone": "lora", "lora_rank": 3}, {"backbone": "trained"}])
-def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, tmp_path: Path, changes: dict):
+def test_a_published_backbone_predicts_as_the_averaged_weights_did(base: Path, tmp_path: Path, changes: dict):
     shape = replace(SHAPE, semantic=False)
     recipe = replace(RECIPE, steps=4, ema=0.5, branch=shape, **changes)
     run(tmp_path / "run", recipe, base=str(base))
@@ -644,7 +773,7 @@ def test_a_published_backbone_predicts_as_the_averaged_student_did(base: Path, t
     module.load_state_dict(state["ema"], strict=False)
     assert 'prophy.load("the base model", branch="this folder")' in card
     pipeline = load(base, branch=tmp_path / "model")
-    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    batch = fixed_batch(RandomClips(), [3], 0.5, FlowMatching())
     with torch.no_grad():
         with module.attached():
             ours = module(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD).predicted_BCTHW
@@ -666,7 +795,7 @@ def test_a_backbone_without_a_branch_is_published_and_opened_too(base: Path, tmp
     assert "without a branch" in (tmp_path / "model" / "README.md").read_text()
     pipeline = load(base, branch=tmp_path / "model")
     assert pipeline.branch is pipeline.attachment is None
-    batch = fixed_batch(RandomClips(), 3, 0.5, FlowMatching())
+    batch = fixed_batch(RandomClips(), [3], 0.5, FlowMatching())
     with torch.no_grad():
         arguments = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
         theirs = pipeline.transformer(*arguments, return_dict=False)[0]
@@ -701,6 +830,7 @@ def test_a_field_is_set_by_its_dotted_name():
         ("checkpointing=2", "'2' is not a bool"),
         ("branch.sites=a", "write whole numbers"),
         ("optimiser=adamw", "optimiser is no single value"),
+        ("scratch.width=64", "scratch is not part of this recipe"),
     ):
         with pytest.raises(ValueError, match=message):
             changed(tiny(), [setting])
@@ -746,9 +876,10 @@ def test_flags_of_training_change_only_on_purpose():
             "--held-out",
             "--worlds",
             "--set",
-            "--shard",
+            "--fsdp",
             "--deepspeed",
             "--workers",
+            *("--held-out-worlds", "--initial", "--device", "--compile", "--plain-attention", "--validation-clips"),
         ),
         *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),
         "--tracker",
@@ -784,6 +915,23 @@ def test_a_sharded_cache_is_a_training_set(tmp_path: Path):
     grown = CachedExamples(cache_module.TensorCache(tmp_path / "cache"), clips.empty_text_LD)
     with pytest.raises(ValueError, match="trained on other data .cache .* of 6, now cache .* of 7."):
         run(tmp_path / "run", replace(RECIPE, steps=1), examples=grown)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size_t": 2, "patch_bias": False}, "CogVideoX 1.5, whose tokens span two latent frames"),
+        ({"in_channels": 8}, "image-to-video CogVideoX"),
+    ],
+)
+def test_a_base_that_no_branch_fits_is_refused_also_where_only_lora_is_trained(tmp_path, changes: dict, message: str):
+    """Its clips would be given to it in a shape that its pipeline never makes."""
+    pipeline = make_cogvideox_pipeline(make_cogvideox())
+    pipeline.transformer = make_cogvideox(**changes)
+    pipeline.save_pretrained(tmp_path)
+    recipe = replace(recipe_named("tiny_lora"), base=str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        open_backbone(str(tmp_path), recipe)
 
 
 def test_worlds_are_learnt_from_annotations_instead_of_masks(base: Path, tmp_path: Path, capsys):

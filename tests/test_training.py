@@ -1,38 +1,38 @@
-"""Training: checkpoints that survive a kill, batches that depend on the step alone, a resumed run bit-identical."""
+"""What trainings are made of: checkpoints that survive a kill, the cache of the worlds, optimisers and averages."""
 
 import itertools
-import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from accelerate import Accelerator
 from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import AutoencoderKLWan, WanPipeline, WanTransformer3DModel
-from safetensors.torch import load_file
+from diffusers import AutoencoderKLWan
 
-from prophy.branch import ProPhyBranch
 from prophy.data import latents
 from prophy.data.encode import empty_prompt, encode_text, normalise
 from prophy.data.latents import LatentCache, open_cache
 from prophy.grid import TokenGrid
 from prophy.phenomena import BY_ID
-from prophy.tiny import branch as tiny_branch
-from prophy.tiny import transformer as tiny_transformer
-from prophy.tiny.branch import BranchRecipe, train_branch
+from prophy.tiny.parts import TinyParts, load_parts
 from prophy.tiny.text import MAX_WORDS, answers, build_tokenizer
-from prophy.tiny.transformer import TransformerRecipe, train_transformer, validation_losses
 from prophy.training import checkpoints
+from prophy.training.batches import Batches, Share
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.flow import NOISE_LEVELS, fixed_batch, flow_batch, flow_loss
-from prophy.training.learner import Ema, split_parameters
+from prophy.training.ema import Ema
+from prophy.training.objectives import FlowMatching
 from prophy.training.optim import MuonAdamW
+from prophy.training.recipe import BranchShape
+from prophy.training.recipes import recipe_named
+from prophy.training.strategies import AccelerateStrategy
+from prophy.training.trainable import build_trainable
+from prophy.training.world_examples import WorldExamples
 from prophy.worlds import COLOURS, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
@@ -175,7 +175,7 @@ def random_vae(seed: int) -> AutoencoderKLWan:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A training folder: small random parts, 8 clips encoded; the 256 of validation are 8 more, again and again."""
+    """A training folder: small random parts, and 8 clips encoded."""
     folder = tmp_path_factory.mktemp("work")
     vae = random_vae(1)
     tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(300)])
@@ -183,19 +183,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vae.save_pretrained(folder / "model" / "vae")
     tokenizer.save_pretrained(folder / "model" / "tokenizer")
     encoder.save_pretrained(folder / "model" / "text_encoder")
-    parts = tiny_transformer.load_parts(folder)
+    parts = load_parts(folder / "model")
     open_cache(folder / "latents", parts.vae, parts.tokenizer, CLIPS, SCOPE)
-    open_cache(folder / "latents-test", parts.vae, parts.tokenizer, CLIPS, SCOPE, "test")
-    for path in (folder / "latents-test").glob("*.npy"):
-        np.save(path, np.concatenate([np.load(path)] * (256 // CLIPS)))
-    marker = folder / "latents-test" / "cache.json"
-    marker.write_text(json.dumps({**json.loads(marker.read_text()), "count": 256}))
     return folder
 
 
 @pytest.fixture(scope="module")
-def parts(work: Path) -> tiny_transformer.TinyParts:
-    return tiny_transformer.load_parts(work)
+def parts(work: Path) -> TinyParts:
+    return load_parts(work / "model")
 
 
 @pytest.fixture(scope="module")
@@ -268,68 +263,45 @@ def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(
     assert np.abs(open_cache(tmp_path, parts.vae, parts.tokenizer, 5, few).latents[2:]).max((1, 2, 3, 4)).all()
 
 
-# --- flow matching ----------------------------------------------------------------------------------------------------
+# --- the worlds as a training set -------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_a_function_of_seed_and_step_alone(cache):
-    first = flow_batch(cache, 5, 3, seed=1)
-    flow_batch(cache, 6, 3, seed=1)
-    torch.manual_seed(99)
-    np.random.seed(99)  # noqa: NPY002  the global state must not matter
-    again = flow_batch(cache, 5, 3, seed=1)
-    for name, value in vars(first).items():
-        assert np.array_equal(np.asarray(value), np.asarray(getattr(again, name))), name
-    for other in (flow_batch(cache, 6, 3, seed=1), flow_batch(cache, 5, 3, seed=2)):
-        assert not torch.equal(other.noisy_BCTHW, first.noisy_BCTHW)
+@pytest.fixture(scope="module")
+def examples(cache, parts) -> WorldExamples:
+    return WorldExamples(cache, parts.encoder, "some")
 
 
-def test_noise_and_clean_latent_follow_from_the_noisy_latent_and_the_velocity(cache):
-    batch = flow_batch(cache, 2, 3, seed=0)
-    sigma = (batch.timestep_B / 1000).view(-1, 1, 1, 1, 1)
-    assert ((sigma > 0) & (sigma < 1)).all()
-    clean = batch.noisy_BCTHW - sigma * batch.velocity_BCTHW
-    torch.testing.assert_close(clean, torch.from_numpy(cache.latents[batch.rows].astype(np.float32)), atol=1e-5, rtol=0)
-    noise = batch.noisy_BCTHW + (1 - sigma) * batch.velocity_BCTHW
-    assert abs(float(noise.mean())) < 0.05
-    assert float(noise.std()) == pytest.approx(1, abs=0.05)
+def test_a_batch_of_worlds_is_read_as_its_clips_are_one_by_one(examples):
+    indices, wordings = [4, 1, 6], [0, 3, 9]
+    together = examples.read(indices, wordings)
+    for example, index, wording in zip(together, indices, wordings, strict=True):
+        alone = examples.example(index, wording)
+        assert example.key == alone.key == f"world {index}"
+        torch.testing.assert_close(example.text_LD, alone.text_LD, atol=1e-6, rtol=1e-5)
+        for name in ("latents_CTHW", "labels_P", "targets_NP"):
+            assert torch.equal(getattr(example, name), getattr(alone, name)), name
 
 
-def test_the_loss_is_zero_for_the_velocity_and_weighs_where_physics_happens(cache):
-    batch = flow_batch(cache, 2, 3, seed=0, foreground_weight=2.0)
-    assert float(flow_loss(batch.velocity_BCTHW, batch)) == 0
-    assert float(batch.weight_BTHW.mean()) == pytest.approx(1)
-    masks = torch.from_numpy(cache.masks[batch.rows].max(1).astype(np.float32) / 255).view(3, 5, 8, 8)
-    inside, outside = (batch.weight_BTHW[where].mean() for where in (masks == 1, masks == 0))
-    assert float(inside / outside) == pytest.approx(3)
-    wrong = batch.velocity_BCTHW + 1
-    assert float(flow_loss(wrong, batch)) == pytest.approx(1, rel=1e-5)
-    error = (masks == 1).float()[:, None]
-    expected = float((batch.weight_BTHW[:, None] * error).mean())
-    assert float(flow_loss(batch.velocity_BCTHW + error, batch)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_dropped_captions_are_the_empty_prompt_of_the_tokenizer(cache, parts):
+def test_captions_are_encoded_as_the_pipeline_passes_them_on_padding_included(examples, cache, parts):
+    ids = torch.from_numpy(cache.ids[2, 1].astype(np.int64))
+    assert 0 < int(ids.ne(0).sum()) < MAX_WORDS
+    expected = encode_text(parts.encoder, ids[None])[0]
+    torch.testing.assert_close(examples.example(2, 1).text_LD, expected, atol=1e-6, rtol=1e-5)
     empty = empty_prompt(MAX_WORDS)
     assert empty.tolist() == parts.tokenizer("", padding="max_length").input_ids
-    kept = 0
-    for step in range(40):
-        batch = flow_batch(cache, step, 3, seed=0, null_share=0.3)
-        kept += int(batch.described_B.sum())
-        assert torch.equal(batch.ids_BL.eq(empty).all(1), ~batch.described_B)
-    assert 0.55 < kept / 120 < 0.85
+    torch.testing.assert_close(examples.empty_text_LD, encode_text(parts.encoder, empty[None])[0])
 
 
-def test_validation_uses_the_same_noise_at_every_level(cache):
-    rows = np.array([1, 4, 6])
-    noises = []
-    for sigma in NOISE_LEVELS:
-        batch = fixed_batch(cache, rows, sigma)
-        torch.testing.assert_close(batch.timestep_B, torch.full((3,), 1000 * sigma))
-        noises.append(batch.noisy_BCTHW + (1 - sigma) * batch.velocity_BCTHW)
-        assert batch.described_B.all()
-        assert (batch.weight_BTHW == 1).all()
-    for noise in noises[1:]:
-        torch.testing.assert_close(noise, noises[0], atol=1e-5, rtol=0)
+def test_the_worlds_make_batches_that_weigh_where_physics_happens(examples, cache):
+    recipe = replace(recipe_named("tiny"), batch=4, seed=3)
+    batch = Batches(examples, recipe, FlowMatching(), Share())[5]
+    rows = [int(key.split()[1]) for key in batch.keys]
+    sigma = (batch.timestep_B / 1000).view(-1, 1, 1, 1, 1)
+    clean = batch.noisy_BCTHW - sigma * batch.target_BCTHW
+    torch.testing.assert_close(clean, torch.from_numpy(cache.latents[rows].astype(np.float32)), atol=1e-5, rtol=0)
+    masks = torch.from_numpy(cache.masks[rows].max(1).astype(np.float32) / 255).view(4, 5, 8, 8)
+    torch.testing.assert_close(batch.weight_BTHW, 1 + 2 * masks)
+    assert (batch.weight_BTHW == 3).any()
 
 
 # --- the optimiser and the average ------------------------------------------------------------------------------------
@@ -393,14 +365,15 @@ def test_a_kernel_in_the_wrong_layout_is_refused():
         MuonAdamW([conv.weight], [conv.bias], 0.02, 1e-3)
 
 
-def test_every_trained_parameter_has_exactly_one_optimiser():
-    transformer = make_transformer()
-    transformer.patch_embedding.requires_grad_(False)
-    matrices, others = split_parameters(transformer)
-    expected = [id(p) for p in transformer.parameters() if p.requires_grad]
-    assert sorted(map(id, [*matrices, *others])) == sorted(expected)
-    assert all(p.ndim == 2 for p in matrices)
+def test_every_trained_parameter_has_exactly_one_optimiser(tmp_path: Path):
+    recipe = replace(recipe_named("tiny_together"), branch=BranchShape((0, 2), semantic_experts=6))
+    module = build_trainable(make_transformer(), recipe)
+    strategy = AccelerateStrategy(module, recipe, Accelerator(cpu=True), sharded=False)
+    held = [id(p) for optimiser in strategy.optimisers.values() for p in optimiser.parameters]
+    assert sorted(held) == sorted(id(p) for p in module.parameters())
+    matrices = strategy.optimisers["transformer"]._matrices
     assert len(matrices) == 3 * 10  # four projections in each attention, two in the feed-forward
+    assert all(p.ndim == 2 for p in matrices)
 
 
 def test_the_average_follows_the_parameters_and_not_the_other_way_round():
@@ -416,100 +389,6 @@ def test_the_average_follows_the_parameters_and_not_the_other_way_round():
     for name, value in ema.average.items():
         torch.testing.assert_close(value, expected[name])
         assert not torch.equal(value, dict(net.named_parameters())[name])
-
-
-# --- a run cut in two is the same run ---------------------------------------------------------------------------------
-
-RECIPE = TransformerRecipe(clips=CLIPS, steps=4, cool_down=2, warm_up=2, batch=3, width=32, heads=2, layers=2)
-BRANCH = BranchRecipe(
-    clips=CLIPS, steps=4, warm_up=2, batch=3, sites=(0, 1), semantic_experts=3, refinement_experts=4, top_k=2
-)
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return load_file(path / "diffusion_pytorch_model.safetensors")
-
-
-def kill_at_step(module, step: int, training: Callable[[], Path]) -> None:
-    """Run a training that dies as it asks for the batch of a step."""
-
-    def dying(cache, number: int, *arguments, **named):
-        if number == step:
-            raise Killed
-        return flow_batch(cache, number, *arguments, **named)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "flow_batch", dying)
-        with pytest.raises(Killed):
-            training()
-
-
-@pytest.fixture
-def short_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validate on 2 clips instead of 128: what is learnt does not depend on it."""
-    for module in (tiny_transformer, tiny_branch):
-        monkeypatch.setattr(module, "validation_losses", partial(validation_losses, clips=2))
-
-
-@pytest.fixture(scope="module")
-def trained(work: Path) -> Path:
-    """The transformer, trained four steps without a stop."""
-    straight = Path(shutil.copytree(work, work.with_name("straight")))
-    train_transformer(straight, RECIPE, minutes=5, checkpoint_every=4)
-    return straight
-
-
-def test_a_resumed_transformer_training_is_bit_identical_to_one_never_stopped(
-    work: Path, trained: Path, tmp_path: Path, short_validation
-):
-    cut = Path(shutil.copytree(work, tmp_path / "cut"))
-    kill_at_step(tiny_transformer, 3, lambda: train_transformer(cut, RECIPE, minutes=5, checkpoint_every=2))
-    assert load_checkpoint(cut / "transformer")["step"] == 2
-    train_transformer(cut, RECIPE, minutes=5, checkpoint_every=2)
-    assert same(load_checkpoint(cut / "transformer"), load_checkpoint(trained / "transformer"))
-    ours, theirs = weights(cut / "model" / "transformer"), weights(trained / "model" / "transformer")
-    assert same(ours, theirs)
-    start = tiny_transformer.build_transformer(RECIPE, 4, 24).state_dict()
-    assert sum(not torch.equal(value, start[name]) for name, value in ours.items()) > len(start) / 2
-
-
-def test_training_leaves_an_ordinary_pipeline_and_a_line_of_losses(trained: Path):
-    pipeline = WanPipeline.from_pretrained(trained / "model")
-    assert type(pipeline.transformer) is WanTransformer3DModel
-    lines = [json.loads(line) for line in (trained / "transformer.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [4]
-    assert {str(level) for level in NOISE_LEVELS} < lines[0].keys()
-    assert all(np.isfinite(value) for value in lines[0].values())
-
-
-def test_a_checkpoint_of_another_recipe_is_refused(trained: Path):
-    with pytest.raises(ValueError, match="was trained with adamw_rate=0.001, not 0.002"):
-        train_transformer(trained, replace(RECIPE, adamw_rate=0.002), minutes=5)
-
-
-def test_training_without_its_parts_names_the_stage_to_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="run `prophy tiny vae` and `text` first"):
-        train_transformer(tmp_path, RECIPE, minutes=5)
-
-
-@pytest.mark.parametrize("backbone_rate", [0.0, 0.5])
-def test_a_resumed_branch_training_is_bit_identical_and_trains_the_backbone_only_if_asked(
-    trained: Path, tmp_path: Path, short_validation, backbone_rate: float
-):
-    recipe = replace(BRANCH, backbone_rate=backbone_rate)
-    before = weights(trained / "model" / "transformer")
-    straight, cut = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("straight", "cut"))
-    train_branch(straight, recipe, minutes=5, checkpoint_every=4)
-    kill_at_step(tiny_branch, 3, lambda: train_branch(cut, recipe, minutes=5, checkpoint_every=2))
-    train_branch(cut, recipe, minutes=5, checkpoint_every=2)
-    ours, theirs = (weights(folder / "model" / "branch") for folder in (cut, straight))
-    assert same(ours, theirs)
-    assert same(load_checkpoint(cut / "branch"), load_checkpoint(straight / "branch"))
-    after, uncut = (weights(folder / "model" / "transformer") for folder in (cut, straight))
-    assert same(after, uncut)
-    assert same(after, before) == (backbone_rate == 0)
-    branch = ProPhyBranch.from_pretrained(cut / "model" / "branch")
-    assert all(projection.weight.abs().max() > 0 for projection in branch.projections)
 
 
 # --- words ------------------------------------------------------------------------------------------------------------

@@ -44,6 +44,9 @@ class Backbone(Family, Protocol):
         lora_targets: linear layers that LoRA adapts: attention and feed-forward of every block, by the ends of their
             names.
         passes_together: whether one call of the transformer makes the conditional and the unconditional pass.
+
+    A family may also have ``plain_attention``, an attention processor as plain matrix products, and ``from_scratch``,
+    which builds a small transformer to train from nothing: see those of :class:`prophy.backbones.wan.WanFamily`.
     """
 
     facts: FamilyFacts

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import (
@@ -78,8 +78,6 @@ class ProPhyCogVideoXPipeline(ProPhyPipeline, CogVideoXPipeline):
     Raises:
         ValueError: the branch belongs to another transformer.
     """
-
-    _optional_components: ClassVar[list[str]] = [*CogVideoXPipeline._optional_components, "branch"]
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import DiffusionPipeline
@@ -36,6 +36,7 @@ class ProPhyPipeline(DiffusionPipeline):
         attachment: observe, steer, schedule, switch off. None without a branch.
     """
 
+    _optional_components: ClassVar[list[str]] = ["branch"]
     attachment: Attachment | None
 
     def add_branch(self, branch: ProPhyBranch | None) -> None:

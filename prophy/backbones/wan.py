@@ -17,7 +17,7 @@ from diffusers.models.transformers.transformer_wan import (
     WanTransformerBlock,
 )
 from torch import nn
-from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
+from transformers import PreTrainedTokenizerBase, UMT5Config, UMT5EncoderModel
 
 from prophy import catalogue
 from prophy.backbones.backbone import StepInputs
@@ -79,6 +79,42 @@ class ProPhyWanPipeline(ProPhyPipeline, WanPipeline):
         self.add_branch(branch)
 
 
+class PlainAttention:
+    """Drop-in for ``WanAttnProcessor`` without image conditioning or masks, as plain matrix products.
+
+    At a few hundred tokens the backward pass of a CPU's fused kernel takes twice as long, and the stock rotary
+    embedding writes strided halves. It holds all weights of an attention at once: not for long clips.
+    """
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))
+        key = attn.norm_k(attn.to_k(context)).unflatten(2, (attn.heads, -1))
+        value = attn.to_v(context).unflatten(2, (attn.heads, -1)).transpose(1, 2)
+        if rotary_emb is not None:
+            query, key = _rotate(query, *rotary_emb), _rotate(key, *rotary_emb)
+        query, key = query.transpose(1, 2) * query.shape[-1] ** -0.5, key.transpose(1, 2)
+        weights = (query.type_as(value) @ key.type_as(value).transpose(-1, -2)).softmax(-1)
+        mixed = (weights.type_as(value) @ value).transpose(1, 2).flatten(2)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+
+def _rotate(x_BNHD: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding; the swap of each pair is a product with a signed permutation."""
+    size = x_BNHD.shape[-1]
+    even = torch.arange(0, size, 2, device=x_BNHD.device)
+    swap = torch.zeros(size, size, dtype=x_BNHD.dtype, device=x_BNHD.device)
+    swap[even + 1, even], swap[even, even + 1] = -1.0, 1.0
+    return x_BNHD * cos.to(x_BNHD.dtype) + (x_BNHD @ swap) * sin.to(x_BNHD.dtype)
+
+
 class WanFamily:
     """Wan2.1 and Wan2.2 text-to-video transformers of any size."""
 
@@ -89,6 +125,7 @@ class WanFamily:
     pipeline_class = ProPhyWanPipeline
     lora_targets = ("to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2")
     passes_together = False
+    plain_attention = PlainAttention
 
     def describe(self, transformer: nn.Module) -> dict:
         config = transformer.config
@@ -202,6 +239,47 @@ class WanFamily:
         names = ("hidden_states", "timestep", "encoder_hidden_states")
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         return given[names[0]], given[names[1]], given[names[2]]
+
+    def from_scratch(
+        self,
+        autoencoder: Mapping[str, Any],
+        text_encoder: UMT5Config,
+        *,
+        width: int,
+        heads: int,
+        layers: int,
+        patch: tuple[int, int, int],
+    ) -> WanTransformer3DModel:
+        """A small stock transformer that starts as the identity: every residual and the output begin at zero.
+
+        Args:
+            autoencoder: configuration of the model's own.
+            text_encoder: configuration of the model's own.
+            width, heads, layers, patch: see :class:`prophy.training.recipe.BackboneShape`.
+        """
+        transformer = WanTransformer3DModel(
+            patch_size=tuple(patch),
+            num_attention_heads=heads,
+            attention_head_dim=width // heads,
+            in_channels=autoencoder["z_dim"],
+            out_channels=autoencoder["z_dim"],
+            text_dim=text_encoder.d_model,
+            freq_dim=128,
+            ffn_dim=4 * width,
+            num_layers=layers,
+            rope_max_seq_len=64,
+        )
+        with torch.no_grad():
+            for block in transformer.blocks:
+                block.scale_shift_table.zero_()
+                block.scale_shift_table[:, [2, 5]] = 1.0  # the two gates
+                for layer in (block.attn1.to_out[0], block.attn2.to_out[0], block.ffn.net[2]):
+                    layer.weight.zero_()
+                    layer.bias.zero_()
+            transformer.condition_embedder.time_proj.weight.mul_(0.1)
+            transformer.proj_out.weight.zero_()
+            transformer.proj_out.bias.zero_()
+        return transformer
 
     def step_inputs(
         self,

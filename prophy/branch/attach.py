@@ -111,6 +111,15 @@ class Attachment:
             self._observer = previous
 
     @contextmanager
+    def switched(self, on: bool) -> Iterator[None]:
+        """Let the branch take part inside the block, or leave the backbone alone."""
+        previous, self.enabled = self.enabled, on
+        try:
+            yield
+        finally:
+            self.enabled = previous
+
+    @contextmanager
     def scheduled(self, schedule: Schedule) -> Iterator[None]:
         """Run the branch by another schedule inside the block."""
         previous, self.schedule = self.schedule, schedule

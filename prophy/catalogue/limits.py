@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from prophy.grid import TokenGrid
+from prophy.grid import TokenGrid, nearest_length
 
 LONGEST_PROMPT_TOKENS = 512  #: where neither model nor tokenizer says; a tokenizer without a limit says 10^30
 
@@ -138,8 +138,3 @@ class ClipRules:
         """
         channels, frames, height, width = self.latent_shape(clip)
         return channels, self.frame_patch * math.ceil(frames / self.frame_patch), height, width
-
-
-def nearest_length(frames: int, step: int) -> int:
-    """The nearest number of video frames that is ``1 + step·k``; never a single picture, and the longer of two."""
-    return 1 + step * max(1, (frames - 1 + step // 2) // step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -11,59 +12,53 @@ import numpy as np
 from tqdm import tqdm
 
 from prophy.files import write_text
-from prophy.phenomena import IDS
 from prophy.worlds import Stage, sample_clip
 
 
-def _render(task: tuple[int, str, Stage, bool]) -> tuple[np.ndarray, np.ndarray]:
-    seed, split, stage, lawful = task
-    clip = sample_clip(seed, split, IDS, stage, lawful)
-    return clip.frames, np.any(list(clip.masks.values()), axis=0)
+def _render(task: tuple[int, str, Stage]) -> tuple[np.ndarray, np.ndarray]:
+    seed, split, stage = task
+    clip = sample_clip(seed, split, stage=stage, lawful=seed % 2 == 0)
+    events = np.zeros(clip.frames.shape[:3], np.uint8)
+    for number, mask in enumerate(clip.masks.values(), 1):
+        events[mask] = number
+    return clip.frames, events
 
 
 class ClipPool:
-    """Clips ``0 .. count-1`` of a split.
+    """Clips ``0 .. count-1`` of a split; every second one is by clocks that obey no law.
 
     Args:
-        folder: of the pool; made anew when it holds other clips.
+        folder: kept there; rendered anew where it holds another pool.
         count: of clips.
-        split: of the worlds.
-        workers: processes that render.
-        stage: size, length and rate of the clips.
-        lawful: or each event runs by a clock that obeys no law.
+        stage: their size, length and rate.
+        split: see :data:`prophy.worlds.SPLITS`.
+        workers: processes that render; default: one a core.
 
     Attributes:
         frames: uint8 ``(n, F, H, W, 3)``.
-        masks: bool ``(n, F, H, W)``: where any phenomenon acts.
+        events: uint8 ``(n, F, H, W)``: 1 and 2 where the first and second event act, 0 elsewhere.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        count: int,
-        split: str = "train",
-        workers: int = 2,
-        stage: Stage = Stage(),
-        lawful: bool = True,
+        self, folder: Path, count: int, stage: Stage, split: str = "train", workers: int | None = None
     ) -> None:
         folder = Path(folder)
-        about = {"count": count, "split": split, "lawful": lawful, **asdict(stage)}
+        about = {"count": count, "split": split, "stage": asdict(stage), "lawful": "every second"}
         marker = folder / "pool.json"
-        paths = folder / "frames.npy", folder / "masks.npy"
+        paths = folder / "frames.npy", folder / "events.npy"
         if not marker.exists() or json.loads(marker.read_text()) != about:
             folder.mkdir(parents=True, exist_ok=True)
             marker.unlink(missing_ok=True)
             shape = (count, stage.frames, stage.height, stage.width)
             frames = np.lib.format.open_memmap(paths[0], "w+", np.uint8, (*shape, 3))
-            masks = np.lib.format.open_memmap(paths[1], "w+", bool, shape)
-            with ProcessPoolExecutor(workers) as executor:
-                tasks = ((seed, split, stage, lawful) for seed in range(count))
-                for i, (f, m) in enumerate(
-                    tqdm(executor.map(_render, tasks, chunksize=16), "render", count, mininterval=5)
-                ):
-                    frames[i], masks[i] = f, m
+            events = np.lib.format.open_memmap(paths[1], "w+", np.uint8, shape)
+            with ProcessPoolExecutor(workers or os.cpu_count()) as executor:
+                tasks = ((seed, split, stage) for seed in range(count))
+                made = executor.map(_render, tasks, chunksize=4)
+                for i, (f, e) in enumerate(tqdm(made, "render", count, mininterval=5)):
+                    frames[i], events[i] = f, e
             frames.flush()
-            masks.flush()
+            events.flush()
             write_text(marker, json.dumps(about))
         self.frames = np.load(paths[0], mmap_mode="r")
-        self.masks = np.load(paths[1], mmap_mode="r")
+        self.events = np.load(paths[1], mmap_mode="r")

@@ -6,8 +6,9 @@ Shapes: C latent channels, T latent frames, H height, W width, L text length, D 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
@@ -31,7 +32,7 @@ class Example:
     targets_NP: torch.Tensor | None
 
 
-class Examples(Protocol):
+class Examples(ABC):
     """A set of encoded clips, the same at every opening.
 
     Attributes:
@@ -42,15 +43,20 @@ class Examples(Protocol):
     fingerprint: str
     empty_text_LD: torch.Tensor
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
+    @abstractmethod
     def latent_size(self, index: int) -> tuple[int, int, int]:
         """(T, H, W) of a clip's latent, without reading it: clips of one size share batches."""
-        ...
 
+    @abstractmethod
     def example(self, index: int, wording: int) -> Example:
-        """Read a clip. ``wording``, zero or more, chooses among its captions, round and round."""
-        ...
+        """Read a clip. ``wording``: caption index, modulo the number of captions."""
+
+    def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
+        """Read the clips of a batch; see :meth:`example`."""
+        return [self.example(index, wording) for index, wording in zip(indices, wordings, strict=True)]
 
 
 def on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -76,8 +76,8 @@ def _render(task: tuple[int, str, tuple[str, ...]]):
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
-    for name, tensor in vae.state_dict().items():
-        digest.update(name.encode() + tensor.float().numpy().tobytes())
+    for name, tensor in vae.state_dict().items():  # as they ship: rounded weights are the same autoencoder
+        digest.update(name.encode() + tensor.half().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -133,8 +133,8 @@ def open_cache(
                 batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
                 if len(batch) == 8 or row == count - 1:
                     videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
-                    with torch.autocast("cpu", torch.bfloat16):
-                        latents = vae.encode(videos).latent_dist.mode().float()
+                    with torch.autocast(vae.device.type, torch.bfloat16):
+                        latents = vae.encode(videos.to(vae.device)).latent_dist.mode().float().cpu()
                     arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
                     batch = []
         for name, array in arrays.items():

@@ -182,6 +182,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
     parser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
     parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
+    parser.add_argument("--minutes", type=float, help="stop, resumable, after this long")
+    parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:
@@ -248,9 +250,12 @@ def _gate(value: float, least: float) -> str:
 def _recogniser(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.judges.recogniser import GATE, train_recogniser
     from prophy.evaluation.results.judges import RecogniserRecipe
+    from prophy.training.devices import chosen_device
 
     vae = None if arguments.model is None else load(arguments.model).vae
-    result = train_recogniser(arguments.work, RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps")), vae)
+    recipe = RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps"))
+    device = chosen_device(arguments.device)
+    result = train_recogniser(arguments.work, recipe, vae, device=device, minutes=arguments.minutes)
     print(as_text(result))
     print(f"exact: {_gate(result.exact, GATE)}")
 
@@ -285,7 +290,7 @@ def _sheet(arguments: argparse.Namespace) -> None:
 def _localisation(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.image_free import ImageFreeRecipe
     from prophy.evaluation.measures.localisation import LEAST_SHARE, evaluate_localisation
-    from prophy.tiny.branch import BranchRecipe
+    from prophy.tiny.parts import CLIPS
 
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
@@ -294,7 +299,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
         arguments.work,
         clips=arguments.clips,
         match_clips=arguments.match_clips,
-        train_clips=arguments.train_clips or BranchRecipe.clips,
+        train_clips=arguments.train_clips or CLIPS,
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
     )
@@ -339,9 +344,11 @@ def _gallery(arguments: argparse.Namespace) -> None:
 def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.judges.segmenter import train_segmenter
     from prophy.evaluation.results.judges import SegmenterRecipe
+    from prophy.training.devices import chosen_device
 
     recipe = SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps"))
-    print(as_text(train_segmenter(arguments.work, recipe)))
+    device = chosen_device(arguments.device)
+    print(as_text(train_segmenter(arguments.work, recipe, device, arguments.minutes)))
 
 
 def _generated_localisation(arguments: argparse.Namespace) -> None:
@@ -382,11 +389,19 @@ def _figures(arguments: argparse.Namespace) -> None:
 
 
 def _curves(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.report.curves import save_curves
+    from prophy.training.curves import save_page
+    from prophy.training.log import read_lines
+    from prophy.training.run_folder import Trainings
 
+    runs = {name: read_lines(run.path) for name, run in Trainings([arguments.work]).runs().items()}
+    if not runs:
+        raise FileNotFoundError(
+            f"{arguments.work} holds no training: give what prophy train has as --out, or its parent"
+        )
     out = arguments.out or arguments.work / "curves.html"
-    count = save_curves(arguments.work, out)
-    print(f"curves   {out} ({count} {'training' if count == 1 else 'trainings'})")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_page(out, runs)
+    print(f"curves   {out} ({len(runs)} {'training' if len(runs) == 1 else 'trainings'})")
 
 
 def _annotation(arguments: argparse.Namespace) -> None:

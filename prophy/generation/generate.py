@@ -84,8 +84,8 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
 
-    def save(self, root: str | Path, run_id: str | None = None) -> Run:
-        """Write a run directory under ``root``.
+    def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True) -> Run:
+        """Write a run directory under ``root``, without its contact sheet if ``sheet`` is False.
 
         See :func:`prophy.runs.store.write_run` for ``run_id`` and what it raises.
         """
@@ -100,8 +100,8 @@ class Generation:
             timings=self.timings,
             unknown_words=self.unknown_words,
         )
-        sheet = None if self.trace is None else contact_sheet(self.frames, self.trace)
-        return write_run(root, record, self.frames, trace=self.trace, sheet=sheet, run_id=run_id)
+        picture = contact_sheet(self.frames, self.trace) if sheet and self.trace is not None else None
+        return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id)
 
 
 @overload
@@ -225,6 +225,7 @@ def _generate_batch(
             for i, clean_CThw in enumerate(predicted(latents)):
                 if rules.frames_first:
                     clean_CThw = clean_CThw.transpose(0, 1)
+                clean_CThw = clean_CThw[:, -grid.frames :]  # what was denoised to fill tokens lies before the clip
                 top1 = recorders[i].latest_top1() if recorders and not recorders[i].is_empty else None
                 on_step(StepPreview(batch[i], done, shared.steps, left, colours(clean_CThw), top1))
         if stop is not None and stop.is_set():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256
 from prophy.memory.offload import state_of
 
@@ -17,14 +20,15 @@ if TYPE_CHECKING:
 
 
 def model_hash(pipeline: DiffusionPipeline) -> str:
-    """SHA-256 of the weights of every component, 64 hexadecimal digits.
+    """SHA-256 of the weights of every component that takes part, 64 hexadecimal digits.
 
+    A branch that is switched off takes no part: the digest is that of the backbone opened with ``branch=False``.
     A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
     memory is hashed by its tensors, and so is a LoRA that was loaded into it.
     """
-    digest = hashlib.sha256()
+    digest, off = hashlib.sha256(), not branch_is_on(pipeline)
     for name, component in sorted(pipeline.components.items()):
-        if isinstance(component, torch.nn.Module):
+        if isinstance(component, torch.nn.Module) and not (off and isinstance(component, ProPhyBranch)):
             digest.update(f"{name}:{_component_hash(component)}\n".encode())
     return digest.hexdigest()
 
@@ -62,3 +66,11 @@ def branch_is_on(pipeline: DiffusionPipeline) -> bool:
     """Whether a branch takes part in what the pipeline generates."""
     attachment = getattr(pipeline, "attachment", None)
     return attachment is not None and attachment.enabled
+
+
+@contextmanager
+def branch_switched(pipeline: DiffusionPipeline, on: bool) -> Iterator[None]:
+    """Let the branch of an opened pipeline take part inside the block, or not; without a branch nothing changes."""
+    attachment = getattr(pipeline, "attachment", None)
+    with nullcontext() if attachment is None else attachment.switched(on):
+        yield

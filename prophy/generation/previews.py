@@ -5,6 +5,7 @@ Shapes: B batch, C latent channels, T latent frames, h and w latent rows and col
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import get_module_execution_device
 
 from prophy.grid import TEMPORAL
@@ -24,31 +25,39 @@ from prophy.grid import TEMPORAL
 def predicted_clean(scheduler: Any) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
     """Inside: what gives, for the latents after a step, the clean latents that the scheduler predicted at that step.
 
-    UniPC keeps its prediction. CogVideoX's schedulers return theirs beside the next latents, and the stock pipeline
-    drops it, so what their ``step`` returns is watched. Of any other scheduler the latents come back as they are, with
-    what noise is left.
+    Multistep schedulers keep their prediction; others return it beside the next latents, and the stock pipelines drop
+    it, so what ``step`` is given and returns is watched; Euler's for flows follows from the velocity. Of any other
+    scheduler the latents come back as they are, with what noise is left.
     """
-    if not isinstance(scheduler, CogVideoXDDIMScheduler | CogVideoXDPMScheduler):
-        yield lambda latents: _kept(scheduler, latents)
-        return
     step, predictions = scheduler.step, []
+    signature = inspect.signature(step)
 
-    @wraps(step)  # the pipeline looks at its parameters
+    @wraps(step)  # the pipelines look at its parameters
     def watched(*args: Any, **kwargs: Any) -> Any:
         result = step(*args, **kwargs)
-        predictions[:] = [result[1]]
+        given = signature.bind(*args, **kwargs).arguments
+        predictions[:] = [_prediction(scheduler, given["model_output"], given["sample"], result)]
         return result
 
     scheduler.step = watched
     try:
-        yield lambda latents: predictions[0]
+        yield lambda latents: latents if predictions[0] is None else predictions[0]
     finally:
         del scheduler.step
 
 
-def _kept(scheduler: Any, latents_BCThw: torch.Tensor) -> torch.Tensor:
-    outputs = getattr(scheduler, "model_outputs", None)
-    return latents_BCThw if not outputs or outputs[-1] is None else outputs[-1]
+def _prediction(
+    scheduler: Any, model_output: torch.Tensor, sample: torch.Tensor, result: object
+) -> torch.Tensor | None:
+    """The clean latents predicted in a step that has just been made."""
+    kept = getattr(scheduler, "model_outputs", None)
+    if kept and kept[-1] is not None:
+        return kept[-1]
+    if isinstance(result, tuple) and len(result) > 1:
+        return result[1]
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return sample - scheduler.sigmas[scheduler.step_index - 1] * model_output
+    return None
 
 
 class LatentColours:
@@ -92,7 +101,7 @@ class LatentColours:
 
 
 def _normalised(vae: torch.nn.Module, latents_BCThw: torch.Tensor) -> torch.Tensor:
-    """Latents as the transformer sees them: by each channel's statistics (Wan), or by one factor (CogVideoX)."""
+    """Latents as the transformer sees them: by each channel's statistics, or by one factor."""
     if vae.config.latents_mean is None:
         return latents_BCThw * vae.config.scaling_factor
     mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))

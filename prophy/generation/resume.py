@@ -77,10 +77,11 @@ class RunFolder:
     Args:
         root: the folder of runs.
         pipeline: that makes them.
+        sheet: False leaves the contact sheets out.
     """
 
-    def __init__(self, root: Path, pipeline: DiffusionPipeline) -> None:
-        self._root = Path(root)
+    def __init__(self, root: Path, pipeline: DiffusionPipeline, *, sheet: bool = True) -> None:
+        self._root, self._sheet = Path(root), sheet
         self._model_sha256, self._branch = model_hash(pipeline), branch_is_on(pipeline)
 
     def read(self, name: str, settings: GenerationSettings) -> Run | None:
@@ -101,4 +102,4 @@ class RunFolder:
         return run
 
     def write(self, name: str, made: Generation) -> Run:
-        return made.save(self._root, name)
+        return made.save(self._root, name, sheet=self._sheet)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, fields
 
 from prophy.catalogue.limits import GenerationDefaults
-from prophy.grid import TEMPORAL
+from prophy.grid import TEMPORAL, nearest_length
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.runs.store import RunRecord
@@ -66,8 +66,7 @@ class GenerationSettings:
         _check_range("guidance", self.guidance, 0, 30, float)
         _check_range("fps", self.fps, 1, 120, float)
         if (self.frames - 1) % TEMPORAL:
-            nearest = 1 + TEMPORAL * round((self.frames - 1) / TEMPORAL)
-            raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest}")
+            raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest_length(self.frames)}")
         if not isinstance(self.steering, Steering):
             raise GenerationError("steering must be a prophy.routing.steering.Steering")
         if not isinstance(self.schedule, Schedule):

@@ -127,10 +127,13 @@ def parts_of(pipeline: DiffusionPipeline) -> Parts:
 
 
 def _without_weights(module: nn.Module) -> nn.Module:
+    config = module.config
+    if isinstance(module, diffusers.ModelMixin):
+        # diffusers notes arguments that were given by position as left out, and would leave them out again
+        config = {key: value for key, value in config.items() if not key.startswith("_")}
+        return _build(type(module), config, module.dtype)
     with torch.device("meta"), _quiet():
-        config = module.config
-        empty = type(module).from_config(config) if isinstance(module, diffusers.ModelMixin) else type(module)(config)
-    return _cast(empty, module.dtype)
+        return _cast(type(module)(config), module.dtype)
 
 
 def _class_in(library: Any, name: str) -> type[nn.Module]:

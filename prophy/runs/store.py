@@ -55,6 +55,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _REQUIRED_SETTINGS = {"steps": int, "guidance": float, "frames": int, "height": int, "width": int, "fps": float}
 _BROWSER_SIDE = 512  # small clips are enlarged to about this many pixels before they are encoded
+_POSTER_SIDE = 192  # a poster is looked at small, and an enlarged one holds no more than the clip's own pixels
+_ENLARGED_CRF = 22  # at its own 64×64 pixels a clip is as close as with 12: 45.0 dB, not 45.7, in a third of the bytes
 
 
 class RunError(ValueError):
@@ -250,8 +252,10 @@ def write_run(
 
     partial.mkdir()
     try:
-        scale = min(16, max(1, _BROWSER_SIDE // min(frames.shape[1:3])))
-        write_video(partial / "video.mp4", frames, settings["fps"], scale=scale)
+        scale = _enlargement(frames, _BROWSER_SIDE)
+        crf = {"crf": _ENLARGED_CRF} if scale >= 4 else {}
+        write_video(partial / "video.mp4", frames, settings["fps"], scale=scale, **crf)
+        scale = _enlargement(frames, _POSTER_SIDE)
         poster = cv2.resize(frames[len(frames) // 2], None, fx=scale, fy=scale, interpolation=cv2.INTER_LANCZOS4)
         write_png(partial / "poster.png", poster)
         if trace is not None:
@@ -485,6 +489,11 @@ def _stored_file(path: Path, max_bytes: int, *, hashed: bool = True) -> StoredFi
     with _open_regular(path, max_bytes) as file:
         size = os.fstat(file.fileno()).st_size
         return StoredFile(size, hashlib.file_digest(file, "sha256").hexdigest() if hashed else "")
+
+
+def _enlargement(frames: np.ndarray, side: int) -> int:
+    """The whole factor from 1 to 16 that brings the shorter side of (F, H, W, 3) to about ``side`` pixels."""
+    return min(16, max(1, side // min(frames.shape[1:3])))
 
 
 def _sync(path: Path) -> None:

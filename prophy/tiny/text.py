@@ -9,7 +9,6 @@ phenomenon and the colours there. The queries are thrown away; the encoder is ke
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 from dataclasses import asdict, dataclass
@@ -19,11 +18,14 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from prophy.data.encode import encode_text
 from prophy.phenomena import IDS, by_id
+from prophy.tiny.parts import finish_parts, stage_parser
+from prophy.training.devices import chosen_device
+from prophy.training.fit import fit
+from prophy.training.optim import OneCycleAdamW
 from prophy.worlds import COLOURS, Scenario, sample_scenario
 
 log = logging.getLogger(__name__)
@@ -129,32 +131,58 @@ def _examples(split: str, seeds: range, tokenizer: PreTrainedTokenizerFast) -> t
     return ids, torch.from_numpy(np.stack([answers(scenario) for scenario, _ in pairs]))
 
 
-def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
-    """Train tokenizer and encoder, save them under ``work/model``; returns the share of captions read exactly."""
+def train_text(
+    work: Path,
+    recipe: TextRecipe,
+    device: torch.device,
+    minutes: float | None = None,
+    checkpoint_every: int = 500,
+) -> dict[str, float] | None:
+    """Train tokenizer and encoder, resuming from ``work/text``, and save them under ``work/model``.
+
+    Returns:
+        The share of captions read exactly, by split; None if the time ended first.
+
+    Raises:
+        ValueError: the folder holds the training of another recipe. One line.
+        TrainingStopped: the loss is no longer a number.
+    """
     torch.manual_seed(recipe.seed)
     captions = [sample_scenario(seed)[1] for seed in range(recipe.vocabulary_captions)]
     tokenizer = build_tokenizer(captions)
     encoder = build_text_encoder(len(tokenizer), recipe)
     reader = _PlaceReader(recipe.width)
-    parameters = [*encoder.parameters(), *reader.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.1)
-    bar = tqdm(range(recipe.steps), desc="text", mininterval=5)
-    for step in bar:
-        seeds = range(step * recipe.batch, (step + 1) * recipe.batch)
-        ids, target = _examples("train", seeds, tokenizer)
+    model = nn.ModuleDict({"encoder": encoder, "reader": reader}).to(device).train()
+
+    def loss_at(step: int) -> torch.Tensor:
+        ids, target = _examples("train", range(step * recipe.batch, (step + 1) * recipe.batch), tokenizer)
         drop = (torch.rand(ids.shape) < recipe.word_dropout) & (ids > 2)
-        ids = ids.masked_fill(drop, 2)  # <unk> is seen in training, so that an unknown word does little harm
+        ids = ids.masked_fill(drop, 2).to(device)  # <unk> is seen in training, so that an unknown word does little harm
+        target = target.to(device)
         logits = reader(encode_text(encoder, ids), ids.ne(0))
-        loss = sum(nn.functional.cross_entropy(x.flatten(0, 1), target[..., i].flatten()) for i, x in enumerate(logits))
-        optimiser.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        rate.step()
-        if step % 50 == 0:
-            bar.set_postfix(loss=f"{float(loss):.4f}", refresh=False)
-    encoder.eval()
+        return sum(nn.functional.cross_entropy(x.flatten(0, 1), target[..., i].flatten()) for i, x in enumerate(logits))
+
+    made = fit(
+        model,
+        loss_at,
+        OneCycleAdamW(
+            list(model.parameters()),
+            recipe.learning_rate,
+            steps=recipe.steps,
+            warm_up=0.1,
+            weight_decay=0.01,
+            beta=0.98,
+        ),
+        steps=recipe.steps,
+        name="text",
+        recipe=recipe,
+        folder=work / "text",
+        minutes=minutes,
+        checkpoint_every=checkpoint_every,
+    )
+    if made < recipe.steps:
+        return None
+    model.cpu().eval()
     exact = {}
     for split in ("test", "wordings", "combinations"):
         ids, target = _examples(split, range(1000), tokenizer)
@@ -164,12 +192,12 @@ def train_text(work: Path, recipe: TextRecipe) -> dict[str, float]:
         exact[split] = float((said == target).flatten(1).all(1).float().mean())
     tokenizer.save_pretrained(work / "model" / "tokenizer")
     encoder.save_pretrained(work / "model" / "text_encoder")
+    finish_parts(work / "model")
     (work / "text-result.json").write_text(json.dumps({"exact": exact, "recipe": asdict(recipe)}, indent=2))
     log.info("captions read exactly: %s", exact)
     return exact
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="prophy tiny text", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
-    train_text(parser.parse_args(argv).work, TextRecipe())
+    args = stage_parser("text", __doc__).parse_args(argv)
+    train_text(args.work, TextRecipe(), chosen_device(args.device), args.minutes)

@@ -5,11 +5,8 @@ prophy tiny vae --work runs/tiny
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import math
-import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,28 +15,38 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
-from tqdm import tqdm
 
 from prophy.data.clip_pool import ClipPool
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.tiny.parts import finish_parts, stage_parser
+from prophy.training.devices import autocast, chosen_device
+from prophy.training.fit import fit
 from prophy.training.optim import MuonAdamW
-from prophy.worlds import FRAMES, SIZE, sample_clip
+from prophy.worlds import Stage, sample_clip
 
-LATENT_CHANNELS = 24
+#: What the embedded model shows: two seconds, wide enough for two events side by side. docs/EXPERIMENTS.md says why.
+STAGE = Stage(192, 128, 17, 8)
+PATCH = 4  #: pixels on a side that the first layer takes together; a latent cell has four times as many
+LATENT_CHANNELS = 64
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training on windows of one size; the learning rate goes linearly between two shares of its peak.
+    """A stretch of training on square windows; the learning rate goes linearly between two shares of its peak.
 
-    ``crop=None`` means whole frames.
+    Attributes:
+        steps: how many.
+        frames: of a window, 1 + 4k.
+        crop: pixels on a side of a window; a multiple of a latent cell.
+        batch: windows in a step.
+        first_share: of the peak rates, at its first step.
+        last_share: likewise at its last.
     """
 
     steps: int
     frames: int
-    crop: int | None
+    crop: int
     batch: int
     first_share: float
     last_share: float
@@ -49,24 +56,43 @@ class Phase:
 class VaeRecipe:
     """How the autoencoder is trained.
 
-    Convolutions are local, so most steps see small crops: many more of them. The first phase also sees few frames;
-    staying there would let the later frames drift, for the causal cache carries errors on. The last two phases are
-    a warm restart: the learning rate rises once more, and falls to nothing.
+    Convolutions are local, so most steps see small windows: many more of them. The first phase also sees few frames;
+    staying there would let the later frames drift, for the causal cache carries errors on. The last one sees windows
+    as high as the stage, where the edges of small ones no longer matter.
+
+    Laws live in small, fast things: a spring of 40 pixels must have a say beside a wall. So each event's pixels weigh
+    by its share of the window, ``event_weight`` in all, and what changes from frame to frame has a term of its own.
+
+    Attributes:
+        pool: clips, every second one by clocks that obey no law, as the backbone's training clips do.
+        phases: one after the other.
+        muon_rate: peak rate of the kernels.
+        adamw_rate: peak rate of the rest.
+        warm_up: steps.
+        kl_weight: of the posterior's divergence from unit noise.
+        event_weight: what the pixels of one event weigh together, as a share of the window's.
+        most_weight: of one pixel: a tiny event must not be all that counts.
+        edge_weight: of the differences of neighbouring pixels.
+        motion_weight: of the differences of neighbouring frames.
+        precision: of matrix products.
+        seed: of the start and of the windows.
     """
 
-    pool: int = 6000
+    pool: int = 3000
     phases: tuple[Phase, ...] = (
-        Phase(1500, frames=9, crop=32, batch=8, first_share=1.0, last_share=0.834),
-        Phase(6100, frames=FRAMES, crop=32, batch=5, first_share=0.815, last_share=0.063),
-        Phase(350, frames=FRAMES, crop=None, batch=4, first_share=0.063, last_share=0.02),
-        Phase(3000, frames=FRAMES, crop=32, batch=5, first_share=0.4, last_share=0.08),
-        Phase(700, frames=FRAMES, crop=None, batch=3, first_share=0.08, last_share=0.01),
+        Phase(1500, frames=9, crop=64, batch=8, first_share=1.0, last_share=0.9),
+        Phase(6500, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
+        Phase(2000, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
     )
     muon_rate: float = 0.03
     adamw_rate: float = 3e-3
     warm_up: int = 50
     kl_weight: float = 1e-4
-    foreground_weight: float = 2.0
+    event_weight: float = 0.25
+    most_weight: float = 10.0
+    edge_weight: float = 0.25
+    motion_weight: float = 0.5
+    precision: str = "bfloat16"
     seed: int = 0
 
     @property
@@ -85,7 +111,7 @@ class VaeRecipe:
 
 
 def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
-    """The tiny autoencoder: 24 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages).
+    """The tiny autoencoder: 64 latent channels, 4× shorter, 16× smaller (a 4×4 patch and two 2× stages).
 
     Its residual shortcuts (those of Wan2.2's autoencoder) carry pixels past the convolutions: without them
     training is several times slower.
@@ -98,11 +124,11 @@ def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -
         num_res_blocks=1,
         temperal_downsample=[True, True],
         is_residual=True,
-        patch_size=2,
-        in_channels=12,
-        out_channels=12,
+        patch_size=PATCH,
+        in_channels=3 * PATCH**2,
+        out_channels=3 * PATCH**2,
         scale_factor_temporal=4,
-        scale_factor_spatial=8,
+        scale_factor_spatial=4 * PATCH,
         latents_mean=mean or [0.0] * LATENT_CHANNELS,
         latents_std=std or [1.0] * LATENT_CHANNELS,
     )
@@ -160,54 +186,65 @@ def channels_last(model: torch.nn.Module) -> torch.nn.Module:
 
 def to_tensor(frames: np.ndarray) -> torch.Tensor:
     """uint8 ``(F, H, W, 3)`` to float ``(3, F, H, W)`` in [-1, 1]."""
-    return torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1.0
+    return torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1.0
 
 
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The videos and masks of one step: a function of the step alone, so that a resumed run sees the same."""
+    """The windows and weights of one step: a function of the step alone, so that a resumed run sees the same."""
     rng = np.random.default_rng([recipe.seed, step])
     phase, _ = recipe.at(step)
-    if phase.crop is None:
-        chosen = rng.integers(0, recipe.pool, phase.batch)
-        return torch.stack([to_tensor(pool.frames[i]) for i in chosen]), torch.from_numpy(pool.masks[chosen])
-    videos, masks = [], []
-    for i in rng.integers(0, recipe.pool, phase.batch):
-        first = int(rng.integers(0, FRAMES - phase.frames + 1))
-        mask = pool.masks[i, first : first + phase.frames]
-        y, x = rng.integers(0, SIZE - phase.crop + 1, 2)
-        where = np.argwhere(mask)
-        if len(where) and rng.random() < 0.8:  # most of a frame is wall: look where something happens
-            _, cy, cx = where[rng.integers(len(where))]
+    count, frames, height, width = pool.events.shape
+    room = np.array([height, width]) - phase.crop
+    videos, weights = [], []
+    for i in rng.integers(0, count, phase.batch):
+        first = int(rng.integers(0, frames - phase.frames + 1))
+        events = pool.events[i, first : first + phase.frames]
+        corner = rng.integers(0, room + 1)
+        where = np.argwhere(events)
+        if len(where) and rng.random() < 0.85:  # most of a frame is wall: look where something happens
             jitter = rng.integers(-phase.crop // 3, phase.crop // 3 + 1, 2)
-            y, x = np.clip(np.array([cy, cx]) - phase.crop // 2 + jitter, 0, SIZE - phase.crop)
-        window = np.s_[:, y : y + phase.crop, x : x + phase.crop]
+            corner = np.clip(where[rng.integers(len(where)), 1:] - phase.crop // 2 + jitter, 0, room)
+        window = np.s_[:, corner[0] : corner[0] + phase.crop, corner[1] : corner[1] + phase.crop]
         videos.append(to_tensor(pool.frames[i, first : first + phase.frames][window]))
-        masks.append(torch.from_numpy(mask[window]))
-    return torch.stack(videos), torch.stack(masks)
+        weights.append(_weights(events[window], recipe))
+    return torch.stack(videos), torch.stack(weights)
 
 
-def vae_loss(vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, mask_BTHW: torch.Tensor, recipe: VaeRecipe):
-    """Reconstruction (L1 + 2·L2 and spatial gradients, weighted up on the phenomena) plus a slight KL term."""
-    with torch.autocast("cpu", torch.bfloat16):
+def _weights(events_FHW: np.ndarray, recipe: VaeRecipe) -> torch.Tensor:
+    """What each pixel of a window weighs, float32 ``(F, H, W)`` of mean 1: the smaller its event, the more."""
+    weights = np.ones(events_FHW.shape, np.float32)
+    for event in (1, 2):
+        here = events_FHW == event
+        if share := here.mean():
+            weights[here] += min(recipe.event_weight / share, recipe.most_weight)
+    return torch.from_numpy(weights / weights.mean())
+
+
+def vae_loss(
+    vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, weight_BTHW: torch.Tensor, recipe: VaeRecipe
+) -> torch.Tensor:
+    """Reconstruction: L1 and twice L2 of pixels and L1 of what moves, weighted; L1 of edges; and a slight KL term."""
+    with autocast(video_BCTHW.device, getattr(torch, recipe.precision)):
         posterior = vae.encode(video_BCTHW).latent_dist
         output = vae.decode(posterior.sample()).sample
     error = output.float() - video_BCTHW
-    weight = 1 + recipe.foreground_weight * mask_BTHW[:, None]
-    weight = weight / weight.mean()
+    weight = weight_BTHW[:, None]
     pixel = (weight * (error.abs() + 2 * error.square())).mean()
-    edges = (error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()) / 2
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    motion = ((weight[:, :, 1:] + weight[:, :, :-1]) / 2 * error.diff(dim=2).abs()).mean()
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    return pixel + 0.5 * edges + recipe.kl_weight * kl, error.square().mean().detach()
+    return pixel + recipe.edge_weight * edges + recipe.motion_weight * motion + recipe.kl_weight * kl
 
 
 @torch.no_grad()
-def reconstruct(vae: AutoencoderKLWan, videos_BCTHW: torch.Tensor) -> torch.Tensor:
-    """Encode and decode, float32 in [-1, 1]."""
+def reconstruct(vae: AutoencoderKLWan, videos_BCTHW: torch.Tensor, precision: str = "bfloat16") -> torch.Tensor:
+    """Encode and decode, float32 in [-1, 1], on the CPU."""
     outputs = []
-    for video in videos_BCTHW.split(8):
-        with torch.autocast("cpu", torch.bfloat16):
-            outputs.append(vae.decode(vae.encode(video).latent_dist.mode()).sample.float().clamp(-1, 1))
+    for video in videos_BCTHW.split(4):
+        with autocast(vae.device, getattr(torch, precision)):
+            decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample
+        outputs.append(decoded.float().clamp(-1, 1).cpu())
     return torch.cat(outputs)
 
 
@@ -217,41 +254,51 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((10 * torch.log10(4 / mse)).mean())
 
 
-def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 400, test_clips: int = 100) -> float:
-    """PSNR of a linear code with as many coefficients per 4×8×8 block as the autoencoder has latent channels."""
+def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 300, test_clips: int = 50) -> float:
+    """PSNR of a linear code with as many coefficients per latent cell as the autoencoder has channels."""
+    cell = 4 * PATCH
 
     def blocks(seed: int, split: str) -> np.ndarray:
-        frames = sample_clip(seed, split).frames[1:].astype(np.float32) / 127.5 - 1
-        return frames.reshape(4, 4, 8, 8, 8, 8, 3).transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * 8 * 8 * 3)
+        video = sample_clip(seed, split, stage=STAGE).frames[1:].astype(np.float32) / 127.5 - 1
+        cut = video.reshape(-1, 4, STAGE.height // cell, cell, STAGE.width // cell, cell, 3)
+        return cut.transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * cell * cell * 3)
 
-    data = np.concatenate([blocks(i, "train") for i in range(train_clips)])
-    mean = data.mean(0)
-    centred = data - mean
-    _, vectors = np.linalg.eigh(centred.T @ centred)
+    count, total, products = 0, 0.0, 0.0
+    for seed in range(train_clips):
+        data = blocks(seed, "train").astype(np.float64)
+        count, total, products = count + len(data), total + data.sum(0), products + data.T @ data
+    mean = total / count
+    _, vectors = np.linalg.eigh(products / count - np.outer(mean, mean))
     basis = vectors[:, -coefficients:]
     scores = []
-    for i in range(test_clips):
-        x = blocks(i, "test") - mean
+    for seed in range(test_clips):
+        x = blocks(seed, "test") - mean
         scores.append(10 * np.log10(4 / np.square(x - x @ basis @ basis.T).mean()))
     return float(np.mean(scores))
 
 
 def validation_clips(count: int, split: str = "test") -> torch.Tensor:
     """The first ``count`` clips of a held-out split, ``(count, 3, F, H, W)``."""
-    return torch.stack([to_tensor(sample_clip(i, split).frames) for i in range(count)])
+    return torch.stack([to_tensor(sample_clip(i, split, stage=STAGE).frames) for i in range(count)])
 
 
-def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> AutoencoderKLWan:
-    """Train to the end of the recipe, resuming from ``work/vae`` if it holds a checkpoint.
+def train_vae(
+    work: Path,
+    recipe: VaeRecipe,
+    device: torch.device,
+    minutes: float | None = None,
+    checkpoint_every: int = 500,
+) -> AutoencoderKLWan | None:
+    """Train to the end of the recipe, resuming from ``work/vae``. None if the time ended first.
 
     Raises:
-        ValueError: the checkpoint was made by another recipe.
-        FloatingPointError: the loss is no longer a number.
+        ValueError: the folder holds the training of another recipe. One line.
+        TrainingStopped: the loss is no longer a number.
     """
     torch.manual_seed(recipe.seed)
     vae = build_vae()
     quiet_posterior(vae)
-    channels_last(vae)
+    channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
         and not name.endswith(("conv_in.weight", "conv_out.weight"))
@@ -259,80 +306,60 @@ def train_vae(work: Path, recipe: VaeRecipe, checkpoint_every: int = 500) -> Aut
     ]
     matrices = [p for p, muon in zip(vae.parameters(), inner, strict=True) if muon]
     others = [p for p, muon in zip(vae.parameters(), inner, strict=True) if not muon]
-    optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
-    recorded = json.loads(json.dumps(asdict(recipe)))
-    total, step = recipe.steps, 0
-    if state := load_checkpoint(work / "vae"):
-        if state["recipe"] != recorded:
-            raise ValueError(f"{work / 'vae'} was trained with another recipe: choose another --work or delete it")
-        vae.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["rng"])
-        step = state["step"]
-        log.info("resumed at step %d", step)
-    work.mkdir(parents=True, exist_ok=True)
-    pool = ClipPool(work / "pool", recipe.pool)
+    pool = ClipPool(work / "pool", recipe.pool, STAGE)
     held_out = validation_clips(32)
-    bar = tqdm(total=total, initial=step, desc="vae", mininterval=10)
-    smooth, began = None, time.monotonic()
-    while step < total:
-        # 1. learning rate
-        optimiser.set_rate(recipe.at(step)[1])
-        # 2. one step
-        video, mask = _batch(pool, recipe, step)
-        with fast_norm():
-            loss, mse = vae_loss(vae, video.contiguous(memory_format=torch.channels_last_3d), mask, recipe)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(f"loss is {float(loss)} at step {step}: lower the learning rate and resume")
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimiser.step()
-        step += 1
-        # 3. report and keep
-        smooth = float(mse) if smooth is None else 0.98 * smooth + 0.02 * float(mse)
-        bar.update()
-        bar.set_postfix(psnr=f"{10 * math.log10(4 / smooth):.2f}", refresh=False)
-        if step % checkpoint_every == 0 or step == total:
-            score = psnr(reconstruct(vae, held_out), held_out)
-            row = {"step": step, "seconds": round(time.monotonic() - began, 1), "psnr": round(score, 3)}
-            with open(work / "vae.jsonl", "a") as file:
-                file.write(json.dumps(row) + "\n")
-            save_checkpoint(
-                work / "vae",
-                {
-                    "recipe": recorded,
-                    "step": step,
-                    "model": vae.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "rng": torch.get_rng_state(),
-                },
-            )
-    return vae
+
+    def loss_at(step: int) -> torch.Tensor:
+        video, weight = _batch(pool, recipe, step)
+        video = video.to(device).contiguous(memory_format=torch.channels_last_3d)
+        return vae_loss(vae, video, weight.to(device), recipe)
+
+    with fast_norm():
+        made = fit(
+            vae,
+            loss_at,
+            MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3),
+            steps=recipe.steps,
+            name="vae",
+            share_of_peak=lambda step: recipe.at(step)[1],
+            recipe=recipe,
+            folder=work / "vae",
+            minutes=minutes,
+            measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
+            checkpoint_every=checkpoint_every,
+        )
+    return vae if made == recipe.steps else None
 
 
-def latent_statistics(vae: AutoencoderKLWan, clips: int = 256) -> tuple[list[float], list[float]]:
+@torch.no_grad()
+def latent_statistics(
+    vae: AutoencoderKLWan, clips: int = 256, precision: str = "bfloat16"
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over training clips."""
     latents = []
-    with torch.no_grad():
-        for i in range(0, clips, 8):
-            video = torch.stack([to_tensor(sample_clip(s, "train").frames) for s in range(i, i + 8)])
-            with torch.autocast("cpu", torch.bfloat16):
-                latents.append(vae.encode(video).latent_dist.mode().float())
+    for i in range(0, clips, 8):
+        video = torch.stack([to_tensor(sample_clip(s, "train", stage=STAGE).frames) for s in range(i, i + 8)])
+        with autocast(vae.device, getattr(torch, precision)):
+            latents.append(vae.encode(video.to(vae.device)).latent_dist.mode().float().cpu())
     latents = torch.cat(latents).transpose(0, 1).flatten(1)
     return latents.mean(1).tolist(), latents.std(1).tolist()
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="prophy tiny vae", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
+    parser = stage_parser("vae", __doc__)
     args = parser.parse_args(argv)
     recipe = VaeRecipe()
-    vae = train_vae(args.work, recipe)
-    mean, std = latent_statistics(vae)
+    device = chosen_device(args.device)
+    vae = train_vae(args.work, recipe, device, args.minutes)
+    if vae is None:
+        return
+    mean, std = latent_statistics(vae, precision=recipe.precision)
     final = build_vae(mean, std)
     final.load_state_dict(vae.state_dict())
     final.save_pretrained(args.work / "model" / "vae")
+    finish_parts(args.work / "model")
     videos = validation_clips(100)
-    result = {"psnr": psnr(reconstruct(final, videos), videos), "pca_psnr": pca_psnr(), "recipe": asdict(recipe)}
+    reconstructed = reconstruct(final.to(device), videos, recipe.precision)
+    result = {"psnr": psnr(reconstructed, videos), "pca_psnr": pca_psnr(), "recipe": asdict(recipe)}
     (args.work / "vae-result.json").write_text(json.dumps(result, indent=2))
     log.info("held-out PSNR %.2f dB, PCA of as many coefficients %.2f dB", result["psnr"], result["pca_psnr"])

@@ -13,12 +13,10 @@ are never shown to it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +34,11 @@ from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.files import replacing
 from prophy.tiny.attention import fast_vlm_attention
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
-from prophy.training.learner import Learner
+from prophy.tiny.parts import stage_parser
+from prophy.training.devices import autocast, chosen_device
+from prophy.training.ema import Ema
+from prophy.training.fit import fit
+from prophy.training.optim import MuonAdamW
 from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, Scenario, sample_clip, sample_scenario
 from prophy.worlds.captions import TEMPLATES
 from prophy.worlds.scope import SCOPE
@@ -80,7 +81,17 @@ class VlmRecipe:
     adamw_rate: float = 2e-3
     weight_decay: float = 0.01
     ema: float = 0.99
+    precision: str = "bfloat16"
     seed: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        return self.tower_steps + self.steps
+
+    def share_of_peak(self, step: int) -> float:
+        """Which share of the peak rates a step uses."""
+        first, last = (0, self.tower_steps) if step < self.tower_steps else (self.tower_steps, self.total_steps)
+        return min(1.0, (step + 1 - first) / self.warm_up, (last - step) / self.cool_down)
 
 
 @dataclass(frozen=True)
@@ -264,6 +275,9 @@ class VlmBatch:
     patches: torch.Tensor
     grid_B3: torch.Tensor
 
+    def to(self, device: torch.device) -> VlmBatch:
+        return VlmBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
 
 class Batches:
     """Makes batches for one model and its tokenizer."""
@@ -321,9 +335,11 @@ class Batches:
             yield [*self._vlm.question_ids(question), *said], len(said)
 
 
-def vlm_loss(model: Qwen2_5_VLForConditionalGeneration, batch: VlmBatch) -> torch.Tensor:
+def vlm_loss(
+    model: Qwen2_5_VLForConditionalGeneration, batch: VlmBatch, precision: torch.dtype = torch.bfloat16
+) -> torch.Tensor:
     """Mean cross-entropy of the answers' tokens."""
-    with fast_vlm_attention(model), torch.autocast("cpu", torch.bfloat16):
+    with fast_vlm_attention(model), autocast(model.device, precision):
         hidden_BLD = model.model(
             input_ids=batch.ids_BL,
             position_ids=batch.positions_3BL,
@@ -356,18 +372,22 @@ class Words:
 
 
 def tower_loss(
-    model: Qwen2_5_VLForConditionalGeneration, batch: VlmBatch, words: Words, rows: np.ndarray
+    model: Qwen2_5_VLForConditionalGeneration,
+    batch: VlmBatch,
+    words: Words,
+    rows: np.ndarray,
+    precision: torch.dtype = torch.bfloat16,
 ) -> torch.Tensor:
     """Cross-entropy of which words the answers hold: a word counts as seen where any video token names it.
 
     Each video token is read by the decoder's own output layer, so that it speaks the decoder's language.
     """
-    with fast_vlm_attention(model), torch.autocast("cpu", torch.bfloat16):
+    with fast_vlm_attention(model), autocast(model.device, precision):
         seen = model.model.visual(batch.patches, grid_thw=batch.grid_B3).pooler_output
         logits_BVX = model.lm_head(seen.reshape(len(rows), -1, seen.shape[-1]))
-    named_BX = logits_BVX.float().logsumexp(1) - np.log(logits_BVX.shape[1]) + words.usual_X
-    told = words.told_X
-    return nn.functional.binary_cross_entropy_with_logits(named_BX[:, told], words.held_nX[rows][:, told])
+    usual_X, told_X, held_BX = (x.to(model.device) for x in (words.usual_X, words.told_X, words.held_nX[rows]))
+    named_BX = logits_BVX.float().logsumexp(1) - np.log(logits_BVX.shape[1]) + usual_X
+    return nn.functional.binary_cross_entropy_with_logits(named_BX[:, told_X], held_BX[:, told_X])
 
 
 def exact_answers(vlm: VisionLanguageModel, lessons: Lessons, clips: int) -> dict[str, float]:
@@ -403,80 +423,78 @@ def _packed(vlm: VisionLanguageModel, frames_FHW3: np.ndarray) -> PackedClip:
     return PackedClip(patches, patch_grid, patch_grid, tuple(shown.tolist()), FRAMES, FPS)
 
 
-def train_vlm(work: Path, recipe: VlmRecipe, minutes: float, checkpoint_every: int = 200) -> Path:
-    """Train until the recipe's end or for ``minutes``, resuming exactly; saves model and tokenizer in ``work/model``.
+def build_optimiser(model: nn.Module, recipe: VlmRecipe) -> MuonAdamW:
+    """Muon for the matrices inside blocks and layers, AdamW for the rest."""
+    named = dict(model.named_parameters())
+    inner = {n: p for n, p in named.items() if p.ndim == 2 and any(part in n for part in ("blocks.", "layers."))}
+    others = [p for name, p in named.items() if name not in inner]
+    return MuonAdamW(list(inner.values()), others, recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay)
 
-    Args:
-        work: folder of checkpoints and results.
-        recipe: what to train.
-        minutes: stop, resumable, after this long.
-        checkpoint_every: steps.
+
+def train_vlm(
+    work: Path,
+    recipe: VlmRecipe,
+    device: torch.device,
+    minutes: float | None = None,
+    checkpoint_every: int = 200,
+) -> Path:
+    """Train until the recipe's end or for ``minutes``, resuming exactly from ``work/vlm``; saves model and tokenizer in
+    ``work/model``.
 
     Raises:
-        ValueError: the checkpoint was made by another recipe.
-        FloatingPointError: the loss is no longer a number.
+        ValueError: the folder holds the training of another recipe. One line.
+        TrainingStopped: the loss is no longer a number.
     """
     work = Path(work)
     tokenizer = build_tokenizer()
-    model = build_vlm(recipe, tokenizer)
+    model = build_vlm(recipe, tokenizer).to(device)
     vlm = VisionLanguageModel(model, tokenizer)
-    learner = Learner(
-        model, recipe.muon_rate, recipe.adamw_rate, recipe.weight_decay, recipe.ema, inside=("blocks.", "layers.")
-    )
-    step = 0
-    if state := load_checkpoint(work / "vlm"):
-        for name, value in asdict(recipe).items():
-            if name not in ("clips", "steps") and state["recipe"][name] != value:
-                raise ValueError(f"{work / 'vlm'} was trained with {name}={state['recipe'][name]}, not {value}")
-        learner.load_state_dict(state)
-        step = state["step"]
-        log.info("resumed at step %d", step)
+    ema = Ema(model, recipe.ema)
     lessons = Lessons(work / "lessons", recipe.clips, "train")
     held_out = Lessons(work / "lessons", _HELD_OUT, "test")
     batches = Batches(vlm)
     words = Words(tokenizer, lessons)
-    total = recipe.tower_steps + recipe.steps
-    end, began = time.monotonic() + 60 * minutes, time.monotonic()
-    smooth, bar = None, tqdm(total=total, initial=step, desc="vlm", mininterval=10)
-    while step < total and time.monotonic() < end:
-        # 1. one step: of the tower, then of the whole model
+    precision = getattr(torch, recipe.precision)
+
+    def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         rows, generals = rng.integers(0, len(lessons), recipe.batch), rng.integers(0, 2, recipe.batch)
-        batch = batches.make(lessons, rows, generals)
-        is_tower = step < recipe.tower_steps
-        loss = tower_loss(model, batch, words, rows) if is_tower else vlm_loss(model, batch)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {float(loss)} at step {step} (clips {rows.tolist()})")
-        loss.backward()
-        # 2. learn
-        first, last = (0, recipe.tower_steps) if is_tower else (recipe.tower_steps, total)
-        share = min(1.0, (step + 1 - first) / recipe.warm_up, (last - step) / recipe.cool_down)
-        learner.step(step - first, share)
-        step += 1
-        # 3. report and keep
-        smooth = float(loss.detach()) if smooth is None else 0.95 * smooth + 0.05 * float(loss.detach())
-        bar.update()
-        bar.set_postfix(loss=f"{smooth:.4f}", refresh=False)
-        if step % checkpoint_every == 0 or step == total or time.monotonic() >= end:
-            with learner.averaged():
-                right = {}
-                if step > recipe.tower_steps:
-                    right = exact_answers(vlm, held_out, len(held_out) if step == total else min(12, len(held_out)))
-                model.save_pretrained(work / "model")
-            tokenizer.save_pretrained(work / "model")
-            (work / "model" / CONFIG_FILE).write_text(json.dumps(asdict(ANNOTATION), indent=2) + "\n")
-            seconds = round(time.monotonic() - began, 1)
-            with open(work / "vlm.jsonl", "a") as file:
-                file.write(json.dumps({"step": step, "seconds": seconds, "train": round(smooth, 5), **right}) + "\n")
-            save_checkpoint(work / "vlm", {"recipe": asdict(recipe), "step": step, **learner.state_dict()})
+        batch = batches.make(lessons, rows, generals).to(device)
+        if step < recipe.tower_steps:
+            return tower_loss(model, batch, words, rows, precision)
+        return vlm_loss(model, batch, precision)
+
+    def measure(step: int) -> dict[str, float]:
+        if step <= recipe.tower_steps:
+            return {}
+        return exact_answers(vlm, held_out, len(held_out) if step == recipe.total_steps else min(12, len(held_out)))
+
+    fit(
+        model,
+        loss_at,
+        build_optimiser(model, recipe),
+        steps=recipe.total_steps,
+        name="vlm",
+        share_of_peak=recipe.share_of_peak,
+        recipe=recipe,
+        folder=work / "vlm",
+        ema=ema,
+        minutes=minutes,
+        measure=measure,
+        checkpoint_every=checkpoint_every,
+    )
+    with ema.averaged():
+        model.save_pretrained(work / "model")
+    tokenizer.save_pretrained(work / "model")
+    (work / "model" / CONFIG_FILE).write_text(json.dumps(asdict(ANNOTATION), indent=2) + "\n")
     return work / "model"
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="prophy tiny vlm", description=__doc__)
-    parser.add_argument("--work", type=Path, default=Path("runs/tiny-vlm"), help="folder of checkpoints and results")
-    parser.add_argument("--minutes", type=float, default=600, help="stop, resumable, after this long")
+    parser = stage_parser("vlm", __doc__)
+    parser.set_defaults(work=Path("runs/tiny-vlm"))
     parser.add_argument("--clips", type=int, default=VlmRecipe.clips, help="training clips to render")
     parser.add_argument("--steps", type=int, default=VlmRecipe.steps, help="training steps after the tower's own")
     args = parser.parse_args(argv)
-    train_vlm(args.work, VlmRecipe(clips=args.clips, steps=args.steps), args.minutes)
+    recipe = VlmRecipe(clips=args.clips, steps=args.steps)
+    train_vlm(args.work, recipe, chosen_device(args.device), args.minutes)

@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +17,10 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import AutoConfig
 
 from prophy.assets import default_model
+from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.limits import ClipSize
@@ -31,8 +33,9 @@ from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.settings import GenerationSettings
 from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
@@ -55,20 +58,30 @@ def base_of(recipe: Recipe, given: str | None) -> str:
 
 
 def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
-    """The backbone of a base model, and what it predicts.
+    """The backbone of a base model, or a new one beside its other parts, and what it predicts.
 
     Raises:
         ValueError: a base that no branch fits, or that cannot be read. One line.
     """
     try:
         index = DiffusionPipeline.load_config(base)
-        parts = {}
-        for name, arguments in (("scheduler", {}), ("transformer", {"dtype": getattr(torch, recipe.backbone_dtype)})):
-            kind = getattr(diffusers, index[name][1])
-            parts[name] = kind.from_pretrained(base, subfolder=name, **arguments)
+        family = backbone_of(index["transformer"][1])
+        scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(base, subfolder="scheduler")
+        if recipe.scratch is None:
+            dtype = getattr(torch, recipe.backbone_dtype)
+            transformer = family.transformer_class.from_pretrained(base, subfolder="transformer", dtype=dtype)
+        else:
+            autoencoder = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
+            text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
     except Exception as error:
         raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
-    return parts["transformer"], objective_for(parts["scheduler"])
+    if recipe.scratch is not None:
+        if not hasattr(family, "from_scratch"):
+            raise ValueError(f"{family.name} cannot be trained from scratch: use a recipe without scratch")
+        torch.manual_seed(recipe.seed)
+        transformer = family.from_scratch(autoencoder, text_encoder, **asdict(recipe.scratch))
+    family.describe(transformer)  # refuses what no branch fits, whether one is trained or not
+    return transformer, objective_for(scheduler)
 
 
 def open_examples(
@@ -160,20 +173,27 @@ def _empty_text(folder: Path, base: str) -> torch.Tensor:
     return load_file(kept)["text"]
 
 
-def sampler(base: str, settings: list[GenerationSettings]) -> Sampler:
-    """What makes clips on the way: one run directory for each of ``settings``, with its contact sheet and routing."""
+def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sampler:
+    """What makes clips on the way: one run directory for each of ``settings``, with its contact sheet and routing.
+
+    Args:
+        base: the base model, whose other parts are used.
+        settings: of each clip.
+        precision: of the computation, as the recipe has it.
+    """
     opened: list[DiffusionPipeline] = []
 
     def sample(transformer: nn.Module, branch: ProPhyBranch | None, folder: Path) -> None:
         device = next(transformer.parameters()).device
         if not opened:
-            opened.append(load(base, branch=branch, profile="all", device=device, transformer=transformer))
+            beside = False if branch is None else branch  # None would bring the base model's own
+            opened.append(load(base, branch=beside, profile="all", device=device, transformer=transformer))
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:
             pipeline.attachment = attach(transformer, branch)
         shutil.rmtree(folder, ignore_errors=True)  # of the same step, before the process was killed
         try:
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+            with autocast(device, getattr(torch, precision)):
                 for number, wanted in enumerate(settings):
                     generate(pipeline, wanted).save(folder, f"{number:02d}")
         finally:

@@ -9,6 +9,7 @@ P phenomena.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch.utils.data import Dataset
 
 from prophy.data.examples import Example, Examples, on_latents
 from prophy.training.objectives import Objective
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 
-NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses are reported
+NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses and localisation are reported
 
 
 @dataclass(frozen=True)
@@ -136,13 +137,15 @@ class Batches(Dataset):
         rows = self.order.rows(step)
         size = recipe.batch // (recipe.accumulation * share.processes)
         first = (part * share.processes + share.process) * size
-        drawn = [self._draw(step, place, int(rows[place])) for place in range(first, first + size)]
+        places = range(first, first + size)
+        rngs = [np.random.default_rng([recipe.seed, 2, step, place]) for place in places]
+        wordings = [int(rng.integers(2**31)) for rng in rngs]
+        examples = self._examples.read([int(rows[place]) for place in places], wordings)
+        drawn = [self._draw(step, *one) for one in zip(places, examples, rngs, strict=True)]
         return _collate(drawn, self._objective, recipe.foreground)
 
-    def _draw(self, step: int, place: int, row: int) -> _Drawn:
+    def _draw(self, step: int, place: int, example: Example, rng: np.random.Generator) -> _Drawn:
         recipe = self._recipe
-        rng = np.random.default_rng([recipe.seed, 2, step, place])
-        example = self._examples.example(row, int(rng.integers(2**31)))
         described = bool(rng.random() >= recipe.null_share)
         if not described:
             example = replace(example, text_LD=self._examples.empty_text_LD)
@@ -154,11 +157,13 @@ class Batches(Dataset):
         return _Drawn(example, described, level, noise, muted)
 
 
-def fixed_batch(examples: Examples, index: int, level: float, objective: Objective) -> Batch:
-    """One clip at a noise level, with the same noise every time, for validation."""
-    example = examples.example(index, 0)
-    noise = np.random.default_rng([3, index]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
-    return _collate([_Drawn(example, True, level, noise)], objective, 0.0)
+def fixed_batch(examples: Examples, indices: Sequence[int], level: float, objective: Objective) -> Batch:
+    """Clips of one size at a noise level with their first captions; each clip has the same noise every time."""
+    drawn = []
+    for index, example in zip(indices, examples.read(indices, [0] * len(indices)), strict=True):
+        noise = np.random.default_rng([3, int(index)]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
+        drawn.append(_Drawn(example, True, level, noise))
+    return _collate(drawn, objective, 0.0)
 
 
 @dataclass(frozen=True)

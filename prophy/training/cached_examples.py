@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.phenomena import IDS
 
 Tensors = Mapping[str, torch.Tensor]
@@ -37,7 +37,7 @@ class Cache(Protocol):
     def read(self, key: str) -> Tensors: ...
 
 
-class CachedExamples:
+class CachedExamples(Examples):
     """The clips of a cache, in the order of their ids.
 
     Args:
@@ -94,7 +94,7 @@ class SourceClip(Protocol):
     def read(self) -> np.ndarray: ...
 
 
-class FreshExamples:
+class FreshExamples(Examples):
     """Clips that are encoded as they are read, for a set that is seen once or twice. No token targets.
 
     Args:

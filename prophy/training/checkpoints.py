@@ -92,6 +92,38 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
     return None
 
 
+def refuse_older_layout(folder: Path) -> None:
+    """Refuse a folder whose checkpoint lies where the embedded model's stages kept theirs in older releases.
+
+    Raises:
+        ValueError: it does. One line.
+    """
+    if (Path(folder) / "state.json").is_file():
+        raise ValueError(
+            f"{folder} holds the checkpoint of an older release, which this one cannot resume: finish it with that "
+            "release, or choose another folder"
+        )
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """The state of torch's generators, of the CPU's and of the device's own."""
+    import torch
+
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Draw on as :func:`random_state` found it; a device that it does not know draws anew."""
+    import torch
+
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 class Saved(NamedTuple):
     """A checkpoint without its tensors: the step it holds, and when it was written, in seconds since the epoch."""
 

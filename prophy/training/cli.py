@@ -1,9 +1,9 @@
-"""``prophy train --recipe NAME``: a branch on any base model.
+"""``prophy train --recipe NAME``: a branch on any base model, or a small backbone from nothing.
 
     prophy train --recipe tiny --data cache --worlds 2000 --out runs/first
-    torchrun --nproc_per_node 8 -m prophy train --recipe wan_1_3b --data cache --out runs/wan --shard
+    torchrun --nproc_per_node 8 -m prophy train --recipe wan_1_3b --data cache --out runs/wan --fsdp
 
-Run it again to go on where it stopped. Several processes are started by torchrun, one for each device.
+Run it again to resume where it stopped. Several processes are started by torchrun, one for each device.
 """
 
 from __future__ import annotations
@@ -31,11 +31,20 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="clips with a table of captions, encoded as they are read: slower, and without token targets",
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; one that exists is gone on with")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; an existing run is resumed")
     parser.add_argument("--model", metavar="BASE", help="a diffusers folder or hub id (default: the recipe's)")
+    parser.add_argument(
+        "--initial",
+        type=Path,
+        metavar="DIR",
+        help="a new run starts from this published model's branch, and from its backbone if that is trained too",
+    )
     parser.add_argument("--held-out", type=Path, metavar="DIR", help="cache of other clips, for validation losses")
     parser.add_argument(
         "--worlds", type=int, metavar="N", help="first encode N clips of the synthetic worlds into --data, if need be"
+    )
+    parser.add_argument(
+        "--held-out-worlds", type=int, metavar="N", help="the same for --held-out, of clips that are never trained on"
     )
     parser.add_argument(
         "--annotations",
@@ -53,17 +62,25 @@ def build_parser() -> argparse.ArgumentParser:
         help="change a field of the recipe, such as steps=2000 or optimiser.rate=1e-5. Repeat for more",
     )
     how = parser.add_argument_group("where and how it runs; none of it changes what is learnt")
-    how.add_argument("--shard", action="store_true", help="spread weights over the processes (FSDP2), not copies (DDP)")
+    how.add_argument("--device", help="cpu, or an accelerator such as cuda (default: an accelerator if there is one)")
+    how.add_argument("--compile", action="store_true", help="compile the blocks: faster steps; needs a C++ compiler")
+    how.add_argument(
+        "--plain-attention",
+        action="store_true",
+        help="attention as plain matrix products: faster steps on a CPU, for clips of a few hundred tokens",
+    )
+    how.add_argument("--fsdp", action="store_true", help="shard weights over the processes instead of copying them")
     how.add_argument(
         "--deepspeed",
         type=Path,
         metavar="FILE",
-        help="spread optimiser states and gradients: DeepSpeed's ZeRO 1 or 2",
+        help="shard optimiser states and gradients: a configuration of DeepSpeed's ZeRO 1 or 2",
     )
     how.add_argument("--workers", type=int, default=2, help="processes that read clips ahead, for each (default: 2)")
     how.add_argument("--minutes", type=float, help="stop, resumable, after this long")
     how.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
     how.add_argument("--validate-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
+    how.add_argument("--validation-clips", type=int, default=64, metavar="N", help="of --held-out (default: 64)")
     how.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="(default: 10)")
     how.add_argument("--sample-every", type=int, default=500, metavar="STEPS", help="needs --prompt (default: 500)")
     how.add_argument(
@@ -97,16 +114,20 @@ def main(argv: list[str]) -> None:
                 raise ValueError(f"--{flag} belongs to --data: leave it out")
     elif arguments.fps is not None:
         raise ValueError("--fps belongs to --folder: leave it out")
+    if arguments.held_out_worlds is not None and arguments.held_out is None:
+        raise ValueError("--held-out-worlds needs a folder: give --held-out DIR too")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    from accelerate import PartialState
-
     from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
+    from prophy.training.devices import join_processes
     from prophy.training.trainer import Running, train
 
     running = Running(
-        sharded=arguments.shard,
+        device=arguments.device,
+        compiled=arguments.compile,
+        plain_attention=arguments.plain_attention,
+        sharded=arguments.fsdp,
         deepspeed=arguments.deepspeed,
         # models that encode stay in the training's own process: a worker cannot share an accelerator
         workers=arguments.workers if arguments.folder is None else 0,
@@ -114,23 +135,27 @@ def main(argv: list[str]) -> None:
         checkpoint_every=arguments.checkpoint_every,
         log_every=arguments.log_every,
         validate_every=arguments.validate_every,
+        validation_clips=arguments.validation_clips,
         sample_every=arguments.sample_every,
         tracker=arguments.tracker,
     )
+    processes = join_processes(arguments.device)
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)
     defaults = defaults_for(transformer, arguments.size)
-    with PartialState().main_process_first():  # which may have to encode
+    with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
             examples = open_examples(arguments.data, base, arguments.worlds, annotations=arguments.annotations)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
             examples = open_folder(arguments.folder, base, defaults.clip, fps)
-        held_out = None if arguments.held_out is None else open_examples(arguments.held_out, base)
+        held_out = None
+        if arguments.held_out is not None:
+            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test")
     sample = None
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
-        sample = sampler(base, wanted)
+        sample = sampler(base, wanted, recipe.precision)
     train(
         recipe,
         transformer,
@@ -139,6 +164,7 @@ def main(argv: list[str]) -> None:
         arguments.out,
         name=arguments.recipe,
         base=base,
+        initial=arguments.initial,
         held_out=held_out,
         running=running,
         sample=sample,
@@ -160,21 +186,23 @@ def changed(recipe, settings: list[str]):
 
 
 def _with(value, path: list[str], text: str, setting: str):
-    known = [f.name for f in fields(value)]
+    known = {f.name: str(f.type) for f in fields(value)}
     if path[0] not in known:
         raise ValueError(f"--set {setting}: no field {path[0]!r}, use one of {', '.join(known)}")
     old = getattr(value, path[0])
     if len(path) > 1:
         if not is_dataclass(old):
-            raise ValueError(f"--set {setting}: {path[0]} has no fields")
+            what = "is not part of this recipe" if old is None else "has no fields"
+            raise ValueError(f"--set {setting}: {path[0]} {what}")
         return replace(value, **{path[0]: _with(old, path[1:], text, setting)})
-    if isinstance(old, tuple):
+    if known[path[0]].startswith("tuple"):
         try:
             return replace(value, **{path[0]: tuple(int(number) for number in text.split(","))})
         except ValueError:
             raise ValueError(f"--set {setting}: write whole numbers with commas between") from None
     if not isinstance(old, bool | int | float | str):
-        raise ValueError(f"--set {setting}: {path[0]} is no single value; name one of its fields")
+        what = "is not part of this recipe" if old is None else "is no single value; name one of its fields"
+        raise ValueError(f"--set {setting}: {path[0]} {what}")
     try:
         new = {"true": True, "false": False}[text.lower()] if isinstance(old, bool) else type(old)(text)
     except (KeyError, ValueError):

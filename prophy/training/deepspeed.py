@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
 _OURS = ("optimizer", "scheduler", "fp16", "bf16", "amp", "gradient_clipping", "train_batch_size")
@@ -39,6 +39,8 @@ class DeepSpeedStrategy:
         settings = _read(config)
         if recipe.optimiser.kind != "adamw":
             raise ValueError("DeepSpeed needs AdamW: use --set optimiser.kind=adamw, or leave --deepspeed out")
+        if recipe.backbone_optimiser is not None:
+            raise ValueError("DeepSpeed clips all gradients together: leave backbone_optimiser or --deepspeed out")
         try:
             import deepspeed
         except ImportError as error:
@@ -49,8 +51,8 @@ class DeepSpeedStrategy:
             )
         module.to(device)
         self.weights = trained(module)
-        factors = {"branch": 1.0, "transformer": recipe.optimiser.backbone_share}
-        parts = {part: [p for name, p in self.weights.items() if name.startswith(part)] for part in factors}
+        names = ("branch", "transformer")
+        parts = {part: [p for name, p in self.weights.items() if name.startswith(part)] for part in names}
         parts = {part: parameters for part, parameters in parts.items() if parameters}
         groups = [{"params": parameters, "lr": 0.0} for parameters in parts.values()]
         adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=recipe.optimiser.weight_decay)
@@ -69,7 +71,7 @@ class DeepSpeedStrategy:
         self._states = adamw.state
         self._allocate_states()
         self.optimisers = {
-            part: _Spread(parameters, adamw.param_groups[i], factors[part] * recipe.optimiser.rate, self)
+            part: _Spread(parameters, adamw.param_groups[i], recipe.optimiser.rate, self)
             for i, (part, parameters) in enumerate(parts.items())
         }
 
@@ -87,13 +89,13 @@ class DeepSpeedStrategy:
         """None: gradients lie spread, and gathering them would cost a step's exchange again."""
         return {}
 
-    def clip(self, largest: float) -> float:
-        """The norm of all gradients; the update clips them to ``largest``, as DeepSpeed was told."""
+    def clip(self) -> float:
+        """The norm of all gradients; the update clips them, as DeepSpeed was told."""
         return float(self.model.optimizer.scaled_global_norm())
 
-    def update(self, share: float) -> None:
-        for optimiser in self.optimisers.values():
-            optimiser.set_rate(share)
+    def update(self, shares: dict[str, float]) -> None:
+        for part, optimiser in self.optimisers.items():
+            optimiser.set_rate(shares[part])
         self.model.step()
 
     @torch.no_grad()
@@ -173,5 +175,5 @@ def _read(config: Path) -> dict:
         raise ValueError(f"{config} sets {', '.join(decided)}, which the recipe decides: leave it out")
     stage = settings.get("zero_optimization", {}).get("stage")
     if stage not in (1, 2):
-        raise ValueError(f"{config} has zero_optimization.stage={stage}: use 1 or 2; --shard spreads weights too")
+        raise ValueError(f"{config} has zero_optimization.stage={stage}: use 1 or 2; --fsdp shards weights too")
     return settings

@@ -32,24 +32,25 @@ class Log:
     "seconds_per_step", "waiting"}``: ``experts`` is an :class:`~prophy.training.step.ExpertUsage`, or null without a
     branch; ``waiting`` is the share of the time without data.
 
-    ``{"kind": "validation", "step", "diffusion": {noise level: loss}}``, of the averaged weights.
+    ``{"kind": "validation", "step", "diffusion": {noise level: loss}}``, of the averaged weights; of models that learn
+    something else than diffusion, ``"scores": {name: number}`` instead.
 
     Lines after ``step``, which a killed run wrote and a resumed one will write again, are dropped at the start.
 
     Args:
         folder: of the run.
-        accelerator: tells the first process; carries the trackers.
         step: that the run starts from.
-        tracker: the name of a tracker beside the log.
+        writes: whether this process does: the first one.
+        tracked: carries a tracker beside the log.
     """
 
-    def __init__(self, folder: Path, accelerator: Accelerator, step: int, tracker: str | None = None) -> None:
-        self._path, self._accelerator, self._tracked = folder / LOG_FILE, accelerator, tracker is not None
+    def __init__(self, folder: Path, step: int, writes: bool = True, tracked: Accelerator | None = None) -> None:
+        self._path, self._writes, self._tracked = folder / LOG_FILE, writes, tracked
         self._step, self._since = step, time.perf_counter()
-        if accelerator.is_main_process and self._path.exists():
+        if writes and self._path.exists():
             _cut(self._path, step)
-        if self._tracked:
-            accelerator.init_trackers(folder.name)
+        if tracked is not None:
+            tracked.init_trackers(folder.name)
 
     def train(
         self,
@@ -58,8 +59,8 @@ class Log:
         losses: dict[str, float],
         gradient_norms: dict[str, float],
         rate: float,
-        experts: ExpertUsage | None,
-        waited: float,
+        experts: ExpertUsage | None = None,
+        waited: float = 0.0,
     ) -> None:
         """Since the last call, ``waited`` seconds were spent without data."""
         now = time.perf_counter()
@@ -81,16 +82,19 @@ class Log:
     def validation(self, step: int, diffusion: dict[str, float]) -> None:
         self._write({"kind": "validation", "step": step, "diffusion": diffusion})
 
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        self._write({"kind": "validation", "step": step, "scores": scores})
+
     def close(self) -> None:
-        if self._tracked:
-            self._accelerator.end_training()
+        if self._tracked is not None:
+            self._tracked.end_training()
 
     def _write(self, line: Line) -> None:
-        if self._accelerator.is_main_process:
+        if self._writes:
             with open(self._path, "a") as file:
                 file.write(json.dumps(line) + "\n")
-        if self._tracked:
-            self._accelerator.log(dict(_numbers("", line)), step=line["step"])
+        if self._tracked is not None:
+            self._tracked.log(dict(_numbers("", line)), step=line["step"])
 
 
 def read_lines(folder: Path) -> list[Line]:
@@ -170,8 +174,8 @@ _EXPERTS = {
     "semantic_entropy": float,
 }
 _FIELDS = {
-    "train": {"losses": dict, "gradient_norms": dict, "rate": float, "seconds_per_step": float, "waiting": float},
-    "validation": {"diffusion": dict},
+    "train": [{"losses": dict, "gradient_norms": dict, "rate": float, "seconds_per_step": float, "waiting": float}],
+    "validation": [{"diffusion": dict}, {"scores": dict}],
 }
 
 
@@ -182,7 +186,9 @@ def _line_of(raw: bytes) -> Line | None:
     except (ValueError, RecursionError):
         return None
     kind = line.get("kind") if isinstance(line, dict) else None
-    if kind not in ("train", "validation") or not isinstance(line.get("step"), int) or not _holds(line, _FIELDS[kind]):
+    if not isinstance(kind, str) or kind not in _FIELDS or not isinstance(line.get("step"), int):
+        return None
+    if not any(_holds(line, fields) for fields in _FIELDS[kind]):
         return None
     experts = line.get("experts")
     if experts is not None and not (isinstance(experts, dict) and _holds(experts, _EXPERTS)):

@@ -42,6 +42,11 @@ class MuonAdamW:
         for optimiser, rate in zip(self._optimisers, self._rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * share
 
+    @property
+    def rate(self) -> float:
+        """AdamW's learning rate now."""
+        return self._optimisers[0].param_groups[0]["lr"]
+
     def step(self) -> None:
         """Update every parameter from its gradient, then clear the gradients."""
         for p, flat in zip(self._matrices, self._flat, strict=True):
@@ -86,6 +91,11 @@ class FusedAdamW:
         """Scale the learning rate to ``share`` of its peak."""
         self._optimiser.param_groups[0]["lr"] = self._rate * share
 
+    @property
+    def rate(self) -> float:
+        """The learning rate now."""
+        return self._optimiser.param_groups[0]["lr"]
+
     def step(self) -> None:
         """Update every parameter from its gradient, then clear the gradients."""
         self._optimiser.step()
@@ -96,3 +106,48 @@ class FusedAdamW:
 
     def load_state_dict(self, state: list[dict]) -> None:
         self._optimiser.load_state_dict(state[0])
+
+
+class OneCycleAdamW:
+    """AdamW with one cycle of learning rate and momentum (Smith and Topin, 2019), which it keeps itself.
+
+    Args:
+        parameters: to update.
+        rate: peak learning rate.
+        steps: of the cycle.
+        warm_up: share of the steps in which the rate rises.
+        weight_decay: decoupled.
+        beta: decay of the squared gradients.
+    """
+
+    def __init__(
+        self,
+        parameters: list[torch.nn.Parameter],
+        rate: float,
+        *,
+        steps: int,
+        warm_up: float,
+        weight_decay: float,
+        beta: float = 0.999,
+    ) -> None:
+        self.parameters = parameters
+        self._optimiser = torch.optim.AdamW(parameters, rate, betas=(0.9, beta), weight_decay=weight_decay)
+        self._cycle = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, rate, total_steps=steps, pct_start=warm_up)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate now."""
+        return self._optimiser.param_groups[0]["lr"]
+
+    def step(self) -> None:
+        """Update every parameter from its gradient, clear the gradients, and turn the cycle on."""
+        self._optimiser.step()
+        self._optimiser.zero_grad()
+        self._cycle.step()
+
+    def state_dict(self) -> list[dict]:
+        return [self._optimiser.state_dict(), self._cycle.state_dict()]
+
+    def load_state_dict(self, state: list[dict]) -> None:
+        self._optimiser.load_state_dict(state[0])
+        self._cycle.load_state_dict(state[1])

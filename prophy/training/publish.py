@@ -12,16 +12,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import plotly.graph_objects as go
 import torch
-from plotly.subplots import make_subplots
 
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
 from prophy.files import write_text
 from prophy.training.checkpoints import State, load_checkpoint, replace_folder
+from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
 from prophy.training.trainable import lora_config
 
@@ -55,7 +54,7 @@ def publish(run: Path, out: Path) -> Path:
     family = backbone_of(about["transformer"]["class"])
     if recipe.backbone == "lora":
         adapted = {name.replace(".default.", "."): tensor for name, tensor in backbone.items()}
-        metadata = lora_config(recipe.lora_rank).to_dict()
+        metadata = lora_config(family, recipe.lora_rank).to_dict()
         family.stock_pipeline_class.save_lora_weights(
             new, transformer_lora_layers=adapted, transformer_lora_adapter_metadata=metadata
         )
@@ -65,7 +64,7 @@ def publish(run: Path, out: Path) -> Path:
         transformer.save_pretrained(new / "transformer")
     shutil.copy(run / RUN_FILE, new / "training")
     shutil.copy(run / LOG_FILE, new / "training")
-    curves_figure(lines).write_html(new / "training" / "curves.html", include_plotlyjs=True)
+    save_page(new / "training" / "curves.html", {about["recipe_name"] or run.name: lines})
     _write_card(new, about, recipe, state["step"], lines)
     replace_folder(new, out)
     return out
@@ -73,29 +72,6 @@ def publish(run: Path, out: Path) -> Path:
 
 def _part(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-
-
-def curves_figure(lines: list[Line]) -> go.Figure:
-    """A run's log as four pictures: losses, held-out losses, gradient norms, how evenly the experts are used."""
-    titles = ("training loss", "held-out diffusion loss", "gradient norm", "entropy of expert usage, of 1")
-    figure = make_subplots(rows=2, cols=2, subplot_titles=titles, vertical_spacing=0.12)
-    steps = [line for line in lines if line["kind"] == "train"]
-    places = {"losses": (1, 1), "gradient_norms": (2, 1)}
-    for key, (row, column) in places.items():
-        for name in steps[0][key] if steps else ():
-            values = [line[key].get(name) for line in steps]
-            figure.add_scatter(x=[line["step"] for line in steps], y=values, name=name, row=row, col=column)
-        figure.update_yaxes(type="log", row=row, col=column)
-    for name in ("refinement_entropy", "token_entropy", "semantic_entropy"):
-        used = [line for line in steps if line["experts"] is not None]
-        values = [line["experts"][name] for line in used]
-        figure.add_scatter(x=[line["step"] for line in used], y=values, name=name.replace("_", " "), row=2, col=2)
-    checked = [line for line in lines if line["kind"] == "validation"]
-    for level in checked[0]["diffusion"] if checked else ():
-        values = [line["diffusion"][level] for line in checked]
-        figure.add_scatter(x=[line["step"] for line in checked], y=values, name=f"noise {level}", row=1, col=2)
-    figure.update_layout(template="plotly_white", height=760, margin={"t": 40})
-    return figure
 
 
 _BARE_HEADER = """---

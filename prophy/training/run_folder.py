@@ -26,7 +26,7 @@ class About:
         recipe: its name; empty if it has none.
         base: the base model's hub id, or the name of its folder, never a path of this machine.
         steps: of the optimiser, in all.
-        batch: clips in a step.
+        batch: its size; None if that changes on the way.
         processes: at the start.
         trained_parameters: how many.
     """
@@ -34,7 +34,7 @@ class About:
     recipe: str
     base: str
     steps: int
-    batch: int
+    batch: int | None
     processes: int
     trained_parameters: int
 
@@ -185,7 +185,7 @@ def _read_about(path: Path) -> About:
             recipe=str(about["recipe_name"]),
             base=base if is_hub_id else Path(base).name,
             steps=int(about["recipe"]["steps"]),
-            batch=int(about["recipe"]["batch"]),
+            batch=about["recipe"].get("batch"),
             processes=int(about["processes"]),
             trained_parameters=int(about["trained_parameters"]),
         )

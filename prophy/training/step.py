@@ -24,7 +24,7 @@ from prophy.branch.losses import (
 from prophy.training.batches import Batch
 from prophy.training.collectives import all_gather, all_reduce_sum
 from prophy.training.counterfactual import counterfactual_target, muting_scale
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainable import Prediction
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeAlias
@@ -14,7 +15,7 @@ from torch import nn
 from prophy.training.checkpoints import State
 from prophy.training.fsdp import distribute_like, shard
 from prophy.training.optim import FusedAdamW, MuonAdamW
-from prophy.training.recipes import Recipe
+from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
 Weights: TypeAlias = "dict[str, nn.Parameter]"  #: under training, by name
@@ -35,7 +36,7 @@ class Strategy(Protocol):
     Attributes:
         model: what is called to predict.
         weights: under training.
-        optimisers: ``branch`` and ``transformer``, those of them that are trained; their rates differ by a factor.
+        optimisers: ``branch`` and ``transformer``, those of them that are trained.
     """
 
     model: nn.Module
@@ -45,8 +46,8 @@ class Strategy(Protocol):
     def part(self, last: bool) -> contextmanager: ...
     def backward(self, loss: torch.Tensor) -> None: ...
     def norms(self) -> dict[str, float]: ...
-    def clip(self, largest: float) -> float: ...
-    def update(self, share: float) -> None: ...
+    def clip(self) -> float: ...
+    def update(self, shares: dict[str, float]) -> None: ...
     def restore(self, weights: dict[str, torch.Tensor], optimisers: dict[str, list[dict]]) -> None: ...
 
 
@@ -62,11 +63,16 @@ class AccelerateStrategy:
         if not sharded:
             self.model = accelerator.prepare(module)
         elif accelerator.distributed_type is DistributedType.NO:
-            raise ValueError("sharding needs several processes: start with torchrun, or leave --shard out")
+            raise ValueError("sharding needs several processes: start with torchrun, or leave --fsdp out")
         else:
             self.model = shard(module.to(accelerator.device))  # the buffers too, which sharding leaves where they are
         self.weights = trained(module)
         self.optimisers = _optimisers(self.weights, recipe, sharded)
+        if recipe.backbone_optimiser is None:
+            self._clipped = [(list(self.weights.values()), recipe.optimiser.clip)]
+        else:
+            settings = recipe.optimisers()
+            self._clipped = [(optim.parameters, settings[part].clip) for part, optim in self.optimisers.items()]
 
     @contextmanager
     def part(self, last: bool) -> Iterator[None]:
@@ -86,18 +92,19 @@ class AccelerateStrategy:
             groups.setdefault(part_of(name), []).append(parameter)
         return {group: round(float(_norm(parameters)), 6) for group, parameters in groups.items()}
 
-    def clip(self, largest: float) -> float:
-        """Scale all gradients together so that their norm is at most ``largest``; returns the norm before."""
-        parameters = list(self.weights.values())
-        norm = float(_norm(parameters))
-        if norm > largest:
-            torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], largest / norm)
-        return norm
+    def clip(self) -> float:
+        """Scale gradients down to the recipe's largest norm; returns the norm of all of them before."""
+        norms = []
+        for parameters, largest in self._clipped:
+            norms.append(float(_norm(parameters)))
+            if norms[-1] > largest:
+                torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], largest / norms[-1])
+        return math.hypot(*norms)
 
-    def update(self, share: float) -> None:
-        """Follow the gradients at a share of the peak rates, then clear them."""
-        for optimiser in self.optimisers.values():
-            optimiser.set_rate(share)
+    def update(self, shares: dict[str, float]) -> None:
+        """Follow the gradients at shares of the peak rates, by part, then clear them."""
+        for part, optimiser in self.optimisers.items():
+            optimiser.set_rate(shares[part])
             optimiser.step()
 
     @torch.no_grad()
@@ -116,20 +123,19 @@ def part_of(name: str) -> str:
 
 
 def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, MuonAdamW | FusedAdamW]:
-    settings, made = recipe.optimiser, {}
-    if settings.kind == "muon" and sharded:
-        raise ValueError("Muon needs whole matrices: leave --shard out, or use --set optimiser.kind=adamw")
-    for part, factor in (("branch", 1.0), ("transformer", settings.backbone_share)):
+    made = {}
+    for part, settings in recipe.optimisers().items():
         named = {name: p for name, p in weights.items() if name.startswith(part)}
         if not named:
             continue
         if settings.kind == "adamw":
-            made[part] = FusedAdamW(list(named.values()), factor * settings.rate, settings.weight_decay)
+            made[part] = FusedAdamW(list(named.values()), settings.rate, settings.weight_decay)
             continue
+        if sharded:
+            raise ValueError("Muon needs whole matrices: leave --fsdp out, or use --set optimiser.kind=adamw")
         inner = {n: p for n, p in named.items() if "blocks." in n and p.ndim == 2 and "lora_" not in n}
         others = [p for n, p in named.items() if n not in inner]
-        rates = factor * settings.muon_rate, factor * settings.rate
-        made[part] = MuonAdamW(list(inner.values()), others, *rates, settings.weight_decay)
+        made[part] = MuonAdamW(list(inner.values()), others, settings.muon_rate, settings.rate, settings.weight_decay)
     return made
 
 

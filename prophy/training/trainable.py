@@ -7,7 +7,8 @@ S semantic experts, E refinement experts, K top-k, P phenomena.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,13 +16,11 @@ from diffusers import ModelMixin
 from peft import LoraConfig
 from torch import nn
 
-import prophy.backbones  # noqa: F401  registers the families
+from prophy.backbones import Backbone, backbone_of
 from prophy.branch import ProPhyBranch, inject
-from prophy.branch.family import family_of
-from prophy.training.recipes import BranchShape, Recipe
-
-#: linear layers that LoRA adapts: attention and feed-forward of every block, by the names of both families
-_ADAPTED = ["to_q", "to_k", "to_v", "to_out.0", "net.0.proj", "net.2"]
+from prophy.catalogue.describe import BRANCH_FOLDER
+from prophy.training.devices import autocast
+from prophy.training.recipe import BranchShape, Recipe
 
 
 class Prediction(NamedTuple):
@@ -48,14 +47,52 @@ class TrainableModule(nn.Module):
         super().__init__()
         self.transformer, self.branch = transformer, branch
         self._precision = precision
-        self._family = family_of(type(transformer).__name__)
+        self._family = backbone_of(transformer)
         self._residuals = [torch.zeros(())] * (0 if branch is None else len(branch.injections))
+        self._attachment = ExitStack()
 
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Only inside, residuals reach the backbone; the backward pass has to be inside too."""
-        with nullcontext() if self.branch is None else inject(self.transformer, self.branch, self._residuals):
+        self._attach()
+        try:
             yield
+        finally:
+            self._attachment.close()
+
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Inside :meth:`attached`: for the length of the block the backbone is stock."""
+        self._attachment.close()
+        try:
+            yield
+        finally:
+            self._attach()
+
+    def _attach(self) -> None:
+        if self.branch is not None:
+            self._attachment.enter_context(inject(self.transformer, self.branch, self._residuals))
+
+    def compile_blocks(self) -> None:
+        """Run every block through ``torch.compile``; not the branch's last: the groups of its experts vary."""
+        blocks = list(self._family.blocks(self.transformer))
+        if self.branch is not None:
+            blocks += list(self.branch.blocks)[:-1]
+        for block in blocks:
+            block.compile(dynamic=False)
+
+    def use_plain_attention(self) -> None:
+        """Compute attention as plain matrix products, which at a few hundred tokens a CPU does faster.
+
+        Raises:
+            ValueError: the backbone's family has none.
+        """
+        processor = getattr(self._family, "plain_attention", None)
+        if processor is None:
+            raise ValueError(f"{self._family.name} has no plain attention: leave --plain-attention out")
+        for model in (self.transformer, self.branch):
+            if model is not None:
+                model.set_attn_processor(processor())
 
     def forward(
         self,
@@ -76,8 +113,7 @@ class TrainableModule(nn.Module):
                 checkpointing that one reads the residuals again.
         """
         routed: tuple[torch.Tensor, ...] = ()
-        mixed = self._precision is not torch.float32
-        with torch.autocast(noisy_BCTHW.device.type, self._precision) if mixed else nullcontext():
+        with autocast(noisy_BCTHW.device, self._precision):
             if self.branch is not None and not use_branch:
                 self._residuals[:] = [noisy_BCTHW.new_zeros(())] * len(self._residuals)
             elif self.branch is not None:
@@ -109,8 +145,9 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     if recipe.backbone == "trained":
         transformer.float()
     if recipe.backbone == "lora":
+        adapter = lora_config(backbone_of(transformer), recipe.lora_rank)
         torch.manual_seed(recipe.seed)
-        transformer.add_adapter(lora_config(recipe.lora_rank))
+        transformer.add_adapter(adapter)
         for parameter in transformer.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -122,9 +159,46 @@ def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:
     return module
 
 
-def lora_config(rank: int) -> LoraConfig:
-    """LoRA of scale 1 on attention and feed-forward of every block."""
-    return LoraConfig(r=rank, lora_alpha=rank, target_modules=_ADAPTED, init_lora_weights="gaussian")
+@torch.no_grad()
+def start_from(module: TrainableModule, folder: Path) -> None:
+    """Take weights from a model folder instead of the start: those of its branch, and of a backbone that is trained.
+
+    Args:
+        module: as built; changed here.
+        folder: what ``prophy publish`` wrote, or a whole model with its branch.
+
+    Raises:
+        ValueError: nothing in it is trained here, or it does not fit. One line.
+    """
+    folder, taken = Path(folder), []
+    inner = folder / BRANCH_FOLDER
+    sources = {"branch": inner if inner.is_dir() else folder, "transformer": folder / "transformer"}
+    if not all(parameter.requires_grad for parameter in module.transformer.parameters()):
+        del sources["transformer"]
+    for name, source in sources.items():
+        part = getattr(module, name)
+        if part is None or not (source / "config.json").is_file():
+            continue
+        try:
+            saved = type(part).from_pretrained(source, dtype=torch.float32)
+            part.load_state_dict(saved.state_dict())
+        except (OSError, ValueError, RuntimeError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise ValueError(f"the {name} in {folder} does not fit here ({why}): give another --initial") from error
+        taken.append(name)
+    if not taken:
+        raise ValueError(f"{folder} holds no weights that are trained here: give a published model as --initial")
+
+
+def lora_config(family: Backbone, rank: int) -> LoraConfig:
+    """LoRA of scale 1 on attention and feed-forward of every block.
+
+    Raises:
+        ValueError: the family's pipeline reads no LoRA.
+    """
+    if not family.lora_targets:
+        raise ValueError(f"{family.name} takes no LoRA: use a recipe with backbone frozen or trained")
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=list(family.lora_targets), init_lora_weights="gaussian")
 
 
 def _build_branch(transformer: ModelMixin, shape: BranchShape, seed: int) -> ProPhyBranch:

@@ -18,29 +18,33 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
-from prophy.data.examples import Example
+from prophy.data.examples import Example, Examples
 from prophy.data.jobs import WORLDS, Geometry, jobs_of_worlds
 from prophy.data.latents import LatentCache, open_cache
 from prophy.routing.targets import TokenTargets
 
 
-class WorldExamples:
-    """The clips of a :class:`prophy.data.latents.LatentCache`; captions are encoded as they are read.
+class WorldExamples(Examples):
+    """The clips of a :class:`prophy.data.latents.LatentCache`; the captions of a batch are encoded as it is read.
 
     Args:
         cache: opened.
         encoder: the text encoder that the captions' tokens belong to.
-        fingerprint: see :class:`prophy.data.examples.Examples`.
+        fingerprint: see :class:`prophy.data.examples.Examples`; empty where nothing is resumed.
         targets: of each clip, a file of :class:`prophy.routing.targets.TokenTargets`; default: the worlds' own masks.
     """
 
     def __init__(
-        self, cache: LatentCache, encoder: UMT5EncoderModel, fingerprint: str, targets: Sequence[Path] | None = None
+        self,
+        cache: LatentCache,
+        encoder: UMT5EncoderModel,
+        fingerprint: str = "",
+        targets: Sequence[Path] | None = None,
     ) -> None:
         self.fingerprint = fingerprint
         self._targets = targets
         self._cache, self._encoder = cache, encoder.eval().requires_grad_(False)
-        self.empty_text_LD = self._encode(empty_prompt(cache.ids.shape[2]))
+        (self.empty_text_LD,) = self._encode(empty_prompt(cache.ids.shape[2])[None])
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -49,19 +53,27 @@ class WorldExamples:
         return self._cache.latents.shape[2:]
 
     def example(self, index: int, wording: int) -> Example:
-        cache, rows = self._cache, np.array([index])
-        ids = cache.ids[index, wording % cache.ids.shape[1]].astype(np.int64)
-        return Example(
-            key=f"world {index}",
-            latents_CTHW=torch.from_numpy(np.array(cache.latents[index])),
-            text_LD=self._encode(torch.from_numpy(ids)),
-            labels_P=cache.labels(rows)[0],
-            targets_NP=cache.targets(rows)[0] if self._targets is None else _read(self._targets[index]),
-        )
+        return self.read([index], [wording])[0]
+
+    def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
+        cache, rows = self._cache, np.asarray(indices)
+        ids_BL = cache.ids[rows, np.asarray(wordings) % cache.ids.shape[1]].astype(np.int64)
+        texts = self._encode(torch.from_numpy(ids_BL))
+        if self._targets is None:
+            targets = cache.targets(rows)
+        else:
+            targets = [_read(self._targets[index]) for index in indices]
+        return [
+            Example(f"world {index}", torch.from_numpy(np.array(cache.latents[index])), *parts)
+            for index, *parts in zip(indices, texts, cache.labels(rows), targets, strict=True)
+        ]
 
     @torch.no_grad()
-    def _encode(self, ids_L: torch.Tensor) -> torch.Tensor:
-        return encode_text(self._encoder, ids_L[None])[0]
+    def _encode(self, ids_BL: torch.Tensor) -> torch.Tensor:
+        """Embeddings ``(B, L, D)``; past the longest caption all are zero, and not computed."""
+        longest = int(ids_BL.ne(0).sum(1).max())
+        text_BLD = encode_text(self._encoder, ids_BL[:, :longest].to(self._encoder.device)).cpu()
+        return torch.nn.functional.pad(text_BLD, (0, 0, 0, ids_BL.shape[1] - longest))
 
 
 def _read(path: Path) -> torch.Tensor:

@@ -3,51 +3,63 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from tqdm import tqdm
 
 from prophy.files import replacing
+from prophy.training.fit import fit
+from prophy.training.optim import OneCycleAdamW
+from prophy.training.progress import TrainingStopped
+from prophy.training.run_folder import CHECKPOINT
 
 
-def minimise(
+class Recipe(Protocol):
+    """What the recipe of every judge holds."""
+
+    steps: int
+    rate: float
+    weight_decay: float
+
+
+def train_judge(
     model: nn.Module,
     loss_at: Callable[[int], torch.Tensor],
-    *,
-    steps: int,
-    rate: float,
-    weight_decay: float,
-    warm_up: float,
+    recipe: Recipe,
     name: str,
+    work: Path | None = None,
+    minutes: float | None = None,
+    warm_up: float = 0.15,
 ) -> None:
-    """AdamW with one cycle of the learning rate.
+    """AdamW with one cycle of the learning rate; a training that was stopped is resumed from ``work/name``.
 
     Args:
-        model: changed in place.
+        model: on its device; changed in place.
         loss_at: of a step, from 0; a scalar with gradients.
-        steps: in all.
-        rate: peak learning rate.
-        weight_decay: decoupled.
+        recipe: a dataclass.
+        name: of the judge.
+        work: folder of results; None keeps nothing.
+        minutes: stop, resumable, after this long.
         warm_up: share of the steps in which the rate rises.
-        name: of the progress bar.
+
+    Raises:
+        TrainingStopped: the time ended first, or the loss is no longer a number.
+        ValueError: a training of another recipe was stopped there. One line.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=warm_up)
-    bar = tqdm(range(steps), desc=name, mininterval=5, unit="step")
-    for step in bar:
-        loss = loss_at(step)
-        optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        if step % 25 == 0:
-            bar.set_postfix(loss=f"{float(loss.detach()):.4f}", refresh=False)
+    folder = None if work is None else Path(work) / name
+    cycle = {"steps": recipe.steps, "warm_up": warm_up, "weight_decay": recipe.weight_decay}
+    optimiser = OneCycleAdamW(list(model.parameters()), recipe.rate, **cycle)
+    made = fit(model, loss_at, optimiser, steps=recipe.steps, name=name, recipe=recipe, folder=folder, minutes=minutes)
+    if made < recipe.steps:
+        raise TrainingStopped(f"{name} was stopped at step {made} of {recipe.steps}: start it again to resume")
+    if folder is not None:
+        shutil.rmtree(folder / CHECKPOINT)  # asked for once more, it is trained anew
 
 
 def save_fitted(model: nn.Module, recipe: object, work: Path, name: str) -> None:

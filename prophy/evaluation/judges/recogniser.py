@@ -21,9 +21,10 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.evaluation.judges.fit import fitted_weights, minimise, save_fitted
+from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
+from prophy.training.devices import autocast
 from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
 from prophy.worlds.sample import render
 from prophy.worlds.stage import BACKGROUNDS
@@ -120,13 +121,18 @@ def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: 
     parts = []
     for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
         video = torch.from_numpy(frames_nFHWC[i : i + batch]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        decoded = vae.decode(vae.encode(video).latent_dist.mode()).sample.clamp(-1, 1)
+        decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample.clamp(-1, 1).cpu()
         parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy())
     return np.concatenate(parts)
 
 
 def train_recogniser(
-    work: Path, recipe: RecogniserRecipe, vae: AutoencoderKLWan | None = None, decoded_clips: int = 64
+    work: Path,
+    recipe: RecogniserRecipe,
+    vae: AutoencoderKLWan | None = None,
+    decoded_clips: int = 64,
+    device: torch.device | None = None,
+    minutes: float | None = None,
 ) -> RecogniserResult:
     """Train and save ``work/recogniser.safetensors``; measure on held-out renders and save the error as JSON.
 
@@ -137,10 +143,15 @@ def train_recogniser(
         recipe: what to train.
         vae: also measure it on ``decoded_clips`` held-out renders that went through this autoencoder.
         decoded_clips: how many.
+        device: to train on; default: the CPU.
+        minutes: stop, resumable, after this long.
+
+    Raises:
+        TrainingStopped: the time ended before the training did.
     """
     work = Path(work)
     frames, labels = render_clips(range(recipe.clips), "train", recipe.phenomena)
-    model = fit(frames, labels, recipe)
+    model = fit(frames, labels, recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
 
     frames, labels = render_clips(range(recipe.test_clips), "test", recipe.phenomena)
@@ -153,40 +164,36 @@ def train_recogniser(
     return result.save(work)
 
 
-def fit(frames_nFHWC: np.ndarray, labels_nP: torch.Tensor, recipe: RecogniserRecipe) -> Recogniser:
-    """Train the classifier on rendered frames."""
+def fit(
+    frames_nFHWC: np.ndarray,
+    labels_nP: torch.Tensor,
+    recipe: RecogniserRecipe,
+    device: torch.device | None = None,
+    work: Path | None = None,
+    minutes: float | None = None,
+) -> Recogniser:
+    """Train the classifier on rendered frames; see :func:`train_recogniser`. Without ``work`` it cannot be resumed."""
+    device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    model = Recogniser(recipe.width).train().to(memory_format=torch.channels_last)
+    model = Recogniser(recipe.width).train().to(device, memory_format=torch.channels_last)
     empty = empty_stages()
-    order = np.empty(0, np.int64)
 
     def loss_at(step: int) -> torch.Tensor:
-        nonlocal order
-        while len(order) < recipe.batch:
-            order = np.concatenate([order, rng.permutation(len(frames_nFHWC))])
-        rows, order = order[: recipe.batch], order[recipe.batch :]
+        rng = np.random.default_rng([recipe.seed, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
         batch, target = frames_nFHWC[rows], labels_nP[rows]
         nothing = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
         still, bare = nothing[len(nothing) // 3 :], nothing[: len(nothing) // 3]
         batch[still] = frozen(batch[still])
         batch[bare] = empty[rng.integers(len(empty), size=len(bare))]
         target[nothing] = 0
-        x = augment(stacked(batch), generator).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        x = augment(stacked(batch), generator).to(device).contiguous(memory_format=torch.channels_last)
+        with autocast(x.device, torch.bfloat16):
             logits = model(x)
-        return functional.binary_cross_entropy_with_logits(logits.float(), target)
+        return functional.binary_cross_entropy_with_logits(logits.float(), target.to(x.device))
 
-    minimise(
-        model,
-        loss_at,
-        steps=recipe.steps,
-        rate=recipe.rate,
-        weight_decay=recipe.weight_decay,
-        warm_up=0.15,
-        name=NAME,
-    )
+    train_judge(model, loss_at, recipe, NAME, work, minutes)
     return model.eval()
 
 
@@ -228,7 +235,8 @@ def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     if frames_nFHWC.shape[1] == FRAMES:
         frames_nFHWC = frames_nFHWC[:, list(LOOKED_AT)]
     model.eval()
-    return torch.cat([model(stacked(frames_nFHWC[i : i + 64])) for i in range(0, len(frames_nFHWC), 64)])
+    parts = (stacked(frames_nFHWC[i : i + 64]) for i in range(0, len(frames_nFHWC), 64))
+    return torch.cat([model(part.to(model.head.weight.device)).cpu() for part in parts])
 
 
 def exact_share(logits_nP: torch.Tensor, labels_nP: torch.Tensor) -> float:

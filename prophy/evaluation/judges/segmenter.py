@@ -20,12 +20,13 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.latents import GRID
-from prophy.evaluation.judges.fit import fitted_weights, minimise, save_fitted
+from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
 from prophy.evaluation.judges.recogniser import degraded, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
 from prophy.phenomena import IDS, by_id
+from prophy.training.devices import autocast
 from prophy.worlds import FRAMES, SIZE, sample_clip
 
 NAME = "segmenter"
@@ -76,43 +77,58 @@ def render_covers(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple
     return frames, covers
 
 
-def train_segmenter(work: Path, recipe: SegmenterRecipe) -> SegmenterResult:
-    """Train and save ``work/segmenter.safetensors``; measure on held-out renders and save the error as JSON."""
+def train_segmenter(
+    work: Path, recipe: SegmenterRecipe, device: torch.device | None = None, minutes: float | None = None
+) -> SegmenterResult:
+    """Train and save ``work/segmenter.safetensors``; measure on held-out renders and save the error as JSON.
+
+    Args:
+        work: folder of results.
+        recipe: what to train.
+        device: to train on; default: the CPU.
+        minutes: stop, resumable, after this long.
+
+    Raises:
+        TrainingStopped: the time ended before the training did.
+    """
     work = Path(work)
-    model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe)
+    model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
     frames, covers = render_covers(range(recipe.test_clips), "test", recipe.phenomena)
     return measure(segment(model, frames), covers.astype(np.float32), recipe).save(work)
 
 
-def fit(frames_nFHWC: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterRecipe) -> Segmenter:
-    """Train the segmenter on rendered frames; half of each batch is mirrored, masks and all."""
+def fit(
+    frames_nFHWC: np.ndarray,
+    covers_nNP: np.ndarray,
+    recipe: SegmenterRecipe,
+    device: torch.device | None = None,
+    work: Path | None = None,
+    minutes: float | None = None,
+) -> Segmenter:
+    """Train the segmenter on rendered frames; half of each batch is mirrored, masks and all. See
+    :func:`train_segmenter`; without ``work`` it cannot be resumed.
+    """
+    device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
-    rng = np.random.default_rng(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    model = Segmenter(recipe.width).train().to(memory_format=torch.channels_last)
+    model = Segmenter(recipe.width).train().to(device, memory_format=torch.channels_last)
 
     def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
         x = degraded(stacked(frames_nFHWC[rows]), generator)
         target = torch.from_numpy(covers_nNP[rows].astype(np.float32))
         mirrored = torch.from_numpy(rng.random(recipe.batch) < 0.5)
-        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x).contiguous(memory_format=torch.channels_last)
+        x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
+        x = x.to(device).contiguous(memory_format=torch.channels_last)
         flipped = target.unflatten(1, GRID.shape).flip(3).flatten(1, 3)
-        target = torch.where(mirrored[:, None, None], flipped, target)
-        with torch.autocast("cpu", torch.bfloat16):
+        target = torch.where(mirrored[:, None, None], flipped, target).to(device)
+        with autocast(x.device, torch.bfloat16):
             logits = model(x)
         return functional.binary_cross_entropy_with_logits(logits.float(), target)
 
-    minimise(
-        model,
-        loss_at,
-        steps=recipe.steps,
-        rate=recipe.rate,
-        weight_decay=recipe.weight_decay,
-        warm_up=0.15,
-        name=NAME,
-    )
+    train_judge(model, loss_at, recipe, NAME, work, minutes)
     return model.eval()
 
 
@@ -126,7 +142,8 @@ def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.n
     if frames_nFHWC.shape[1:] != (FRAMES, SIZE, SIZE, 3):
         raise ValueError(f"clips of shape {frames_nFHWC.shape[1:]} are not {FRAMES}×{SIZE}×{SIZE}×3: generate them so")
     starts = range(0, len(frames_nFHWC), batch)
-    return torch.cat([model(stacked(frames_nFHWC[i : i + batch])).sigmoid() for i in starts]).numpy()
+    parts = (stacked(frames_nFHWC[i : i + batch]).to(model.head.weight.device) for i in starts)
+    return torch.cat([model(part).sigmoid().cpu() for part in parts]).numpy()
 
 
 def measure(found_nNP: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterRecipe) -> SegmenterResult:

@@ -32,10 +32,12 @@ from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
+from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
-from prophy.training.recipes import Recipe, difference
+from prophy.training.recipe import Recipe, difference
 from prophy.training.run_folder import RUN_FILE
-from prophy.training.trainer import Running, TrainingStopped, train
+from prophy.training.trainer import Running, train
+from prophy.training.world_examples import WorldExamples
 
 log = logging.getLogger(__name__)
 
@@ -225,7 +227,7 @@ def _measure_flow(
     if run.recipe is not None:
         models[run.row] = predictor(pipeline, pipeline.transformer, branch=True)
     cache = held_out_cache(untrained, caches, settings.latents)
-    levels = flow_levels(models, cache, settings.noises, settings.batch)
+    levels = flow_levels(models, WorldExamples(cache, untrained.text_encoder), settings.noises, settings.batch)
     FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None).write(run.results["flow"])
 
 

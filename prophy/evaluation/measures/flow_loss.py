@@ -19,7 +19,6 @@ import torch
 from diffusers import WanTransformer3DModel
 from tqdm import tqdm
 
-from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import Interval
@@ -34,13 +33,15 @@ from prophy.evaluation.results.flow_loss import (
 )
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
-from prophy.training.flow import NOISE_LEVELS, FlowBatch, fixed_batch
+from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
+from prophy.training.objectives import FlowMatching
+from prophy.training.world_examples import WorldExamples
 from prophy.worlds.scope import SCOPE
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
 CLIPS = 256
 
-Predict = Callable[[FlowBatch], torch.Tensor]
+Predict = Callable[[Batch], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def evaluate_flow(
     if not _has_branch(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
     cache = held_out_cache(pipeline, work, clips)
-    levels = flow_levels(predictors(pipeline, control), cache, NOISE_LEVELS, batch)
+    examples = WorldExamples(cache, pipeline.text_encoder)
+    levels = flow_levels(predictors(pipeline, control), examples, NOISE_LEVELS, batch)
     return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
 
 
@@ -103,13 +105,14 @@ def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *
     """
 
     @torch.no_grad()
-    def run(batch: FlowBatch) -> torch.Tensor:
-        text_BLD = encode_text(pipeline.text_encoder, batch.ids_BL)
+    def run(batch: Batch) -> torch.Tensor:
+        batch = batch.to(transformer.device)
+        inputs = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
         if pipeline.attachment is None:
-            return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
+            return transformer(*inputs, return_dict=False)[0].float().cpu()
         before, pipeline.attachment.enabled = pipeline.attachment.enabled, branch
         try:
-            return transformer(batch.noisy_BCTHW, batch.timestep_B, text_BLD, return_dict=False)[0].float()
+            return transformer(*inputs, return_dict=False)[0].float().cpu()
         finally:
             pipeline.attachment.enabled = before
 
@@ -117,24 +120,24 @@ def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *
 
 
 def flow_levels(
-    models: Mapping[str, Predict], cache: LatentCache, noises: Sequence[float], batch: int
+    models: Mapping[str, Predict], examples: WorldExamples, noises: Sequence[float], batch: int
 ) -> tuple[FlowLevel, ...]:
     """Losses of every model at every noise level; ``backbone`` is what the others are compared with."""
     levels = []
     for noise in noises:
-        losses = {name: clip_losses(predict, cache, noise, batch, name) for name, predict in models.items()}
+        losses = {name: clip_losses(predict, examples, noise, batch, name) for name, predict in models.items()}
         levels.append(compare(noise, losses))
     return tuple(levels)
 
 
-def clip_losses(predict: Predict, cache: LatentCache, noise: float, batch: int, name: str = "flow") -> ClipLosses:
-    """Losses of every clip at one noise share; the noise depends on the clip and the batch size only."""
+def clip_losses(predict: Predict, examples: WorldExamples, noise: float, batch: int, name: str = "flow") -> ClipLosses:
+    """Losses of every clip at one noise level; its noise is always the same."""
     everywhere, acting = [], []
-    for start in tqdm(range(0, len(cache), batch), f"{name} at {noise}", mininterval=5, unit="batch"):
-        rows = np.arange(start, min(start + batch, len(cache)))
-        examples = fixed_batch(cache, rows, noise)
-        error_BN = (predict(examples) - examples.velocity_BCTHW).square().mean(1).flatten(1).double().numpy()
-        covered_BN = cache.masks[rows].max(1) > 127
+    for start in tqdm(range(0, len(examples), batch), f"{name} at {noise}", mininterval=5, unit="batch"):
+        rows = range(start, min(start + batch, len(examples)))
+        fixed = fixed_batch(examples, rows, noise, FlowMatching())
+        error_BN = (predict(fixed) - fixed.target_BCTHW).square().mean(1).flatten(1).double().numpy()
+        covered_BN = (fixed.targets_BNP.amax(-1) > 0.5).numpy()
         everywhere.append(error_BN.mean(1))
         count = covered_BN.sum(1)
         acting.append(np.where(count > 0, (error_BN * covered_BN).sum(1) / np.maximum(count, 1), np.nan))

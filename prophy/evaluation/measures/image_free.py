@@ -20,22 +20,24 @@ from transformers import UMT5EncoderModel
 from prophy.branch.losses import fine_align_loss
 from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache
-from prophy.evaluation.judges.fit import minimise
+from prophy.evaluation.judges.fit import train_judge
 from prophy.phenomena import IDS
-from prophy.tiny.branch import BranchRecipe
+from prophy.training.devices import autocast
+from prophy.training.recipes import tiny_together
 
 
 @dataclass(frozen=True)
 class ImageFreeRecipe:
     """How the control is trained: steps, batch and the background's weight are the branch's own."""
 
-    steps: int = BranchRecipe.steps
-    batch: int = BranchRecipe.batch
-    background: float = BranchRecipe.align_background
+    steps: int = tiny_together().steps
+    batch: int = tiny_together().batch
+    background: float = tiny_together().align_background
     width: int = 128
     layers: int = 2
     heads: int = 4
     rate: float = 2e-3
+    weight_decay: float = 0.01
     seed: int = 0
 
 
@@ -92,27 +94,21 @@ class ImageFreeMap(nn.Module):
 def train_image_free(cache: LatentCache, encoder: UMT5EncoderModel, recipe: ImageFreeRecipe) -> ImageFreeMap:
     """Train the control on captions and masks of training clips; their latents are not looked at."""
     torch.manual_seed(recipe.seed)
-    model = ImageFreeMap(encoder.config.d_model, cache.masks.shape[2], recipe).train()
+    device = encoder.device
+    model = ImageFreeMap(encoder.config.d_model, cache.masks.shape[2], recipe).train().to(device)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
         rows = np.sort(rng.integers(0, len(cache), recipe.batch))
         ids = cache.ids[rows, rng.integers(0, cache.ids.shape[1], recipe.batch)]
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(device, torch.bfloat16):
             with torch.no_grad():
-                text_BLD = encode_text(encoder, torch.from_numpy(ids.astype(np.int64)))
+                text_BLD = encode_text(encoder, torch.from_numpy(ids.astype(np.int64)).to(device))
             maps_BNP = model(text_BLD)
-        return fine_align_loss(maps_BNP, cache.targets(rows), cache.labels(rows), recipe.background)
+        targets, labels = cache.targets(rows).to(device), cache.labels(rows).to(device)
+        return fine_align_loss(maps_BNP, targets, labels, recipe.background)
 
-    minimise(
-        model,
-        loss_at,
-        steps=recipe.steps,
-        rate=recipe.rate,
-        weight_decay=0.01,
-        warm_up=0.1,
-        name="image-free control",
-    )
+    train_judge(model, loss_at, recipe, "image-free control", warm_up=0.1)
     return model.eval()
 
 
@@ -122,5 +118,5 @@ def image_free_maps(model: ImageFreeMap, cache: LatentCache, encoder: UMT5Encode
     parts = []
     for start in range(0, len(cache), batch):
         ids = torch.from_numpy(cache.ids[start : start + batch, 0].astype(np.int64))
-        parts.append(model(encode_text(encoder, ids)).float().numpy())
+        parts.append(model(encode_text(encoder, ids.to(encoder.device))).float().cpu().numpy())
     return np.concatenate(parts)

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
 from prophy.evaluation.measures.flow_loss import HELD_OUT, held_out_cache
@@ -50,8 +49,10 @@ from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.tiny.branch import BranchRecipe
-from prophy.training.flow import NOISE_LEVELS, fixed_batch
+from prophy.tiny.parts import CLIPS as TRAINED_ON
+from prophy.training.batches import NOISE_LEVELS, fixed_batch
+from prophy.training.objectives import FlowMatching
+from prophy.training.world_examples import WorldExamples
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 256
@@ -98,7 +99,7 @@ def evaluate_localisation(
     work: Path,
     clips: int = CLIPS,
     match_clips: int = CLIPS,
-    train_clips: int = BranchRecipe.clips,
+    train_clips: int = TRAINED_ON,
     recipe: ImageFreeRecipe | None = None,
     batch: int = 16,
     *,
@@ -188,12 +189,12 @@ def truth_of(cache: LatentCache) -> Truth:
 @torch.no_grad()
 def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> SplitRouting:
     """Run the branch alone on every clip of a cache, with fixed noise."""
+    examples = WorldExamples(cache, pipeline.text_encoder)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in SplitRouting.__dataclass_fields__}
     for start in tqdm(range(0, len(cache), batch), f"routing at {noise}", mininterval=5, unit="batch"):
         rows = np.arange(start, min(start + batch, len(cache)))
-        examples = fixed_batch(cache, rows, noise)
-        text_BLD = encode_text(pipeline.text_encoder, examples.ids_BL)
-        _, routing = pipeline.branch(examples.noisy_BCTHW, examples.timestep_B, text_BLD)
+        fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.branch.device)
+        _, routing = pipeline.branch(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD)
         parts["maps_nNP"].append(routing.phenomenon_map_BNP.numpy())
         parts["probs_nNE"].append(routing.probs_BNE.float().numpy())
         parts["topk_nNK"].append(routing.topk_ids_BNK.numpy())
@@ -205,17 +206,17 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
 @torch.no_grad()
 def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
     """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
+    examples = WorldExamples(cache, pipeline.text_encoder)
     parts, before = [], pipeline.attachment.enabled
     pipeline.attachment.enabled = False
     try:
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
-            examples = fixed_batch(cache, rows, noise)
-            text_BLD = encode_text(pipeline.text_encoder, examples.ids_BL)
+            fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.transformer.device)
             asked = [[IDS[p] for p in np.flatnonzero(shown)] for shown in cache.labels(rows).numpy()]
-            weights_BPL = word_weights(pipeline.tokenizer, examples.ids_BL, asked)
-            with record_cross_attention(pipeline.transformer, text_BLD, weights_BPL) as recorder:
-                pipeline.transformer(examples.noisy_BCTHW, examples.timestep_B, text_BLD, return_dict=False)
+            weights_BPL = word_weights(pipeline.tokenizer, torch.from_numpy(cache.ids[rows, 0].astype(np.int64)), asked)
+            with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL) as recorder:
+                pipeline.transformer(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD, return_dict=False)
             parts.append(recorder.maps[0].float().numpy())
     finally:
         pipeline.attachment.enabled = before

@@ -35,6 +35,7 @@ def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
     """Make every shipped run anew; ``out`` is replaced when all are made. Returns how many.
 
     Until then they are in a folder beside it, ``out`` with ``.new``, where a killed run goes on.
+    Contact sheets are left out: they can be drawn from the run, and the repository holds only what cannot.
 
     Raises:
         GenerationError: the model cannot read a prompt, or that folder holds runs of another model.
@@ -42,6 +43,6 @@ def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
     out = Path(out)
     new = out.with_name(out.name + ".new")
     wanted = {SHIPPED[p.seed]: GenerationSettings(p.prompt, p.seed) for p in FIXED_PROMPTS if p.seed in SHIPPED}
-    resumable(pipeline, wanted, RunFolder(new, pipeline), title="gallery")
+    resumable(pipeline, wanted, RunFolder(new, pipeline, sheet=False), title="gallery")
     replace_folder(new, out)
     return len(wanted)

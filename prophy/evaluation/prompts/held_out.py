@@ -9,9 +9,8 @@ from tqdm import tqdm
 
 from prophy.data.latents import CAPTIONS
 from prophy.phenomena import IDS
-from prophy.tiny.branch import BranchRecipe
+from prophy.tiny.parts import CLIPS
 from prophy.tiny.text import TextRecipe
-from prophy.tiny.transformer import TransformerRecipe
 from prophy.worlds import sample_scenario
 from prophy.worlds.scope import SCOPE
 
@@ -33,7 +32,7 @@ class HeldOutPrompt:
 
 
 def training_captions(
-    clips: int = max(TransformerRecipe.clips, BranchRecipe.clips),
+    clips: int = CLIPS,
     text_captions: int = max(TextRecipe.steps * TextRecipe.batch, TextRecipe.vocabulary_captions),
 ) -> frozenset[str]:
     """Every caption the video model (first ``clips`` clips, all wordings) or the text encoder was trained on."""

@@ -12,11 +12,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from prophy.evaluation.report.table import Cell, Table
+from prophy.runs.look import CLEAR, FONT, GRID, INK
 
-INK = "#7d8794"
-GRID = "rgba(125, 135, 148, 0.18)"
-FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-CLEAR = "rgba(0,0,0,0)"
 #: of series: told apart by colour-blind eyes, and visible on white and on black
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7d8794", "#b8a800")
 _LONG = 14  # characters: longer labels are read beside their bar, not beneath it

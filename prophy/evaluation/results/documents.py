@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from prophy.files import replacing, write_text
 
 T = TypeVar("T")
+
+# What holds no further object or list. A text with a bracket in it only keeps its lines; none has a line break.
+_INNERMOST = re.compile(r"[\[{]\n[^\[\]{}]*[\]}]")
+_LINE_BREAK = re.compile(r"\n *")
 
 #: ``__pydantic_config__`` of a dataclass that is read from JSON, and so of the dataclasses in its fields.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -29,12 +34,13 @@ def write_json(path: Path, document: object) -> Path:
 
 
 def as_json(document: object) -> str:
-    """A dataclass or plain values as the text of a file; NaN becomes null.
+    """A dataclass or plain values as the text of a file, an interval or a row of numbers a line; NaN becomes null.
 
     Raises:
         TypeError: a value that JSON has no place for.
     """
-    return json.dumps(_plain(document), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
+    return _INNERMOST.sub(lambda found: _LINE_BREAK.sub(" ", found[0]), text)
 
 
 def decoded(kind: type[T], raw: bytes) -> T:

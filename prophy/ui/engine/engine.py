@@ -411,11 +411,10 @@ class Engine:
 
     def _stream(self, settings: GenerationSettings, use_branch: bool) -> Iterator[StepPreview | Generation]:
         from prophy.generation.generate import stream
+        from prophy.generation.identity import branch_switched
 
-        pipeline = self._resident.pipeline
-        if (attachment := getattr(pipeline, "attachment", None)) is not None:
-            attachment.enabled = use_branch
-        yield from stream(pipeline, settings)
+        with branch_switched(self._resident.pipeline, use_branch):
+            yield from stream(self._resident.pipeline, settings)
 
     def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
@@ -460,11 +459,13 @@ class Engine:
         card = self.card(request.model)
         if (pipeline := self._pipeline_of(card)) is None:
             return None
-        from prophy.generation.identity import model_hash
+        from prophy.generation.identity import branch_switched, model_hash
         from prophy.generation.settings import GenerationError, GenerationSettings
 
         wanted = self.check(request)
         is_routed = request.use_branch and card.has_branch
+        with branch_switched(pipeline, request.use_branch):
+            weights = model_hash(pipeline)
         for run in (*self.history(own), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
                 continue
@@ -474,7 +475,7 @@ class Engine:
                 is_same = GenerationSettings.from_record(run.record) == wanted
             except GenerationError:
                 continue  # made by another release
-            if is_same and run.record.model_sha256 == model_hash(pipeline):
+            if is_same and run.record.model_sha256 == weights:
                 return run
         return None
 

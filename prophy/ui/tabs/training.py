@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from prophy.runs.store import RunError
+from prophy.training.curves import CHARTS
 from prophy.training.log import Line
 from prophy.training.run_folder import Look, RunFolder, Trainings
 from prophy.ui.controls import messages
 from prophy.ui.views.routing import RunView, routing_view
-from prophy.ui.views.training import CHARTS
 
 NAME = "Training"
 
@@ -209,7 +209,8 @@ def facts_of(look: Look, now: float) -> str:
     if about is not None:
         facts.append(("trained parameters", f"{about.trained_parameters:,}"))
         each = f", {about.processes} processes" if about.processes > 1 else ""
-        facts.append(("batch", f"{about.batch} clips{each}"))
+        if about.batch is not None:
+            facts.append(("batch size", f"{about.batch}{each}"))
     said = "".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in facts)
     return f'<dl class="pp-run-facts">{said}</dl>'
 

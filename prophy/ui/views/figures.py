@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from prophy.evaluation.report.plots import CLEAR, FONT, GRID, INK
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.look import GRID, LOOK
 from prophy.runs.overlay import expert_colour
-
-#: what every figure's layout has
-LOOK = {"paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR, "font": {"family": FONT, "size": 12, "color": INK}}
 
 
 def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:

@@ -7,17 +7,20 @@ at evenly spaced lines, at most :data:`MOST_COLUMNS`, the first and the last amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import html
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from prophy.files import write_text
+from prophy.runs.look import FONT, GRID, INK, LOOK
 from prophy.runs.overlay import EXPERT_COLOURS, expert_colour
 from prophy.training.log import Line
-from prophy.ui.views.figures import GRID, INK, LOOK
 
 MOST_POINTS, MOST_COLUMNS = 1000, 400
 
@@ -54,12 +57,21 @@ def gradient_norms(lines: Sequence[Line]) -> go.Figure | None:
 
 def validation(lines: Sequence[Line]) -> go.Figure | None:
     """The diffusion loss of held-out clips at each noise level."""
-    checked = [line for line in lines if line["kind"] == "validation"]
+    checked = [line for line in lines if "diffusion" in line]
     figure, steps = go.Figure(), _steps(checked)
     for number, level in enumerate(_names(checked, "diffusion")):
         values = _column(checked, "diffusion", level)
         _add(figure, steps, values, f"noise {level}", _NOISE_COLOURS[number % len(_NOISE_COLOURS)], "lines+markers")
     return _laid_out(figure, log=True)
+
+
+def scores(lines: Sequence[Line]) -> go.Figure | None:
+    """What a model that learns something else than diffusion is measured by on its way."""
+    checked = [line for line in lines if "scores" in line]
+    figure, steps = go.Figure(), _steps(checked)
+    for name, colour in zip(_names(checked, "scores"), _COLOURS * 9, strict=False):
+        _add(figure, steps, _column(checked, "scores", name), name.replace("_", " "), colour, "lines+markers")
+    return _laid_out(figure, log=False)
 
 
 def refinement_usage(lines: Sequence[Line]) -> go.Figure | None:
@@ -122,7 +134,7 @@ def pace(lines: Sequence[Line]) -> go.Figure | None:
     if not made:
         return None
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
-    for row, (field, name) in enumerate((("seconds_per_step", "seconds a step"), ("waiting", "waiting")), start=1):
+    for row, (field, name) in enumerate((("seconds_per_step", "s/step"), ("waiting", "waiting")), start=1):
         values = np.array([line[field] for line in made], float)
         _add(figure, _steps(made), values, name, _COLOURS[row - 1], row=row)
     figure = _laid_out(figure, log=False, legend=False)
@@ -134,13 +146,44 @@ def pace(lines: Sequence[Line]) -> go.Figure | None:
 CHARTS: tuple[Chart, ...] = (
     Chart("losses", "Training losses", "of one batch each; total is their weighted sum", losses),
     Chart("validation", "Held-out loss", "of the averaged weights, at fixed noise levels", validation),
+    Chart("scores", "Held-out scores", "of the averaged weights, if there are any", scores),
     Chart("refinement", "Refinement experts", "share of all assignments", refinement_usage),
     Chart("semantic", "Semantic experts", "mean weight", semantic_usage),
     Chart("entropies", "Entropy of their use", "over the largest possible: 0 is one expert, 1 all alike", entropies),
     Chart("gradients", "Gradient norms", "before clipping", gradient_norms),
     Chart("rate", "Learning rate", "", rate),
-    Chart("pace", "Seconds a step", "and the share of them without data", pace),
+    Chart("pace", "Pace", "seconds a step, and the share of them without data", pace),
 )
+
+
+_PAGE = """<!doctype html>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Training curves</title>
+<style>body {{ font-family: {font}; max-width: 60rem; margin: 1rem auto; padding: 0 1rem }}
+h3 {{ font-size: 1rem; margin: 1.5rem 0 0 }} h3 small {{ font-weight: normal; color: {ink} }}</style>
+{body}
+"""
+
+
+def save_page(path: Path, runs: Mapping[str, Sequence[Line]]) -> None:
+    """Write the charts of some runs on one page that needs no network.
+
+    Args:
+        path: of the HTML.
+        runs: the lines of each run's log, by its name.
+    """
+    parts: list[str] = []
+    scripts = True  # Plotly's own, once
+    for name, lines in runs.items():
+        parts.append(f"<h2>{html.escape(name)}</h2>")
+        for chart in CHARTS:
+            figure = chart.draw(lines)
+            if figure is not None:
+                parts.append(f"<h3>{chart.heading} <small>{chart.note}</small></h3>")
+                parts.append(
+                    figure.to_html(full_html=False, include_plotlyjs=scripts, config={"displayModeBar": False})
+                )
+                scripts = False
+    write_text(path, _PAGE.format(font=FONT, ink=INK, body="\n".join(parts)))
 
 
 def kept(values: np.ndarray) -> np.ndarray:

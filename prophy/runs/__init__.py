@@ -1,0 +1,1 @@
+"""Runs as folders, and what is drawn from them: overlays, legends, contact sheets, exports (no torch)."""

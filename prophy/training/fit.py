@@ -1,0 +1,184 @@
+"""The loop of every small training beside the transformers': autoencoder, text encoder, vision-language model, judges.
+
+A folder holds what a run of :mod:`prophy.training.trainer` does: ``run.json``, ``checkpoint/`` and ``log.jsonl``. A
+training that was stopped or killed resumes exactly, if its loss is a function of the step, the weights and torch's
+own random numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from prophy.files import write_text
+from prophy.training.checkpoints import (
+    State,
+    load_checkpoint,
+    random_state,
+    refuse_older_layout,
+    restore_random_state,
+    save_checkpoint,
+)
+from prophy.training.ema import Ema
+from prophy.training.log import Log
+from prophy.training.progress import Progress, Stop, TrainingStopped
+from prophy.training.run_folder import CHECKPOINT, RUN_FILE
+
+log = logging.getLogger(__name__)
+
+_EXPLOSION = 1000.0  # times its running mean: these losses jump where a phase begins
+
+
+class Optimiser(Protocol):
+    """See :mod:`prophy.training.optim`."""
+
+    parameters: list[nn.Parameter]
+
+    @property
+    def rate(self) -> float: ...
+    def set_rate(self, share: float) -> None: ...
+    def step(self) -> None: ...
+    def state_dict(self) -> list[dict]: ...
+    def load_state_dict(self, state: list[dict]) -> None: ...
+
+
+def fit(
+    model: nn.Module,
+    loss_at: Callable[[int], torch.Tensor],
+    optimiser: Optimiser,
+    *,
+    steps: int,
+    name: str,
+    share_of_peak: Callable[[int], float] | None = None,
+    recipe: Any = None,
+    folder: Path | None = None,
+    ema: Ema | None = None,
+    minutes: float | None = None,
+    measure: Callable[[int], dict[str, float]] | None = None,
+    checkpoint_every: int = 500,
+    log_every: int = 25,
+) -> int:
+    """Minimise a loss, resuming exactly from what ``folder`` holds. Returns the steps made in all.
+
+    Args:
+        model: all that is trained, on its device; changed in place.
+        loss_at: of a step, from 0: a scalar with gradients.
+        optimiser: of the model's parameters.
+        steps: in all.
+        name: of the training, for its record and progress bar.
+        share_of_peak: which share of the peak rates a step uses; None: the optimiser keeps its own schedule.
+        recipe: a dataclass; another one than the folder's is refused.
+        folder: of the run; None keeps nothing.
+        ema: average of the model's weights, to follow them.
+        minutes: stop, resumable, after this long.
+        measure: scores after so many steps, of the averaged weights if there is an average; called before a checkpoint.
+        checkpoint_every: steps.
+        log_every: steps.
+
+    Raises:
+        TrainingStopped: the loss is not a number, or explodes.
+        ValueError: the folder holds another training. One line.
+    """
+    device = next(model.parameters()).device
+    progress, reports = Progress(), None
+    if folder is not None:
+        folder = Path(folder)
+        refuse_older_layout(folder)
+        record = json.loads(json.dumps(asdict(recipe)))
+        state = load_checkpoint(folder / CHECKPOINT)
+        if state is None:
+            _describe(folder, name, record, steps, optimiser.parameters)
+        else:
+            _refuse_another(folder, state["recipe"], record)
+            model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            if ema is not None:
+                ema.load(state["ema"])
+            restore_random_state(state["random"], device)
+            progress = Progress(state["step"], state["mean_loss"])
+            log.info("resumed at step %d", progress.step)
+        reports = Log(folder, progress.step)
+    averaged = nullcontext if ema is None else ema.averaged
+    bar = tqdm(total=steps, initial=progress.step, desc=name, mininterval=5, unit="step")
+    with Stop(minutes) as stop, bar:
+        while progress.step < steps:
+            # 1. gradients
+            loss = loss_at(progress.step)
+            loss.backward()
+            norm = float(nn.utils.clip_grad_norm_(optimiser.parameters, 1.0))
+            value = float(loss.detach())
+            if fault := progress.fault(value, norm, _EXPLOSION):
+                raise TrainingStopped(f"{fault} at step {progress.step} of {name}: lower the rate, and start again")
+            # 2. learn
+            if share_of_peak is not None:
+                optimiser.set_rate(share_of_peak(progress.step))
+            rate = optimiser.rate
+            optimiser.step()
+            if ema is not None:
+                ema.update(progress.step)
+            progress.advance(value)
+            # 3. report and keep
+            bar.update()
+            ending = progress.step == steps or stop.due
+            if progress.step % log_every == 0 or ending:
+                bar.set_postfix(loss=f"{progress.mean_loss:.4g}", refresh=False)
+                if reports is not None:
+                    reports.train(progress.step, losses={"total": value}, gradient_norms={"all": norm}, rate=rate)
+            if folder is not None and (progress.step % checkpoint_every == 0 or ending):
+                with averaged():
+                    scores = {} if measure is None else measure(progress.step)
+                if scores:
+                    reports.scores(progress.step, scores)
+                _save(folder, record, progress, model, optimiser, ema, device)
+            if ending:
+                break
+    return progress.step
+
+
+def _describe(folder: Path, name: str, record: dict, steps: int, parameters: Iterable[nn.Parameter]) -> None:
+    about = {
+        "recipe_name": name,
+        "base": "",
+        "recipe": {**record, "steps": steps},
+        "processes": 1,
+        "trained_parameters": sum(parameter.numel() for parameter in parameters),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
+
+
+def _refuse_another(folder: Path, before: dict, now: dict) -> None:
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        listed = ", ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
+        raise ValueError(f"{folder} holds the training of another recipe ({listed}): choose another folder")
+
+
+def _save(
+    folder: Path,
+    record: State,
+    progress: Progress,
+    model: nn.Module,
+    optimiser: Optimiser,
+    ema: Ema | None,
+    device: torch.device,
+) -> None:
+    state = {
+        "recipe": record,
+        "step": progress.step,
+        "mean_loss": progress.mean_loss,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": None if ema is None else ema.average,
+        "random": random_state(device),
+    }
+    save_checkpoint(folder / CHECKPOINT, state)

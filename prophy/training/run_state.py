@@ -1,0 +1,180 @@
+"""A training as its folder keeps it: every tensor whole, so that any number of processes can resume it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from safetensors import SafetensorError
+
+from prophy.files import write_text
+from prophy.training.checkpoints import State, load_checkpoint, random_state, restore_random_state, save_checkpoint
+from prophy.training.ema import Ema
+from prophy.training.fsdp import distribute_like, gather_full
+from prophy.training.progress import Progress, TrainingStopped
+from prophy.training.recipe import Recipe, difference
+from prophy.training.run_folder import CHECKPOINT, RUN_FILE
+from prophy.training.strategies import Strategy
+from prophy.training.trainable import TrainableModule
+
+log = logging.getLogger(__name__)
+
+
+class RunState:
+    """What is written to a run's folder, and read from it to resume.
+
+    Args:
+        recipe: of this training.
+        module: under training.
+        strategy: that holds its weights.
+        ema: their average.
+        data: fingerprint of the training set.
+        out: the run's folder.
+        accelerator: of this process.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        module: TrainableModule,
+        strategy: Strategy,
+        ema: Ema,
+        data: str,
+        out: Path,
+        accelerator: Accelerator,
+    ) -> None:
+        self._recipe, self._module, self._strategy, self._ema = recipe, module, strategy, ema
+        self._data, self._out, self._accelerator = data, out, accelerator
+        self._random: State = None
+        self._last: int | None = None
+
+    def resume(self, name: str, base: str, initial: str) -> Progress:
+        """Load the checkpoint, if there is one; else describe the run in ``run.json``.
+
+        Args:
+            name: of the recipe, for the record.
+            base: the base model, for the record.
+            initial: what the weights start from instead of the base's, for the record.
+
+        Raises:
+            ValueError: the folder holds another training. One line.
+        """
+        state = load_checkpoint(self._out / CHECKPOINT)
+        if state is None:
+            if self._accelerator.is_main_process:
+                self._describe(name, base, initial)
+            self._accelerator.wait_for_everyone()
+            return Progress()
+        self._refuse_another(state)
+        if self._accelerator.is_main_process:
+            self._note_recipe()
+        with torch.no_grad():
+            for key, parameter in self._strategy.weights.items():
+                self._ema.average[key].copy_(distribute_like(state["ema"][key], parameter))
+        self._strategy.restore(state["weights"], state["optimisers"])
+        there, here = len(state["random"]), self._accelerator.num_processes
+        if there != here:
+            log.warning(
+                "saved by %d processes, resumed by %d: clips, captions and noise stay the same; sums are made in "
+                "another order, and any dropout draws anew",
+                there,
+                here,
+            )
+        else:
+            self._random = state["random"][self._accelerator.process_index]
+        self._last = state["step"]
+        log.info("resumed at step %d", state["step"])
+        return Progress(state["step"], state["mean_loss"])
+
+    def restore_random_state(self) -> None:
+        """Last of all, after everything that draws numbers while a run starts."""
+        if self._random is not None:
+            restore_random_state(self._random, self._accelerator.device)
+
+    def save(self, progress: Progress) -> None:
+        """Write the checkpoint. All processes must call it."""
+        branch = {} if self._module.branch is None else self._module.branch.state_dict(prefix="branch.")
+        states = gather_full(
+            {
+                "weights": self._strategy.weights,
+                "still": {name: tensor for name, tensor in branch.items() if name not in self._strategy.weights},
+                "ema": self._ema.average,
+                "optimisers": {part: optimiser.state_dict() for part, optimiser in self._strategy.optimisers.items()},
+            }
+        )
+        about = {
+            "recipe": self._recipe.record(),
+            "data": self._data,
+            "step": progress.step,
+            "mean_loss": progress.mean_loss,
+            "random": self.from_all([random_state(self._accelerator.device)]),
+        }
+        if self._accelerator.is_main_process:
+            try:
+                save_checkpoint(self._out / CHECKPOINT, {**about, **states})
+            except (OSError, SafetensorError) as error:
+                raise TrainingStopped(
+                    f"the checkpoint of step {progress.step} cannot be written ({error}): {self.kept()}. "
+                    "Make room on the disk and start again"
+                ) from error
+        self._last = progress.step
+        self._accelerator.wait_for_everyone()
+
+    def kept(self) -> str:
+        """What a stopped training leaves."""
+        if self._last is None:
+            return "there is no checkpoint yet"
+        return f"{self._out / CHECKPOINT} holds step {self._last}, whole"
+
+    def from_all(self, here: list) -> list:
+        """The lists of all processes, one after the other."""
+        if self._accelerator.num_processes == 1:
+            return here
+        gathered: list = [None] * self._accelerator.num_processes
+        dist.all_gather_object(gathered, here)
+        return [one for part in gathered for one in part]
+
+    def _refuse_another(self, state: dict[str, State]) -> None:
+        if state["data"] != self._data:
+            raise ValueError(
+                f"{self._out} was trained on other data ({state['data']}, now {self._data}): give the same --data, or "
+                "choose another --out"
+            )
+        before = Recipe.from_record(state["recipe"])
+        changed = difference(before, self._recipe)
+        if changed and not self._recipe.continues(before, state["step"]):
+            listed = ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in changed.items())
+            raise ValueError(f"{self._out} holds the training of another recipe ({listed}): choose another --out")
+
+    def _note_recipe(self) -> None:
+        """Its end may be another one than when the run was described."""
+        path = self._out / RUN_FILE
+        about = json.loads(path.read_text()) if path.is_file() else None
+        if about is not None and about["recipe"] != self._recipe.record():
+            about["recipe"] = self._recipe.record()
+            write_text(path, json.dumps(about, indent=2) + "\n")
+
+    def _describe(self, name: str, base: str, initial: str) -> None:
+        module = self._module
+        about = {
+            "recipe_name": name,
+            "base": base,
+            "initial": initial,
+            "recipe": self._recipe.record(),
+            "data": self._data,
+            "processes": self._accelerator.num_processes,
+            "transformer": {"class": type(module.transformer).__name__, "config": _plain(module.transformer.config)},
+            "branch": None if module.branch is None else _plain(module.branch.config),
+            "trained_parameters": sum(p.numel() for p in self._strategy.weights.values()),
+        }
+        self._out.mkdir(parents=True, exist_ok=True)
+        write_text(self._out / RUN_FILE, json.dumps(about, indent=2) + "\n")
+
+
+def _plain(config: dict) -> dict[str, State]:
+    """A configuration as diffusers saves it: without what it notes for itself."""
+    return json.loads(json.dumps({key: value for key, value in config.items() if not key.startswith("_")}))
