@@ -18,7 +18,7 @@ from prophy.ui.engine.engine import Engine
 from prophy.ui.page import build_demo, launch
 from prophy.ui.tabs import annotate as annotate_tab
 from prophy.ui.tabs.annotate import AnnotateTab, answers_html, shipped, view_of
-from prophy.video import picture_size, write_video
+from prophy.video import picture_size, read_video, write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
 

@@ -1,6 +1,7 @@
 """What trainings are made of: checkpoints that survive a kill, the cache of the worlds, optimisers and averages."""
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,9 @@ from transformers import AutoTokenizer, UMT5EncoderModel
 from prophy.backbones.autoencoder import normalise
 from prophy.data import latents
 from prophy.data.encode import empty_prompt, encode_text
-from prophy.data.latents import LatentCache, open_cache
+from prophy.data.latents import LatentCache, grid_of, open_cache
 from prophy.grid import TokenGrid
-from prophy.phenomena import BY_ID
+from prophy.phenomena import BY_ID, IDS
 from prophy.tiny.parts import TinyParts, load_parts
 from prophy.tiny.text import (
     MAX_WORDS,
@@ -43,7 +44,7 @@ from prophy.training.recipes import recipe_named
 from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import COLOURS, sample_clip, sample_scenario
+from prophy.worlds import COLOURS, Stage, sample_clip, sample_scenario
 from prophy.worlds.language import GRAMMARS, Telling, Told
 from prophy.worlds.sample import sample_telling
 from prophy.worlds.scope import SCOPE
@@ -248,14 +249,40 @@ def test_cached_captions_describe_the_clip_in_several_wordings(cache, parts):
 
 def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Path, parts):
     other_words = build_tokenizer(["a red ball"])
-    for arguments in (
-        (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train"),
-        (parts.vae, other_words, CLIPS, SCOPE, "train"),
-        (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train"),
-        (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test"),
+    for other, arguments in (
+        ("weights", (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train")),
+        ("weights", (parts.vae, other_words, CLIPS, SCOPE, "train")),
+        ("phenomena", (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train")),
+        ("clips", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test")),
+        ("sizes", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(96, 64))),
+        ("clocks", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(), False)),
     ):
-        with pytest.raises(ValueError, match="cached with other weights or phenomena: delete it or choose another"):
+        with pytest.raises(ValueError, match=f"cached with other {other}: delete it or choose another"):
             open_cache(work / "latents", *arguments)
+
+
+def test_a_cache_of_the_first_generation_is_one_of_the_default_stage(tmp_path: Path, parts):
+    arguments = tmp_path, parts.vae, parts.tokenizer, 2, ("melting",)
+    made = np.array(open_cache(*arguments).latents)
+    marker = tmp_path / "cache.json"
+    about = json.loads(marker.read_text())
+    marker.write_text(json.dumps({key: about[key] for key in ("made_by", "phenomena", "split", "count")}))
+    np.testing.assert_array_equal(open_cache(*arguments).latents, made)
+    with pytest.raises(ValueError, match="cached with other sizes"):
+        open_cache(*arguments, "train", Stage(96, 64))
+
+
+@pytest.mark.parametrize("lawful", [True, False], ids=["lawful", "unlawful"])
+def test_a_cache_holds_clips_of_any_size_and_unlawful_ones(tmp_path: Path, parts, lawful: bool):
+    stage = Stage(96, 64, 33, 16)
+    cache = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, ("melting",), "train", stage, lawful)
+    grid = grid_of(stage, parts.vae)
+    assert cache.latents.shape == (2, 4, *grid.shape)
+    assert grid.shape == (9, 8, 12)
+    clip = sample_clip(1, "train", ("melting",), stage, lawful)
+    expected = grid.pool_masks(clip.masks["melting"][None])[0]
+    found = cache.targets(np.array([1]))[0, :, IDS.index("melting")]
+    np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-6)
 
 
 def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(

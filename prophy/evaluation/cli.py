@@ -14,7 +14,7 @@ from pathlib import Path
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
-from prophy.data.jobs import stage_of
+from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(recogniser)
     recogniser.add_argument("--model", type=Path, help="also measure it on renders decoded by this model's autoencoder")
     _add_recipe(recogniser)
+    _add_stage(recogniser)
     recogniser.set_defaults(run=_recogniser)
 
     recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     localisation.add_argument(
         "--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)"
     )
+    _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
 
     flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
@@ -88,6 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
     flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
     flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    _add_stage(flow)
     flow.set_defaults(run=_flow)
 
     laws = commands.add_parser(
@@ -113,6 +116,8 @@ def build_parser() -> argparse.ArgumentParser:
     segmenter = commands.add_parser("segmenter", help="train what says where a generated clip shows each phenomenon")
     _add_work(segmenter)
     _add_recipe(segmenter)
+    _add_stage(segmenter)
+    segmenter.add_argument("--cell", type=int, help="pixels on a side of a token (default: 8)")
     segmenter.set_defaults(run=_segmenter)
 
     generated = commands.add_parser(
@@ -153,6 +158,8 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument(
         "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
     )
+    _add_stage(annotation)
+    annotation.add_argument("--cell", type=int, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
     add_benchmarks(commands)
@@ -234,7 +241,7 @@ def _recogniser(arguments: argparse.Namespace) -> None:
     from prophy.training.devices import chosen_device
 
     vae = None if arguments.model is None else load(arguments.model).vae
-    recipe = RecogniserRecipe(**only_set(arguments, "clips", "test_clips", "steps"))
+    recipe = RecogniserRecipe(**only_set(arguments, "clips", "test_clips", "steps", "size", "fps"))
     device = chosen_device(arguments.device)
     result = train_recogniser(arguments.work, recipe, vae, device=device, minutes=arguments.minutes)
     print(as_text(result))
@@ -283,6 +290,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
         train_clips=arguments.train_clips or CLIPS,
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
+        stage=stage_of(arguments.size, arguments.fps),
     )
     print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
@@ -303,7 +311,8 @@ def _flow(arguments: argparse.Namespace) -> None:
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
-    print(as_text(evaluate_flow(_load(arguments), arguments.work, control, arguments.clips, arguments.batch, name)))
+    stage, work = stage_of(arguments.size, arguments.fps), arguments.work
+    print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:
@@ -327,7 +336,7 @@ def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.results.judges import SegmenterRecipe
     from prophy.training.devices import chosen_device
 
-    recipe = SegmenterRecipe(**only_set(arguments, "clips", "test_clips", "steps"))
+    recipe = SegmenterRecipe(**only_set(arguments, "clips", "test_clips", "steps", "size", "fps", "cell"))
     device = chosen_device(arguments.device)
     print(as_text(train_segmenter(arguments.work, recipe, device, arguments.minutes)))
 
@@ -392,4 +401,6 @@ def _annotation(arguments: argparse.Namespace) -> None:
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
-    print(as_text(evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)))
+    geometry = Geometry.of_worlds(stage_of(arguments.size, arguments.fps), arguments.cell)
+    result = evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split, geometry=geometry)
+    print(as_text(result))

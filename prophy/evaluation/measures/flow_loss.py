@@ -36,6 +36,7 @@ from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
@@ -64,6 +65,7 @@ def evaluate_flow(
     clips: int = CLIPS,
     batch: int = 16,
     control_name: str | None = None,
+    stage: Stage = Stage(),
 ) -> FlowResult:
     """Measure and compare; writes ``flow.json`` under ``work/evaluation``.
 
@@ -72,17 +74,16 @@ def evaluate_flow(
     """
     if not branch_is_on(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
-    cache = held_out_cache(pipeline, work, clips)
+    cache = held_out_cache(pipeline, work, clips, stage)
     examples = WorldExamples(cache, pipeline.text_encoder)
     levels = flow_levels(predictors(pipeline, control), examples, NOISE_LEVELS, batch)
     return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
 
 
-def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int) -> LatentCache:
+def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
     """Encoded clips with scenes and captions that training never sees; made on first use."""
-    return open_cache(
-        Path(work) / f"latents-{HELD_OUT}", pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT
-    )
+    folder = Path(work) / f"latents-{HELD_OUT}"
+    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT, stage)
 
 
 def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:

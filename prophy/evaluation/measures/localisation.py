@@ -53,6 +53,7 @@ from prophy.tiny.parts import CLIPS as TRAINED_ON
 from prophy.training.batches import NOISE_LEVELS, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 256
@@ -106,6 +107,7 @@ def evaluate_localisation(
     caches: Path | None = None,
     noises: Sequence[float] = NOISE_LEVELS,
     slow_baselines: bool = True,
+    stage: Stage = Stage(),
 ) -> LocalisationResult:
     """Measure the branch's maps and every baseline; writes ``localisation.json`` under ``work/evaluation``.
 
@@ -120,6 +122,7 @@ def evaluate_localisation(
         caches: folder of caches; default: ``work``.
         noises: levels to measure at.
         slow_baselines: also the image-free control, which is trained first, and the backbone's cross-attention.
+        stage: size, length and rate of the clips.
 
     Raises:
         ValueError: the pipeline has no branch.
@@ -128,11 +131,11 @@ def evaluate_localisation(
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
-    held_out = held_out_cache(pipeline, caches, clips)
-    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test")
+    held_out = held_out_cache(pipeline, caches, clips, stage)
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test", stage)
     guessed_nNP = None
     if slow_baselines:
-        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE)
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE, stage=stage)
         control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
         guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)
