@@ -210,7 +210,8 @@ def test_a_recogniser_of_a_large_stage_sees_it_averaged_down_and_reopens_for_it(
     assert model.stage == Stage(192, 128, 33, 16)
     clip = sample_clip(0, "test", SCOPE, model.stage).frames[None]
     assert seen(clip).shape == (1, 9, 64, 96, 3)
-    assert (seen(clip)[0, [0, -1], 0, 0] == clip[0, [0, -1], 0, 0]).all()
+    corner = clip[0, [0, -1], :2, :2].mean((1, 2))
+    assert np.abs(seen(clip)[0, [0, -1], 0, 0] - corner).max() <= 0.5, "four pixels, averaged"
     assert torch.equal(recognise(model, clip), recognise(model, seen(clip)))
     with pytest.raises(ValueError, match="are not 33×128×192×3: generate them so"):
         recognise(model, clip[:, :17])
