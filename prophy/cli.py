@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prophy.flags import given
+from prophy.flags import add_model, branch_of, only_set
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
@@ -80,12 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--out", type=Path, default=Path("runs"), help="folder of runs; each gets its own inside (default: runs)"
     )
-    generate.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
-    branch = generate.add_mutually_exclusive_group()
-    branch.add_argument(
-        "--branch", help="folder of the physical branch (default: the model's own, in its branch/ folder)"
-    )
-    branch.add_argument("--no-branch", action="store_true", help="the backbone alone: no physics, no routing")
+    add_model(generate, branch=True)
     generate.add_argument(
         "--profile",
         default="auto",
@@ -182,14 +177,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    chosen = given(arguments, "seed", "steps", "guidance", "frames", "height", "width", "fps")
+    chosen = only_set(arguments, "seed", "steps", "guidance", "frames", "height", "width", "fps")
 
     from tqdm import tqdm
 
     from prophy.catalogue.describe import describe_model
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
-    from prophy.generation.generate import StepPreview, generate, token_grid
-    from prophy.generation.identity import model_hash
+    from prophy.generation.generate import generate, token_grid
+    from prophy.generation.identity import branch_switched, model_hash
     from prophy.generation.settings import GenerationSettings
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import parse_force, parse_scales
@@ -206,15 +201,18 @@ def _generate(arguments: argparse.Namespace) -> None:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
     scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
-    branch = False if arguments.no_branch else arguments.branch
-    if source is not None and source.routing_path is None and settings.schedule.is_every_pass and branch is None:
-        branch = False  # as then
+    without_then = source is not None and source.routing_path is None and settings.schedule.is_every_pass
+    off = arguments.no_branch or (without_then and arguments.branch is None)
+    branch = branch_of(arguments) if source is None else arguments.branch
 
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
     pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
-    if source is not None and model_hash(pipeline) != source.record.model_sha256:
+    digests = {model_hash(pipeline)}  # as release 0.1 recorded it, also of a run without the branch
+    with branch_switched(pipeline, on=not off):
+        digests.add(model_hash(pipeline))
+    if source is not None and source.record.model_sha256 not in digests:
         difference = f"run {source.id} was made by other weights ({source.record.model_id})"
         if arguments.model is None:
             raise ValueError(f"{difference}: open them with --model, which also lets any other model try")
@@ -225,12 +223,11 @@ def _generate(arguments: argparse.Namespace) -> None:
         settings = replace(settings, steering=steering)
 
     # The delay keeps the bar away from an error that comes before the first step.
-    with tqdm(total=settings.steps, unit="step", desc="denoising", delay=0.5) as bar:
-
-        def advance(preview: StepPreview) -> None:
-            bar.update(preview.step - bar.n)
-
-        result = generate(pipeline, settings, on_step=advance)
+    with (
+        branch_switched(pipeline, on=not off),
+        tqdm(total=settings.steps, unit="step", desc="denoising", delay=0.5) as bar,
+    ):
+        result = generate(pipeline, settings, on_step=lambda preview: bar.update(preview.step - bar.n))
     run = result.save(arguments.out)
 
     if result.unknown_words:
@@ -285,7 +282,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
                 raise ValueError(f"--{name} says which: leave --index out")
             mode = name
             index = by_id(arguments.phenomenon).index if name == "phenomenon" else arguments.expert
-    return OverlaySettings(mode, index, **given(arguments, "step", "opacity"))
+    return OverlaySettings(mode, index, **only_set(arguments, "step", "opacity"))
 
 
 def _run_named(source: str) -> Run:

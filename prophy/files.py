@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all, and digests of what they hold (no torch)."""
+"""Files and folders that are written whole or not at all, and digests of what they hold (no torch)."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,16 @@ def write_text(path: Path, text: str, *, shared: bool = False) -> None:
     """Write UTF-8; see :func:`replacing`."""
     with replacing(path, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Let a finished folder take the place of ``folder``, which may exist; the old one is deleted last."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(content: bytes | str) -> str:

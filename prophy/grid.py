@@ -136,7 +136,7 @@ class TokenGrid:
         cells = np.asarray(values_N).reshape(self.shape)
         rows = (np.arange(height) * self.height) // height
         columns = (np.arange(width) * self.width) // width
-        frames = [self.latent_frame(f) for f in range(self.num_video_frames)]
+        frames = np.array([self.latent_frame(f) for f in range(self.num_video_frames)])
         return cells[np.ix_(frames, rows, columns)]
 
 

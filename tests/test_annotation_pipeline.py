@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from video_files import UPRIGHT, edges, scene, write
 from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
@@ -22,7 +23,7 @@ from prophy.annotation.record import Annotation
 from prophy.annotation.show import panels, sheet
 from prophy.data.folder import read_folder
 from prophy.data.jobs import WORLDS, Geometry, Job, Shard, jobs_of, jobs_of_worlds
-from prophy.video import write_video
+from prophy.video import read_video, write_video
 
 CONFIG = AnnotationConfig(fps=4.0, min_frame_tokens=16, max_frame_tokens=64, max_answer_tokens=3)
 SCOPE = ("melting", "collision", "gas_motion")
@@ -101,7 +102,7 @@ def test_bad_videos_are_skipped_with_their_reasons_and_nothing_else_is_lost(anno
     for name, reason in (
         ("short.mp4", "is too short"),
         ("text.mp4", "cannot be read"),
-        ("empty.mp4", "cannot be read"),
+        ("empty.mp4", "is empty"),
     ):
         assert reason in skipped[name]
     assert "skipped short.mp4" in caplog.text
@@ -114,6 +115,17 @@ def test_bad_videos_are_skipped_with_their_reasons_and_nothing_else_is_lost(anno
     assert annotation.targets.grid == GEOMETRY.grid
     assert set(annotation.answers) == {"collision", "melting"}
     assert json.loads((good / "clip.json").read_text())["caption"] == "ice melts"
+
+
+def test_the_preview_of_a_phones_clip_is_upright(annotator, tmp_path):
+    clockwise = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    write(tmp_path / "phone.mov", [np.rot90(scene(48, 64), 1)] * 16, matrix=clockwise)
+    (tmp_path / "captions.csv").write_text("file,caption,phenomena\nphone.mov,ice melts,melting\n")
+    jobs, _ = jobs_of(read_folder(tmp_path).records, GEOMETRY)
+    outcome = annotate_all(annotator, jobs, tmp_path / "out", GEOMETRY, Shard(0, 1))
+    assert outcome.annotated == 1
+    (clip,) = (tmp_path / "out" / "clips").glob("*/clip.mp4")
+    assert edges(read_video(clip).frames[0]) == UPRIGHT
 
 
 def test_clips_without_a_phenomenon_are_counted_not_annotated(clips):

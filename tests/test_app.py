@@ -22,7 +22,7 @@ from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Requ
 from prophy.ui.engine.files import exporter
 from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
-from prophy.ui.engine.visitors import Link, link_of, own_ids
+from prophy.ui.engine.visitors import Link, link_of, owner_of, told
 from prophy.ui.views import routing as routing_view
 from prophy.ui.views.component import STATIC
 from prophy.ui.views.figures import expert_timeline
@@ -30,6 +30,7 @@ from prophy.ui.views.live import LiveView
 from prophy.ui.views.routing import RoutingBytes, RunView
 
 PROMPT = "a red ball bounces"
+ME, OTHER = owner_of("1" * 64), owner_of("2" * 64)
 
 
 @pytest.fixture
@@ -157,9 +158,11 @@ def test_a_pipeline_without_a_branch_generates_without_routing(tiny_pipeline, tm
 def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wanted(tmp_path: Path):
     earlier = write_run(tmp_path, make_record(created="2026-01-01T00:00:00Z"), make_frames())
     engine, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
-    mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames())
-    assert [run.id for run in engine.history([mine.id])] == [mine.id, earlier.id]
-    assert [run.id for run in public.history([mine.id, "../etc", "gone"])] == [mine.id]
+    mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames(), owner=ME)
+    write_run(tmp_path, make_record(), make_frames(), owner=OTHER)
+    assert [run.id for run in engine.history(ME)] == [mine.id, earlier.id]
+    assert [run.id for run in public.history(ME)] == [mine.id]
+    assert public.history("") == []
     assert public.gallery() == []
 
 
@@ -183,10 +186,10 @@ def test_the_embedded_model_is_described_without_being_opened(tmp_path: Path):
 
 def test_a_request_made_before_is_found_again_only_if_everything_is_the_same(engine: Engine):
     asked = Request(PROMPT, seed=3, steps=2)
-    assert engine.same_run(asked, []) is None, "no model is open: nothing can be the same"
-    run = list(engine.generate(asked, "a"))[-1].run
-    assert engine.same_run(asked, [run.id]).path == run.path
-    assert engine.same_run(asked, []) is None, "another visitor's run"
+    assert engine.same_run(asked, ME) is None, "no model is open: nothing can be the same"
+    run = list(engine.generate(asked, "a", ME))[-1].run
+    assert engine.same_run(asked, ME).path == run.path
+    assert engine.same_run(asked, OTHER) is None, "another visitor's run"
     others = (
         replace(asked, seed=4),
         replace(asked, steps=3),
@@ -195,15 +198,15 @@ def test_a_request_made_before_is_found_again_only_if_everything_is_the_same(eng
         replace(asked, steering=Steering(refinement={1: 0})),
     )
     for other in others:
-        assert engine.same_run(other, [run.id]) is None, other
+        assert engine.same_run(other, ME) is None, other
 
 
 def test_a_request_without_the_branch_has_no_routing_and_the_next_one_has(engine: Engine):
-    without = list(engine.generate(Request(PROMPT, steps=1, use_branch=False), "a"))[-1].run
-    with_it = list(engine.generate(Request(PROMPT, steps=1), "a"))[-1].run
+    without = list(engine.generate(Request(PROMPT, steps=1, use_branch=False), "a", ME))[-1].run
+    with_it = list(engine.generate(Request(PROMPT, steps=1), "a", ME))[-1].run
     assert without.trace() is None
     asked = Request(PROMPT, steps=1, use_branch=False)
-    assert engine.same_run(asked, [without.id, with_it.id]).id == without.id
+    assert engine.same_run(asked, ME).id == without.id
     assert with_it.trace() is not None
 
 
@@ -218,17 +221,55 @@ def test_a_steered_request_says_so_in_its_run(engine: Engine):
 
 def test_a_deleted_run_is_gone_and_nothing_else_can_be_deleted(tmp_path: Path):
     shipped = write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="shipped")
-    mine = write_run(tmp_path / "runs", make_record(), make_frames(), run_id="mine")
+    mine = write_run(tmp_path / "runs", make_record(), make_frames(), run_id="mine", owner=ME)
     (tmp_path / "runs" / "folder").mkdir()
     (tmp_path / "runs" / "link").symlink_to(shipped.path)
     engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
     for run_id in ("shipped", "folder", "link", "../gallery/shipped", "", ".", "mine/run.json"):
         with pytest.raises(EngineError):
-            engine.delete(run_id)
-    engine.delete("mine")
+            engine.delete(run_id, ME)
+    engine.delete("mine", ME)
     assert not mine.path.exists()
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["folder", "link"]
     assert engine.gallery() == [shipped]
+
+
+def test_only_its_owner_deletes_a_run_and_its_id_alone_opens_it(tmp_path: Path):
+    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
+    run = write_run(tmp_path / "runs", make_record(), make_frames(), owner=ME)
+    for who in (OTHER, "", ME[:-1], ME.upper(), "None"):
+        with pytest.raises(EngineError, match="belongs to another visitor"):
+            engine.delete(run.id, who)
+    assert engine.find(run.id) == run
+    restarted = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
+    with pytest.raises(EngineError, match="belongs to another visitor"):
+        restarted.delete(run.id, OTHER)
+    restarted.delete(run.id, ME)
+    assert not run.path.exists()
+
+
+def test_a_run_that_nobody_owns_is_deleted_on_ones_own_machine_only(tmp_path: Path):
+    run = write_run(tmp_path, make_record(), make_frames())
+    own, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
+    for who in (ME, ""):
+        with pytest.raises(EngineError, match="belongs to another visitor"):
+            public.delete(run.id, who)
+    own.delete(run.id, ME)
+    assert not run.path.exists()
+
+
+def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(engine: Engine):
+    theirs = engine.generate(Request(PROMPT, steps=50), "page", OTHER)
+    assert isinstance(next(theirs), Opening)
+    assert engine.stop("page", ME) is None
+    assert engine.stop("page") is None
+    mine = engine.generate(Request(PROMPT, steps=1), "page", ME)
+    assert isinstance(next(mine), Waiting), "asked for in the same page, it waits for its turn"
+    assert engine.is_generating("page", OTHER)
+    assert isinstance(engine.stop("page", OTHER), Stopped)
+    theirs.close()
+    assert [type(event) for event in mine][-1] is Finished
+    assert [run.id for run in engine.history(ME)] == [run.id for run in list_runs(engine.runs_dir)]
 
 
 def test_a_lent_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
@@ -305,9 +346,22 @@ def test_links_are_read_and_what_is_no_number_is_not_there():
     assert link_of({"run": "<script>", "expert": "٣", "frame": "9" * 400}) == Link("<script>", None, None)
 
 
-@pytest.mark.parametrize("stored", [None, 3, {"a": 1}, [1, None, {}], "abc"])
-def test_a_browsers_storage_may_hold_anything(stored: object):
-    assert own_ids(stored) == []
+@pytest.mark.parametrize(
+    "sent", [None, 3, {"a": 1}, ["0" * 64], "abc", "0" * 63, "0" * 65, "G" * 64, "0" * 64 + "\n", "٣" * 64]
+)
+def test_what_is_no_secret_owns_nothing(sent: object):
+    assert owner_of(sent) == ""
+
+
+def test_an_owner_is_told_by_a_digest_that_does_not_hold_the_secret():
+    secret = "0123456789abcdef" * 4
+    assert re.fullmatch("[0-9a-f]{64}", owner_of(secret))
+    assert owner_of(secret) not in (secret, owner_of("f" * 64), "")
+
+
+@pytest.mark.parametrize("data", [None, 3, [1], "id", {}, {"id": None}, {"id": {"a": 1}}, {"id": 7}])
+def test_the_data_of_an_event_may_be_anything(data: object):
+    assert told(data, "id") == ""
 
 
 # --- what the browser is sent -----------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from prophy.ui.controls.model_bar import estimate_line
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request
 from prophy.ui.engine.gpu import gpu_seconds
 from prophy.ui.engine.models import EMBEDDED, ModelSource
+from prophy.ui.engine.visitors import owner_of
 from prophy.ui.tabs.about import about_model
 from prophy.video import read_video
 
@@ -42,8 +43,11 @@ def engine(sources, tmp_path: Path) -> Engine:
     return Engine(sources, runs=tmp_path / "runs", gallery=tmp_path / "gallery")
 
 
+ME = owner_of("1" * 64)
+
+
 def made(engine: Engine, **asked):
-    events = list(engine.generate(Request(PROMPT, **{"steps": 2, **asked}), "visitor"))
+    events = list(engine.generate(Request(PROMPT, **{"steps": 2, **asked}), "visitor", ME))
     assert isinstance(events[-1], Finished)
     return events[-1].run, [event for event in events if isinstance(event, Opening)]
 
@@ -82,8 +86,8 @@ def test_one_model_is_open_at_a_time_and_the_other_is_freed(engine: Engine):
 def test_a_run_is_found_again_only_of_the_model_that_is_open(engine: Engine):
     asked = Request(PROMPT, steps=2, model=COGVIDEOX)
     run, _ = made(engine, model=COGVIDEOX)
-    assert engine.same_run(asked, [run.id]).path == run.path
-    assert engine.same_run(Request(PROMPT, steps=2, model=WAN), [run.id]) is None
+    assert engine.same_run(asked, ME).path == run.path
+    assert engine.same_run(Request(PROMPT, steps=2, model=WAN), ME) is None
 
 
 def test_another_profile_moves_the_open_model_and_makes_the_same_clip(engine: Engine):

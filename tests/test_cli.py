@@ -234,7 +234,19 @@ def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path
     assert again.record.model_sha256 == first.record.model_sha256 == model_hash(load(model, branch=False))
     assert (again.clip().frames == first.clip().frames).all()
     assert main(["generate", "--again", str(first.path), "--steer", "3=0", "--out", str(tmp_path / "c")]) == 2
-    assert "this model has no branch, so no experts to steer" in capsys.readouterr().err
+    assert "the branch is switched off, so its experts cannot be steered" in capsys.readouterr().err
+
+
+def test_a_run_of_release_0_1_without_its_branch_is_made_again(model: Path, tiny_pipeline, tmp_path: Path):
+    """Its digest counts the branch too, though that was switched off."""
+    first = make_run(tmp_path / "a", "a red ball", "--no-branch", *SIZE)
+    with_branch = model_hash(load(model))
+    assert first.record.model_sha256 == model_hash(load(model, branch=False)) != with_branch
+    record = first.path / "run.json"
+    record.write_text(record.read_text().replace(first.record.model_sha256, with_branch))
+    again = make_run(tmp_path / "b", "--again", str(first.path))
+    assert (again.clip().frames == first.clip().frames).all()
+    assert again.record.model_sha256 == first.record.model_sha256
 
 
 def test_a_run_of_other_weights_is_refused_unless_a_model_is_named(model: Path, tiny_pipeline, tmp_path: Path, capsys):

@@ -693,7 +693,7 @@ def write_no_frames(path: Path) -> None:
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "is not a file"),
-        (lambda path: path.touch(), "cannot be read as a video"),
+        (lambda path: path.touch(), "is empty"),
         (lambda path: path.write_text("a text under a video's name\n" * 50), "cannot be read as a video"),
         (write_playlist, "cannot be read as a video"),
         (write_sound, "has no video stream"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,6 @@ from prophy.evaluation import cli
 from prophy.evaluation import clips as clips_module
 from prophy.evaluation.clips import digest_of, generated_frames, settings_of
 from prophy.evaluation.judges.recogniser import (
-    LOOKED_AT,
     Recogniser,
     augment,
     empty_stages,
@@ -27,6 +27,7 @@ from prophy.evaluation.judges.recogniser import (
     recognise,
     recogniser_error,
     render_clips,
+    seen,
     stacked,
     train_recogniser,
 )
@@ -58,6 +59,7 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
 from prophy.training.world_examples import WorldExamples
+from prophy.worlds import Stage, sample_clip
 from prophy.worlds.scope import SCOPE
 
 
@@ -196,9 +198,23 @@ def test_recogniser_sees_only_the_frames_it_looks_at():
     torch.manual_seed(0)
     clips = np.random.default_rng(0).integers(0, 256, (2, 17, 64, 64, 3)).astype(np.uint8)
     model = Recogniser(8)
-    assert torch.equal(recognise(model, clips), recognise(model, clips[:, list(LOOKED_AT)]))
+    assert torch.equal(recognise(model, clips), recognise(model, seen(clips)))
     with pytest.raises(ValueError, match="generate them so"):
         recognise(model, clips[:, :, :32])
+
+
+def test_a_recogniser_of_a_large_stage_sees_it_averaged_down_and_reopens_for_it(tmp_path):
+    recipe = replace(SMALL, clips=6, test_clips=4, size="192x128x33", fps=16)
+    train_recogniser(tmp_path, recipe)
+    model = load_recogniser(tmp_path)
+    assert model.stage == Stage(192, 128, 33, 16)
+    clip = sample_clip(0, "test", SCOPE, model.stage).frames[None]
+    assert seen(clip).shape == (1, 9, 64, 96, 3)
+    corner = clip[0, [0, -1], :2, :2].mean((1, 2))
+    assert np.abs(seen(clip)[0, [0, -1], 0, 0] - corner).max() <= 0.5, "four pixels, averaged"
+    assert torch.equal(recognise(model, clip), recognise(model, seen(clip)))
+    with pytest.raises(ValueError, match="are not 33×128×192×3: generate them so"):
+        recognise(model, clip[:, :17])
 
 
 def test_augmentation_keeps_shape_and_follows_its_generator():

@@ -184,7 +184,8 @@ VAE = VaeRecipe(
 
 def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     examples = text._examples
-    monkeypatch.setattr(text, "_examples", lambda split, seeds, words: examples(split, seeds[:8], words))
+    monkeypatch.setattr(text, "_POOL", 2)
+    monkeypatch.setattr(text, "_examples", lambda split, seeds, *rest: examples(split, seeds[:8], *rest))
     exact = train_text(tmp_path / "whole", TEXT, CPU, checkpoint_every=2)
     assert exact.keys() == {"test", "wordings", "combinations"}
     with pytest.MonkeyPatch.context() as patch:
@@ -271,7 +272,7 @@ def train_by_command(recipe: str, base: Path, work: Path, out: Path, *more: str)
 def test_from_the_stages_to_a_shipped_model_by_commands_alone(stages: Path, tmp_path: Path):
     shape = ["--set", "scratch.width=32", "--set", "scratch.heads=2", "--set", "scratch.layers=3"]
     base, run = stages / "model", tmp_path / "transformer"
-    prompt = ["--prompt", "a red ball", "--size", "64x64x5", "--set", "ema=0.5"]
+    prompt = ["--prompt", "a red ball", "--size", "64x64x17", "--set", "ema=0.5"]
     held_out = ["--held-out", str(stages / "latents-test"), "--held-out-worlds", "3"]
     assert train_by_command("tiny_transformer", base, stages, run, "--worlds", "4", *held_out, *shape, *prompt) == 0
     assert json.loads((stages / "latents-test" / "cache.json").read_text())["split"] == "test"

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from transformers import UMT5EncoderModel
 
-from prophy.data.latents import GRID
+from prophy.data.jobs import WORLDS
 from prophy.evaluation import cli
-from prophy.evaluation.judges.segmenter import Segmenter, fit, load_segmenter, measure, render_covers, segment
+from prophy.evaluation.judges.segmenter import (
+    Segmenter,
+    fit,
+    grid_of,
+    load_segmenter,
+    measure,
+    render_covers,
+    segment,
+    train_segmenter,
+)
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights, words_of
 from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation, matched_crosswise
 from prophy.evaluation.measures.localisation import Truth
@@ -22,7 +32,9 @@ from prophy.evaluation.results.localisation import CROSS, MAP
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
+from prophy.worlds import sample_clip
 
+GRID = WORLDS.grid
 SMALL = SegmenterRecipe(phenomena=("melting",), clips=8, test_clips=6, steps=60, batch=8, width=16)
 
 
@@ -30,7 +42,7 @@ SMALL = SegmenterRecipe(phenomena=("melting",), clips=8, test_clips=6, steps=60,
 
 
 def test_a_perfect_segmentation_has_no_error_and_an_empty_one_misses_everything():
-    _, covers = render_covers(range(4), "test", ("melting", "collision"))
+    _, covers = render_covers(range(4), "test", SegmenterRecipe(phenomena=("melting", "collision")))
     covers = covers.astype(np.float32)
     perfect = measure(covers, covers, SegmenterRecipe(phenomena=("melting", "collision")))
     assert perfect.ap.value == 1
@@ -42,7 +54,7 @@ def test_a_perfect_segmentation_has_no_error_and_an_empty_one_misses_everything(
 
 
 def test_tokens_come_out_in_the_order_of_the_grid():
-    model = Segmenter(8)
+    model = Segmenter(8, GRID)
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.copy_(torch.arange(GRID.frames * len(IDS)).float())
@@ -51,11 +63,25 @@ def test_tokens_come_out_in_the_order_of_the_grid():
 
 
 def test_a_little_training_finds_where_ice_melts():
-    frames, covers = render_covers(range(SMALL.clips), "train", SMALL.phenomena)
+    frames, covers = render_covers(range(SMALL.clips), "train", SMALL)
     trained = measure(segment(fit(frames, covers, SMALL), frames), covers.astype(np.float32), SMALL)
     assert trained.ap.value > 0.8
-    with pytest.raises(ValueError, match="17×64×64×3"):
-        segment(Segmenter(8), frames[:, ::2])
+    with pytest.raises(ValueError, match="not of the segmenter's 17 frames and 8×8 tokens: generate them so"):
+        segment(Segmenter(8, GRID), frames[:, ::2])
+
+
+def test_a_segmenter_of_large_tokens_sees_clips_averaged_down_and_reopens_for_them(tmp_path):
+    recipe = replace(SMALL, clips=4, test_clips=2, steps=2, size="192x128x33", fps=16, cell=16)
+    train_segmenter(tmp_path, recipe)
+    model, grid = load_segmenter(tmp_path), grid_of(recipe)
+    assert model.grid == grid
+    assert grid.shape == (9, 8, 12)
+    clip = sample_clip(0, "test", SMALL.phenomena, recipe.stage).frames[None]
+    small, _ = render_covers(range(1), "test", recipe)
+    assert small.shape == (1, 33, 64, 96, 3)
+    np.testing.assert_array_equal(segment(model, clip), segment(model, small))
+    with pytest.raises(ValueError, match="give a --cell that 8 divides"):
+        train_segmenter(tmp_path, replace(recipe, cell=4))
 
 
 def test_a_segmenter_that_was_never_trained_is_asked_for(tmp_path):

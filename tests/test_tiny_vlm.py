@@ -9,7 +9,7 @@ import torch
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import BACKGROUND_QUESTION, read_config
 from prophy.annotation.vlm import VisionLanguageModel
-from prophy.data.latents import GRID
+from prophy.data.jobs import WORLDS
 from prophy.evaluation.measures.annotation import evaluate_annotation, of_other_clips, read_layers
 from prophy.evaluation.report.format import sentence
 from prophy.evaluation.report.sections import read_sections
@@ -37,10 +37,11 @@ from prophy.tiny.vlm import (
 )
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.log import read_lines
-from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, sample_clip
+from prophy.worlds import COLOURS, Stage, sample_clip
 from prophy.worlds.captions import TEMPLATES
 
 CPU = torch.device("cpu")
+STAGE = Stage()
 SMALL = VlmRecipe(
     clips=8, tower_steps=2, steps=4, cool_down=2, warm_up=2, batch=3, width=64, heads=2, layers=2, vision_layers=1
 )
@@ -74,7 +75,7 @@ def test_the_tokenizer_knows_every_word_of_every_question_and_answer(lessons):
 
 
 def test_an_answer_says_where_the_mask_begins_and_ends_and_how_its_area_changes():
-    mask = np.zeros((FRAMES, SIZE, SIZE), bool)
+    mask = np.zeros((STAGE.frames, STAGE.height, STAGE.height), bool)
     mask[3, 2:8, 2:8] = True  # top left, 36 pixels
     mask[9, 50:62, 50:60] = True  # bottom right, 120 pixels
     assert Course.of(mask) == Course((0, 0), (2, 2), 2)
@@ -119,7 +120,7 @@ def test_questions_packed_together_are_predicted_as_alone(vlm, lessons):
                 mm_token_type_ids=(whole == vlm.video_id).int() * 2,
                 pixel_values_videos=batch.patches,
                 video_grid_thw=batch.grid_B3,
-                second_per_grid_ts=torch.tensor([FRAMES / FPS / 4]),
+                second_per_grid_ts=torch.tensor([STAGE.frames / STAGE.fps / 4]),
                 use_cache=False,
             ).logits[0, -len(ids) :]
         largest = max(largest, (packed[start : start + len(ids)] - alone).abs().max().item())
@@ -209,7 +210,7 @@ def test_a_resumed_training_is_bit_identical_and_another_recipe_is_refused(tmp_p
     annotator = Annotator.from_pretrained(stopped / "model", read_config(stopped / "model"), dtype=torch.float32)
     assert annotator.config == ANNOTATION
     clip = sample_clip(3, "test", SCOPE)
-    annotation = annotator.annotate(clip.frames, FPS, list(clip.masks), GRID)
+    annotation = annotator.annotate(clip.frames, STAGE.fps, list(clip.masks), WORLDS.grid)
     assert annotation.background.attention.shape == (4, 8, 8)
 
 
@@ -250,7 +251,7 @@ def test_targets_are_scored_as_the_annotator_makes_them(vlm, tmp_path):
     used = layers.pick([reader.layers.index(layer) for layer in annotator.layers]).differences(relative=True)
     for row in range(2):
         clip = sample_clip(1000 + row, "test", SCOPE)
-        targets = annotator.annotate(clip.frames, FPS, list(clip.masks), GRID).targets
+        targets = annotator.annotate(clip.frames, STAGE.fps, list(clip.masks), WORLDS.grid).targets
         for p in np.flatnonzero(truth.shown_nP[row]):
             mine = used[row, :, p] / used[row, :, p].max()
             # an untrained model looks everywhere alike: the difference is small, and rounding shows in it

@@ -1,6 +1,7 @@
 """What trainings are made of: checkpoints that survive a kill, the cache of the worlds, optimisers and averages."""
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,24 @@ import torch
 from accelerate import Accelerator
 from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import AutoencoderKLWan
+from transformers import AutoTokenizer, UMT5EncoderModel
 
+from prophy.backbones.autoencoder import normalise
 from prophy.data import latents
-from prophy.data.encode import empty_prompt, encode_text, normalise
-from prophy.data.latents import LatentCache, open_cache
+from prophy.data.encode import empty_prompt, encode_text
+from prophy.data.latents import LatentCache, grid_of, open_cache
 from prophy.grid import TokenGrid
-from prophy.phenomena import BY_ID
+from prophy.phenomena import BY_ID, IDS
 from prophy.tiny.parts import TinyParts, load_parts
-from prophy.tiny.text import MAX_WORDS, answers, build_tokenizer
+from prophy.tiny.text import (
+    MAX_WORDS,
+    SCENES,
+    TextRecipe,
+    answers,
+    build_tokenizer,
+    train_text,
+    word_answers,
+)
 from prophy.training import checkpoints
 from prophy.training.batches import Batches, Share
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
@@ -33,8 +44,11 @@ from prophy.training.recipes import recipe_named
 from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import COLOURS, sample_clip, sample_scenario
+from prophy.worlds import COLOURS, Stage, sample_clip, sample_scenario
+from prophy.worlds.language import GRAMMARS, Telling, Told
+from prophy.worlds.sample import sample_telling
 from prophy.worlds.scope import SCOPE
+from prophy.worlds.stage import BACKGROUNDS
 
 CLIPS = 8
 
@@ -235,14 +249,40 @@ def test_cached_captions_describe_the_clip_in_several_wordings(cache, parts):
 
 def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Path, parts):
     other_words = build_tokenizer(["a red ball"])
-    for arguments in (
-        (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train"),
-        (parts.vae, other_words, CLIPS, SCOPE, "train"),
-        (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train"),
-        (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test"),
+    for other, arguments in (
+        ("weights", (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train")),
+        ("weights", (parts.vae, other_words, CLIPS, SCOPE, "train")),
+        ("phenomena", (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train")),
+        ("clips", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test")),
+        ("sizes", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(96, 64))),
+        ("clocks", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(), False)),
     ):
-        with pytest.raises(ValueError, match="cached with other weights or phenomena: delete it or choose another"):
+        with pytest.raises(ValueError, match=f"cached with other {other}: delete it or choose another"):
             open_cache(work / "latents", *arguments)
+
+
+def test_a_cache_of_the_first_generation_is_one_of_the_default_stage(tmp_path: Path, parts):
+    arguments = tmp_path, parts.vae, parts.tokenizer, 2, ("melting",)
+    made = np.array(open_cache(*arguments).latents)
+    marker = tmp_path / "cache.json"
+    about = json.loads(marker.read_text())
+    marker.write_text(json.dumps({key: about[key] for key in ("made_by", "phenomena", "split", "count")}))
+    np.testing.assert_array_equal(open_cache(*arguments).latents, made)
+    with pytest.raises(ValueError, match="cached with other sizes"):
+        open_cache(*arguments, "train", Stage(96, 64))
+
+
+@pytest.mark.parametrize("lawful", [True, False], ids=["lawful", "unlawful"])
+def test_a_cache_holds_clips_of_any_size_and_unlawful_ones(tmp_path: Path, parts, lawful: bool):
+    stage = Stage(96, 64, 33, 16)
+    cache = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, ("melting",), "train", stage, lawful)
+    grid = grid_of(stage, parts.vae)
+    assert cache.latents.shape == (2, 4, *grid.shape)
+    assert grid.shape == (9, 8, 12)
+    clip = sample_clip(1, "train", ("melting",), stage, lawful)
+    expected = grid.pool_masks(clip.masks["melting"][None])[0]
+    found = cache.targets(np.array([1]))[0, :, IDS.index("melting")]
+    np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-6)
 
 
 def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(
@@ -427,12 +467,40 @@ def test_training_encodes_text_exactly_as_the_pipeline_does(tiny_pipeline):
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_answers_to_the_place_questions_are_those_of_the_scenario():
-    for seed in range(20):
-        scenario, _ = sample_scenario(seed)
-        table = answers(scenario)
-        assert (table[:, 0] > 0).sum() == len(scenario.events)
-        for event in scenario.events:
-            row = table[("centre", "left", "right").index(event.place)]
-            assert row[0] == 1 + BY_ID[event.phenomenon].index
-            assert [list(COLOURS)[index - 1] for index in row[1:] if index] == list(event.colours)
+@pytest.mark.parametrize("grammar", list(GRAMMARS.values()), ids=list(GRAMMARS))
+def test_the_answers_to_the_place_questions_are_those_of_the_scenario(grammar):
+    for seed in range(40):
+        scenario, telling = sample_telling(seed, grammar=grammar, twins=0.2)
+        *table, setting = answers(telling)
+        rows = np.reshape(table, (3, 4))
+        assert (rows[:, 0] > 0).sum() == len(scenario.events)
+        assert setting in (0, 1 + list(BACKGROUNDS).index(scenario.setting))
+        for event, told in zip(scenario.events, telling.events, strict=True):
+            scene, first, second, number = rows[("centre", "left", "right").index(event.place)]
+            assert SCENES[scene - 1] == (event.phenomenon, event.variant)
+            said = [list(COLOURS)[index - 1] for index in (first, second) if index]
+            assert said == [colour for colour in told.colours if colour]
+            assert number == told.number
+
+
+def test_every_word_must_say_what_its_event_is():
+    told = Told("elastic_motion", "ball", "left", ("red",)), Told("elastic_motion", "ball", "right", ("blue",))
+    about = ((), ("left",), ("left", "right"))
+    rows = word_answers(Telling("a ball twice", told, None, about))
+    place, scene, colour = rows[:, 0].tolist(), rows[:, 1].tolist(), rows[:, 2].tolist()
+    ball = 1 + SCENES.index(("elastic_motion", "ball"))
+    assert (place, scene) == ([0, 2, 4], [0, ball, ball])
+    assert colour == [0, 1 + list(COLOURS).index("red"), -100], "nothing is asked where two events differ"
+
+
+def test_a_text_encoder_learns_plain_words_and_says_how_well_it_reads_strangers(tmp_path: Path):
+    recipe = TextRecipe("plain", twins=0.1, steps=4, batch=8, width=32, layers=1, vocabulary_captions=300)
+    exact = train_text(tmp_path, recipe, torch.device("cpu"))
+    result = json.loads((tmp_path / "text-result.json").read_text())
+    assert set(exact) == {"test", "wordings", "combinations"}
+    assert result["recipe"]["grammar"] == "plain"
+    assert 0 < result["visitors"]["widening"]["known"] <= 1
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model" / "tokenizer")
+    assert tokenizer.unk_token_id not in tokenizer("a red ball").input_ids
+    encoder = UMT5EncoderModel.from_pretrained(tmp_path / "model" / "text_encoder")
+    assert encoder.config.vocab_size == len(tokenizer)

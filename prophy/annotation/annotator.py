@@ -121,10 +121,10 @@ class Annotator:
         if not asked:
             raise ValueError("the clip is labelled with no phenomenon: leave it out, it needs no annotation")
         clip = pack_clip(np.asarray(frames_FHW3), fps, self.vlm.sizes, self.vlm.family, self.config)
-        background, *answers = self._ask(clip, [BACKGROUND_QUESTION, *asked.values()])
+        background, *said = self._ask(clip, [BACKGROUND_QUESTION, *asked.values()])
         if not background.num_tokens:
             raise ValueError(f"the model says nothing to {BACKGROUND_QUESTION!r}: use another model or a longer clip")
-        answers = dict(zip(asked, answers, strict=True))
+        answers = dict(zip(asked, said, strict=True))
 
         values = np.zeros((grid.num_tokens, len(phenomena.PHENOMENA)), np.float32)
         labelled = np.zeros(len(phenomena.PHENOMENA), bool)

@@ -92,7 +92,7 @@ def pack_frames(frames_FHW3: np.ndarray, sizes: PatchSizes, family: Family) -> t
     # The processor's arithmetic to the last bit, once for each of the 256 values of a pixel.
     values = (np.arange(256, dtype=np.float64) * (1 / 255)).astype(np.float32)[:, None]
     table = (values - np.array(family.image_mean, np.float32)) / np.array(family.image_std, np.float32)
-    split = (grid[0], sizes.temporal)
+    split: tuple[int, ...] = (grid[0], sizes.temporal)
     for patches in grid[1:]:
         split += (patches // sizes.merge, sizes.merge, sizes.patch)
     pixels = table[frames_FHW3, np.arange(3)].reshape(*split, 3)

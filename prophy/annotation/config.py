@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
 CONFIG_FILE = "annotation.json"
@@ -99,6 +100,7 @@ def read_config(path: str | Path) -> AnnotationConfig:
         wrong = ", ".join(sorted(set(fields) - set(known))) if isinstance(fields, dict) else "no object"
         raise ValueError(f"{path} holds {wrong}: use some of {', '.join(known)}")
     try:
-        return AnnotationConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return AnnotationConfig(**values)
     except TypeError as error:
         raise ValueError(f"{path} holds a value of the wrong type: {error}") from None

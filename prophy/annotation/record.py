@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,10 +148,10 @@ class Annotation:
         return cls(targets, answers, background, record)
 
 
-def _read_record(fields: dict[str, object]) -> AnnotationRecord:
+def _read_record(fields: dict[str, Any]) -> AnnotationRecord:
     """JSON has no tuples: turn its lists back into them."""
 
-    def frozen(values: dict[str, object]) -> dict[str, object]:
+    def frozen(values: dict[str, Any]) -> dict[str, Any]:
         return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
 
     config = AnnotationConfig(**frozen(fields.pop("config")))

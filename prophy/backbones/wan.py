@@ -207,7 +207,8 @@ class WanFamily:
         The stock block has no seam there, so its three parts are called one by one; a test keeps this equal to the
         stock forward when ``refine`` does nothing.
         """
-        context, modulation, rotary = inputs.conditioning
+        modulation: torch.Tensor
+        context, modulation, rotary = inputs.conditioning  # type: ignore[assignment]  # as embed() made them
         axis = modulation.ndim - 2  # 2 with one timestep a token, else 1
         table = block.scale_shift_table if modulation.ndim == 3 else block.scale_shift_table.unsqueeze(0)
         parts = (table + modulation.float()).chunk(6, dim=axis)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from prophy import phenomena
 from prophy.branch.family import Family
+from prophy.files import write_text
 
 _CARD = """---
 library_name: prophy
@@ -81,6 +81,4 @@ def write_card(folder: str | Path, config: Mapping[str, Any], family: Family, pa
         version=config["phenomena_version"],
         phenomena=", ".join(phenomenon.name for phenomenon in phenomena.PHENOMENA),
     )
-    temporary = Path(folder) / "README.md.new"
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, Path(folder) / "README.md")
+    write_text(Path(folder) / "README.md", text)

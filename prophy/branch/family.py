@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import nn
 
-Hidden = torch.Tensor | tuple[torch.Tensor, ...]  #: what a family's blocks take and return; it knows the parts
+#: what a family's blocks take and return; it knows the parts
+Hidden: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, H height, W width, N tokens
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ClassVar
@@ -73,7 +74,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         num_semantic_experts: int = 32,
         num_refinement_experts: int = 8,
         top_k: int = 2,
-        reference_grid: list[int] = (5, 8, 8),
+        reference_grid: Sequence[int] = (5, 8, 8),
         map_hidden: int = 64,
         phenomena_version: str = phenomena.VERSION,
         injections: list[int] | None = None,
@@ -103,7 +104,8 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         width = self.family.width(backbone)
         text_dim = self.family.text_dim(backbone)
         channels = self.family.channels(backbone)
-        self.semantic = SemanticExpertBlock(num_semantic_experts, channels, text_dim, tuple(reference_grid))
+        time, rows, columns = reference_grid
+        self.semantic = SemanticExpertBlock(num_semantic_experts, channels, text_dim, (time, rows, columns))
         self.coarse_head = nn.Linear(num_semantic_experts, len(phenomena.PHENOMENA), bias=False)
         self.embedders = self.family.build_embedders(backbone)
         self.blocks = nn.ModuleList(self.family.build_block(backbone) for _ in sites)
@@ -151,7 +153,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             if keys := sorted(report[f"{kind}_keys"]):
                 more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
                 raise ValueError(f"the branch in {path} has {kind} weights: {', '.join(keys[:3])}{more}")
-        return (branch, report) if wants_report else branch
+        return (branch, report) if wants_report else branch  # type: ignore[return-value]  # as diffusers has it
 
     @wraps(ModelMixin.save_pretrained)  # the pipelines read its signature
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -222,6 +224,7 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             hidden, routed = result
             if site in self.injections:
                 residuals.append(next(projections)(self.family.video_tokens(hidden)))
+        assert routed is not None, "the last block is refined"
         routing = Routing(
             semantic_logits_BS=logits_BS,
             semantic_weights_BS=weights_BS,
@@ -258,4 +261,5 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             return x
 
         hidden = self.family.run_refined_block(block, hidden, inputs, refine)
+        assert routed is not None, "a family calls refine once"
         return hidden, routed

@@ -73,7 +73,7 @@ def _vae(scaling_factor: float) -> Mapping[str, Any]:
     )
 
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "transformer_class": _TRANSFORMER,
     "vae_class": "AutoencoderKLCogVideoX",
     "text_encoder_class": "T5EncoderModel",

@@ -127,7 +127,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Model
 
 def hub_id(model: str | Path) -> str | Path:
     """The hub id of a published model's name; anything else as it is."""
-    return PUBLISHED[model].repo if model in PUBLISHED else model
+    return PUBLISHED[model].repo if isinstance(model, str) and model in PUBLISHED else model
 
 
 def is_local(path: str | Path) -> bool:

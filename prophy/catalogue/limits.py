@@ -40,7 +40,8 @@ class ClipSize:
         parts = text.lower().split("x")
         if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
             raise ValueError(f"--size {text} is not WxHxF: give three numbers, as in 832x480x81")
-        return cls(*map(int, parts))
+        width, height, frames = map(int, parts)
+        return cls(width, height, frames)
 
 
 @dataclass(frozen=True)

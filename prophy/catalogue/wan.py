@@ -84,7 +84,7 @@ _VAE_22 = MappingProxyType(
     }
 )
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "transformer_class": _TRANSFORMER,
     "vae_class": "AutoencoderKLWan",
     "text_encoder_class": "UMT5EncoderModel",

@@ -11,9 +11,7 @@ nothing. Shards are never changed, so any number of workers can fill one folder,
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +22,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from prophy.files import write_text
+from prophy.files import file_sha256, replacing, sha256, write_text
 
 FORMAT = "prophy-cache-v1"
 ABOUT, CLIPS = "cache.json", "clips.txt"
@@ -101,7 +99,7 @@ class TensorCache:
     def key(self, content: str) -> str:
         """The key of a clip's content, any text that changes with it, under this cache's recipe."""
         text = json.dumps([FORMAT, self.recipe, content], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return sha256(text)[:32]
 
     def read(self, key: str) -> dict[str, torch.Tensor]:
         """One clip's tensors.
@@ -174,10 +172,11 @@ class ShardWriter:
         if not self._waiting:
             return
         shard = self._cache.folder / f"{self._name}-{self._next:05d}.safetensors"
-        temporary = shard.with_name(shard.name + ".new")
         named = {f"{key}/{name}": t for key, (_, tensors) in self._waiting.items() for name, t in tensors.items()}
         try:
-            save_file(named, temporary)
+            with replacing(shard) as temporary:
+                save_file(named, temporary)
+                digest = file_sha256(temporary)
         except SafetensorError as error:
             raise OSError(
                 f"{shard} cannot be written ({error}): make room and run again, written shards stay"
@@ -186,8 +185,6 @@ class ShardWriter:
             key: {"id": clip_id, "tensors": {n: [_type(t), list(t.shape)] for n, t in tensors.items()}}
             for key, (clip_id, tensors) in self._waiting.items()
         }
-        digest = _sha256(temporary)
-        os.replace(temporary, shard)
         write_text(shard.with_suffix(".json"), json.dumps({"sha256": digest, "entries": entries}) + "\n", shared=True)
         self._cache._add(_read_index(shard.with_suffix(".json"))[1])
         self._next, self._waiting = self._next + 1, {}
@@ -241,7 +238,7 @@ def _check_shard(shard: Path, digest: str, entries: list[Entry]) -> list[str]:
     if not shard.exists():
         return ["is missing: delete its .json and fill the cache again"]
     cure = "delete it and its .json, then fill the cache again"
-    if _sha256(shard) != digest:
+    if file_sha256(shard) != digest:
         return [f"is not what was written (its hash differs): {cure}"]
     wrong = []
     try:
@@ -294,8 +291,3 @@ def _differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> lis
 
 def _type(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,20 +6,15 @@ D text width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, DiffusionPipeline
+from diffusers import DiffusionPipeline
 from transformers import UMT5EncoderModel
 
+from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.backbones.pipeline import rules_of
-
-
-def normalise(latents: torch.Tensor, vae: AutoencoderKLWan) -> torch.Tensor:
-    """Raw autoencoder latents to the scale the transformer works in (the inverse of what pipelines do)."""
-    shape = (1, -1, 1, 1, 1)
-    return (latents - torch.tensor(vae.config.latents_mean).view(shape)) / torch.tensor(vae.config.latents_std).view(
-        shape
-    )
 
 
 @torch.inference_mode()
@@ -34,22 +29,22 @@ def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.T
         ``(C, T, h, w)``, of the autoencoder's dtype.
     """
     vae = pipeline.vae
-    video = torch.from_numpy(np.ascontiguousarray(frames_FHW3)).permute(3, 0, 1, 2)[None]
-    latents = vae.encode(video.to(vae.device, vae.dtype) / 127.5 - 1).latent_dist.mode()
-    if getattr(vae.config, "latents_mean", None) is None:
-        return latents[0] * vae.config.scaling_factor
-    mean, std = (
-        torch.tensor(values, device=latents.device).view(-1, 1, 1, 1)
-        for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    return ((latents[0].float() - mean) / std).to(latents.dtype)
+    latents = vae.encode(to_pixels(frames_FHW3)[None].to(vae.device, vae.dtype)).latent_dist.mode()
+    return normalise(latents, vae)[0].to(latents.dtype)
 
 
 @torch.inference_mode()
-def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
-    """A caption's embeddings as generation passes them to the transformer, padded to its length, ``(L, D)``."""
+def encode_captions(pipeline: DiffusionPipeline, captions: Sequence[str]) -> torch.Tensor:
+    """Embeddings as generation passes them to the transformer, padded to its length, ``(B, L, D)``."""
     length = rules_of(pipeline).text_tokens  # the stock default of encode_prompt alone is another
-    return pipeline.encode_prompt(prompt=caption, do_classifier_free_guidance=False, max_sequence_length=length)[0][0]
+    return pipeline.encode_prompt(prompt=list(captions), do_classifier_free_guidance=False, max_sequence_length=length)[
+        0
+    ]
+
+
+def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
+    """One caption's embeddings, ``(L, D)``; see :func:`encode_captions`."""
+    return encode_captions(pipeline, [caption])[0]
 
 
 def encode_text(encoder: UMT5EncoderModel, ids_BL: torch.Tensor) -> torch.Tensor:

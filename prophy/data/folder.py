@@ -129,6 +129,5 @@ def _record(fields: Mapping[str, object], name: str, video: Path, reader: LabelR
         except ValueError:
             numbers[column] = None
             notes.add(f"{column} not understood: {fields[column]!r}", name)
-    return ClipRecord(
-        name, video, captions, None if phenomena is None else reader.read_names(phenomena, name), **numbers
-    )
+    labels = None if phenomena is None else reader.read_names(phenomena, name)
+    return ClipRecord(name, video, captions, labels, duration=numbers["duration"], width=numbers["width"])

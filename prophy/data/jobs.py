@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from prophy.catalogue.limits import ClipSize
 from prophy.data.folder import read_folder
 from prophy.data.records import ClipRecord, Filters, apply_filters, random_subset
 from prophy.data.wisa import read_wisa
-from prophy.flags import given
+from prophy.files import sha256
+from prophy.flags import only_set
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.video import sample_frames
@@ -88,7 +88,7 @@ class Job:
     def folder(self) -> str:
         """A name for its folder: readable, and safe whatever the id holds."""
         readable = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.id).stem).strip("-.")[:48]
-        return f"{readable or 'clip'}-{hashlib.sha256(self.id.encode(errors='replace')).hexdigest()[:10]}"
+        return f"{readable or 'clip'}-{sha256(self.id.encode(errors='replace'))[:10]}"
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')} changes nothing in the worlds: leave it out")
         stage = stage_of(arguments.size, arguments.fps)
-        geometry = Geometry.of_worlds(stage, **given(arguments, "cell"))
+        geometry = Geometry.of_worlds(stage, **only_set(arguments, "cell"))
         jobs = jobs_of_worlds(arguments.clips, arguments.split, _scope(arguments.phenomena), stage=stage)
         return jobs, 0, geometry
     if arguments.phenomena is not None:
@@ -237,7 +237,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
     if arguments.size is not None:
         clip = ClipSize.parse(arguments.size)
         sizes = {"width": clip.width, "height": clip.height, "frames": clip.frames}
-    geometry = Geometry(**sizes, **given(arguments, "fps", "cell"))
+    geometry = Geometry(**sizes, **only_set(arguments, "fps", "cell"))
     if arguments.data == "wisa":
         reading = read_wisa(arguments.path, videos=arguments.videos)
     elif arguments.videos is not None:

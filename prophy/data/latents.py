@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +20,23 @@ from diffusers import AutoencoderKLWan
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from prophy.data.encode import normalise
+from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.files import write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
-from prophy.worlds import FRAMES, SIZE, sample_clip, sample_scenario
+from prophy.worlds import Stage, sample_clip, sample_scenario
 
-GRID = TokenGrid.from_video(FRAMES, SIZE, SIZE, cell=8)  #: of a clip: the autoencoder's factor, patches of one
 CAPTIONS = 4  #: wordings kept for each clip
+
+
+#: what a cache was made with -> what a refusal calls it
+WORDS = {
+    "made_by": "weights",
+    "phenomena": "phenomena",
+    "split": "clips",
+    "stage": "sizes",
+    "lawful": "clocks",
+}
 
 
 @dataclass(frozen=True)
@@ -64,14 +74,25 @@ class LatentCache:
         return maps
 
 
-def _render(task: tuple[int, str, tuple[str, ...]]):
-    clip = sample_clip(*task)
-    masks = np.zeros((2, GRID.num_tokens), np.uint8)
-    phenomena = np.full(2, -1, np.int8)
+def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
+    """The tokens of a clip: patches of one latent cell, each as large as the autoencoder makes it."""
+    cell = vae.config.scale_factor_spatial or 8
+    return TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
+
+
+def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stage, lawful: bool, seed: int):
+    clip = sample_clip(seed, split, phenomena, stage, lawful)
+    masks = np.zeros((2, grid.num_tokens), np.uint8)
     shown = len(clip.masks)
-    masks[:shown] = np.round(GRID.pool_masks(np.stack(list(clip.masks.values()))) * 255)
+    masks[:shown] = np.round(grid.pool_masks(np.stack(list(clip.masks.values()))) * 255)
+    phenomena = np.full(2, -1, np.int8)
     phenomena[:shown] = [by_id(phenomenon).index for phenomenon in clip.masks]
     return clip.frames, masks, phenomena
+
+
+def cached_as(folder: Path) -> dict:
+    """What the cache in a folder was made with; those of the first generation do not say their size."""
+    return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / "cache.json").read_text())
 
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -88,27 +109,46 @@ def open_cache(
     count: int,
     phenomena: tuple[str, ...],
     split: str = "train",
+    stage: Stage = Stage(),
+    lawful: bool = True,
 ) -> LatentCache:
     """Open the cache of clips ``0 .. count-1``, making or extending it first.
 
+    Args:
+        folder: of the cache.
+        vae: encodes the clips.
+        tokenizer: of their captions.
+        count: of clips.
+        phenomena: ids to draw from.
+        split: of the worlds.
+        stage: size, length and rate of the clips.
+        lawful: or each event runs by a clock that obeys no law.
+
     Raises:
-        ValueError: the folder holds a cache made otherwise.
+        ValueError: the folder holds a cache made otherwise, or a size that the autoencoder cannot take.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / "cache.json"
-    about = {"made_by": _digest(vae, tokenizer), "phenomena": list(phenomena), "split": split}
+    grid = grid_of(stage, vae)
+    about = {
+        "made_by": _digest(vae, tokenizer),
+        "phenomena": list(phenomena),
+        "split": split,
+        "stage": asdict(stage),
+        "lawful": lawful,
+    }
     done = 0
     if marker.exists():
-        found = json.loads(marker.read_text())
+        found = cached_as(folder)
         done = found.pop("count")
-        if found != about:
-            raise ValueError(f"{folder} was cached with other weights or phenomena: delete it or choose another folder")
+        if other := [WORDS[key] for key in about if found.get(key) != about[key]]:
+            raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
     channels = vae.config.z_dim
     layout = {
-        "latents": (np.float16, (channels, *GRID.shape)),
+        "latents": (np.float16, (channels, *grid.shape)),
         "ids": (np.int16, (CAPTIONS, tokenizer.model_max_length)),
-        "masks": (np.uint8, (2, GRID.num_tokens)),
+        "masks": (np.uint8, (2, grid.num_tokens)),
         "phenomena": (np.int8, (2,)),
     }
     if done < count:
@@ -118,9 +158,10 @@ def open_cache(
             arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
             if old is not None:
                 arrays[name][:done] = old[:done]
-        tasks = [(seed, split, phenomena) for seed in range(done, count)]
+        render = partial(_render, grid, split, phenomena, stage, lawful)
         with ProcessPoolExecutor(1) as executor, torch.no_grad():
-            clips = tqdm(executor.map(_render, tasks, chunksize=8), f"encode {split}", len(tasks), mininterval=10)
+            made = executor.map(render, range(done, count), chunksize=8)
+            clips = tqdm(made, f"encode {split}", count - done, mininterval=10)
             batch = []
             for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
                 arrays["masks"][row], arrays["phenomena"][row] = masks, shown
@@ -130,7 +171,7 @@ def open_cache(
                 arrays["ids"][row] = tokenizer(
                     texts, padding="max_length", truncation=True, return_tensors="np"
                 ).input_ids
-                batch.append(torch.from_numpy(frames).permute(3, 0, 1, 2).float() / 127.5 - 1)
+                batch.append(to_pixels(frames))
                 if len(batch) == 8 or row == count - 1:
                     videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
                     with torch.autocast(vae.device.type, torch.bfloat16):

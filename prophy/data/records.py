@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prophy.data.labels import LabelReport, LabelSet, Tallies, Tally
+from prophy.files import sha256
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -246,7 +246,8 @@ class Filters:
             bound = getattr(self, name)
             if bound is not None and not (math.isfinite(bound) and bound >= 0):
                 raise ValueError(f"{name}={bound} must be a number of at least 0")
-        if None not in (self.min_duration, self.max_duration) and self.min_duration > self.max_duration:
+        low, high = self.min_duration, self.max_duration
+        if low is not None and high is not None and low > high:
             raise ValueError(f"min_duration={self.min_duration} exceeds max_duration={self.max_duration}: swap them")
 
 
@@ -311,5 +312,5 @@ def random_subset(records: Sequence[ClipRecord], count: int, seed: int = 0) -> t
     """
     if not 1 <= count <= len(records):
         raise ValueError(f"a sample of {count:,} is not to be had from {len(records):,} clips: use 1 to {len(records)}")
-    ranked = sorted(records, key=lambda record: hashlib.sha256(f"{seed}\n{record.id}".encode()).digest())
+    ranked = sorted(records, key=lambda record: sha256(f"{seed}\n{record.id}"))
     return tuple(sorted(ranked[:count], key=lambda record: record.id))

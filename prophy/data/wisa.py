@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -32,6 +31,7 @@ from prophy.data.records import (
     read_number,
 )
 from prophy.data.tables import SUFFIXES, read_rows
+from prophy.files import sha256
 
 _CAPTIONS = ("captions", "en_caption", "detail_caption", "en_caption_1")
 _NUMBERS = {"duration": "duration", "width": "width", "text_bbox_num": "text_boxes"}
@@ -156,7 +156,7 @@ def _record_id(fields: Mapping[str, object]) -> str:
     caption = _text(fields, *_CAPTIONS)
     if not caption:
         raise RowError("no caption", f"looked for {', '.join(_CAPTIONS)}")
-    return f"prompt-{hashlib.sha256(caption.encode(errors='replace')).hexdigest()[:12]}"
+    return f"prompt-{sha256(caption.encode(errors='replace'))[:12]}"
 
 
 def _video(fields: Mapping[str, object], folder: Path, finder: _VideoFinder | None) -> Path | None:
@@ -173,7 +173,7 @@ def _video(fields: Mapping[str, object], folder: Path, finder: _VideoFinder | No
 def _record(
     fields: Mapping[str, object], record_id: str, video: Path | None, reader: LabelReader, notes: Tallies
 ) -> ClipRecord:
-    captions = []
+    captions: list[object] = []
     for name in _CAPTIONS:
         value = fields.get(name)
         captions += value if isinstance(value, list) else [value]

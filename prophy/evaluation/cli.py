@@ -14,11 +14,12 @@ from pathlib import Path
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
+from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
-from prophy.flags import given
+from prophy.flags import add_model, branch_of, only_set
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
@@ -48,10 +49,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(recogniser)
     recogniser.add_argument("--model", type=Path, help="also measure it on renders decoded by this model's autoencoder")
     _add_recipe(recogniser)
+    _add_stage(recogniser)
     recogniser.set_defaults(run=_recogniser)
 
     recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
-    _add_model(recognition)
+    add_model(recognition, branch=True)
     _add_work(recognition)
     recognition.add_argument("--prompts", type=int, default=400, help="how many (default: 400)")
     recognition.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
@@ -59,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     recognition.set_defaults(run=_recognition)
 
     sheet = commands.add_parser("sheet", help="the fixed prompts on one contact sheet, every result shown")
-    _add_model(sheet)
+    add_model(sheet, branch=True)
     sheet.add_argument("--out", type=Path, default=Path("docs/sheet.png"), help="the picture (default: docs/sheet.png)")
     sheet.add_argument("--routing", action="store_true", help="beneath each clip, the strongest expert of each token")
     sheet.add_argument("--columns", type=int, default=2, help="of the sheet (default: 2)")
@@ -68,7 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     sheet.set_defaults(run=_sheet)
 
     localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
-    _add_model(localisation)
+    add_model(localisation, branch=True)
     _add_work(localisation)
     localisation.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
     localisation.add_argument(
@@ -79,30 +81,33 @@ def build_parser() -> argparse.ArgumentParser:
     localisation.add_argument(
         "--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)"
     )
+    _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
 
     flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
-    _add_model(flow)
+    add_model(flow, branch=True)
     _add_work(flow)
     flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
     flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
     flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    _add_stage(flow)
     flow.set_defaults(run=_flow)
 
     laws = commands.add_parser(
         "laws", help="do the clips obey the physics they show: real renders, autoencoder, backbone, ProPhy, …"
     )
-    _add_model(laws)
+    add_model(laws, branch=True)
     _add_work(laws)
     _add_columns(laws)
     laws.add_argument("--clips", type=int, default=64, help="of each split (default: 64)")
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
     laws.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
     laws.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    _add_stage(laws)
     laws.set_defaults(run=_laws)
 
     gallery = commands.add_parser("gallery", help="make the shipped runs anew")
-    _add_model(gallery)
+    add_model(gallery, branch=True)
     gallery.add_argument(
         "--out", type=Path, default=Path("assets/gallery"), help="folder to replace (default: assets/gallery)"
     )
@@ -111,12 +116,14 @@ def build_parser() -> argparse.ArgumentParser:
     segmenter = commands.add_parser("segmenter", help="train what says where a generated clip shows each phenomenon")
     _add_work(segmenter)
     _add_recipe(segmenter)
+    _add_stage(segmenter)
+    segmenter.add_argument("--cell", type=int, help="pixels on a side of a token (default: 8)")
     segmenter.set_defaults(run=_segmenter)
 
     generated = commands.add_parser(
         "generated-localisation", help="the routing at every denoising step against what the finished clip shows"
     )
-    _add_model(generated)
+    add_model(generated, branch=True)
     _add_work(generated)
     generated.add_argument("--prompts", type=int, default=64, help="how many (default: 64)")
     generated.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
@@ -124,7 +131,7 @@ def build_parser() -> argparse.ArgumentParser:
     generated.set_defaults(run=_generated_localisation)
 
     figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
-    _add_model(figures)
+    add_model(figures, branch=True)
     _add_work(figures)
     figures.add_argument("--figure", type=int, choices=(6, 7, 8), action="append", help="repeat (default: all three)")
     figures.add_argument("--prompts", type=int, default=400, help="of the worlds, for figure 6 (default: 400)")
@@ -151,18 +158,13 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument(
         "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
     )
+    _add_stage(annotation)
+    annotation.add_argument("--cell", type=int, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
     add_benchmarks(commands)
     add_reports(commands)
     return parser
-
-
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", type=Path, help="a diffusers folder (default: the embedded model)")
-    branch = parser.add_mutually_exclusive_group()
-    branch.add_argument("--branch", type=Path, help="folder of the branch (default: the one inside the model's)")
-    branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:
@@ -184,6 +186,11 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
 
 
+def _add_stage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", metavar="WxHxF", help="of the clips (default: 64x64x17)")
+    parser.add_argument("--fps", type=int, help="frames a second of the clips (default: 8)")
+
+
 def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
@@ -191,23 +198,14 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
-    pipeline = load(arguments.model, branch=arguments.branch)
-    if arguments.no_branch and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
-    return pipeline
+    return load(arguments.model, branch=branch_of(arguments))
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    def backbone() -> ProPhyWanPipeline:
-        pipeline = load(arguments.model, branch=arguments.branch)
-        if pipeline.attachment is not None:
-            pipeline.attachment.enabled = False
-        return pipeline
-
-    columns = {BACKBONE: backbone}
+    columns = {BACKBONE: partial(load, arguments.model, branch=False)}
     own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
     for column in arguments.column:
         name, _, folder = column.partition("=")
@@ -221,7 +219,7 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
     return columns
 
 
-def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
+def _load_column(model: str | None, folder: Path) -> ProPhyWanPipeline:
     """A whole model; a transformer instead of ``model``'s; or what ``prophy publish`` wrote, beside ``model``."""
     if (folder / "model_index.json").is_file():
         return load(folder)
@@ -230,10 +228,7 @@ def _load_column(model: Path | None, folder: Path) -> ProPhyWanPipeline:
         return load(model, branch=folder)
     from diffusers import WanTransformer3DModel
 
-    pipeline = load(model, transformer=WanTransformer3DModel.from_pretrained(folder))
-    if pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
-    return pipeline
+    return load(model, branch=False, transformer=WanTransformer3DModel.from_pretrained(folder))
 
 
 def _gate(value: float, least: float) -> str:
@@ -246,7 +241,7 @@ def _recogniser(arguments: argparse.Namespace) -> None:
     from prophy.training.devices import chosen_device
 
     vae = None if arguments.model is None else load(arguments.model).vae
-    recipe = RecogniserRecipe(**given(arguments, "clips", "test_clips", "steps"))
+    recipe = RecogniserRecipe(**only_set(arguments, "clips", "test_clips", "steps", "size", "fps"))
     device = chosen_device(arguments.device)
     result = train_recogniser(arguments.work, recipe, vae, device=device, minutes=arguments.minutes)
     print(as_text(result))
@@ -295,6 +290,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
         train_clips=arguments.train_clips or CLIPS,
         recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
+        stage=stage_of(arguments.size, arguments.fps),
     )
     print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
@@ -315,7 +311,8 @@ def _flow(arguments: argparse.Namespace) -> None:
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
-    print(as_text(evaluate_flow(_load(arguments), arguments.work, control, arguments.clips, arguments.batch, name)))
+    stage, work = stage_of(arguments.size, arguments.fps), arguments.work
+    print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:
@@ -323,7 +320,9 @@ def _laws(arguments: argparse.Namespace) -> None:
 
     splits = tuple(arguments.split or SPLITS_MEASURED)
     columns, work = _columns(arguments), arguments.work
-    print(as_text(evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits)))
+    stage = stage_of(arguments.size, arguments.fps)
+    result = evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits, stage=stage)
+    print(as_text(result))
 
 
 def _gallery(arguments: argparse.Namespace) -> None:
@@ -337,7 +336,7 @@ def _segmenter(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.results.judges import SegmenterRecipe
     from prophy.training.devices import chosen_device
 
-    recipe = SegmenterRecipe(**given(arguments, "clips", "test_clips", "steps"))
+    recipe = SegmenterRecipe(**only_set(arguments, "clips", "test_clips", "steps", "size", "fps", "cell"))
     device = chosen_device(arguments.device)
     print(as_text(train_segmenter(arguments.work, recipe, device, arguments.minutes)))
 
@@ -361,7 +360,7 @@ def _figures(arguments: argparse.Namespace) -> None:
 
     wanted = arguments.figure or [6, 7, 8]
     pipeline = _load(arguments)
-    chosen = given(arguments, "steps", "guidance", "frames", "height", "width")
+    chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width")
     asked = [(text, arguments.seed + i) for i, text in enumerate(arguments.prompt or ())]
     asked = asked or [(p.prompt, p.seed) for p in FIXED_PROMPTS[: arguments.clips]]
     settings = [GenerationSettings(text, seed, **chosen) for text, seed in asked]
@@ -402,4 +401,6 @@ def _annotation(arguments: argparse.Namespace) -> None:
 
     config = read_config(arguments.config or arguments.vlm)
     annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
-    print(as_text(evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split)))
+    geometry = Geometry.of_worlds(stage_of(arguments.size, arguments.fps), arguments.cell)
+    result = evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split, geometry=geometry)
+    print(as_text(result))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -23,6 +24,7 @@ from prophy.generation.generate import Generation
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
+from prophy.worlds import Stage
 
 Made = TypeVar("Made")
 Arrays = Mapping[str, np.ndarray]
@@ -35,9 +37,11 @@ class Asked(Protocol):
     seed: int
 
 
-def settings_of(prompts: Iterable[Asked], steps: int | None = None) -> list[GenerationSettings]:
-    """The default settings for each prompt; ``steps`` is for trying out."""
-    changed = {} if steps is None else {"steps": steps}
+def settings_of(prompts: Iterable[Asked], steps: int | None = None, stage: Stage = Stage()) -> list[GenerationSettings]:
+    """The default settings for each prompt, at the size of clips of the worlds; ``steps`` is for trying out."""
+    changed = {**asdict(stage), "fps": float(stage.fps)}
+    if steps is not None:
+        changed["steps"] = steps
     return [GenerationSettings(one.prompt, one.seed, **changed) for one in prompts]
 
 

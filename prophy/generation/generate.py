@@ -84,10 +84,10 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
 
-    def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True) -> Run:
+    def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True, owner: str | None = None) -> Run:
         """Write a run directory under ``root``, without its contact sheet if ``sheet`` is False.
 
-        See :func:`prophy.runs.store.write_run` for ``run_id`` and what it raises.
+        See :func:`prophy.runs.store.write_run` for ``run_id``, ``owner`` and what it raises.
         """
         record = RunRecord(
             prompt=self.settings.prompt,
@@ -101,7 +101,7 @@ class Generation:
             unknown_words=self.unknown_words,
         )
         picture = contact_sheet(self.frames, self.trace) if sheet and self.trace is not None else None
-        return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id)
+        return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id, owner=owner)
 
 
 @overload
@@ -287,7 +287,8 @@ def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterato
     Raises:
         As :func:`generate`.
     """
-    asked, made = SimpleQueue(), SimpleQueue()
+    asked: SimpleQueue[None] = SimpleQueue()
+    made: SimpleQueue[StepPreview | Generation | BaseException] = SimpleQueue()
     closing = Event()
 
     def on_step(preview: StepPreview) -> None:

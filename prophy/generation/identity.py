@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from prophy.branch import ProPhyBranch
-from prophy.files import file_sha256
+from prophy.files import file_sha256, sha256
 from prophy.memory.offload import state_of
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ def model_hash(pipeline: DiffusionPipeline) -> str:
     A component opened from a folder is hashed by its files, each file once per size and modification time. One built in
     memory is hashed by its tensors, and so is a LoRA that was loaded into it.
     """
-    digest, off = hashlib.sha256(), not branch_is_on(pipeline)
-    for name, component in sorted(pipeline.components.items()):
-        if isinstance(component, torch.nn.Module) and not (off and isinstance(component, ProPhyBranch)):
-            digest.update(f"{name}:{_component_hash(component)}\n".encode())
-    return digest.hexdigest()
+    off = not branch_is_on(pipeline)
+    parts = {
+        name: part
+        for name, part in sorted(pipeline.components.items())
+        if isinstance(part, torch.nn.Module) and not (off and isinstance(part, ProPhyBranch))
+    }
+    return sha256("".join(f"{name}:{_component_hash(part)}\n" for name, part in parts.items()))
 
 
 def _component_hash(component: torch.nn.Module) -> str:

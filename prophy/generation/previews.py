@@ -18,6 +18,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils.torch_utils import get_module_execution_device
 
+from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.grid import TEMPORAL
 
 
@@ -74,12 +75,9 @@ class LatentColours:
         images = np.stack([cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC) for image in coarse]).clip(
             0, 255
         )
-        pixels_BCFHW = (
-            torch.from_numpy(images / 127.5 - 1).permute(0, 3, 1, 2)[:, :, None].repeat(1, 1, 1 + TEMPORAL, 1, 1)
-        )
+        pixels_BCFHW = to_pixels(images[:, None]).repeat(1, 1, 1 + TEMPORAL, 1, 1)
         device = get_module_execution_device(vae)  # where its weights come to, when they are offloaded
-        latents = vae.encode(pixels_BCFHW.to(device, vae.dtype)).latent_dist.mode().float().cpu()
-        latents = _normalised(vae, latents)
+        latents = normalise(vae.encode(pixels_BCFHW.to(device, vae.dtype)).latent_dist.mode().cpu(), vae)
         targets = np.stack(
             [cv2.resize(image, latents.shape[-2:][::-1], interpolation=cv2.INTER_AREA) for image in images]
         )
@@ -98,14 +96,6 @@ class LatentColours:
         pictures = [frame @ (first if t == 0 else rest)[:-1] for t, frame in enumerate(channels_last)]
         offsets = np.stack([(first if t == 0 else rest)[-1] for t in range(len(pictures))])[:, None, None]
         return np.round(np.clip(np.stack(pictures) + offsets, 0, 255)).astype(np.uint8)
-
-
-def _normalised(vae: torch.nn.Module, latents_BCThw: torch.Tensor) -> torch.Tensor:
-    """Latents as the transformer sees them: by each channel's statistics, or by one factor."""
-    if vae.config.latents_mean is None:
-        return latents_BCThw * vae.config.scaling_factor
-    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (vae.config.latents_mean, vae.config.latents_std))
-    return (latents_BCThw - mean) / std
 
 
 _colours_by_vae: weakref.WeakKeyDictionary[torch.nn.Module, LatentColours] = weakref.WeakKeyDictionary()

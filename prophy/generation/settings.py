@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from prophy.catalogue.limits import GenerationDefaults
 from prophy.grid import TEMPORAL, nearest_length
@@ -90,7 +91,7 @@ class GenerationSettings:
         return cls(record.prompt, record.seed, **record.settings, steering=record.steering, schedule=record.schedule)
 
 
-def _check_range(name: str, value: object, low: float, high: float, kind: type) -> None:
+def _check_range(name: str, value: Any, low: float, high: float, kind: type) -> None:
     is_number = isinstance(value, int if kind is int else (int, float)) and not isinstance(value, bool)
     if not is_number or not low <= value <= high:
         raise GenerationError(

@@ -85,7 +85,9 @@ def state_of(module: nn.Module) -> dict[str, torch.Tensor]:
         hook = getattr(part, "_hf_hook", None)
         for one in getattr(hook, "hooks", [hook]):  # accelerate's own reader of offloaded weights forgets the outermost
             kept = getattr(one, "weights_map", None)
-            for name, _ in () if kept is None else (*part.named_parameters(recurse=False), *part.named_buffers()):
+            if kept is None:
+                continue
+            for name, _ in (*part.named_parameters(recurse=False), *part.named_buffers()):
                 key = f"{prefix}.{name}" if prefix else name
                 if key in state and state[key].is_meta:
                     state[key] = kept[name]
@@ -102,7 +104,9 @@ def _withdraw(pipeline: DiffusionPipeline) -> None:
     for part in _modules(pipeline).values():
         for module in part.modules():
             registry = getattr(module, "_diffusers_hook", None)
-            for name in _GROUP_HOOKS if registry is not None else ():
+            if registry is None:
+                continue
+            for name in _GROUP_HOOKS:
                 registry.remove_hook(name, recurse=False)
         if hasattr(part, "_diffusers_hook"):
             part._diffusers_hook.invalidate_child_registries_cache()

@@ -247,7 +247,8 @@ class _Counted:
 
 
 def _count(parts: Parts, clip: ClipSize, device: str) -> _Counted:
-    stages, decoding = {}, {}
+    stages: dict[Stage, Footprint] = {}
+    decoding: dict[bool, Footprint] = {}
     with _without_blending(parts.vae):
         for tiling in (False, True):
             for stage, compute in computations(parts, clip, "meta", tiling).items():

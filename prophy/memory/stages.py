@@ -9,7 +9,7 @@ Shapes: B batch, C latent channels, T latent frames, h and w latent rows and col
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -223,9 +223,8 @@ def _run_branch(parts: Parts, clip: ClipSize, device: str) -> Any:
 def _denoise(parts: Parts, clip: ClipSize, device: str) -> Any:
     """One pass of the backbone, while the branch's residuals wait for their blocks."""
     step = _step(parts, clip, device)
-    if parts.branch is None:
-        injected = nullcontext()
-    else:
+    injected: AbstractContextManager[None] = nullcontext()
+    if parts.branch is not None:
         latents_BCTHW, *_ = parts.backbone.call_arguments((), step.arguments)
         tokens = parts.rules.grid(clip.frames, clip.height, clip.width).num_tokens
         shape = len(latents_BCTHW), tokens, parts.backbone.width(parts.transformer.config)

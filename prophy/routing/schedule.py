@@ -52,7 +52,7 @@ class Schedule:
         return cls(unconditional, (low, high))
 
     @classmethod
-    def from_json(cls, document: object) -> Schedule:
+    def from_json(cls, document: Any) -> Schedule:
         """What :meth:`to_json` gave.
 
         Raises:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -250,7 +250,7 @@ class Steering:
         return document
 
     @classmethod
-    def from_json(cls, document: object) -> Steering:
+    def from_json(cls, document: Any) -> Steering:
         """Read what :meth:`to_json` made, from anyone.
 
         Raises:
@@ -285,7 +285,7 @@ def parse_scales(specs: Sequence[str]) -> Steering:
     for spec in specs:
         match = _SCALE.fullmatch(spec)
         value = None if match is None else _SCALE_WORDS.get(match[3], _number(match[3]))
-        if value is None:
+        if match is None or value is None:
             raise SteeringError(
                 f"cannot read the steering {spec[:60]!r}: write expert=scale, such as refinement:3=0, "
                 "semantic:5=invert or 3=2"
@@ -293,7 +293,7 @@ def parse_scales(specs: Sequence[str]) -> Steering:
         kind, expert = match[1] or "refinement", int(match[2])
         _require(expert not in scales[kind], f"{kind} expert {expert} is steered twice: give it one scale")
         scales[kind][expert] = value
-    return Steering(**scales)
+    return Steering(scales["semantic"], scales["refinement"])
 
 
 def parse_force(spec: str) -> ForcedBox:
@@ -303,8 +303,8 @@ def parse_force(spec: str) -> ForcedBox:
         SteeringError: a text that is none, or an impossible box.
     """
     match = _FORCE.fullmatch(spec)
-    sides = [] if match is None else [_number(side) for side in match.groups()[3:]]
-    if match is None or None in sides:
+    sides = [] if match is None else [side for text in match.groups()[3:] if (side := _number(text)) is not None]
+    if match is None or len(sides) < 4:
         raise SteeringError(
             f"cannot read the forced region {spec[:60]!r}: write it like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6 "
             "(left, top, right and bottom as shares of the picture)"
@@ -327,26 +327,26 @@ def _require(condition: bool, message: str) -> None:
         raise SteeringError(message)
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     return _is_whole(value) or (isinstance(value, float) and math.isfinite(value))
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     if _is_whole(value) and abs(value) > 10**9:
         return "a number that large"  # Python refuses to print one of thousands of digits
     return repr(value)[:40] if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
-def _check_whole(name: str, value: object, limit: int) -> None:
+def _check_whole(name: str, value: Any, limit: int) -> None:
     if not (_is_whole(value) and 0 <= value < limit):
         raise SteeringError(f"{name} must be a whole number from 0 to {limit - 1}, not {_shown(value)}")
 
 
-def _check_frames(first: object, last: object) -> None:
+def _check_frames(first: Any, last: Any) -> None:
     _check_whole("the first latent frame", first, _MAX_SIDE)
     _check_whole("the last latent frame", last, _MAX_SIDE)
     _require(first <= last, f"latent frames {first}-{last} are reversed: give the first one first")
@@ -356,7 +356,7 @@ def _check_expert(kind: str, expert: int, size: int) -> None:
     _require(expert < size, f"{kind} expert {expert} does not exist: this model has {size}, 0 to {size - 1}")
 
 
-def _checked_scales(kind: str, scales: object) -> Mapping[int, float]:
+def _checked_scales(kind: str, scales: Any) -> Mapping[int, float]:
     _require(isinstance(scales, Mapping), f"{kind} must map experts to scales, such as {{3: 0}}, which mutes expert 3")
     _require(len(scales) <= MAX_EXPERTS, f"{len(scales)} {kind} experts: steer at most {MAX_EXPERTS}")
     for expert, scale in scales.items():
@@ -369,14 +369,14 @@ def _checked_scales(kind: str, scales: object) -> Mapping[int, float]:
     return MappingProxyType({expert: float(scales[expert]) for expert in sorted(scales) if scales[expert] != 1})
 
 
-def _check_keys(name: str, document: object, known: set[str], required: set[str] = frozenset()) -> None:
+def _check_keys(name: str, document: Any, known: set[str], required: Set[str] = frozenset()) -> None:
     _require(isinstance(document, dict), f"{name} must be an object")
     for key in document:
         _require(key in known, f"{name} holds an unknown key {_shown(key)}: use {', '.join(sorted(known))}")
     _require(not required - document.keys(), f"{name} lacks {', '.join(sorted(required - document.keys()))}")
 
 
-def _scales_from_json(kind: str, document: object) -> dict[int, float]:
+def _scales_from_json(kind: str, document: Any) -> dict[int, float]:
     _require(isinstance(document, dict), f"{kind} must be an object of scales by expert")
     _require(len(document) <= MAX_EXPERTS, f"{len(document)} {kind} experts: steer at most {MAX_EXPERTS}")
     for key in document:

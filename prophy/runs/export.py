@@ -75,7 +75,7 @@ class OverlaySettings:
         Raises:
             ExportError: the trace has no such step, or no such expert.
         """
-        if self.mode == "expert" and self.index >= trace.num_experts:
+        if self.mode == "expert" and self.index is not None and self.index >= trace.num_experts:
             raise ExportError(f"the run has no expert {self.index}: use 0 to {trace.num_experts - 1}")
         numbers = trace.step_numbers
         if self.step is None or self.step in numbers:

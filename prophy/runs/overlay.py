@@ -7,7 +7,7 @@ Shapes: F video frames, T latent frames; frames are uint8 RGB (F, H, W, 3).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import cv2
 import numpy as np
@@ -191,7 +191,7 @@ def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
     return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
 
 
-def _own_colour(mode: OverlayMode, index: int) -> tuple[int, int, int]:
+def _own_colour(mode: OverlayMode, index: Any) -> tuple[int, int, int]:
     return rgb(expert_colour(index) if mode == "expert" else phenomena.PHENOMENA[index].colour)
 
 

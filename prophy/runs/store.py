@@ -7,6 +7,7 @@ and reads it.
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
+        owner         digest of a visitor's secret, see owner.py; only of runs that the app made
 
 A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
 trusts nothing: names, types, sizes and hashes are checked, links are refused, and every refusal is one line.
@@ -35,9 +36,11 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
+from prophy.files import sha256
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.owner import write_owner
 from prophy.runs.pictures import write_png
 from prophy.video import Clip, read_video, write_video
 
@@ -56,7 +59,7 @@ _KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _REQUIRED_SETTINGS = {"steps": int, "guidance": float, "frames": int, "height": int, "width": int, "fps": float}
 _BROWSER_SIDE = 512  # small clips are enlarged to about this many pixels before they are encoded
 _POSTER_SIDE = 192  # a poster is looked at small, and an enlarged one holds no more than the clip's own pixels
-_ENLARGED_CRF = 22  # at its own 64×64 pixels a clip is as close as with 12: 45.0 dB, not 45.7, in a third of the bytes
+_ENLARGED_CRF = 22  # a third of the bytes; encoded again, three clips keep 44 to 45 dB at their own 64×64 pixels
 
 
 class RunError(ValueError):
@@ -113,7 +116,7 @@ class RunRecord:
         )
         _check_mapping("settings", self.settings)
         for name, kind in _REQUIRED_SETTINGS.items():
-            value = self.settings.get(name)
+            value: Any = self.settings.get(name)
             is_right = _is_int(value) if kind is int else _is_int(value) or isinstance(value, float)
             is_in_range = is_right and 0 <= value < 1e6 and (value > 0 or name == "guidance")
             _require(is_in_range, f"settings must hold {name}, a positive number below a million")
@@ -211,7 +214,7 @@ class Run:
         else:
             _require(name in self.files, f"run {self.id} has no file {name[:80]!r}")
             raw = _read_regular(self.path / name, _FILE_MAX_BYTES[name])
-            is_same = hashlib.sha256(raw).hexdigest() == self.files[name].sha256
+            is_same = sha256(raw) == self.files[name].sha256
         _require(is_same, f"run {self.id}: {name} changed since the run was read")
         return raw
 
@@ -224,6 +227,7 @@ def write_run(
     trace: RoutingTrace | None = None,
     sheet: np.ndarray | None = None,
     run_id: str | None = None,
+    owner: str | None = None,
 ) -> Run:
     """Write a run directory under ``root`` (created if missing), all of it or nothing.
 
@@ -234,9 +238,11 @@ def write_run(
         trace: the routing of the same generation.
         sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.sheets.contact_sheet`.
         run_id: the directory's name; by default made of the time, the prompt and eight random digits.
+        owner: digest of the secret of whoever may change the run; None: nobody's.
 
     Raises:
         RunError: the frames or the trace do not belong to the record, the id is not safe, or it is taken.
+        prophy.runs.owner.OwnerError: the owner is no digest.
         OSError: the disk refused.
     """
     root = Path(root)
@@ -266,6 +272,8 @@ def write_run(
         files = {name: asdict(_stored_file(partial / name, _FILE_MAX_BYTES[name])) for name in written}
         document = {"schema": SCHEMA, **_as_json(record), "files": files}
         (partial / _RECORD).write_text(_one_field_a_line(document), encoding="utf-8")
+        if owner is not None:
+            write_owner(partial, owner)
         for name in (*written, _RECORD):
             _sync(partial / name)
         try:
@@ -316,8 +324,8 @@ def find_run(root: str | Path, run_id: str) -> Run:
     return read_run(Path(root) / _checked_run_id(run_id))
 
 
-def delete_run(root: str | Path, run_id: str) -> None:
-    """Delete the run with this id, given by an untrusted caller, under ``root``, damaged ones too.
+def run_folder(root: str | Path, run_id: str) -> Path:
+    """Where the run with this id, given by an untrusted caller, lies under ``root``, damaged ones too.
 
     Raises:
         RunError: the id is not a run id, or there is no run of that name.
@@ -325,6 +333,16 @@ def delete_run(root: str | Path, run_id: str) -> None:
     path = Path(root) / _checked_run_id(run_id)
     if path.is_symlink() or not (path / _RECORD).is_file():
         raise RunError(f"no run {run_id} in {path.parent.name}/")
+    return path
+
+
+def delete_run(root: str | Path, run_id: str) -> None:
+    """Delete the run with this id, given by an untrusted caller, under ``root``, damaged ones too.
+
+    Raises:
+        RunError: the id is not a run id, or there is no run of that name.
+    """
+    path = run_folder(root, run_id)
     # Out of every list at once, whatever happens while its files go.
     gone = path.with_name(f".deleted-{run_id}-{secrets.token_hex(4)}")
     os.rename(path, gone)
@@ -355,7 +373,7 @@ def _is_run_id(text: object) -> bool:
 
 
 def _checked_run_id(text: object) -> str:
-    if not _is_run_id(text):
+    if not isinstance(text, str) or not _is_run_id(text):
         raise RunError(f"{str(text)[:80]!r} is not a run id: lower-case letters, digits and single dashes only")
     return text
 
@@ -370,7 +388,7 @@ def _new_run_id(record: RunRecord) -> str:
 # --- run.json --------------------------------------------------------------------------------------------------------
 
 _RECORD_FIELDS = frozenset(RunRecord.__dataclass_fields__)
-_OPTIONAL = {"steering": Steering, "schedule": Schedule}
+_OPTIONAL: dict[str, type[Steering] | type[Schedule]] = {"steering": Steering, "schedule": Schedule}
 
 
 def _as_json(record: RunRecord) -> dict[str, Any]:
@@ -454,7 +472,7 @@ def _matches(pattern: re.Pattern[str], value: object) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None
 
 
-def _check_mapping(name: str, mapping: object) -> None:
+def _check_mapping(name: str, mapping: Any) -> None:
     _require(isinstance(mapping, Mapping) and len(mapping) <= 64, f"{name} must be an object of at most 64 entries")
     for key, value in mapping.items():
         _require(_matches(_KEY, key), f"{name}: {str(key)[:40]!r} is not a lower-case name")

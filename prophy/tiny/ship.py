@@ -18,8 +18,8 @@ from diffusers import WanTransformer3DModel
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
+from prophy.files import replace_folder
 from prophy.tiny.parts import load_parts, save_pipeline
-from prophy.training.checkpoints import replace_folder
 from prophy.training.publish import publish
 
 

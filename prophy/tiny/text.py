@@ -1,10 +1,13 @@
 """The embedded model's text encoder: a small stock UMT5 encoder and its word-level tokenizer, trained from scratch.
 
 A text encoder learnt only through a video model's loss learns slowly. This one first learns to *understand* captions:
-three learned queries (what is in the centre, on the left, on the right?) attend to its output and must name the
-phenomenon and the colours there. The queries are thrown away; the encoder is kept.
+learned queries (what is in the centre, on the left, on the right? in which setting?) attend to its output and must name
+the scene there, its colours and its number, as far as the caption says them. Every word must know the same about the
+event that it helps to tell, which teaches the encoder to keep two events apart. The queries are thrown away; the
+encoder is kept.
 
-    prophy tiny text --work runs/tiny
+    prophy tiny text --work runs/tiny                     # the captions of the first generation
+    prophy tiny text --work runs/plain --grammar plain    # plain words, as visitors type them
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,25 +25,45 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from prophy.data.encode import encode_text
-from prophy.phenomena import IDS, by_id
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import chosen_device
 from prophy.training.fit import fit
 from prophy.training.optim import OneCycleAdamW
-from prophy.worlds import COLOURS, Scenario, sample_scenario
+from prophy.worlds import COLOURS, EVENTS
+from prophy.worlds.language import GRAMMARS, Telling
+from prophy.worlds.language.visitors import HELD_OUT, WIDENING, PlainPrompt
+from prophy.worlds.sample import sample_telling
+from prophy.worlds.stage import BACKGROUNDS
 
 log = logging.getLogger(__name__)
 
-MAX_WORDS = 48  #: longest prompt, tokens; the longest caption of the worlds has 40
+_POOL = 16  #: steps whose captions are drawn at once
+MAX_WORDS = 48  #: longest prompt, tokens; the longest caption of the worlds has 47
 PLACES = ("centre", "left", "right")
+SCENES = tuple((phenomenon, kind.variant) for phenomenon, kinds in EVENTS.items() for kind in kinds)
+
+#: What is asked about each place, and how many answers there are: 0 is always "none" or "not said".
+_PLACE_ANSWERS = {"scene": 1 + len(SCENES), "colour": 1 + len(COLOURS), "second colour": 1 + len(COLOURS), "number": 3}
+_SETTING_ANSWERS = 1 + len(BACKGROUNDS)
+#: What is asked about each word: the place of its event (none, one of three, both), then the same as of places.
+_WORD_ANSWERS = (2 + len(PLACES), *_PLACE_ANSWERS.values())
+_OPEN = -100  #: no answer is asked for: cross-entropy leaves it out
+
 #: Per head, how fast attention falls with distance at the start: binding "left" to its event needs neighbours first.
 _LOCALITY = (0.0, 0.15, 0.4, 1.0)
 
 
 @dataclass(frozen=True)
 class TextRecipe:
-    """How the text encoder is trained."""
+    """How the text encoder is trained.
 
+    Attributes:
+        grammar: the name of one of :data:`prophy.worlds.language.GRAMMARS`.
+        twins: share of the captions of two events that tell one scene twice.
+    """
+
+    grammar: str = "first"
+    twins: float = 0.0
     steps: int = 2500
     batch: int = 64
     width: int = 192
@@ -51,9 +75,13 @@ class TextRecipe:
     seed: int = 0
 
 
+#: The recipe of each grammar.
+RECIPES = {"first": TextRecipe(), "plain": TextRecipe("plain", twins=0.12, steps=3000, vocabulary_captions=100000)}
+
+
 def build_tokenizer(captions: list[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of every word in ``captions``; any other word becomes ``<unk>``."""
-    split = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"[^a-z]+"), "removed")])
+    """A word-level tokenizer of every word and number in ``captions``; any other becomes ``<unk>``."""
+    split = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"[^a-z0-9]+"), "removed")])
     normal = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     words = sorted({w for text in captions for w, _ in split.pre_tokenize_str(normal.normalize_str(text))})
     vocabulary = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", *words])}
@@ -96,39 +124,125 @@ def build_text_encoder(vocabulary: int, recipe: TextRecipe) -> UMT5EncoderModel:
     return encoder
 
 
-class _PlaceReader(nn.Module):
-    """Asks the encoder's output what is at each place: a phenomenon, two colours, each possibly none."""
+class _Reader(nn.Module):
+    """Asks the encoder's output what is at each place and in which setting; each answer may be none."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(len(PLACES), 2, width) * width**-0.5)
+        self.query = nn.Parameter(torch.randn(len(PLACES) + 1, 2, width) * width**-0.5)
         self.key = nn.Linear(width, width)
-        self.phenomenon = nn.Linear(2 * width, len(IDS) + 1)
-        self.colours = nn.ModuleList(nn.Linear(2 * width, len(COLOURS) + 1) for _ in range(2))
+        self.at_place = nn.ModuleList(nn.Linear(2 * width, answers) for answers in _PLACE_ANSWERS.values())
+        self.setting = nn.Linear(2 * width, _SETTING_ANSWERS)
+        self.of_word = nn.ModuleList(nn.Linear(width, answers) for answers in _WORD_ANSWERS)
 
     def forward(self, text_BLD: torch.Tensor, mask_BL: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of every answer, each ``(B, its classes)``, in the order of :func:`answers`."""
         score = torch.einsum("pqd,bld->bpql", self.query, self.key(text_BLD))
         weight = score.masked_fill(~mask_BL[:, None, None], -torch.inf).softmax(-1)
         read = torch.einsum("bpql,bld->bpqd", weight, text_BLD).flatten(2)
-        return [self.phenomenon(read), *(head(read) for head in self.colours)]
+        placed = [head(read[:, place]) for place in range(len(PLACES)) for head in self.at_place]
+        return [*placed, self.setting(read[:, -1])]
+
+    def words(self, text_BLD: torch.Tensor) -> list[torch.Tensor]:
+        """Logits of every answer of every word, each ``(B, L, its classes)``, in the order of :func:`word_answers`."""
+        return [head(text_BLD) for head in self.of_word]
 
 
-def answers(scenario: Scenario) -> np.ndarray:
-    """What :class:`_PlaceReader` must say: ``(places, 3)`` class indices, 0 for none."""
-    table = np.zeros((len(PLACES), 3), np.int64)
+def answers(telling: Telling) -> np.ndarray:
+    """What :class:`_Reader` must say: class indices, four for each place and one for the setting."""
+    table = np.zeros((len(PLACES), len(_PLACE_ANSWERS)), np.int64)
     names = list(COLOURS)
-    for event in scenario.events:
+    for event in telling.events:
         row = table[PLACES.index(event.place)]
-        row[0] = 1 + by_id(event.phenomenon).index
+        row[0] = 1 + SCENES.index((event.phenomenon, event.variant))
         for i, colour in enumerate(event.colours):
-            row[1 + i] = 1 + names.index(colour)
-    return table
+            row[1 + i] = 0 if colour is None else 1 + names.index(colour)
+        row[3] = event.number
+    setting = 0 if telling.setting is None else 1 + list(BACKGROUNDS).index(telling.setting)
+    return np.append(table, setting)
 
 
-def _examples(split: str, seeds: range, tokenizer: PreTrainedTokenizerFast) -> tuple[torch.Tensor, torch.Tensor]:
-    pairs = [sample_scenario(seed, split) for seed in seeds]
-    ids = tokenizer([text for _, text in pairs], padding="max_length", truncation=True, return_tensors="pt").input_ids
-    return ids, torch.from_numpy(np.stack([answers(scenario) for scenario, _ in pairs]))
+def word_answers(telling: Telling) -> np.ndarray:
+    """What every word must say about its event, ``(words, 5)``; nothing is asked where two events differ."""
+    table = answers(telling)[:-1].reshape(len(PLACES), -1)
+    rows = np.zeros((len(telling.about), len(_WORD_ANSWERS)), np.int64)
+    for row, about in zip(rows, telling.about, strict=True):
+        if about:
+            said = table[[PLACES.index(place) for place in about]]
+            row[0] = 1 + (PLACES.index(about[0]) if len(about) == 1 else len(PLACES))
+            row[1:] = np.where((said == said[0]).all(0), said[0], _OPEN)
+    return rows
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """Captions as tokens, and what is asked about them.
+
+    Attributes:
+        ids: ``(B, L)``.
+        target: ``(B, 13)``, see :func:`answers`.
+        words: ``(B, L, 5)``, see :func:`word_answers`; nothing is asked about padding.
+    """
+
+    ids: torch.Tensor
+    target: torch.Tensor
+    words: torch.Tensor
+
+    def to(self, device: torch.device) -> _Examples:
+        return _Examples(self.ids.to(device), self.target.to(device), self.words.to(device))
+
+    def batches(self, size: int, seed: list[int]) -> list[_Examples]:
+        """Split into batches of captions of like length, in random order: that saves half of the padding."""
+        length = self.ids.ne(0).sum(1)
+        rows = length.argsort(stable=True).split(size)
+        cut = [(row, int(length[row].max())) for row in rows]
+        batches = [_Examples(self.ids[row, :end], self.target[row], self.words[row, :end]) for row, end in cut]
+        return [batches[i] for i in np.random.default_rng(seed).permutation(len(batches))]
+
+
+def _examples(split: str, seeds: range, tokenizer: PreTrainedTokenizerFast, recipe: TextRecipe) -> _Examples:
+    grammar = GRAMMARS[recipe.grammar]
+    tellings = [sample_telling(seed, split, grammar=grammar, twins=recipe.twins)[1] for seed in seeds]
+    texts = [telling.text for telling in tellings]
+    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
+    words = torch.full((*ids.shape, len(_WORD_ANSWERS)), _OPEN)
+    for row, telling in zip(words, tellings, strict=True):
+        row[: len(telling.about)] = torch.from_numpy(word_answers(telling))
+    return _Examples(ids, torch.from_numpy(np.stack([answers(telling) for telling in tellings])), words)
+
+
+def _loss(encoder: UMT5EncoderModel, reader: _Reader, batch: _Examples, ids: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of the answers about places and setting, and of those about words, where any are asked."""
+    text = encode_text(encoder, ids)
+    of_places = sum(nn.functional.cross_entropy(x, batch.target[:, i]) for i, x in enumerate(reader(text, ids.ne(0))))
+    of_words = sum(
+        nn.functional.cross_entropy(x.flatten(0, 1), batch.words[..., i].flatten(), ignore_index=_OPEN, reduction="sum")
+        for i, x in enumerate(reader.words(text))
+    )
+    return of_places / len(PLACES) + of_words / ids.ne(0).sum()
+
+
+@torch.no_grad()
+def _read(encoder: UMT5EncoderModel, reader: _Reader, ids: torch.Tensor) -> torch.Tensor:
+    return torch.stack([x.argmax(-1) for x in reader(encode_text(encoder, ids), ids.ne(0))], -1)
+
+
+def _understood(
+    encoder: UMT5EncoderModel, reader: _Reader, tokenizer: PreTrainedTokenizerFast, prompts: tuple[PlainPrompt, ...]
+) -> dict[str, float]:
+    """How well prompts that visitors type are read: the shares of known content words, of phenomena, and of both."""
+    prompts = tuple(prompt for prompt in prompts if prompt.events)
+    ids = tokenizer([prompt.text for prompt in prompts], padding=True, return_tensors="pt").input_ids
+    shares = dict.fromkeys(("known", "phenomena", "phenomena and colours"), 0.0)
+    one = 1 / len(prompts)
+    for prompt, said in zip(prompts, _read(encoder, reader, ids).tolist(), strict=True):
+        places = [said[i : i + len(_PLACE_ANSWERS)] for i in range(0, len(said) - 1, len(_PLACE_ANSWERS))]
+        names = list(COLOURS)
+        events = [(SCENES[p[0] - 1][0], tuple(names[c - 1] for c in p[1:3] if c)) for p in places if p[0]]
+        shares["known"] += all(word in tokenizer.get_vocab() for word in prompt.content_words) * one
+        shares["phenomena"] += (sorted(e[0] for e in events) == sorted(e[0] for e in prompt.events)) * one
+        shares["phenomena and colours"] += (sorted(events) == sorted(prompt.events)) * one
+    return shares
 
 
 def train_text(
@@ -148,19 +262,26 @@ def train_text(
         TrainingStopped: the loss is no longer a number.
     """
     torch.manual_seed(recipe.seed)
-    captions = [sample_scenario(seed)[1] for seed in range(recipe.vocabulary_captions)]
+    grammar = GRAMMARS[recipe.grammar]
+    captions = [
+        sample_telling(seed, grammar=grammar, twins=recipe.twins)[1].text for seed in range(recipe.vocabulary_captions)
+    ]
     tokenizer = build_tokenizer(captions)
     encoder = build_text_encoder(len(tokenizer), recipe)
-    reader = _PlaceReader(recipe.width)
+    reader = _Reader(recipe.width)
     model = nn.ModuleDict({"encoder": encoder, "reader": reader}).to(device).train()
 
+    @lru_cache(maxsize=1)
+    def pool(first: int) -> list[_Examples]:
+        """The batches of :data:`_POOL` steps, from step ``first``: the same for a resumed training."""
+        seeds = range(first * recipe.batch, (first + _POOL) * recipe.batch)
+        return _examples("train", seeds, tokenizer, recipe).batches(recipe.batch, [recipe.seed, first])
+
     def loss_at(step: int) -> torch.Tensor:
-        ids, target = _examples("train", range(step * recipe.batch, (step + 1) * recipe.batch), tokenizer)
-        drop = (torch.rand(ids.shape) < recipe.word_dropout) & (ids > 2)
-        ids = ids.masked_fill(drop, 2).to(device)  # <unk> is seen in training, so that an unknown word does little harm
-        target = target.to(device)
-        logits = reader(encode_text(encoder, ids), ids.ne(0))
-        return sum(nn.functional.cross_entropy(x.flatten(0, 1), target[..., i].flatten()) for i, x in enumerate(logits))
+        batch = pool(step - step % _POOL)[step % _POOL]
+        drop = (torch.rand(batch.ids.shape) < recipe.word_dropout) & (batch.ids > 2)
+        # <unk> is seen in training, so that an unknown word does little harm
+        return _loss(encoder, reader, batch.to(device), batch.ids.masked_fill(drop, 2).to(device))
 
     made = fit(
         model,
@@ -185,19 +306,23 @@ def train_text(
     model.cpu().eval()
     exact = {}
     for split in ("test", "wordings", "combinations"):
-        ids, target = _examples(split, range(1000), tokenizer)
-        with torch.no_grad():
-            logits = reader(encode_text(encoder, ids), ids.ne(0))
-        said = torch.stack([x.argmax(-1) for x in logits], -1)
-        exact[split] = float((said == target).flatten(1).all(1).float().mean())
+        examples = _examples(split, range(1000), tokenizer, recipe)
+        exact[split] = float((_read(encoder, reader, examples.ids) == examples.target).all(1).float().mean())
     tokenizer.save_pretrained(work / "model" / "tokenizer")
     encoder.save_pretrained(work / "model" / "text_encoder")
     finish_parts(work / "model")
-    (work / "text-result.json").write_text(json.dumps({"exact": exact, "recipe": asdict(recipe)}, indent=2))
+    visitors = {
+        name: _understood(encoder, reader, tokenizer, prompts)
+        for name, prompts in (("widening", WIDENING), ("held out", HELD_OUT))
+    }
+    result = {"exact": exact, "visitors": visitors, "recipe": asdict(recipe)}
+    (work / "text-result.json").write_text(json.dumps(result, indent=2))
     log.info("captions read exactly: %s", exact)
     return exact
 
 
 def main(argv: list[str]) -> None:
-    args = stage_parser("text", __doc__).parse_args(argv)
-    train_text(args.work, TextRecipe(), chosen_device(args.device), args.minutes)
+    parser = stage_parser("text", __doc__)
+    parser.add_argument("--grammar", choices=RECIPES, default="first", help="the captions that it learns to read")
+    args = parser.parse_args(argv)
+    train_text(args.work, RECIPES[args.grammar], chosen_device(args.device), args.minutes)

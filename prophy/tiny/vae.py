@@ -16,6 +16,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 
+from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import autocast, chosen_device
@@ -184,11 +185,6 @@ def channels_last(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def to_tensor(frames: np.ndarray) -> torch.Tensor:
-    """uint8 ``(F, H, W, 3)`` to float ``(3, F, H, W)`` in [-1, 1]."""
-    return torch.from_numpy(np.array(frames)).permute(3, 0, 1, 2).float() / 127.5 - 1.0
-
-
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The windows and weights of one step: a function of the step alone, so that a resumed run sees the same."""
     rng = np.random.default_rng([recipe.seed, step])
@@ -205,7 +201,7 @@ def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, 
             jitter = rng.integers(-phase.crop // 3, phase.crop // 3 + 1, 2)
             corner = np.clip(where[rng.integers(len(where)), 1:] - phase.crop // 2 + jitter, 0, room)
         window = np.s_[:, corner[0] : corner[0] + phase.crop, corner[1] : corner[1] + phase.crop]
-        videos.append(to_tensor(pool.frames[i, first : first + phase.frames][window]))
+        videos.append(to_pixels(pool.frames[i, first : first + phase.frames][window]))
         weights.append(_weights(events[window], recipe))
     return torch.stack(videos), torch.stack(weights)
 
@@ -259,9 +255,9 @@ def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 300, test_c
     cell = 4 * PATCH
 
     def blocks(seed: int, split: str) -> np.ndarray:
-        video = sample_clip(seed, split, stage=STAGE).frames[1:].astype(np.float32) / 127.5 - 1
-        cut = video.reshape(-1, 4, STAGE.height // cell, cell, STAGE.width // cell, cell, 3)
-        return cut.transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * cell * cell * 3)
+        pixels = to_pixels(sample_clip(seed, split, stage=STAGE).frames[1:]).numpy()
+        cut = pixels.reshape(3, -1, 4, STAGE.height // cell, cell, STAGE.width // cell, cell)
+        return cut.transpose(1, 3, 5, 2, 4, 6, 0).reshape(-1, 4 * cell * cell * 3)
 
     count, total, products = 0, 0.0, 0.0
     for seed in range(train_clips):
@@ -279,7 +275,7 @@ def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 300, test_c
 
 def validation_clips(count: int, split: str = "test") -> torch.Tensor:
     """The first ``count`` clips of a held-out split, ``(count, 3, F, H, W)``."""
-    return torch.stack([to_tensor(sample_clip(i, split, stage=STAGE).frames) for i in range(count)])
+    return torch.stack([to_pixels(sample_clip(i, split, stage=STAGE).frames) for i in range(count)])
 
 
 def train_vae(
@@ -338,7 +334,7 @@ def latent_statistics(
     """Mean and standard deviation of each latent channel over training clips."""
     latents = []
     for i in range(0, clips, 8):
-        video = torch.stack([to_tensor(sample_clip(s, "train", stage=STAGE).frames) for s in range(i, i + 8)])
+        video = torch.stack([to_pixels(sample_clip(s, "train", stage=STAGE).frames) for s in range(i, i + 8)])
         with autocast(vae.device, getattr(torch, precision)):
             latents.append(vae.encode(video.to(vae.device)).latent_dist.mode().float().cpu())
     latents = torch.cat(latents).transpose(0, 1).flatten(1)

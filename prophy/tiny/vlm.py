@@ -39,7 +39,7 @@ from prophy.training.devices import autocast, chosen_device
 from prophy.training.ema import Ema
 from prophy.training.fit import fit
 from prophy.training.optim import MuonAdamW
-from prophy.worlds import COLOURS, FPS, FRAMES, SIZE, Scenario, sample_clip, sample_scenario
+from prophy.worlds import COLOURS, Scenario, Stage, sample_clip, sample_scenario
 from prophy.worlds.captions import TEMPLATES
 from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import BACKGROUNDS
@@ -54,7 +54,8 @@ _GENERAL = (BACKGROUND_QUESTION, WHICH_QUESTION)
 _SPECIAL = ("<|im_start|>", TURN_END, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", VIDEO_TOKEN)
 _PLACES = {"left": "on the left", "right": "on the right", "centre": "in the middle"}
 _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
-_ROW_EDGES, _COLUMN_EDGES = (26.0, 42.0), (SIZE / 3, 2 * SIZE / 3)  # pixels
+STAGE = Stage()  #: the clips it knows
+_ROW_EDGES, _COLUMN_EDGES = (26.0, 42.0), (STAGE.height / 3, 2 * STAGE.height / 3)  # pixels
 _TRENDS = ("shrinking", "steady", "growing")
 _HELD_OUT = 50  # clips of the test split that answers are checked on
 _BLOCK = 50  # clips rendered between two writes
@@ -188,7 +189,7 @@ def build_vlm(recipe: VlmRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_
         "patch_size": PATCH,
         "spatial_merge_size": 1,
         "temporal_patch_size": TEMPORAL,
-        "window_size": SIZE // 2,  # each token keeps to its own quarter of the frame
+        "window_size": STAGE.height // 2,  # each token keeps to its own quarter of the frame
         "fullatt_block_indexes": [],
         "tokens_per_second": 2,
     }
@@ -243,8 +244,8 @@ class Lessons:
 
 def _render(seeds: range, split: str) -> tuple[np.ndarray, np.ndarray]:
     """The shown frames of clips, and of each clip's first and second event the five numbers of its course."""
-    shown = frame_indices(FRAMES, FPS, TEMPORAL, ANNOTATION)
-    frames = np.empty((len(seeds), len(shown), SIZE, SIZE, 3), np.uint8)
+    shown = frame_indices(STAGE.frames, STAGE.fps, TEMPORAL, ANNOTATION)
+    frames = np.empty((len(seeds), len(shown), STAGE.height, STAGE.height, 3), np.uint8)
     courses = np.ones((len(seeds), 2, 5), np.int64)
     for i, seed in enumerate(seeds):
         clip = sample_clip(seed, split, SCOPE)
@@ -284,8 +285,8 @@ class Batches:
 
     def __init__(self, vlm: VisionLanguageModel) -> None:
         self._vlm = vlm
-        blank = np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8)
-        clip = pack_clip(blank, FPS, vlm.sizes, vlm.family, ANNOTATION)
+        blank = np.zeros((STAGE.frames, STAGE.height, STAGE.height, 3), np.uint8)
+        clip = pack_clip(blank, STAGE.fps, vlm.sizes, vlm.family, ANNOTATION)
         self._prefix = vlm.prefix_ids(clip)
         positions_3L, _ = vlm.positions([*self._prefix, 0], clip)
         self._positions_3P, self._next = positions_3L[:, :-1], int(positions_3L[0, -1])
@@ -419,8 +420,8 @@ def _thing(answer: str) -> str:
 
 def _packed(vlm: VisionLanguageModel, frames_FHW3: np.ndarray) -> PackedClip:
     patches, patch_grid = pack_frames(frames_FHW3, vlm.sizes, vlm.family)
-    shown = frame_indices(FRAMES, FPS, TEMPORAL, ANNOTATION)
-    return PackedClip(patches, patch_grid, patch_grid, tuple(shown.tolist()), FRAMES, FPS)
+    shown = frame_indices(STAGE.frames, STAGE.fps, TEMPORAL, ANNOTATION)
+    return PackedClip(patches, patch_grid, patch_grid, tuple(shown.tolist()), STAGE.frames, STAGE.fps)
 
 
 def build_optimiser(model: nn.Module, recipe: VlmRecipe) -> MuonAdamW:

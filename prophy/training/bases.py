@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -27,7 +26,7 @@ from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.examples import Examples
 from prophy.data.folder import read_folder
-from prophy.files import replacing
+from prophy.files import replacing, sha256
 from prophy.generation.generate import generate
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
@@ -39,6 +38,7 @@ from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,13 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
 
 
 def open_examples(
-    folder: Path, base: str, worlds: int | None = None, split: str = "train", annotations: Path | None = None
+    folder: Path,
+    base: str,
+    worlds: int | None = None,
+    split: str = "train",
+    annotations: Path | None = None,
+    stage: Stage | None = None,
+    lawful: bool | None = None,
 ) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
@@ -95,6 +101,8 @@ def open_examples(
         worlds: make or extend a cache of so many clips of the worlds.
         split: of new worlds.
         annotations: of the worlds' clips, to learn from instead of their masks.
+        stage: size, length and rate of the worlds' clips; see :func:`prophy.training.world_examples.open_worlds`.
+        lawful: whether they obey laws; see there.
 
     Raises:
         FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
@@ -102,13 +110,13 @@ def open_examples(
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if worlds is not None or not marker.is_file():
-        return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations)
+        return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations, stage, lawful)
     try:
         about = json.loads(marker.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{marker} is damaged ({error.msg}): fill another folder") from error
     if "made_by" in about:
-        return open_worlds(folder, Path(base), annotations=annotations)
+        return open_worlds(folder, Path(base), annotations=annotations, stage=stage, lawful=lawful)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     from prophy.data.cache import TensorCache
@@ -148,7 +156,7 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         partial(encode_clip, pipeline),
         partial(encode_caption, pipeline),
         tuple(size),
-        f"folder {hashlib.sha256(about.encode()).hexdigest()[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
+        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
     )
 
 

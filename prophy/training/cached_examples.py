@@ -5,7 +5,6 @@ Shapes: C latent channels, T latent frames, H height, W width, F video frames, L
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from prophy.data.examples import Example, Examples
+from prophy.files import sha256
 from prophy.phenomena import IDS
 
 Tensors = Mapping[str, torch.Tensor]
@@ -56,7 +56,7 @@ class CachedExamples(Examples):
             if missing := {"latents", "text"} - entry.tensors.keys():
                 raise ValueError(f"{entry.id} lacks {', '.join(sorted(missing))} in the cache: fill it again")
         keys = json.dumps([entry.key for entry in self._entries])
-        self.fingerprint = f"cache {hashlib.sha256(keys.encode()).hexdigest()[:16]} of {len(self._entries)}"
+        self.fingerprint = f"cache {sha256(keys)[:16]} of {len(self._entries)}"
         self.empty_text_LD = empty_text_LD.float()
 
     def __len__(self) -> int:

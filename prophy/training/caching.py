@@ -8,7 +8,6 @@ prophy cache verify cache
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -27,6 +26,8 @@ from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
+from prophy.files import sha256
+from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
 
@@ -65,7 +66,7 @@ def fill(
     recipe = {
         "model": model_hash(pipeline),
         "dtype": str(pipeline.vae.dtype),
-        "annotations": hashlib.sha256(json.dumps(annotated, sort_keys=True).encode()).hexdigest()[:16],
+        "annotations": sha256(json.dumps(annotated, sort_keys=True))[:16],
         "phenomena": phenomena.VERSION,
     }
     cache = TensorCache(out, recipe)
@@ -76,15 +77,14 @@ def fill(
             if annotations is not None and not _targets(annotations, job).exists():
                 without += 1
                 continue
-            frames = job.read()
-            content = hashlib.sha256(frames.tobytes() + job.caption.encode(errors="replace"))
+            frames, caption = job.read(), job.caption.encode(errors="replace")
             if annotations is None:
                 targets = TokenTargets.from_masks(job.masks(), geometry.grid, "worlds")
-                content.update(targets.values.tobytes())
+                content = targets.values.tobytes()
             else:
                 targets = TokenTargets.load(_targets(annotations, job))
-                content.update(_targets(annotations, job).read_bytes())
-            key = cache.key(content.hexdigest())
+                content = _targets(annotations, job).read_bytes()
+            key = cache.key(sha256(frames.tobytes() + caption + content))
             if key in cache:
                 continue
             tensors = {
@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     filling = commands.add_parser("fill", help="encode annotated clips; run it again to go on")
     add_data(filling)
     add_geometry(filling)
-    filling.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
+    add_model(filling)
     filling.add_argument(
         "--annotations", type=Path, metavar="DIR", help="made by prophy annotate (default, in the worlds: their masks)"
     )

@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from prophy.files import replace_folder
+
 if TYPE_CHECKING:
     import torch
 
@@ -40,16 +42,6 @@ def _restore(plan: State, tensors: dict[str, torch.Tensor]) -> State:
     if isinstance(plan, list):
         return [_restore(value, tensors) for value in plan]
     return plan
-
-
-def replace_folder(new: Path, folder: Path) -> None:
-    """Let a finished folder take the place of ``folder``, which may exist; the old one is deleted last."""
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(new, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def save_checkpoint(folder: Path, state: dict[str, State]) -> None:

@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.flags import add_model
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="clips with a table of captions, encoded as they are read: slower, and without token targets",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run; an existing run is resumed")
-    parser.add_argument("--model", metavar="BASE", help="a diffusers folder or hub id (default: the recipe's)")
+    add_model(parser, default="the recipe's")
     parser.add_argument(
         "--initial",
         type=Path,
@@ -52,8 +53,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="of the worlds' clips in --data, to learn from instead of their masks",
     )
-    parser.add_argument("--size", metavar="WxHxF", help="of --folder and --prompt (default: as the base recommends)")
-    parser.add_argument("--fps", type=float, help="of --folder (default: as the base recommends)")
+    parser.add_argument(
+        "--unlawful", action="store_true", help="of --worlds: each event runs by a clock that obeys no law"
+    )
+    parser.add_argument(
+        "--size", metavar="WxHxF", help="of --folder, --worlds and --prompt (default: as the base recommends)"
+    )
+    parser.add_argument("--fps", type=float, help="of --folder and --worlds (default: as the base recommends)")
     parser.add_argument(
         "--set",
         action="append",
@@ -100,6 +106,7 @@ def main(argv: list[str]) -> None:
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    from prophy.data.jobs import stage_of
     from prophy.training.recipes import RECIPES, recipe_named
 
     if arguments.list:
@@ -112,10 +119,14 @@ def main(argv: list[str]) -> None:
         for flag in ("worlds", "annotations"):
             if getattr(arguments, flag) is not None:
                 raise ValueError(f"--{flag} belongs to --data: leave it out")
-    elif arguments.fps is not None:
-        raise ValueError("--fps belongs to --folder: leave it out")
     if arguments.held_out_worlds is not None and arguments.held_out is None:
         raise ValueError("--held-out-worlds needs a folder: give --held-out DIR too")
+    worlds = arguments.worlds is not None or arguments.held_out_worlds is not None
+    if arguments.fps is not None and arguments.folder is None and not worlds:
+        raise ValueError("--fps belongs to --folder and --worlds: leave it out")
+    if arguments.unlawful and not worlds:
+        raise ValueError("--unlawful belongs to --worlds: leave it out")
+    stage = stage_of(arguments.size, arguments.fps) if worlds and (arguments.size or arguments.fps) else None
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from prophy.generation.settings import GenerationSettings
@@ -145,13 +156,15 @@ def main(argv: list[str]) -> None:
     defaults = defaults_for(transformer, arguments.size)
     with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
-            examples = open_examples(arguments.data, base, arguments.worlds, annotations=arguments.annotations)
+            about = {"stage": stage, "lawful": False} if arguments.unlawful else {"stage": stage}
+            clips, targets = arguments.worlds, arguments.annotations
+            examples = open_examples(arguments.data, base, clips, annotations=targets, **about)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
             examples = open_folder(arguments.folder, base, defaults.clip, fps)
         held_out = None
         if arguments.held_out is not None:
-            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test")
+            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test", stage=stage)
     sample = None
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]

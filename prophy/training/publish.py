@@ -16,8 +16,8 @@ import torch
 
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
-from prophy.files import write_text
-from prophy.training.checkpoints import State, load_checkpoint, replace_folder
+from prophy.files import replace_folder, write_text
+from prophy.training.checkpoints import State, load_checkpoint
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipe import Recipe

@@ -5,7 +5,6 @@ Shapes: L text length, D text width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +18,11 @@ from prophy.annotation.pipeline import CLIPS, RECIPE
 from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import Example, Examples
-from prophy.data.jobs import WORLDS, Geometry, jobs_of_worlds
-from prophy.data.latents import LatentCache, open_cache
+from prophy.data.jobs import Geometry, Job, jobs_of_worlds
+from prophy.data.latents import LatentCache, cached_as, open_cache
+from prophy.files import sha256
 from prophy.routing.targets import TokenTargets
+from prophy.worlds import Stage
 
 
 class WorldExamples(Examples):
@@ -87,6 +88,8 @@ def open_worlds(
     scope: tuple[str, ...] = (),
     split: str = "train",
     annotations: Path | None = None,
+    stage: Stage | None = None,
+    lawful: bool | None = None,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -97,17 +100,21 @@ def open_worlds(
         scope: phenomena of a new cache.
         split: of a new cache.
         annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
+        stage: size, length and rate; default: as they are there, else the worlds' own.
+        lawful: or each event runs by a clock that obeys no law; default: as they are there, else lawful.
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
-        ValueError: the cache was made by another model, or other clips were annotated.
+        ValueError: the cache was made by another model or of other clips, or other clips were annotated.
     """
     folder, base = Path(folder), Path(base)
     marker = folder / "cache.json"
     if marker.is_file():
-        about = json.loads(marker.read_text())
+        about = cached_as(folder)
         scope, split = tuple(about["phenomena"]), about["split"]
         clips = about["count"] if clips is None else clips
+        stage = Stage(**about["stage"]) if stage is None else stage
+        lawful = about["lawful"] if lawful is None else lawful
     elif clips is None:
         raise FileNotFoundError(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
@@ -115,29 +122,33 @@ def open_worlds(
     vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
-    cache = open_cache(folder, vae, tokenizer, clips, scope, split)
+    stage, lawful = stage or Stage(), lawful is not False
+    cache = open_cache(folder, vae, tokenizer, clips, scope, split, stage, lawful)
     made_by = json.loads(marker.read_text())["made_by"]
     fingerprint = f"worlds {made_by} {split} {clips} {','.join(scope)}"
+    if stage != Stage() or not lawful:
+        fingerprint += f", {stage}{'' if lawful else ', unlawful'}"
     if annotations is None:
         return WorldExamples(cache, encoder, fingerprint)
-    recipe, targets = _annotated(Path(annotations), clips, split, scope)
+    jobs = jobs_of_worlds(clips, split, scope, stage=stage)
+    cell = stage.height // cache.latents.shape[3]
+    recipe, targets = _annotated(Path(annotations), jobs, split, Geometry.of_worlds(stage, cell))
     return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}", targets)
 
 
-def _annotated(folder: Path, clips: int, split: str, scope: tuple[str, ...]) -> tuple[str, list[Path]]:
+def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry) -> tuple[str, list[Path]]:
     """A digest of the recipe of annotations, and each clip's targets."""
     recipe = folder / RECIPE
     if not recipe.is_file():
         raise FileNotFoundError(f"{folder} holds no annotations ({RECIPE} is missing)")
     about = json.loads(recipe.read_text())
-    if Geometry(**about["geometry"]) != WORLDS:
+    if Geometry(**about["geometry"]) != geometry:
         raise ValueError(f"{folder} holds annotations of other clips: make them with prophy annotate --data worlds")
-    jobs = jobs_of_worlds(clips, split, scope)
     targets = [folder / CLIPS / job.folder / TARGETS for job in jobs]
     missing = [job.id for job, path in zip(jobs, targets, strict=True) if not path.exists()]
     if missing:
         raise FileNotFoundError(
-            f"{folder} lacks {len(missing)} of {clips} clips, such as {missing[0]}: "
-            f"prophy annotate --data worlds --split {split} --clips {clips} --out {folder}"
+            f"{folder} lacks {len(missing)} of {len(jobs)} clips, such as {missing[0]}: "
+            f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder}"
         )
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16], targets
+    return sha256(json.dumps(about, sort_keys=True))[:16], targets

@@ -19,6 +19,7 @@ from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.models import ModelSource
 
+_OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 _M_ARENA_MAX = -8  # of malloc.h
 _IDLE_SECONDS = 10  # without a visitor, after which a generation's imports are nobody's delay
 
@@ -68,7 +69,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder that runs are written to and listed from (default: runs)",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for every one (default: 127.0.0.1)"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 for every one. Runs of earlier starts are listed for visitors of this "
+        "machine only (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
@@ -107,13 +111,13 @@ def main(argv: list[str] | None = None) -> None:
     arguments = build_parser().parse_args(argv)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
-    # On a Space anyone may be looking: earlier runs are then nobody's to list.
-    is_public = "SPACE_ID" in os.environ
+    on_space = "SPACE_ID" in os.environ
     engine = Engine(
         arguments.sources or (ModelSource(),),
         profile=arguments.profile,
         runs=arguments.runs,
-        list_earlier=not is_public,
+        # Where anyone may be looking, earlier runs are nobody's to list or to delete.
+        list_earlier=not on_space and arguments.host in _OWN_MACHINE,
     )
     with _without_garbage_collection():
         from prophy.ui.page import build_demo, launch
@@ -121,9 +125,9 @@ def main(argv: list[str] | None = None) -> None:
         demo = build_demo(engine, arguments.vlm, trainings=trainings, evidence=arguments.evidence)
         address = launch(
             demo,
-            host="0.0.0.0" if is_public else arguments.host,
+            host="0.0.0.0" if on_space else arguments.host,
             port=arguments.port,
-            open_browser=not (arguments.no_browser or is_public),
+            open_browser=not (arguments.no_browser or on_space),
             max_upload="64mb" if arguments.vlm else "1mb",
         )
     print(f"ProPhy is at {address}", flush=True)

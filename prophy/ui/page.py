@@ -18,6 +18,7 @@ from prophy.ui.api import endpoints
 from prophy.ui.controls import messages
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.visitors import told
 from prophy.ui.tabs.about import about_tab
 from prophy.ui.tabs.annotate import AnnotateTab
 from prophy.ui.tabs.compare import CompareTab
@@ -61,14 +62,14 @@ def build_demo(
         evidence: see :func:`prophy.ui.tabs.evidence.evidence_tab`.
     """
     with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
-        own_runs = gr.BrowserState([], storage_key="prophy-runs", secret="prophy")
+        secret = gr.Textbox(visible="hidden", elem_id="visitor")
         gr.HTML(_HEADER, apply_default_css=False)
         bar = ModelBar(engine)
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
-                generate = GenerateTab(engine, bar, own_runs)
+                generate = GenerateTab(engine, bar, secret)
             with gr.Tab("Compare and steer", id="compare"):
-                compare = CompareTab(engine, bar, own_runs)
+                compare = CompareTab(engine, bar, secret)
             with gr.Tab("Annotate", id="annotate-tab"):
                 AnnotateTab(vlm)
             if trainings is not None:
@@ -86,7 +87,7 @@ def build_demo(
 
         def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:
             try:
-                run = engine.find(str(event._data.get("id")))
+                run = engine.find(told(event._data, "id"))
                 made_by = {card.name: card for card in engine.cards}.get(run.record.model_id)
                 card = made_by or engine.card(model)
                 filled = compare.to_steer(run, card)
@@ -100,7 +101,7 @@ def build_demo(
             return {**generate.for_model(card), **compare.for_model(card)}
 
         def on_close(visit: gr.Request) -> None:
-            engine.stop(visit.session_hash or "")
+            engine.close(visit.session_hash or "")
 
         generate.view.steer(
             on_steer,

@@ -13,15 +13,10 @@ from prophy.worlds.sample import (
 )
 from prophy.worlds.stage import COLOURS, Stage
 
-FPS, FRAMES, SIZE = Stage().fps, Stage().frames, Stage().height  #: of the default stage
-
 __all__ = [
     "COLOURS",
     "EVENTS",
-    "FPS",
-    "FRAMES",
     "HELD_OUT_PAIRS",
-    "SIZE",
     "SPLITS",
     "Placed",
     "Scenario",

@@ -32,7 +32,7 @@ def clip_block(clip: WorldClip, height: int = 128) -> Block:
             cv2.drawContours(tile, outlines, -1, (255, 255, 255), 2)
             cv2.drawContours(tile, outlines, -1, rgb(by_id(phenomenon).colour), 1)
     names = ", ".join(by_id(event.phenomenon).name for event in clip.scenario.events)
-    return Block([Row(tiles)], [names, clip.caption])
+    return Block([Row(list(tiles))], [names, clip.caption])
 
 
 def write_contact_sheet(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
-from prophy.worlds.captions import caption, clause
 from prophy.worlds.clocks import fine_times, unlawful_clock
 from prophy.worlds.event import EVENTS, kind_of
+from prophy.worlds.language import FIRST, Grammar, Telling
 from prophy.worlds.painter import Painter, background
+from prophy.worlds.placed import Placed
 from prophy.worlds.stage import BACKGROUNDS, COLOURS, Knobs, Stage
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
@@ -31,23 +32,6 @@ HELD_OUT_PAIRS: frozenset[frozenset[str]] = frozenset(
 
 
 @dataclass(frozen=True)
-class Placed:
-    """What happens where in a clip.
-
-    Attributes:
-        phenomenon: its id.
-        variant: which of the phenomenon's scenes.
-        colours: colour names the caption mentions, in order.
-        place: ``left``, ``right`` or ``centre``.
-    """
-
-    phenomenon: str
-    variant: str
-    colours: tuple[str, ...]
-    place: str
-
-
-@dataclass(frozen=True)
 class Scenario:
     """What a clip will show, before anything is simulated."""
 
@@ -62,10 +46,9 @@ class Scenario:
             labels[by_id(event.phenomenon).index] = 1
         return labels
 
-    def describe(self, rng: np.random.Generator, held_out: bool = False) -> str:
-        """A caption in random words; ``held_out`` uses only sentences that training never sees."""
-        clauses = [(clause(e.phenomenon, e.variant, e.colours, rng, held_out), e.place) for e in self.events]
-        return caption(clauses, self.setting, rng)
+    def describe(self, rng: np.random.Generator, held_out: bool = False, grammar: Grammar = FIRST) -> str:
+        """A caption in random words; ``held_out`` uses only wordings that training never sees."""
+        return grammar.tell(self.events, self.setting, rng, held_out).text
 
 
 @dataclass(frozen=True)
@@ -114,8 +97,18 @@ def _streams(seed: int, split: str) -> list[np.random.Generator]:
     return [np.random.default_rng([seed, list(SPLITS).index(split), part]) for part in range(4)]
 
 
-def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS) -> tuple[Scenario, str]:
-    """The scenario and the caption of clip ``seed``, without simulating it: thousands a second.
+def sample_telling(
+    seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
+) -> tuple[Scenario, Telling]:
+    """The scenario of clip ``seed`` and how ``grammar`` tells it, without simulating it: thousands a second.
+
+    Args:
+        seed: non-negative integer.
+        split: one of :data:`SPLITS`.
+        phenomena: ids to draw from.
+        grammar: puts the scenario into words.
+        twins: share of the clips of two events that show one scene twice, half of them in one colour; none of the
+            split ``combinations`` do. 0 gives the clips of the first generation.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
@@ -129,8 +122,21 @@ def sample_scenario(seed: int, split: str = "train", phenomena: tuple[str, ...] 
         kind = EVENTS[phenomenon][rng.integers(len(EVENTS[phenomenon]))]
         colours = tuple(str(c) for c in rng.choice(list(COLOURS), kind.colour_count, replace=False))
         events.append(Placed(phenomenon, kind.variant, colours, place))
+    if twins and len(events) == 2 and split != "combinations" and rng.random() < twins:
+        events[1] = replace(events[0], place=events[1].place)
+        if rng.random() < 0.5:
+            colours = rng.choice(list(COLOURS), len(events[0].colours), replace=False)
+            events[1] = replace(events[1], colours=tuple(str(c) for c in colours))
     scenario = Scenario(tuple(events), setting)
-    return scenario, scenario.describe(words, held_out=split == "wordings")
+    return scenario, grammar.tell(scenario.events, setting, words, held_out=split == "wordings")
+
+
+def sample_scenario(
+    seed: int, split: str = "train", phenomena: tuple[str, ...] = IDS, grammar: Grammar = FIRST, twins: float = 0.0
+) -> tuple[Scenario, str]:
+    """The scenario and the caption of clip ``seed``; arguments and errors as for :func:`sample_telling`."""
+    scenario, telling = sample_telling(seed, split, phenomena, grammar, twins)
+    return scenario, telling.text
 
 
 def render(
@@ -183,6 +189,8 @@ def sample_clip(
     phenomena: tuple[str, ...] = IDS,
     stage: Stage = Stage(),
     lawful: bool = True,
+    grammar: Grammar = FIRST,
+    twins: float = 0.0,
 ) -> WorldClip:
     """Make one clip.
 
@@ -192,11 +200,13 @@ def sample_clip(
         phenomena: ids to draw from; half the clips show two of them, left and right.
         stage: size, length and rate; scenario and caption of a seed are the same on every one.
         lawful: or each event runs by a clock that obeys no law; with the same scenario, caption and parameters.
+        grammar: puts the clip into words.
+        twins: share of the clips of two events that show one scene twice, see :func:`sample_telling`.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.
     """
-    scenario, text = sample_scenario(seed, split, phenomena)
+    scenario, text = sample_scenario(seed, split, phenomena, grammar, twins)
     _, _, physics, clocks = _streams(seed, split)
     frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks)
     return WorldClip(frames, masks, text, scenario, states, seed, stage)

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.flags import given
+from prophy.flags import add_model, branch_of, only_set
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -55,10 +55,7 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     generate = parts.add_parser("generate", help="make the videos that are not there yet; one process a shard")
     generate.add_argument("prompts", type=Path, metavar="JSON", help="what `prompts` wrote")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos, for all shards")
-    generate.add_argument("--model", help="a diffusers folder or hub id (default: the embedded model)")
-    branch = generate.add_mutually_exclusive_group()
-    branch.add_argument("--branch", help="folder of the branch (default: the one inside the model's)")
-    branch.add_argument("--no-branch", action="store_true", help="the backbone alone")
+    add_model(generate, branch=True)
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
     generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
     add_shard(generate)
@@ -116,11 +113,9 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     shard = Shard.of(arguments.shard, os.environ)
     prompts = PromptSet.load(arguments.prompts)
-    chosen = given(arguments, "steps", "guidance", "frames", "height", "width", "fps")
+    chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width", "fps")
     settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
-    pipeline = load(arguments.model, branch=arguments.branch, profile=arguments.profile, device=arguments.device)
-    if arguments.no_branch and pipeline.attachment is not None:
-        pipeline.attachment.enabled = False
+    pipeline = load(arguments.model, branch=branch_of(arguments), profile=arguments.profile, device=arguments.device)
     made = generate_videos(pipeline, prompts, arguments.out, settings, shard, arguments.limit)
     left = len(missing_videos(prompts, arguments.out))
     print(f"videos   {arguments.out} ({made} made, {left} of {len(prompts.prompts)} missing)")

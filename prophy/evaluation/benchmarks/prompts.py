@@ -9,7 +9,6 @@ PhyGround's ``prompts/phyground.json``. What is odd in a file is counted and tol
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -22,6 +21,7 @@ from pydantic import ConfigDict
 
 from prophy.evaluation.results import write_json
 from prophy.evaluation.results.documents import STRICT, decoded
+from prophy.files import sha256
 
 CAPTIONS = ("caption", "upsampled_caption")  #: of VideoPhy2: the short one, and the one rewritten for video models
 
@@ -71,7 +71,7 @@ class PromptSet:
     def sha256(self) -> str:
         """Of everything that a protocol depends on."""
         about = [self.benchmark, self.source_sha256, self.text_field, [vars(prompt) for prompt in self.prompts]]
-        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+        return sha256(json.dumps(about))
 
     def save(self, path: Path) -> Path:
         """Write as JSON."""
@@ -201,7 +201,7 @@ def _made(
     if twice := len(prompts) - len(seen):
         notes = [*notes, f"{twice} prompts stand twice; each is kept, under a name of its own"]
     _check_unique(prompts, path)
-    return PromptSet(benchmark, hashlib.sha256(raw).hexdigest(), text_field, tuple(prompts), tuple(notes))
+    return PromptSet(benchmark, sha256(raw), text_field, tuple(prompts), tuple(notes))
 
 
 def _check_unique(prompts: Iterable[BenchmarkPrompt], path: Path) -> None:
@@ -252,4 +252,4 @@ def _flag(text: str | None, path: Path) -> bool:
 
 
 def _stem(index: int, text: str) -> str:
-    return f"{index:04d}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{index:04d}-{sha256(text)[:8]}"

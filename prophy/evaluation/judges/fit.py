@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -18,6 +19,8 @@ from prophy.training.fit import fit
 from prophy.training.optim import OneCycleAdamW
 from prophy.training.progress import TrainingStopped
 from prophy.training.run_folder import CHECKPOINT
+
+R = TypeVar("R")
 
 
 class Recipe(Protocol):
@@ -76,7 +79,22 @@ def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
     Raises:
         FileNotFoundError: the judge has not been trained.
     """
+    return load_file(_path(work, name))
+
+
+def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
+    """The recipe that :func:`save_fitted` wrote, a dataclass of this kind.
+
+    Raises:
+        FileNotFoundError: the judge has not been trained.
+    """
+    with safe_open(_path(work, name), "pt") as file:
+        made = json.loads(file.metadata()["recipe"])
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
+
+
+def _path(work: Path, name: str) -> Path:
     path = Path(work) / f"{name}.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run `prophy evaluate {name} --work {work}` first")
-    return load_file(path)
+    return path

@@ -6,7 +6,7 @@ nothing: a classifier that has only seen events finds one everywhere.
 
     prophy evaluate recogniser --work runs/tiny
 
-Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena.
+Shapes: n or B clips, F frames of H×W pixels, of which F' are looked at, h×w pixels of them seen; P = 17 phenomena.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
@@ -21,15 +22,17 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
+from prophy.backbones.autoencoder import to_frames, to_pixels
+from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
 from prophy.training.devices import autocast
-from prophy.worlds import FRAMES, SIZE, Scenario, sample_clip
+from prophy.worlds import Scenario, Stage, sample_clip
 from prophy.worlds.sample import render
 from prophy.worlds.stage import BACKGROUNDS
 
-LOOKED_AT = (0, 2, 4, 6, 8, 10, 12, 14, 16)  #: frames the classifier sees
+LOOKED_AT = 9  #: frames the classifier sees, from the first to the last
+ROWS = 64  #: of pixels that it sees, at least: what is larger is averaged down by a whole factor
 NAME = "recogniser"
 GATE = 0.97  #: exact share on held-out renders below which no number of the classifier's counts
 
@@ -44,13 +47,19 @@ class _Residual(nn.Module):
 
 
 class Recogniser(nn.Module):
-    """Frames stacked as channels, convolutions down to a 4×4 grid, the strongest response anywhere in the picture."""
+    """Frames stacked as channels, convolutions down to a 4×4 grid, the strongest response anywhere in the picture.
 
-    def __init__(self, width: int = RecogniserRecipe.width) -> None:
+    Args:
+        width: channels of the first layer.
+        stage: size, length and rate of the clips it is for.
+    """
+
+    def __init__(self, width: int = RecogniserRecipe.width, stage: Stage = Stage()) -> None:
         super().__init__()
+        self.stage = stage
         widths = (width, 2 * width, 3 * width)
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
-        before = 4 * 3 * len(LOOKED_AT)
+        before = 4 * 3 * LOOKED_AT
         for after in widths:
             down = nn.Conv2d(before, after, 3, stride=2, padding=1)
             layers += [down, nn.GroupNorm(8, after), nn.SiLU(), _Residual(after)]
@@ -64,10 +73,27 @@ class Recogniser(nn.Module):
         return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
 
 
+def seen(frames_nFHWC: np.ndarray) -> np.ndarray:
+    """What the classifier sees of whole clips, uint8 ``(n, F', h, w, 3)``."""
+    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, LOOKED_AT).round().astype(int)
+    return shrunk(frames_nFHWC[:, chosen], max(1, frames_nFHWC.shape[2] // ROWS))
+
+
+def shrunk(frames_nFHWC: np.ndarray, factor: int) -> np.ndarray:
+    """Frames averaged down by a whole factor, uint8."""
+    if factor == 1:
+        return frames_nFHWC
+    height, width = (side // factor for side in frames_nFHWC.shape[2:4])
+    made = np.empty((*frames_nFHWC.shape[:2], height, width, 3), np.uint8)
+    for clip, small in zip(frames_nFHWC, made, strict=True):
+        for f, frame in enumerate(clip):
+            small[f] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+    return made
+
+
 def stacked(frames_BFHWC: np.ndarray) -> torch.Tensor:
-    """The frames the classifier looks at, uint8 ``(B, F', H, W, 3)``, as channels from -1 to 1 ``(B, 3F', H, W)``."""
-    x = torch.from_numpy(np.ascontiguousarray(frames_BFHWC)).float() / 127.5 - 1
-    return x.permute(0, 1, 4, 2, 3).flatten(1, 2)
+    """What a judge sees, uint8 ``(B, F', h, w, 3)``, as channels from -1 to 1 ``(B, 3F', h, w)``."""
+    return to_pixels(frames_BFHWC).transpose(1, 2).flatten(1, 2)
 
 
 def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -94,20 +120,22 @@ def degraded(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x.clamp(-1.2, 1.2)
 
 
-def render_clips(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple[np.ndarray, torch.Tensor]:
-    """Render clips: the frames looked at, uint8 ``(n, F', H, W, 3)``, and multi-hot labels, float32 ``(n, P)``."""
-    frames = np.empty((len(seeds), len(LOOKED_AT), SIZE, SIZE, 3), np.uint8)
-    labels = np.empty((len(seeds), len(IDS)), np.float32)
+def render_clips(
+    seeds: range, split: str, phenomena: tuple[str, ...], stage: Stage = Stage()
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Render clips: what is seen of them, uint8 ``(n, F', h, w, 3)``, and multi-hot labels, float32 ``(n, P)``."""
+    frames, labels = [], np.empty((len(seeds), len(IDS)), np.float32)
     for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
-        clip = sample_clip(seed, split, phenomena)
-        frames[row], labels[row] = clip.frames[list(LOOKED_AT)], clip.scenario.labels
-    return frames, torch.from_numpy(labels)
+        clip = sample_clip(seed, split, phenomena, stage)
+        frames.append(seen(clip.frames[None])[0])
+        labels[row] = clip.scenario.labels
+    return np.stack(frames), torch.from_numpy(labels)
 
 
-def empty_stages() -> np.ndarray:
-    """Every backdrop with nothing on it, uint8 ``(settings, F', H, W, 3)``."""
-    stages = [render(Scenario((), name), np.random.default_rng(0))[0] for name in BACKGROUNDS]
-    return np.stack(stages)[:, list(LOOKED_AT)]
+def empty_stages(stage: Stage = Stage()) -> np.ndarray:
+    """What is seen of every backdrop with nothing on it, uint8 ``(settings, F', h, w, 3)``."""
+    stages = [render(Scenario((), name), np.random.default_rng(0), stage=stage)[0] for name in BACKGROUNDS]
+    return seen(np.stack(stages))
 
 
 def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
@@ -117,12 +145,11 @@ def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: int = 8) -> np.ndarray:
-    """Whole clips, uint8 ``(n, 17, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
+    """Whole clips, uint8 ``(n, F, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
     parts = []
     for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
-        video = torch.from_numpy(frames_nFHWC[i : i + batch]).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        decoded = vae.decode(vae.encode(video.to(vae.device)).latent_dist.mode()).sample.clamp(-1, 1).cpu()
-        parts.append(((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 4, 1).numpy())
+        video = to_pixels(frames_nFHWC[i : i + batch]).to(vae.device)
+        parts.append(to_frames(vae.decode(vae.encode(video).latent_dist.mode()).sample))
     return np.concatenate(parts)
 
 
@@ -150,15 +177,15 @@ def train_recogniser(
         TrainingStopped: the time ended before the training did.
     """
     work = Path(work)
-    frames, labels = render_clips(range(recipe.clips), "train", recipe.phenomena)
+    frames, labels = render_clips(range(recipe.clips), "train", recipe.phenomena, recipe.stage)
     model = fit(frames, labels, recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
 
-    frames, labels = render_clips(range(recipe.test_clips), "test", recipe.phenomena)
+    frames, labels = render_clips(range(recipe.test_clips), "test", recipe.phenomena, recipe.stage)
     result = measure(model, frames, labels, recipe)
     if vae is not None:
         seeds = range(min(decoded_clips, recipe.test_clips))
-        whole = np.stack([sample_clip(seed, "test", recipe.phenomena).frames for seed in seeds])
+        whole = np.stack([sample_clip(seed, "test", recipe.phenomena, recipe.stage).frames for seed in seeds])
         decoded = recognise(model, through_autoencoder(whole, vae))
         result = replace(result, exact_decoded=exact_share(decoded, labels[: len(seeds)]))
     return result.save(work)
@@ -175,8 +202,8 @@ def fit(
     """Train the classifier on rendered frames; see :func:`train_recogniser`. Without ``work`` it cannot be resumed."""
     device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
-    model = Recogniser(recipe.width).train().to(device, memory_format=torch.channels_last)
-    empty = empty_stages()
+    model = Recogniser(recipe.width, recipe.stage).train().to(device, memory_format=torch.channels_last)
+    empty = empty_stages(recipe.stage)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
@@ -212,7 +239,7 @@ def measure(
         exact=exact_share(logits, labels_nP),
         recall=shares(shown),
         false_alarms=shares(~shown),
-        empty_false_alarms=float((recognise(model, empty_stages()) > 0).any(1).float().mean()),
+        empty_false_alarms=float((recognise(model, empty_stages(recipe.stage)) > 0).any(1).float().mean()),
         frozen_false_alarms=float((recognise(model, frozen(frames_nFHWC)) > 0).any(1).float().mean()),
         exact_decoded=None,
         recipe=recipe,
@@ -224,16 +251,20 @@ def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     """Logits ``(n, P)``; above 0: the phenomenon is there.
 
     Args:
-        frames_nFHWC: uint8 clips, whole (17 frames) or the frames of :data:`LOOKED_AT` only.
+        frames_nFHWC: uint8 clips of the model's stage, whole or what is :func:`seen` of them.
 
     Raises:
         ValueError: clips of another size.
     """
-    expected = (SIZE, SIZE, 3)
-    if frames_nFHWC.shape[2:] != expected or frames_nFHWC.shape[1] not in (FRAMES, len(LOOKED_AT)):
-        raise ValueError(f"clips of shape {frames_nFHWC.shape[1:]} are not {FRAMES}×{SIZE}×{SIZE}×3: generate them so")
-    if frames_nFHWC.shape[1] == FRAMES:
-        frames_nFHWC = frames_nFHWC[:, list(LOOKED_AT)]
+    stage = model.stage
+    factor = max(1, stage.height // ROWS)
+    if frames_nFHWC.shape[1:] == (stage.frames, stage.height, stage.width, 3):
+        frames_nFHWC = seen(frames_nFHWC)
+    elif frames_nFHWC.shape[1:] != (LOOKED_AT, stage.height // factor, stage.width // factor, 3):
+        raise ValueError(
+            f"clips of shape {frames_nFHWC.shape[1:]} are not {stage.frames}×{stage.height}×{stage.width}×3:"
+            " generate them so"
+        )
     model.eval()
     parts = (stacked(frames_nFHWC[i : i + 64]) for i in range(0, len(frames_nFHWC), 64))
     return torch.cat([model(part.to(model.head.weight.device)).cpu() for part in parts])
@@ -251,7 +282,7 @@ def load_recogniser(work: Path) -> Recogniser:
         FileNotFoundError: it has not been trained.
     """
     weights = fitted_weights(work, NAME)
-    model = Recogniser(len(weights["body.1.bias"]))
+    model = Recogniser(len(weights["body.1.bias"]), fitted_recipe(work, NAME, RecogniserRecipe).stage)
     model.load_state_dict(weights)
     return model.eval()
 

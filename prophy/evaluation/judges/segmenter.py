@@ -6,7 +6,8 @@ every number that rests on it.
 
     prophy evaluate segmenter --work runs/tiny
 
-Shapes: n or B clips, F frames of H×W pixels, P = 17 phenomena, T, h, w of the token grid, N = T·h·w.
+Shapes: n or B clips, F frames of H×W pixels, 8 of them seen along a token's side; P = 17 phenomena, T, h, w of the
+token grid, N = T·h·w.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.data.latents import GRID
-from prophy.evaluation.judges.fit import fitted_weights, save_fitted, train_judge
-from prophy.evaluation.judges.recogniser import degraded, stacked
+from prophy.data.jobs import Geometry
+from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
+from prophy.evaluation.judges.recogniser import degraded, shrunk, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
+from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.training.devices import autocast
-from prophy.worlds import FRAMES, SIZE, sample_clip
+from prophy.worlds import sample_clip
 
 NAME = "segmenter"
+_SEEN = 8  # pixels along a token's side that the segmenter sees
 
 
 class _Residual(nn.Module):
@@ -43,38 +46,53 @@ class _Residual(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """All frames stacked as channels, convolutions down to the token grid, one logit a token and phenomenon."""
+    """All frames stacked as channels, convolutions down to the token grid, one logit a token and phenomenon.
 
-    def __init__(self, width: int = SegmenterRecipe.width) -> None:
+    Args:
+        width: half the channels of the first layer.
+        grid: of the clips it is for.
+    """
+
+    def __init__(self, width: int, grid: TokenGrid) -> None:
         super().__init__()
+        self.grid = grid
         layers: list[nn.Module] = [nn.PixelUnshuffle(2)]
-        before = 4 * 3 * FRAMES
+        before = 4 * 3 * grid.num_video_frames
         for after in (2 * width, 3 * width):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
             layers += [_Residual(after, 1)]
             before = after
         layers += [_Residual(before, 2), _Residual(before, 1)]  # the whole scene decides what a ball is doing
         self.body = nn.Sequential(*layers)
-        self.head = nn.Conv2d(before, GRID.frames * len(IDS), 1)
+        self.head = nn.Conv2d(before, grid.frames * len(IDS), 1)
         nn.init.constant_(self.head.bias, -4.0)
 
     def forward(self, frames_BCHW: torch.Tensor) -> torch.Tensor:
         """Frames as channels to logits ``(B, N, P)``."""
         logits = self.head(self.body(frames_BCHW))
-        return logits.unflatten(1, (GRID.frames, len(IDS))).permute(0, 1, 3, 4, 2).flatten(1, 3)
+        return logits.unflatten(1, (self.grid.frames, len(IDS))).permute(0, 1, 3, 4, 2).flatten(1, 3)
 
 
-def render_covers(seeds: range, split: str, phenomena: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Frames uint8 ``(n, F, H, W, 3)``, and the share of each token that a phenomenon covers, float16 ``(n, N, P)``."""
-    frames = np.empty((len(seeds), FRAMES, SIZE, SIZE, 3), np.uint8)
-    covers = np.zeros((len(seeds), GRID.num_tokens, len(IDS)), np.float16)
+def grid_of(recipe: SegmenterRecipe) -> TokenGrid:
+    """The tokens of its clips."""
+    return Geometry.of_worlds(recipe.stage, recipe.cell).grid
+
+
+def render_covers(seeds: range, split: str, recipe: SegmenterRecipe) -> tuple[np.ndarray, np.ndarray]:
+    """What is seen of clips, uint8 ``(n, F, 8h, 8w, 3)``, and each token's share that a phenomenon covers.
+
+    Returns:
+        The frames, and the shares, float16 ``(n, N, P)``.
+    """
+    grid, frames = grid_of(recipe), []
+    covers = np.zeros((len(seeds), grid.num_tokens, len(IDS)), np.float16)
     for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
-        clip = sample_clip(seed, split, phenomena)
-        frames[row] = clip.frames
-        pooled = GRID.pool_masks(np.stack(list(clip.masks.values())))
+        clip = sample_clip(seed, split, recipe.phenomena, recipe.stage)
+        frames.append(shrunk(clip.frames[None], recipe.cell // _SEEN)[0])
+        pooled = grid.pool_masks(np.stack(list(clip.masks.values())))
         for name, cover in zip(clip.masks, pooled, strict=True):
             covers[row, :, by_id(name).index] = cover
-    return frames, covers
+    return np.stack(frames), covers
 
 
 def train_segmenter(
@@ -90,11 +108,14 @@ def train_segmenter(
 
     Raises:
         TrainingStopped: the time ended before the training did.
+        ValueError: tokens of a size that it cannot see.
     """
     work = Path(work)
-    model = fit(*render_covers(range(recipe.clips), "train", recipe.phenomena), recipe, device, work, minutes)
+    if recipe.cell % _SEEN:
+        raise ValueError(f"tokens of {recipe.cell} pixels: give a --cell that {_SEEN} divides")
+    model = fit(*render_covers(range(recipe.clips), "train", recipe), recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
-    frames, covers = render_covers(range(recipe.test_clips), "test", recipe.phenomena)
+    frames, covers = render_covers(range(recipe.test_clips), "test", recipe)
     return measure(segment(model, frames), covers.astype(np.float32), recipe).save(work)
 
 
@@ -111,7 +132,8 @@ def fit(
     """
     device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
-    model = Segmenter(recipe.width).train().to(device, memory_format=torch.channels_last)
+    grid = grid_of(recipe)
+    model = Segmenter(recipe.width, grid).train().to(device, memory_format=torch.channels_last)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
@@ -122,7 +144,7 @@ def fit(
         mirrored = torch.from_numpy(rng.random(recipe.batch) < 0.5)
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
         x = x.to(device).contiguous(memory_format=torch.channels_last)
-        flipped = target.unflatten(1, GRID.shape).flip(3).flatten(1, 3)
+        flipped = target.unflatten(1, grid.shape).flip(3).flatten(1, 3)
         target = torch.where(mirrored[:, None, None], flipped, target).to(device)
         with autocast(x.device, torch.bfloat16):
             logits = model(x)
@@ -136,11 +158,23 @@ def fit(
 def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.ndarray:
     """Predicted share of each token that a phenomenon covers, float32 ``(n, N, P)``.
 
+    Args:
+        model: the segmenter.
+        frames_nFHWC: uint8 clips of its size, whole or averaged down to eight pixels along a token's side.
+        batch: clips at a time.
+
     Raises:
         ValueError: clips of another size.
     """
-    if frames_nFHWC.shape[1:] != (FRAMES, SIZE, SIZE, 3):
-        raise ValueError(f"clips of shape {frames_nFHWC.shape[1:]} are not {FRAMES}×{SIZE}×{SIZE}×3: generate them so")
+    grid = model.grid
+    factor, left_over = divmod(frames_nFHWC.shape[2], grid.height * _SEEN)
+    expected = (grid.num_video_frames, grid.height * _SEEN * factor, grid.width * _SEEN * factor, 3)
+    if left_over or not factor or frames_nFHWC.shape[1:] != expected:
+        raise ValueError(
+            f"clips of shape {frames_nFHWC.shape[1:]} are not of the segmenter's {grid.num_video_frames} frames and"
+            f" {grid.height}×{grid.width} tokens: generate them so"
+        )
+    frames_nFHWC = shrunk(frames_nFHWC, factor)
     starts = range(0, len(frames_nFHWC), batch)
     parts = (stacked(frames_nFHWC[i : i + batch]).to(model.head.weight.device) for i in starts)
     return torch.cat([model(part).sigmoid().cpu() for part in parts]).numpy()
@@ -173,7 +207,7 @@ def load_segmenter(work: Path) -> Segmenter:
         FileNotFoundError: it has not been trained.
     """
     weights = fitted_weights(work, NAME)
-    model = Segmenter(len(weights["body.1.bias"]) // 2)
+    model = Segmenter(len(weights["body.1.bias"]) // 2, grid_of(fitted_recipe(work, NAME, SegmenterRecipe)))
     model.load_state_dict(weights)
     return model.eval()
 

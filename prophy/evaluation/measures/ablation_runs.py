@@ -149,9 +149,7 @@ def run_ablation(
     work, caches, settings = Path(work), Path(caches), settings or AblationSettings()
     base = base_of(runs[-1].recipe, model)
     load_recogniser(caches)  # before hours are spent
-    untrained = load(base)
-    if untrained.attachment is not None:
-        untrained.attachment.enabled = False
+    untrained = load(base, branch=False)
     _refuse_others(runs, work, settings, model_hash(untrained))
     left = [run for run in runs if not run.finished]
     seconds: list[float] = []

@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
-from prophy.data.latents import GRID
+from prophy.data.jobs import WORLDS, Geometry
 from prophy.evaluation.measures.localisation import Truth, centre_prior, score_maps
 from prophy.evaluation.results.annotation import ANSWER, BACKGROUND, OTHER_CLIP, TARGETS, WRONG, AnnotationResult
 from prophy.evaluation.results.localisation import CENTRE, UNIFORM
+from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
-from prophy.worlds import FPS, sample_clip
+from prophy.worlds import Stage, sample_clip
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 64
@@ -43,6 +44,7 @@ class LayerMaps:
         shape: V as time, rows, columns.
         centres: where each temporal patch lies, in frames.
         num_frames: of each clip.
+        grid: the tokens' grid.
     """
 
     answer_nKVP: np.ndarray
@@ -51,6 +53,7 @@ class LayerMaps:
     shape: tuple[int, int, int]
     centres: np.ndarray
     num_frames: int
+    grid: TokenGrid
 
     def pick(self, slots: Sequence[int]) -> LayerMaps:
         """The mean of some layers, as K = 1."""
@@ -59,7 +62,7 @@ class LayerMaps:
 
     def on_grid(self, map_V: np.ndarray) -> np.ndarray:
         """One map on the token grid, ``(N,)``."""
-        return maps.resample(map_V.reshape(self.shape), self.centres, self.num_frames, GRID)
+        return maps.resample(map_V.reshape(self.shape), self.centres, self.num_frames, self.grid)
 
     def answers(self) -> np.ndarray:
         """Attention of the answers, of K = 1 maps, ``(n, N, P)``."""
@@ -82,14 +85,19 @@ class LayerMaps:
 
     def _each(self, measure: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
         answer_nVP = self.answer_nKVP[:, 0]
-        found = np.zeros((len(answer_nVP), GRID.num_tokens, answer_nVP.shape[2]), np.float32)
+        found = np.zeros((len(answer_nVP), self.grid.num_tokens, answer_nVP.shape[2]), np.float32)
         for row, p in zip(*np.nonzero(answer_nVP.any(1)), strict=True):
             found[row, :, p] = measure(row, answer_nVP[row, :, p])
         return found
 
 
 def evaluate_annotation(
-    annotator: Annotator, work: Path, clips: int = CLIPS, split: str = "test", phenomena: tuple[str, ...] = SCOPE
+    annotator: Annotator,
+    work: Path,
+    clips: int = CLIPS,
+    split: str = "test",
+    phenomena: tuple[str, ...] = SCOPE,
+    geometry: Geometry = WORLDS,
 ) -> AnnotationResult:
     """Annotate held-out clips and score the targets; writes ``annotation.json`` under ``work/evaluation``.
 
@@ -99,11 +107,12 @@ def evaluate_annotation(
         clips: how many.
         split: of the worlds.
         phenomena: ids to draw from.
+        geometry: of the worlds' clips, see :meth:`prophy.data.jobs.Geometry.of_worlds`.
     """
     chosen = annotator.layers
     every = replace(annotator.config, keep_layers=True, layers=annotator.vlm.attention_layers)
     reader = Annotator(annotator.vlm.model, annotator.vlm.tokenizer, every, name=annotator.name)
-    layers, truth, answers, share = read_layers(reader, clips, split, phenomena)
+    layers, truth, answers, share = read_layers(reader, clips, split, phenomena, geometry)
     relative = annotator.config.relative
     used = layers.pick([reader.layers.index(layer) for layer in chosen])
     targets = used.differences(relative=relative)
@@ -134,7 +143,7 @@ def evaluate_annotation(
 
 
 def read_layers(
-    annotator: Annotator, clips: int, split: str, phenomena: tuple[str, ...]
+    annotator: Annotator, clips: int, split: str, phenomena: tuple[str, ...], geometry: Geometry = WORLDS
 ) -> tuple[LayerMaps, Truth, list[dict[str, str]], float]:
     """Annotate clips, keeping every layer's attention.
 
@@ -144,20 +153,21 @@ def read_layers(
         The maps, the truth, what was said, and the share of phenomena to which anything was said.
     """
     answer, wrong, background = [], [], []
-    cover, shown = np.zeros((clips, GRID.num_tokens, len(IDS)), np.float32), np.zeros((clips, len(IDS)), bool)
+    grid, stage = geometry.grid, Stage(geometry.width, geometry.height, geometry.frames, round(geometry.fps))
+    cover, shown = np.zeros((clips, grid.num_tokens, len(IDS)), np.float32), np.zeros((clips, len(IDS)), bool)
     said, spoken = [], []
     for row in tqdm(range(clips), "annotate", mininterval=5, unit="clip"):
         seed = FIRST_SEED + row
-        clip = sample_clip(seed, split, phenomena)
+        clip = sample_clip(seed, split, phenomena, stage)
         names = list(clip.masks)
         absent = str(np.random.default_rng([seed, 5]).choice([p for p in phenomena if p not in names]))
-        annotation = annotator.annotate(clip.frames, FPS, [*names, absent], GRID)
+        annotation = annotator.annotate(clip.frames, geometry.fps, [*names, absent], grid)
         record, layers = annotation.record, len(annotator.layers)
         answers_KVP = np.zeros((layers, annotation.background.attention.size, len(IDS)), np.float32)
         for name in names:
             p = by_id(name).index
             answers_KVP[:, :, p] = annotation.answers[name].layer_attention.reshape(layers, -1)
-            cover[row, :, p] = GRID.pool_masks(clip.masks[name][None])[0]
+            cover[row, :, p] = grid.pool_masks(clip.masks[name][None])[0]
             shown[row, p] = True
             spoken.append(annotation.answers[name].num_tokens > 0)
         answer.append(answers_KVP)
@@ -167,8 +177,9 @@ def read_layers(
         said.append({one.question: one.text for one in answers})
     shape = annotation.background.attention.shape
     centres = np.array(record.frame_indices, float).reshape(shape[0], -1).mean(1)
-    layers = LayerMaps(np.stack(answer), np.stack(wrong), np.stack(background), shape, centres, record.num_frames)
-    return layers, Truth(cover, shown, GRID), said, float(np.mean(spoken))
+    stacks = np.stack(answer), np.stack(wrong), np.stack(background)
+    layers = LayerMaps(*stacks, shape, centres, record.num_frames, grid)
+    return layers, Truth(cover, shown, grid), said, float(np.mean(spoken))
 
 
 def of_other_clips(maps_nNP: np.ndarray, shown_nP: np.ndarray) -> np.ndarray:

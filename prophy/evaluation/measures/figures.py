@@ -22,8 +22,8 @@ import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
-from prophy.backbones.pipeline import rules_of
 from prophy.branch.refinement import RefinementExpertBlock
+from prophy.data.encode import encode_captions
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import FOLDER, Interval
 from prophy.evaluation.results.figures import (
@@ -35,7 +35,7 @@ from prophy.evaluation.results.figures import (
     InversionResult,
 )
 from prophy.generation.generate import Generation, generate
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.distance import pixel_difference, routing_difference
@@ -89,12 +89,9 @@ def semantic_logits(pipeline: DiffusionPipeline, prompts: Sequence[str], batch: 
         ValueError: the pipeline has no branch.
     """
     branch = _branch_of(pipeline)
-    length = rules_of(pipeline).text_tokens
     parts = []
     for start in tqdm(range(0, len(prompts), batch), "semantic logits", mininterval=5, unit="batch"):
-        text_BLD, _ = pipeline.encode_prompt(
-            prompt=list(prompts[start : start + batch]), do_classifier_free_guidance=False, max_sequence_length=length
-        )
+        text_BLD = encode_captions(pipeline, prompts[start : start + batch])
         parts.append(branch.semantic.route(text_BLD).float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -249,7 +246,7 @@ def _inverted(settings: GenerationSettings, experts: int) -> GenerationSettings:
 
 
 def _branch_of(pipeline: DiffusionPipeline):
-    if getattr(pipeline, "attachment", None) is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("the figures show a branch: give a model with a branch/ folder, or --branch")
     return pipeline.branch
 

@@ -31,11 +31,12 @@ from prophy.evaluation.results.flow_loss import (
     FlowResult,
     Where,
 )
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
@@ -64,31 +65,31 @@ def evaluate_flow(
     clips: int = CLIPS,
     batch: int = 16,
     control_name: str | None = None,
+    stage: Stage = Stage(),
 ) -> FlowResult:
     """Measure and compare; writes ``flow.json`` under ``work/evaluation``.
 
     Raises:
         ValueError: neither a branch nor a control to compare the backbone with.
     """
-    if not _has_branch(pipeline) and control is None:
+    if not branch_is_on(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
-    cache = held_out_cache(pipeline, work, clips)
+    cache = held_out_cache(pipeline, work, clips, stage)
     examples = WorldExamples(cache, pipeline.text_encoder)
     levels = flow_levels(predictors(pipeline, control), examples, NOISE_LEVELS, batch)
     return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
 
 
-def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int) -> LatentCache:
+def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
     """Encoded clips with scenes and captions that training never sees; made on first use."""
-    return open_cache(
-        Path(work) / f"latents-{HELD_OUT}", pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT
-    )
+    folder = Path(work) / f"latents-{HELD_OUT}"
+    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT, stage)
 
 
 def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:
     """The backbone, the backbone with its branch and the control, as far as they are there."""
     models = {BACKBONE: predictor(pipeline, pipeline.transformer, branch=False)}
-    if _has_branch(pipeline):
+    if branch_is_on(pipeline):
         models[BRANCH] = predictor(pipeline, pipeline.transformer, branch=True)
     if control is not None:
         models[CONTROL] = predictor(pipeline, control.eval(), branch=False)
@@ -107,14 +108,9 @@ def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *
     @torch.no_grad()
     def run(batch: Batch) -> torch.Tensor:
         batch = batch.to(transformer.device)
-        inputs = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
-        if pipeline.attachment is None:
+        with branch_switched(pipeline, branch):
+            inputs = batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD
             return transformer(*inputs, return_dict=False)[0].float().cpu()
-        before, pipeline.attachment.enabled = pipeline.attachment.enabled, branch
-        try:
-            return transformer(*inputs, return_dict=False)[0].float().cpu()
-        finally:
-            pipeline.attachment.enabled = before
 
     return run
 
@@ -162,7 +158,3 @@ def compare(noise: float, losses: dict[str, ClipLosses]) -> FlowLevel:
         for which in ("everywhere", "acting"):
             to_control[which] = bootstrap(getattr(losses[BRANCH], which) - getattr(losses[CONTROL], which))
     return FlowLevel(noise, comparisons("everywhere"), comparisons("acting"), to_control)
-
-
-def _has_branch(pipeline: ProPhyWanPipeline) -> bool:
-    return pipeline.attachment is not None and pipeline.attachment.enabled

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prophy.backbones.pipeline import rules_of
-from prophy.data.latents import GRID
+from prophy.data.encode import encode_captions
 from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
 from prophy.evaluation.measures.localisation import Truth, centre_prior, match_experts, score_maps
 from prophy.evaluation.prompts.held_out import HeldOutPrompt
+from prophy.evaluation.results.judges import SegmenterResult
 from prophy.evaluation.results.localisation import (
     CENTRE,
     CROSS,
@@ -40,6 +40,7 @@ from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
+from prophy.worlds import Stage
 
 _SHUFFLES = 4
 
@@ -84,15 +85,15 @@ def evaluate_generated_localisation(
         raise ValueError("experts are matched on the other half of the clips: give two prompts at least")
     work = Path(work)
     segmenter, error = load_segmenter(work), segmenter_error(work)
-    clips = recorded_clips(pipeline, work, prompts, batch, steps)
+    clips = recorded_clips(pipeline, work, prompts, batch, steps, SegmenterResult.load(work).recipe.stage)
     shown = np.zeros((len(prompts), len(IDS)), bool)
     for row, prompt in enumerate(prompts):
         shown[row, [by_id(name).index for name in prompt.phenomena]] = True
-    truth = Truth(segment(segmenter, clips.frames), shown, GRID)
+    truth = Truth(segment(segmenter, clips.frames), shown, segmenter.grid)
     return GeneratedLocalisationResult(
         steps=tuple(_step(clips, truth, d) for d in range(clips.maps.shape[1])),
         baselines={
-            CENTRE: score_maps(np.broadcast_to(centre_prior(GRID)[None, :, None], truth.cover_nNP.shape), truth),
+            CENTRE: score_maps(np.broadcast_to(centre_prior(truth.grid)[None, :, None], truth.cover_nNP.shape), truth),
             UNIFORM: score_maps(np.ones_like(truth.cover_nNP), truth),
         },
         segmenter_ap=error,
@@ -125,10 +126,15 @@ def matched_crosswise(experts_nNE: np.ndarray, truth: Truth) -> np.ndarray:
 
 
 def recorded_clips(
-    pipeline: ProPhyWanPipeline, work: Path, prompts: Sequence[HeldOutPrompt], batch: int, steps: int | None
+    pipeline: ProPhyWanPipeline,
+    work: Path,
+    prompts: Sequence[HeldOutPrompt],
+    batch: int,
+    steps: int | None,
+    stage: Stage = Stage(),
 ) -> RecordedClips:
     """Every prompt's clip with its recordings; those that the same model made before are read."""
-    settings = settings_of(prompts, steps)
+    settings = settings_of(prompts, steps, stage)
     names = [digest_of(one, *prompt.phenomena) for one, prompt in zip(settings, prompts, strict=True)]
     asked = {one: prompt.phenomena for one, prompt in zip(settings, prompts, strict=True)}
     kept = resumable(
@@ -151,8 +157,8 @@ def record(
     Returns:
         Of each clip, its row of :class:`RecordedClips`.
     """
-    length, texts = rules_of(pipeline).text_tokens, [one.prompt for one in settings]
-    text_BLD, _ = pipeline.encode_prompt(prompt=texts, do_classifier_free_guidance=False, max_sequence_length=length)
+    texts = [one.prompt for one in settings]
+    text_BLD = encode_captions(pipeline, texts)
     ids_BL = pipeline.tokenizer(
         texts, padding="max_length", max_length=text_BLD.shape[1], truncation=True, return_tensors="pt"
     ).input_ids

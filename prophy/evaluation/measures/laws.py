@@ -38,7 +38,7 @@ from prophy.evaluation.results.laws import (
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS
-from prophy.worlds import SPLITS, Scenario, sample_clip, sample_scenario
+from prophy.worlds import SPLITS, Scenario, Stage, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
 SPLITS_MEASURED = ("test", "combinations", "parameters")
@@ -82,13 +82,14 @@ def prompts_of(asked: Sequence[AskedClip]) -> tuple[HeldOutPrompt, ...]:
     )
 
 
-def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario) -> ClipErrors:
+def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario, stage: Stage = Stage()) -> ClipErrors:
     """Law errors of every event of a clip, uint8 ``(F, H, W, 3)``; a lost track makes all of its scene's errors 1."""
     errors, lost = {}, {}
     for event in scenario.events:
         scene = f"{event.phenomenon}, {event.variant}"
         try:
-            measured = {name: capped(error) for name, error in law_errors(frames_FHWC, event, scenario.setting).items()}
+            found = law_errors(frames_FHWC, event, scenario.setting, stage)
+            measured = {name: capped(error) for name, error in found.items()}
         except TrackLost as reason:
             lost[scene] = str(reason)
             measured = {law.name: 1.0 for law in LAWS[event.phenomenon, event.variant]}
@@ -147,6 +148,7 @@ def evaluate_laws(
     steps: int | None = None,
     splits: Sequence[str] = SPLITS_MEASURED,
     phenomena: tuple[str, ...] = SCOPE,
+    stage: Stage = Stage(),
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
 
@@ -161,6 +163,7 @@ def evaluate_laws(
         steps: denoising steps, for trying out.
         splits: of the worlds.
         phenomena: ids to draw from.
+        stage: size, length and rate of every clip.
 
     Raises:
         ValueError: a column named ``real`` or ``autoencoder``, an unknown split, or no clips.
@@ -177,11 +180,11 @@ def evaluate_laws(
     renders = {}
     for split in splits:
         progress = tqdm(asked[split], f"real, {split}", mininterval=5, unit="clip")
-        renders[split] = np.stack([sample_clip(one.scene, split, phenomena).frames for one in progress])
+        renders[split] = np.stack([sample_clip(one.scene, split, phenomena, stage).frames for one in progress])
 
     def judge(split: str, name: str, clips_nFHWC: np.ndarray) -> None:
         verdicts[split][name] = tuple(
-            clip_errors(clip, one.scenario) for clip, one in zip(clips_nFHWC, asked[split], strict=True)
+            clip_errors(clip, one.scenario, stage) for clip, one in zip(clips_nFHWC, asked[split], strict=True)
         )
 
     for split in splits:
@@ -193,13 +196,15 @@ def evaluate_laws(
         for split in splits:
             if AUTOENCODER not in verdicts[split]:
                 judge(split, AUTOENCODER, through_autoencoder(renders[split], pipeline.vae, batch))
-            judge(split, name, generated_frames(pipeline, work, settings_of(asked[split], steps), batch))
+            judge(split, name, generated_frames(pipeline, work, settings_of(asked[split], steps, stage), batch))
     return LawsResult(
         scores={split: score_columns(verdicts[split]) for split in splits},
         clips=clips,
         steps=steps,
         model_sha256=hashes,
         verdicts=verdicts,
+        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        fps=stage.fps,
     ).save(work)
 
 

@@ -45,7 +45,7 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     MapScore,
 )
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
@@ -53,6 +53,7 @@ from prophy.tiny.parts import CLIPS as TRAINED_ON
 from prophy.training.batches import NOISE_LEVELS, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 256
@@ -106,6 +107,7 @@ def evaluate_localisation(
     caches: Path | None = None,
     noises: Sequence[float] = NOISE_LEVELS,
     slow_baselines: bool = True,
+    stage: Stage = Stage(),
 ) -> LocalisationResult:
     """Measure the branch's maps and every baseline; writes ``localisation.json`` under ``work/evaluation``.
 
@@ -120,19 +122,20 @@ def evaluate_localisation(
         caches: folder of caches; default: ``work``.
         noises: levels to measure at.
         slow_baselines: also the image-free control, which is trained first, and the backbone's cross-attention.
+        stage: size, length and rate of the clips.
 
     Raises:
         ValueError: the pipeline has no branch.
     """
-    if pipeline.attachment is None or not pipeline.attachment.enabled:
+    if not branch_is_on(pipeline):
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
-    held_out = held_out_cache(pipeline, caches, clips)
-    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test")
+    held_out = held_out_cache(pipeline, caches, clips, stage)
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test", stage)
     guessed_nNP = None
     if slow_baselines:
-        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE)
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE, stage=stage)
         control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
         guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)
@@ -207,9 +210,8 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
 def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
     """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
     examples = WorldExamples(cache, pipeline.text_encoder)
-    parts, before = [], pipeline.attachment.enabled
-    pipeline.attachment.enabled = False
-    try:
+    parts = []
+    with branch_switched(pipeline, on=False):
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
             fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.transformer.device)
@@ -218,8 +220,6 @@ def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float
             with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL) as recorder:
                 pipeline.transformer(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD, return_dict=False)
             parts.append(recorder.maps[0].float().numpy())
-    finally:
-        pipeline.attachment.enabled = before
     return np.concatenate(parts)
 
 

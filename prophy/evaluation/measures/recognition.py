@@ -52,7 +52,7 @@ def evaluate_recognition(
     work = Path(work)
     judge = work if judge is None else Path(judge)
     model, classifier_exact = load_recogniser(judge), recogniser_error(judge)
-    settings = settings_of(prompts, steps)
+    settings = settings_of(prompts, steps, model.stage)
     logits = recognise(model, generated_frames(pipeline, work, settings, batch))
     branch = branch_is_on(pipeline)
     verdicts = tuple(

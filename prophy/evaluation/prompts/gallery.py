@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.files import replace_folder
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.generation.resume import RunFolder, resumable
 from prophy.generation.settings import GenerationSettings
-from prophy.training.checkpoints import replace_folder
 
 #: run ids by the seed of the fixed prompt
 SHIPPED = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prophy.evaluation.results import FOLDER
-from prophy.flags import given
+from prophy.flags import add_model, only_set
 
 
 def add_reports(commands: argparse._SubParsersAction) -> None:
@@ -35,7 +35,7 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
         default=Path("runs/tiny"),
         help="folder of encoded clips and of the recogniser (default: runs/tiny)",
     )
-    together.add_argument("--model", help="a diffusers folder that all rows begin with (default: the embedded model)")
+    add_model(together)
     together.add_argument("--row", action="append", metavar="RECIPE", help="repeat (default: the paper's rows)")
     together.add_argument("--seeds", type=int, default=3, help="runs of each row (default: 3)")
     together.add_argument("--steps", type=int, default=150, help="of each training (default: 150)")
@@ -92,7 +92,7 @@ def _ablation_runs(arguments: argparse.Namespace) -> None:
         for name in arguments.row or ROWS
     }
     runs = plan_runs(rows, arguments.seeds, arguments.work)
-    settings = AblationSettings(**given(arguments, "worlds", "clips", "latents", "batch", "denoising_steps"))
+    settings = AblationSettings(**only_set(arguments, "worlds", "clips", "latents", "batch", "denoising_steps"))
     try:
         run_ablation(runs, arguments.work, arguments.caches, arguments.model, settings)
     finally:  # stopped or not, what is there is shown

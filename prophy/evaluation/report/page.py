@@ -5,7 +5,6 @@ prophy evaluate report runs/tiny --out report.html
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from prophy.evaluation.report.html import SCRIPT, STYLE, head, opening, rest, un
 from prophy.evaluation.report.sections import Section, read_sections, result_paths
 from prophy.evaluation.results import stamp, write_json
 from prophy.evaluation.results.data import DataResult, DataSet
-from prophy.files import file_sha256, write_text
+from prophy.files import file_sha256, sha256, write_text
 
 #: Of the page around the evidence; the app has its own
 _PAGE = """
@@ -87,10 +86,9 @@ def data_sets(work: Path) -> tuple[DataSet, ...]:
     found = []
     for marker in sorted(Path(work).glob("*/cache.json")):
         about = json.loads(marker.read_text())
-        digest = hashlib.sha256()
-        for path in sorted(marker.parent.glob("*.npy")):
-            digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
-        found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), digest.hexdigest()))
+        arrays = sorted(marker.parent.glob("*.npy"))
+        content = sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in arrays))
+        found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), content))
     return tuple(found)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from prophy.evaluation.results import Interval, Measured, Result
 from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.worlds.scope import SCOPE
+from prophy.worlds.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class RecogniserRecipe:
         clips: training renders.
         test_clips: held-out renders, looked at once, at the end.
         nothing: share of each batch that is turned into an empty or a frozen stage.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
     """
 
     phenomena: tuple[PhenomenonId, ...] = SCOPE
@@ -29,6 +32,12 @@ class RecogniserRecipe:
     weight_decay: float = 0.05
     nothing: float = 0.15
     seed: int = 0
+    size: str = "64x64x17"
+    fps: Count = 8
+
+    @property
+    def stage(self) -> Stage:
+        return Stage.parse(self.size, self.fps)
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,13 @@ class RecogniserResult(Result, kind="recogniser", command="prophy evaluate recog
 
 @dataclass(frozen=True)
 class SegmenterRecipe:
-    """How the segmenter is trained. A few minutes on one core."""
+    """How the segmenter is trained. A few minutes on one core.
+
+    Attributes:
+        size: of the clips, width by height by frames.
+        fps: frames a second.
+        cell: pixels on a side of a token.
+    """
 
     phenomena: tuple[PhenomenonId, ...] = SCOPE
     clips: Count = 4000
@@ -67,6 +82,13 @@ class SegmenterRecipe:
     rate: float = 3e-3
     weight_decay: float = 0.05
     seed: int = 0
+    size: str = "64x64x17"
+    fps: Count = 8
+    cell: Count = 8
+
+    @property
+    def stage(self) -> Stage:
+        return Stage.parse(self.size, self.fps)
 
 
 @dataclass(frozen=True)

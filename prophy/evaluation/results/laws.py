@@ -67,6 +67,8 @@ class LawsResult(Result, kind="laws", command="prophy evaluate laws"):
         steps: denoising steps; None: the app's.
         model_sha256: by column; none for real renders.
         verdicts: by split and column, every clip's errors and lost tracks.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
     """
 
     scores: dict[str, dict[str, ColumnScore]]
@@ -74,6 +76,8 @@ class LawsResult(Result, kind="laws", command="prophy evaluate laws"):
     steps: Count | None
     model_sha256: dict[str, str]
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]]
+    size: str = "64x64x17"
+    fps: Count = 8
 
     def __post_init__(self) -> None:
         require_alike("columns of the splits", self.scores.values())

@@ -11,12 +11,14 @@ import gradio as gr
 from prophy.ui.controls import messages
 from prophy.ui.controls.progress import waiting
 from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.visitors import owner_of
 
 
 class Ticket(NamedTuple):
     """What was asked for and found good. A ticket that was stopped before its turn is withdrawn by its number."""
 
     number: str
+    owner: str
     requests: tuple[Request, ...]
 
 
@@ -28,10 +30,13 @@ class Turn:
         generate, stop: the buttons.
         live: the live view.
         notice: where errors are said.
+        secret: the visitor's.
     """
 
-    def __init__(self, engine: Engine, generate: gr.Button, stop: gr.Button, live: gr.HTML, notice: gr.HTML) -> None:
-        self._engine = engine
+    def __init__(
+        self, engine: Engine, generate: gr.Button, stop: gr.Button, live: gr.HTML, notice: gr.HTML, secret: gr.Textbox
+    ) -> None:
+        self._engine, self._secret = engine, secret
         self._generate, self._stop, self._live, self._notice = generate, stop, live, notice
         self._ticket = gr.State()
         self._withdrawn: set[str] = set()
@@ -47,34 +52,37 @@ class Turn:
         on_ask: Callable,
         asked: Sequence[gr.components.Component],
         on_generate: Callable,
-        own_runs: gr.BrowserState,
         shown: Sequence[gr.blocks.Block],
     ) -> None:
         """Connect the buttons.
 
         Args:
             asks: event listeners that begin a turn besides the button, such as a submitted prompt.
-            on_ask: from ``asked`` to :meth:`begin`'s or :meth:`refuse`'s update.
+            on_ask: from the visitor's secret and ``asked`` to :meth:`begin`'s or :meth:`refuse`'s update.
             asked: components it reads.
-            on_generate: a generator of updates, from a ticket or None, the visitor's runs and their visit.
-            own_runs: the ids of the visitor's runs.
+            on_generate: a generator of updates, from a ticket or None, the visitor's secret and their visit.
             shown: what its updates change besides :attr:`outputs`.
         """
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         gr.on(
-            [self._generate.click, *asks], on_ask, [*asked], [self._ticket, *self.outputs], queue=False, **quiet
+            [self._generate.click, *asks],
+            on_ask,
+            [self._secret, *asked],
+            [self._ticket, *self.outputs],
+            queue=False,
+            **quiet,
         ).then(
             on_generate,
-            [self._ticket, own_runs],
+            [self._ticket, self._secret],
             [*self.outputs, *shown],
             concurrency_limit=None,  # the engine keeps its own line, and says how long it is
             trigger_mode="multiple",
             **quiet,
         )
         # Not gradio's `cancels`: it ends the event from outside and may blank whatever the event was to fill.
-        self._stop.click(self._on_stop, self._ticket, self.outputs, queue=False, **quiet)
+        self._stop.click(self._on_stop, [self._ticket, self._secret], self.outputs, queue=False, **quiet)
 
-    def begin(self, requests: Sequence[Request], title: str) -> dict[Any, Any]:
+    def begin(self, requests: Sequence[Request], title: str, secret: str | None) -> dict[Any, Any]:
         """The update of a turn that was asked for.
 
         Raises:
@@ -83,7 +91,7 @@ class Turn:
         for request in requests:
             self._engine.check(request)
         return {
-            self._ticket: Ticket(secrets.token_hex(8), tuple(requests)),
+            self._ticket: Ticket(secrets.token_hex(8), owner_of(secret), tuple(requests)),
             self._notice: "",
             self._live: waiting(title, self._engine.ahead).as_json(),
             self._generate: gr.update(interactive=False),
@@ -93,6 +101,10 @@ class Turn:
     def refuse(self, error: ValueError) -> dict[Any, Any]:
         """The update of a turn that cannot be."""
         return {self._ticket: None, self._notice: messages.error(str(error))}
+
+    def admits(self, ticket: Ticket | None, secret: str | None) -> bool:
+        """Whether there is a ticket, of this visitor, that was not stopped before its turn."""
+        return ticket is not None and ticket.owner == owner_of(secret) and not self.is_withdrawn(ticket)
 
     def is_withdrawn(self, ticket: Ticket) -> bool:
         """Whether this one was stopped before its turn; it is forgotten."""
@@ -108,9 +120,10 @@ class Turn:
         """The update that lets a visitor ask again."""
         return {self._generate: gr.update(interactive=True), self._stop: gr.update(interactive=False)}
 
-    def _on_stop(self, ticket: Ticket | None, visit: gr.Request) -> dict[Any, Any]:
-        if self._engine.stop(visit.session_hash or ""):
+    def _on_stop(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
+        owner = owner_of(secret)
+        if self._engine.stop(visit.session_hash or "", owner):
             return self.nothing()  # the generation's own event, which owns the live view, says so
-        if ticket is not None:
+        if ticket is not None and ticket.owner == owner:  # gradio finds a ticket by its session, which is no secret
             self._withdrawn.add(ticket.number)
         return {self._live: None, **self.ended()}

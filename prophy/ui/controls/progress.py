@@ -28,7 +28,7 @@ class Moment:
     is_over: bool = False
 
 
-def follow(engine: Engine, request: Request, session: str, title: str) -> Iterator[Moment]:
+def follow(engine: Engine, request: Request, session: str, owner: str, title: str) -> Iterator[Moment]:
     """Generate and yield every moment. The last one is over: it has the run, or says why there is none.
 
     Closing the iterator stops the generation within one step.
@@ -36,14 +36,15 @@ def follow(engine: Engine, request: Request, session: str, title: str) -> Iterat
     Args:
         engine: of the app.
         request: what to generate.
-        session: who asks.
+        session: page that asks.
+        owner: who asks.
         title: above the live view.
     """
     from prophy.generation.generate import GenerationStopped
 
     preview = None
     try:
-        for event in engine.generate(request, session):
+        for event in engine.generate(request, session, owner):
             if isinstance(event, Waiting):
                 yield Moment(waiting(title, event.ahead))
             elif isinstance(event, Opening):

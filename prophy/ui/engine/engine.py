@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition, Event, Lock, Thread
@@ -18,10 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from prophy.assets import gallery_dir
 from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
-from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs
+from prophy.runs.owner import OwnerError, read_owner, runs_of
+from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.gpu import gpu_seconds, on_gpu
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
+from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -128,6 +131,7 @@ class _Job:
     card: ModelCard
     profile: str
     use_branch: bool
+    owner: str
     stop: Event = field(default_factory=Event)
     events: SimpleQueue = field(default_factory=SimpleQueue)
     worker: Thread | None = None
@@ -175,8 +179,8 @@ class Engine:
         profile: the memory profile of requests that name none.
         runs: the folder that new runs go to.
         gallery: the folder of shipped runs; default: the repository's. It may be missing.
-        list_earlier: show every visitor the runs that ``runs`` already holds: right on one's own machine, wrong on a
-            public one.
+        list_earlier: show every visitor the runs that ``runs`` already holds, and let them delete those that nobody
+            owns: right on one's own machine, wrong on a public one.
         open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
 
     Raises:
@@ -202,8 +206,9 @@ class Engine:
         self._resident: _Resident | None = None
         self._estimates = Estimates()
         self._line = _Line()
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[tuple[str, str], _Job] = {}  # by session and owner
         self._jobs_lock = Lock()
+        self._lists_earlier = list_earlier
         self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
 
     # --- the models --------------------------------------------------------------------------------------------------
@@ -301,16 +306,17 @@ class Engine:
         return settings
 
     def generate(
-        self, request: Request, session: str
+        self, request: Request, session: str, owner: str = ""
     ) -> Iterator[Waiting | Opening | Started | StepPreview | Finished]:
         """Generate one clip on a worker thread and yield what happens; the last event is :class:`Finished`.
 
-        Closing the iterator stops the generation within one step and returns only when the worker has ended. A session
-        has one generation: asking for another stops the first.
+        Closing the iterator stops the generation within one step and returns only when the worker has ended. An owner
+        has one generation in a session: asking for another stops the first.
 
         Args:
             request: what to generate.
-            session: who asks; :meth:`stop` wants the same.
+            session: page that asks. It is not a secret of ours: alone it changes nothing.
+            owner: whose the run will be, see :func:`prophy.ui.engine.visitors.owner_of`; :meth:`stop` wants both.
 
         Raises:
             EngineError: the request cannot be met, or the model failed; one line.
@@ -320,12 +326,12 @@ class Engine:
         from prophy.generation.settings import GenerationError
 
         settings = self.check(request)
-        self.stop(session)
+        self.stop(session, owner)
         card, profile = self.card(request.model), request.profile or self.profile
-        job = _Job(request.prompt, card, profile, request.use_branch)
+        job = _Job(request.prompt, card, profile, request.use_branch, owner)
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         with self._jobs_lock:
-            self._jobs[session] = job
+            self._jobs[session, owner] = job
         self._line.join(job)
         job.worker.start()
         try:
@@ -347,32 +353,39 @@ class Engine:
             job.stop.set()
             job.worker.join()
             with self._jobs_lock:
-                if self._jobs.get(session) is job:
-                    del self._jobs[session]
+                if self._jobs.get((session, owner)) is job:
+                    del self._jobs[session, owner]
 
     @property
     def ahead(self) -> int:
         """How many generations have the model first, if one is asked for now."""
         return len(self._line)
 
-    def is_generating(self, session: str) -> bool:
-        """Whether this session's generation is under way."""
+    def is_generating(self, session: str, owner: str = "") -> bool:
+        """Whether this owner's generation in this session is under way."""
         with self._jobs_lock:
-            return session in self._jobs
+            return (session, owner) in self._jobs
 
-    def stop(self, session: str) -> Stopped | None:
-        """Stop the session's generation and wait until its worker has ended.
+    def stop(self, session: str, owner: str = "") -> Stopped | None:
+        """Stop an owner's generation in a session and wait until its worker has ended.
 
         Returns:
-            What was stopped, or None if there was nothing to stop.
+            What was stopped, or None if there was nothing of theirs to stop.
         """
         with self._jobs_lock:
-            job = self._jobs.get(session)
+            job = self._jobs.get((session, owner))
         if job is None:
             return None
         job.stop.set()
         job.worker.join()
         return Stopped(job.prompt, job.preview)
+
+    def close(self, session: str) -> None:
+        """Stop what a page asked for that is no longer there."""
+        with self._jobs_lock:
+            jobs = [job for (asked_in, _), job in self._jobs.items() if asked_in == session]
+        for job in jobs:
+            job.stop.set()
 
     def _work(self, job: _Job, settings: GenerationSettings) -> None:
         try:
@@ -404,7 +417,7 @@ class Engine:
                         raise GenerationStopped
                     if isinstance(event, Generation):
                         self._time(job.card, event)
-                        return event.save(self.runs_dir)
+                        return event.save(self.runs_dir, owner=job.owner or None)
             raise RuntimeError("the generation ended without a clip")
         finally:
             self._line.leave(job)
@@ -440,9 +453,9 @@ class Engine:
         """The shipped runs, by name."""
         return sorted(list_runs(self._gallery_dir), key=lambda run: run.id)
 
-    def history(self, own: list[str]) -> list[Run]:
-        """A visitor's runs, newest first: those of the ids they bring, and the earlier ones where they are listed."""
-        wanted = [*own, *self._earlier]
+    def history(self, owner: str) -> list[Run]:
+        """A visitor's runs, newest first: the last ones that they own, and the earlier ones where they are listed."""
+        wanted = [*runs_of(self.runs_dir, owner, OWN_RUNS_KEPT), *self._earlier]
         runs = []
         for run_id in dict.fromkeys(wanted):
             try:
@@ -451,7 +464,7 @@ class Engine:
                 logger.info("not in the history: %s", error)
         return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
 
-    def same_run(self, request: Request, own: list[str]) -> Run | None:
+    def same_run(self, request: Request, owner: str) -> Run | None:
         """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
 
         Same prompt, seed and settings give the same frames, so such a run need not be made again.
@@ -466,7 +479,7 @@ class Engine:
         is_routed = request.use_branch and card.has_branch
         with branch_switched(pipeline, request.use_branch):
             weights = model_hash(pipeline)
-        for run in (*self.history(own), *self.gallery()):
+        for run in (*self.history(owner), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
                 continue
             if (run.routing_path is not None) != is_routed:
@@ -479,15 +492,24 @@ class Engine:
                 return run
         return None
 
-    def delete(self, run_id: str) -> None:
+    def delete(self, run_id: str, owner: str) -> None:
         """Delete a run of the runs folder; shipped ones stay.
 
+        Args:
+            run_id: of the run; it is in every shared link, so it proves nothing.
+            owner: who asks.
+
         Raises:
-            EngineError: there is none of this id.
+            EngineError: there is none of this id, or it is another's. A run that nobody owns can be deleted where
+                earlier ones are listed: on one's own machine.
         """
         try:
+            its_owner = read_owner(run_folder(self.runs_dir, run_id))
+            may = self._lists_earlier if its_owner is None else compare_digest(its_owner, owner)
+            if not may:
+                raise EngineError("this run belongs to another visitor: only the browser that made it can delete it")
             delete_run(self.runs_dir, run_id)
-        except RunError as error:
+        except (RunError, OwnerError) as error:
             raise EngineError(str(error)) from None
 
     def find(self, run_id: str) -> Run:

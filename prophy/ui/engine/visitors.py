@@ -1,11 +1,14 @@
-"""What comes from a visitor's browser, and may therefore be anything: their run ids, the page's link."""
+"""What comes from a visitor's browser, and may therefore be anything: their secret, events' data, the page's link."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 OWN_RUNS_KEPT = 24
+_SECRET = re.compile(r"[0-9a-f]{64}")  # 256 random bits, as static/visitor.js makes them
 
 
 class Link(NamedTuple):
@@ -21,9 +24,17 @@ def link_of(query: Mapping[str, str]) -> Link:
     return Link(query.get("run") or None, _whole(query.get("expert")), _whole(query.get("frame")))
 
 
-def own_ids(stored: object) -> list[str]:
-    """The run ids in a browser's storage."""
-    return [run_id for run_id in stored if isinstance(run_id, str)][:OWN_RUNS_KEPT] if isinstance(stored, list) else []
+def owner_of(secret: object) -> str:
+    """The digest that stands for a visitor: what is kept beside their runs. Empty for whoever brought no secret."""
+    if not isinstance(secret, str) or _SECRET.fullmatch(secret) is None:
+        return ""
+    return hashlib.sha256(f"prophy visitor {secret}".encode()).hexdigest()
+
+
+def told(data: object, name: str) -> str:
+    """A text in the data of an event; empty if there is none."""
+    value = data.get(name) if isinstance(data, Mapping) else None
+    return value if isinstance(value, str) else ""
 
 
 def _whole(text: str | None) -> int | None:

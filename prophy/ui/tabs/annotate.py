@@ -192,14 +192,13 @@ def _read(path: Path) -> np.ndarray:
     """The first seconds of a visitor's clip, at a size whose sides are whole tokens.
 
     Raises:
-        UnreadableClip: it cannot be read, or has fewer than five frames' time.
+        UnreadableClip: it cannot be read, or has fewer than five frames' time; named without its folder.
     """
-    height, width = picture_size(path)
-    scale = min(1.0, _SIDE / max(height, width))
-    height, width = (max(_TOKEN, round(side * scale / _TOKEN) * _TOKEN) for side in (height, width))
-    for frames in _LENGTHS:
-        try:
-            return sample_frames(path, frames, _RATE, height, width)
-        except UnreadableClip as error:
-            failure = error
-    raise UnreadableClip(Path(path.name), failure.reason)
+    try:
+        height, width = picture_size(path)
+        scale = min(1.0, _SIDE / max(height, width))
+        height, width = (max(_TOKEN, round(side * scale / _TOKEN) * _TOKEN) for side in (height, width))
+        frames = sample_frames(path, _LENGTHS[0], _RATE, height, width, fewest=_LENGTHS[-1])
+    except UnreadableClip as error:
+        raise UnreadableClip(Path(path.name), error.reason) from error
+    return frames[: next(length for length in _LENGTHS if length <= len(frames))]

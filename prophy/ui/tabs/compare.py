@@ -19,7 +19,7 @@ from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
 from prophy.ui.engine.engine import Engine, EngineError, Request
 from prophy.ui.engine.models import ModelCard
-from prophy.ui.engine.visitors import OWN_RUNS_KEPT, own_ids
+from prophy.ui.engine.visitors import owner_of, told
 from prophy.ui.views.compare import CompareView, compare_view
 from prophy.ui.views.live import live_view
 
@@ -32,11 +32,11 @@ class CompareTab:
     Args:
         engine: of the app.
         bar: which model, in which memory profile.
-        own_runs: the ids of the visitor's runs, in their browser.
+        secret: the visitor's.
     """
 
-    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
-        self._engine, self._bar, self._own_runs = engine, bar, own_runs
+    def __init__(self, engine: Engine, bar: ModelBar, secret: gr.Textbox) -> None:
+        self._engine, self._bar = engine, bar
         self._steering = gr.State({})
         card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
@@ -54,7 +54,7 @@ class CompareTab:
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view("compare-live")
                 self._view = compare_view()
-        self._turn = Turn(engine, generate, stop, self._live, self._notice)
+        self._turn = Turn(engine, generate, stop, self._live, self._notice, secret)
 
     def wire(self, history: Shelf) -> None:
         """Connect the controls.
@@ -72,8 +72,7 @@ class CompareTab:
             self._on_ask,
             [self._kind, self.prompt, self._other, self._steering, *self._numbers, *self._bar.inputs],
             self._on_generate,
-            self._own_runs,
-            [self._view, self._own_runs, *history.outputs],
+            [self._view, *history.outputs],
         )
 
     @property
@@ -123,7 +122,7 @@ class CompareTab:
         }
 
     def _on_steer(self, event: gr.EventData) -> dict[Any, Any]:
-        document = event._data.get("steering")
+        document = event._data.get("steering") if isinstance(event._data, dict) else None
         try:
             Steering.from_json(document)
         except SteeringError as error:
@@ -133,17 +132,19 @@ class CompareTab:
     def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
         """Copy A to B: B's prompt becomes the one on show at A."""
         try:
-            prompt = self._engine.find(str(event._data.get("from"))).record.prompt
+            prompt = self._engine.find(told(event._data, "from")).record.prompt
         except EngineError:
             return {self._kind: gr.skip()}
         return {self._kind: PROMPTS, self.prompt: prompt, self._other: prompt}
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def _on_ask(self, kind: str, prompt: str, other: str, steering: dict, *asked: Any) -> dict[Any, Any]:
+    def _on_ask(
+        self, secret: str | None, kind: str, prompt: str, other: str, steering: dict, *asked: Any
+    ) -> dict[Any, Any]:
         try:
             a, b = self._requests(kind, prompt, other, steering, asked)
-            return self._turn.begin([a, b], f"A · {a.prompt}")
+            return self._turn.begin([a, b], f"A · {a.prompt}", secret)
         except (EngineError, SteeringError) as error:
             return self._turn.refuse(error)
 
@@ -160,21 +161,22 @@ class CompareTab:
             return a, replace(a, steering=steered)
         return a, request_of(other, *asked)
 
-    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if ticket is None or self._turn.is_withdrawn(ticket):
+    def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if not self._turn.admits(ticket, secret):
             yield self._turn.nothing()
             return
         runs: list[Run] = []
-        ids = own_ids(own)
+        owner = owner_of(secret)
         for side, request in zip("AB", ticket.requests, strict=True):
             if self._turn.is_withdrawn(ticket):  # stopped between the two
                 yield {self._live: None, **self._turn.ended()}
                 return
-            if (made := self._engine.same_run(request, ids)) is not None:
+            if (made := self._engine.same_run(request, owner)) is not None:
                 runs.append(made)
                 continue
             moment = None
-            for moment in follow(self._engine, request, visit.session_hash or "", f"{side} · {request.prompt}"):
+            title = f"{side} · {request.prompt}"
+            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
                 if moment.run is None:
                     update = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
@@ -183,8 +185,7 @@ class CompareTab:
             if moment is None or moment.run is None:
                 return
             runs.append(moment.run)
-            ids = [moment.run.id, *ids][:OWN_RUNS_KEPT]
-            yield {self._own_runs: ids, **self._history.update(self._engine.history(ids))}
+            yield self._history.update(self._engine.history(owner))
         try:
             view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
         except (ValueError, RunError, OSError) as error:

@@ -22,9 +22,9 @@ from prophy.ui.controls.run_list import Shelf, shelf
 from prophy.ui.engine.engine import Engine, EngineError
 from prophy.ui.engine.files import exporter
 from prophy.ui.engine.models import ModelCard
-from prophy.ui.engine.visitors import OWN_RUNS_KEPT, link_of, own_ids
+from prophy.ui.engine.visitors import link_of, owner_of, told
 from prophy.ui.tabs.about import about_model
-from prophy.ui.views.component import component
+from prophy.ui.views.component import STATIC, component
 from prophy.ui.views.figures import expert_timeline
 from prophy.ui.views.live import live_view
 from prophy.ui.views.routing import RunView, routing_view
@@ -65,11 +65,11 @@ class GenerateTab:
     Args:
         engine: of the app.
         bar: which model, in which memory profile.
-        own_runs: the ids of the visitor's runs, in their browser.
+        secret: the visitor's, see ``static/visitor.js``; it comes with every event that changes something.
     """
 
-    def __init__(self, engine: Engine, bar: ModelBar, own_runs: gr.BrowserState) -> None:
-        self._engine, self._bar, self._own_runs = engine, bar, own_runs
+    def __init__(self, engine: Engine, bar: ModelBar, secret: gr.Textbox) -> None:
+        self._engine, self._bar, self._secret = engine, bar, secret
         shipped = engine.gallery()
         self._first = shipped[0] if shipped else None
         self._built_in = None if self._first is None else _BuiltIn.of(self._first)
@@ -96,7 +96,7 @@ class GenerateTab:
                 with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
                     gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
                     self._timeline = gr.Plot(show_label=False, container=False)
-        self._turn = Turn(engine, generate, stop, self._live, self.notice)
+        self._turn = Turn(engine, generate, stop, self._live, self.notice, secret)
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
         )
@@ -110,16 +110,18 @@ class GenerateTab:
         """
         parts = [self.view, self._timeline_part, self._timeline]
         shown = [*parts, self._live, self.notice]
-        lists = [self._own_runs, *self.history.outputs]
+        lists = self.history.outputs
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
-        loaded = demo.load(self._on_load, self._own_runs, [*shown, *lists], **quiet)
+        # The page stands already; the script never fails, whatever the browser allows.
+        came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
+        loaded = came.then(self._on_load, self._secret, [*shown, *lists], **quiet)
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
-            runs.cards.choose(self._on_choose, None, shown, queue=False, **quiet)
-        self.history.cards.delete(self._on_delete, self._own_runs, [*lists, self.notice], queue=False, **quiet)
+            runs.cards.choose(self._on_choose, self._secret, shown, queue=False, **quiet)
+        self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         asked = [self.prompt, *self.numbers, *self._bar.inputs]
-        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, self._own_runs, [*parts, *lists])
+        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [*parts, *lists])
         return loaded
 
     @property
@@ -155,8 +157,8 @@ class GenerateTab:
             self._timeline: None if trace is None else expert_timeline(trace),
         }
 
-    def _on_load(self, own: list[str], visit: gr.Request) -> dict[Any, Any]:
-        mine = self._engine.history(own_ids(own))
+    def _on_load(self, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
+        mine = self._engine.history(owner_of(secret))
         link, complaint = link_of(visit.query_params), None
         opened = {}
         if link.run is not None:
@@ -175,53 +177,52 @@ class GenerateTab:
             **({} if complaint is None else {self.notice: complaint}),
         }
 
-    def _on_choose(self, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
-        if self._engine.is_generating(visit.session_hash or ""):
+    def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
             return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
         try:
-            run = self._engine.find(str(event._data.get("id")))
+            run = self._engine.find(told(event._data, "id"))
         except EngineError as error:
             return {self.notice: messages.error(str(error))}
         return {self.notice: "", **self.open(run)}
 
-    def _on_delete(self, own: list[str], event: gr.EventData) -> dict[Any, Any]:
-        run_id = str(event._data.get("id"))
-        kept = [mine for mine in own_ids(own) if mine != run_id]
+    def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
+        owner = owner_of(secret)
         try:
-            self._engine.delete(run_id)
+            self._engine.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
             said = messages.error(str(error))
-        return {self._own_runs: kept, **self.history.update(self._engine.history(kept)), self.notice: said}
+        return {**self.history.update(self._engine.history(owner)), self.notice: said}
 
     def _on_example(self, event: gr.EventData) -> tuple[str, int]:
-        example = EXAMPLES[int(event._data["index"]) % len(EXAMPLES)]
+        index = event._data.get("index") if isinstance(event._data, dict) else 0
+        example = EXAMPLES[index % len(EXAMPLES) if isinstance(index, int) else 0]
         return example.prompt, example.seed
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def _on_ask(self, *asked: Any) -> dict[Any, Any]:
+    def _on_ask(self, secret: str | None, *asked: Any) -> dict[Any, Any]:
         request = request_of(*asked)
         try:
-            return self._turn.begin([request], request.prompt)
+            return self._turn.begin([request], request.prompt, secret)
         except EngineError as error:
             return self._turn.refuse(error)
 
-    def _on_generate(self, ticket: Ticket | None, own: list[str], visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if ticket is None or self._turn.is_withdrawn(ticket):
+    def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        if not self._turn.admits(ticket, secret):
             yield self._turn.nothing()
             return
         (request,) = ticket.requests
-        for moment in follow(self._engine, request, visit.session_hash or "", request.prompt):
+        owner = owner_of(secret)
+        for moment in follow(self._engine, request, visit.session_hash or "", owner, request.prompt):
             update = {self._live: None if moment.live is None else moment.live.as_json()}
             if moment.notice is not None:
                 update[self.notice] = moment.notice
             if moment.is_over:
                 update |= self._turn.ended()
             if moment.run is not None:
-                ids = [moment.run.id, *own_ids(own)][:OWN_RUNS_KEPT]
-                update |= {**self.history.update(self._engine.history(ids)), self._own_runs: ids}
-                update |= self.open(moment.run)
+                update |= {**self.history.update(self._engine.history(owner)), **self.open(moment.run)}
             yield update
 
 

@@ -1,0 +1,35 @@
+"""Clips as an autoencoder takes and gives them: pixels between -1 and 1, latents on the transformer's scale.
+
+Shapes: B batch, C latent channels, T latent frames, h and w latent rows and columns, F video frames of H×W pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+
+def to_pixels(frames: np.ndarray) -> torch.Tensor:
+    """uint8 RGB ``(…, F, H, W, 3)`` to float32 ``(…, 3, F, H, W)`` between -1 and 1."""
+    return torch.from_numpy(np.array(frames)).movedim(-1, -4).float() / 127.5 - 1
+
+
+def to_frames(pixels: torch.Tensor) -> np.ndarray:
+    """The inverse of :func:`to_pixels`; what lies beyond -1 and 1 is cut."""
+    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.movedim(-4, -1).contiguous().cpu().numpy()
+
+
+def normalise(latents_BCThw: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
+    """An autoencoder's latents on the scale that its pipeline's transformer works in, float32; pipelines undo it.
+
+    By each channel's mean and standard deviation where the configuration has them, else by one factor.
+    """
+    latents_BCThw, config = latents_BCThw.float(), vae.config
+    if getattr(config, "latents_mean", None) is None:
+        return latents_BCThw * config.scaling_factor
+    mean, std = (
+        torch.tensor(values, device=latents_BCThw.device).view(-1, 1, 1, 1)
+        for values in (config.latents_mean, config.latents_std)
+    )
+    return (latents_BCThw - mean) / std
