@@ -66,10 +66,14 @@ def test_a_result_says_what_made_it_and_when(tmp_path: Path):
     assert datetime.fromisoformat(made_by.date).tzinfo is not None
 
 
+#: the only fields that came after 0.1.0: the worlds' size, which then was always the same
+LATER = {"size", "fps", "cell"}
+
+
 def kept(after: object, before: object) -> object:
-    """``after`` without the fields that ``before`` does not have."""
+    """``after`` without the fields in :data:`LATER` that ``before`` does not have."""
     if isinstance(after, dict) and isinstance(before, dict):
-        return {key: kept(after[key], before[key]) for key in after if key in before}
+        return {key: kept(after[key], before.get(key)) for key in after if key in before or key not in LATER}
     return after
 
 
