@@ -119,7 +119,7 @@ def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -
     """
     return AutoencoderKLWan(
         base_dim=24,
-        decoder_base_dim=32,
+        decoder_base_dim=24,
         z_dim=LATENT_CHANNELS,
         dim_mult=[1, 4, 4],
         num_res_blocks=1,
