@@ -1,6 +1,7 @@
 """Imports run downward: read from the source of every module, also those inside functions and under TYPE_CHECKING."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,51 @@ def test_a_family_file_imports_no_other_family():
     for room in SHARED:
         for module in family_files(room):
             assert modules_imported_by(module) & family_files(room) == set(), module
+
+
+#: a class of one family's, of the libraries' or of ours
+FAMILY_CLASS = re.compile(r"\b(?:ProPhy)?(?:Wan|CogVideoX)[A-Z]\w+|\bAutoencoderKL(?:Wan|CogVideoX)\b")
+
+#: The embedded model is a Wan: the room that builds it must say so. The package itself has both pipelines as names.
+BUILT_AS_ONE_FAMILY = {"tiny"}
+LENT = {"ProPhyCogVideoXPipeline", "ProPhyWanPipeline"}
+
+
+def family_classes_in(tree: ast.AST) -> set[str]:
+    """Names of classes of a single family that a piece of code imports, uses or writes, in docstrings too."""
+    said: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            said.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            said.add(node.attr)
+        elif isinstance(node, ast.alias):
+            said |= {node.name, node.asname or ""}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            said.add(node.value)
+    return {match.group() for text in said for match in FAMILY_CLASS.finditer(text)}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from diffusers import WanTransformer3DModel", {"WanTransformer3DModel"}),
+        ("def f(p: ProPhyCogVideoXPipeline): ...", {"ProPhyCogVideoXPipeline"}),
+        ("diffusers.AutoencoderKLWan.from_pretrained(x)", {"AutoencoderKLWan"}),
+        ("kind == 'CogVideoXTransformer3DModel'", {"CogVideoXTransformer3DModel"}),
+        ("'Wan-AI/Wan2.1-T2V-1.3B-Diffusers', WAN, 'Wan transformers', Wanted", set()),
+    ],
+)
+def test_the_names_of_family_classes_are_seen(code: str, found: set[str]):
+    assert family_classes_in(ast.parse(code)) == found
+
+
+def test_only_a_familys_own_files_name_its_classes():
+    own = {module for room in SHARED for module in family_files(room)}
+    for module in SOURCES.keys() - own:
+        if part(module) not in BUILT_AS_ONE_FAMILY:
+            named = family_classes_in(ast.parse(SOURCES[module].read_text()))
+            assert named - (LENT if module == "prophy" else set()) == set(), f"{module}: ask prophy.backbones instead"
 
 
 def test_gradio_stays_in_the_app():

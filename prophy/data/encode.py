@@ -22,7 +22,7 @@ def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.T
     """A clip's latents, scaled as the pipeline's transformer takes them.
 
     Args:
-        pipeline: with an ``AutoencoderKLWan`` or an ``AutoencoderKLCogVideoX``.
+        pipeline: of a registered family.
         frames_FHW3: uint8 RGB.
 
     Returns:
@@ -48,7 +48,7 @@ def encode_caption(pipeline: DiffusionPipeline, caption: str) -> torch.Tensor:
 
 
 def encode_text(encoder: UMT5EncoderModel, ids_BL: torch.Tensor) -> torch.Tensor:
-    """Embeddings ``(B, L, D)``, zero after the end of the prompt: exactly what ``WanPipeline`` passes on."""
+    """Embeddings ``(B, L, D)``, zero after the end of the prompt, just as the embedded model's stock pipeline does."""
     mask = ids_BL.ne(0).long()
     return encoder(input_ids=ids_BL, attention_mask=mask).last_hidden_state * mask[..., None]
 

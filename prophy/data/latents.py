@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import ModelMixin
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -74,7 +74,7 @@ class LatentCache:
         return maps
 
 
-def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
+def grid_of(stage: Stage, vae: ModelMixin) -> TokenGrid:
     """The tokens of a clip: patches of one latent cell, each as large as the autoencoder makes it."""
     cell = vae.config.scale_factor_spatial or 8
     return TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
@@ -95,7 +95,7 @@ def cached_as(folder: Path) -> dict:
     return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / "cache.json").read_text())
 
 
-def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
+def _digest(vae: ModelMixin, tokenizer: PreTrainedTokenizerBase) -> str:
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     for name, tensor in vae.state_dict().items():  # as they ship: rounded weights are the same autoencoder
         digest.update(name.encode() + tensor.half().float().cpu().numpy().tobytes())
@@ -104,7 +104,7 @@ def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
 
 def open_cache(
     folder: Path,
-    vae: AutoencoderKLWan,
+    vae: ModelMixin,
     tokenizer: PreTrainedTokenizerBase,
     count: int,
     phenomena: tuple[str, ...],

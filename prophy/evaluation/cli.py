@@ -11,16 +11,20 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
+from prophy.backbones import backbone_of
+from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.branch.family import FAMILIES
 from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
 from prophy.flags import add_model, branch_of, only_set
-from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
 _COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
@@ -197,11 +201,11 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
+def _load(arguments: argparse.Namespace) -> ProPhyPipeline:
     return load(arguments.model, branch=branch_of(arguments))
 
 
-def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
+def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
@@ -219,16 +223,28 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
     return columns
 
 
-def _load_column(model: str | None, folder: Path) -> ProPhyWanPipeline:
+def _load_column(model: str | None, folder: Path) -> ProPhyPipeline:
     """A whole model; a transformer instead of ``model``'s; or what ``prophy publish`` wrote, beside ``model``."""
     if (folder / "model_index.json").is_file():
         return load(folder)
-    config = folder / "config.json"
-    if not config.is_file() or json.loads(config.read_text()).get("_class_name") != "WanTransformer3DModel":
-        return load(model, branch=folder)
-    from diffusers import WanTransformer3DModel
+    if _is_transformer(folder):
+        return load(model, branch=False, transformer=_transformer_in(folder))
+    return load(model, branch=folder)
 
-    return load(model, branch=False, transformer=WanTransformer3DModel.from_pretrained(folder))
+
+def _is_transformer(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and json.loads(config.read_text()).get("_class_name") in FAMILIES
+
+
+def _transformer_in(folder: Path) -> ModelMixin:
+    """Of any registered family.
+
+    Raises:
+        ValueError: the folder holds a model of another class.
+    """
+    name = json.loads((folder / "config.json").read_text()).get("_class_name")
+    return backbone_of(str(name)).transformer_class.from_pretrained(folder)
 
 
 def _gate(value: float, least: float) -> str:
@@ -297,8 +313,6 @@ def _localisation(arguments: argparse.Namespace) -> None:
 
 
 def _flow(arguments: argparse.Namespace) -> None:
-    from diffusers import WanTransformer3DModel
-
     from prophy.evaluation.measures.flow_loss import evaluate_flow
 
     if arguments.no_branch and arguments.control is None:
@@ -309,7 +323,7 @@ def _flow(arguments: argparse.Namespace) -> None:
         folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
-        control = WanTransformer3DModel.from_pretrained(folder)
+        control = _transformer_in(folder)
     name = control and arguments.control.name
     stage, work = stage_of(arguments.size, arguments.fps), arguments.work
     print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))

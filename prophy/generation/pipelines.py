@@ -16,7 +16,6 @@ from prophy.backbones.pipeline import (
     published_like_pipeline,
     read_index,
 )
-from prophy.backbones.wan import ProPhyWanPipeline  # noqa: F401  until evaluation asks for ProPhyPipeline
 from prophy.catalogue.describe import hub_id
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
 from prophy.memory.offload import apply

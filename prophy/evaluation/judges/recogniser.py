@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import ModelMixin
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -144,7 +144,7 @@ def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
 
 
 @torch.no_grad()
-def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: int = 8) -> np.ndarray:
+def through_autoencoder(frames_nFHWC: np.ndarray, vae: ModelMixin, batch: int = 8) -> np.ndarray:
     """Whole clips, uint8 ``(n, F, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
     parts = []
     for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
@@ -156,7 +156,7 @@ def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: 
 def train_recogniser(
     work: Path,
     recipe: RecogniserRecipe,
-    vae: AutoencoderKLWan | None = None,
+    vae: ModelMixin | None = None,
     decoded_clips: int = 64,
     device: torch.device | None = None,
     minutes: float | None = None,

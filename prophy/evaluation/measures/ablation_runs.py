@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.judges.recogniser import load_recogniser
 from prophy.evaluation.measures.ablation import SPLIT, evaluate_ablation
 from prophy.evaluation.measures.flow_loss import HELD_OUT, flow_levels, held_out_cache, predictor
@@ -29,7 +30,7 @@ from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.laws import BACKBONE
 from prophy.generation.identity import model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.generation.pipelines import load
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
 from prophy.training.progress import TrainingStopped
@@ -185,8 +186,8 @@ def _train(run: AblationRun, base: str, caches: Path, settings: AblationSettings
 
 def _measure(
     run: AblationRun,
-    pipeline: ProPhyWanPipeline,
-    untrained: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
+    untrained: ProPhyPipeline,
     caches: Path,
     settings: AblationSettings,
 ) -> None:
@@ -215,8 +216,8 @@ def _measure(
 
 def _measure_flow(
     run: AblationRun,
-    pipeline: ProPhyWanPipeline,
-    untrained: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
+    untrained: ProPhyPipeline,
     caches: Path,
     settings: AblationSettings,
 ) -> None:

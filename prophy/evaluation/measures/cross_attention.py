@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
 import torch
-from diffusers.models.transformers.transformer_wan import WanAttention, WanTransformer3DModel
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from prophy.branch.family import FAMILIES
 from prophy.phenomena import IDS
 from prophy.worlds.captions import COLOUR_WORDS, TEMPLATES
 
@@ -71,7 +71,7 @@ class CrossAttentionRecorder:
         self._listening = text.shape == theirs.shape and torch.equal(text, theirs)
         self._sum, self._count = None, 0
 
-    def add(self, attn: WanAttention, hidden_BND: torch.Tensor, text_BLD: torch.Tensor) -> None:
+    def add(self, attn: nn.Module, hidden_BND: torch.Tensor, text_BLD: torch.Tensor) -> None:
         """Take one block's attention to the words, averaged over heads."""
         if not self._listening:
             return
@@ -88,12 +88,12 @@ class CrossAttentionRecorder:
 class _Recording:
     """The stock processor, and the weights taken beside it."""
 
-    def __init__(self, stock: object, recorder: CrossAttentionRecorder) -> None:
+    def __init__(self, stock: Callable[..., torch.Tensor], recorder: CrossAttentionRecorder) -> None:
         self.stock, self.recorder = stock, recorder
 
     def __call__(
         self,
-        attn: WanAttention,
+        attn: nn.Module,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
@@ -112,16 +112,18 @@ def record_cross_attention(
     Raises:
         ValueError: a transformer without cross-attention of its own, such as CogVideoX's.
     """
-    if not isinstance(transformer, WanTransformer3DModel):
+    family = FAMILIES.get(type(transformer).__name__)
+    if not hasattr(family, "cross_attentions"):
         raise ValueError(f"{type(transformer).__name__} has no cross-attention to record: use a Wan transformer")
-    stock = [block.attn2.processor for block in transformer.blocks]
-    recorder = CrossAttentionRecorder(conditional_BLD, weights_BPL, len(stock))
+    layers = family.cross_attentions(transformer)
+    stock = [layer.processor for layer in layers]
+    recorder = CrossAttentionRecorder(conditional_BLD, weights_BPL, len(layers))
     handle = transformer.register_forward_pre_hook(recorder.begin, with_kwargs=True)
     try:
-        for block, processor in zip(transformer.blocks, stock, strict=True):
-            block.attn2.set_processor(_Recording(processor, recorder))
+        for layer, processor in zip(layers, stock, strict=True):
+            layer.set_processor(_Recording(processor, recorder))
         yield recorder
     finally:
         handle.remove()
-        for block, processor in zip(transformer.blocks, stock, strict=True):
-            block.attn2.set_processor(processor)
+        for layer, processor in zip(layers, stock, strict=True):
+            layer.set_processor(processor)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import WanTransformer3DModel
+from diffusers import ModelMixin
 from tqdm import tqdm
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import Interval
@@ -32,7 +33,6 @@ from prophy.evaluation.results.flow_loss import (
     Where,
 )
 from prophy.generation.identity import branch_is_on, branch_switched, model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
@@ -59,9 +59,9 @@ class ClipLosses:
 
 
 def evaluate_flow(
-    pipeline: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
     work: Path,
-    control: WanTransformer3DModel | None = None,
+    control: ModelMixin | None = None,
     clips: int = CLIPS,
     batch: int = 16,
     control_name: str | None = None,
@@ -80,13 +80,13 @@ def evaluate_flow(
     return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
 
 
-def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
+def held_out_cache(pipeline: ProPhyPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
     """Encoded clips with scenes and captions that training never sees; made on first use."""
     folder = Path(work) / f"latents-{HELD_OUT}"
     return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT, stage)
 
 
-def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:
+def predictors(pipeline: ProPhyPipeline, control: ModelMixin | None) -> dict[str, Predict]:
     """The backbone, the backbone with its branch and the control, as far as they are there."""
     models = {BACKBONE: predictor(pipeline, pipeline.transformer, branch=False)}
     if branch_is_on(pipeline):
@@ -96,7 +96,7 @@ def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | Non
     return models
 
 
-def predictor(pipeline: ProPhyWanPipeline, transformer: WanTransformer3DModel, *, branch: bool) -> Predict:
+def predictor(pipeline: ProPhyPipeline, transformer: ModelMixin, *, branch: bool) -> Predict:
     """A model as a function from a batch to its velocity, float32 ``(B, C, T, H, W)``.
 
     Args:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.encode import encode_captions
 from prophy.evaluation.clips import ArrayFolder, digest_of, settings_of
 from prophy.evaluation.judges.segmenter import load_segmenter, segment, segmenter_error
@@ -36,7 +37,6 @@ from prophy.evaluation.results.localisation import (
 )
 from prophy.generation.generate import generate
 from prophy.generation.identity import branch_is_on, model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
@@ -65,7 +65,7 @@ class RecordedClips:
 
 
 def evaluate_generated_localisation(
-    pipeline: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
     work: Path,
     prompts: Sequence[HeldOutPrompt],
     batch: int = 8,
@@ -126,7 +126,7 @@ def matched_crosswise(experts_nNE: np.ndarray, truth: Truth) -> np.ndarray:
 
 
 def recorded_clips(
-    pipeline: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
     work: Path,
     prompts: Sequence[HeldOutPrompt],
     batch: int,
@@ -150,7 +150,7 @@ def recorded_clips(
 
 @torch.no_grad()
 def record(
-    pipeline: ProPhyWanPipeline, settings: Sequence[GenerationSettings], asked: Sequence[Sequence[str]]
+    pipeline: ProPhyPipeline, settings: Sequence[GenerationSettings], asked: Sequence[Sequence[str]]
 ) -> list[dict[str, np.ndarray]]:
     """Generate a batch and record the routing and the backbone's cross-attention of its conditional passes.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.laws import TrackLost, capped
 from prophy.evaluation.judges.recogniser import through_autoencoder
@@ -36,7 +37,6 @@ from prophy.evaluation.results.laws import (
     LawsResult,
 )
 from prophy.generation.identity import model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS
 from prophy.worlds import SPLITS, Scenario, Stage, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
@@ -141,7 +141,7 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
 
 
 def evaluate_laws(
-    columns: Mapping[str, Callable[[], ProPhyWanPipeline]],
+    columns: Mapping[str, Callable[[], ProPhyPipeline]],
     work: Path,
     clips: int,
     batch: int = 8,

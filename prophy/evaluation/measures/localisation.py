@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
 from prophy.evaluation.measures.flow_loss import HELD_OUT, held_out_cache
@@ -46,7 +47,6 @@ from prophy.evaluation.results.localisation import (
     MapScore,
 )
 from prophy.generation.identity import branch_is_on, branch_switched, model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.parts import CLIPS as TRAINED_ON
@@ -96,7 +96,7 @@ class SplitRouting:
 
 
 def evaluate_localisation(
-    pipeline: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
     work: Path,
     clips: int = CLIPS,
     match_clips: int = CLIPS,
@@ -190,7 +190,7 @@ def truth_of(cache: LatentCache) -> Truth:
 
 
 @torch.no_grad()
-def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> SplitRouting:
+def read_routing(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, batch: int) -> SplitRouting:
     """Run the branch alone on every clip of a cache, with fixed noise."""
     examples = WorldExamples(cache, pipeline.text_encoder)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in SplitRouting.__dataclass_fields__}
@@ -207,7 +207,7 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
 
 
 @torch.no_grad()
-def attention_maps(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
+def attention_maps(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
     """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
     examples = WorldExamples(cache, pipeline.text_encoder)
     parts = []

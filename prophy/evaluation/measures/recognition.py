@@ -13,20 +13,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.recogniser import load_recogniser, recognise, recogniser_error
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.prompts.held_out import HeldOutPrompt
 from prophy.evaluation.results.recognition import PromptVerdict, RecognitionResult, RecognitionScore
 from prophy.generation.identity import branch_is_on, model_hash
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS, by_id
 
 SINGLE_GATE, BOTH_GATE = 0.90, 0.70
 
 
 def evaluate_recognition(
-    pipeline: ProPhyWanPipeline,
+    pipeline: ProPhyPipeline,
     work: Path,
     prompts: Sequence[HeldOutPrompt],
     batch: int = 8,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.files import replace_folder
-from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.generation.resume import RunFolder, resumable
 from prophy.generation.settings import GenerationSettings
 
@@ -31,7 +31,7 @@ SHIPPED = {
 }
 
 
-def make_gallery(pipeline: ProPhyWanPipeline, out: Path) -> int:
+def make_gallery(pipeline: ProPhyPipeline, out: Path) -> int:
     """Make every shipped run anew; ``out`` is replaced when all are made. Returns how many.
 
     Until then they are in a folder beside it, ``out`` with ``.new``, where a killed run goes on.
