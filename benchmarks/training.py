@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from prophy.assets import default_model
 from prophy.branch.family import default_sites
 from prophy.data.examples import Example, Examples
+from prophy.generation.pipelines import accelerator
 from prophy.phenomena import IDS
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
@@ -179,7 +180,7 @@ def recipe_for(size: Size) -> Recipe:
 
 def measure_speed(name: str, repeats: int) -> dict[str, float]:
     """Both steps in turns; medians in seconds, and operations."""
-    size, device = SIZES[name], the_device()
+    size, device = SIZES[name], accelerator()
     recipe = recipe_for(size)
     found: dict[str, float] = {}
     modules = dict(zip(("branch", "bare"), build(size, recipe, device), strict=True))
@@ -201,7 +202,7 @@ def measure_speed(name: str, repeats: int) -> dict[str, float]:
 
 def measure_memory(name: str, checkpointing: bool) -> dict[str, float]:
     """The highest memory of two steps over what the weights and libraries took before; bytes."""
-    size, device = SIZES[name], the_device()
+    size, device = SIZES[name], accelerator()
     recipe = replace(recipe_for(size), checkpointing=checkpointing)
     module = build(size, recipe, device)[0]
     step = stepper(module, recipe, size, device)
@@ -238,10 +239,6 @@ def keep_pages() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def the_device() -> torch.device:
-    return torch.device(torch.accelerator.current_accelerator() or "cpu")
-
-
 def resident(field: str) -> int:
     """Bytes of a line of ``/proc/self/status``: VmRSS now, VmHWM at its highest."""
     for line in Path("/proc/self/status").read_text().splitlines():
@@ -265,7 +262,7 @@ def elsewhere(*only: str) -> dict[str, float]:
 
 def table(speed: dict, memory: dict, waiting: dict) -> str:
     """The results in Markdown."""
-    device = the_device()
+    device = accelerator()
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     lines = [
         "# Training: what the branch costs",

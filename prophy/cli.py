@@ -18,6 +18,7 @@ from prophy.flags import add_model, branch_of, only_set
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
+    from prophy.runs.overlay import OverlayMode
     from prophy.runs.store import Run
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
@@ -275,8 +276,10 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
     from prophy.phenomena import by_id
     from prophy.runs.export import OverlaySettings
 
-    mode, index = arguments.mode or "top1", arguments.index
-    for name in ("expert", "phenomenon"):
+    mode: OverlayMode = arguments.mode or "top1"
+    named: tuple[OverlayMode, ...] = ("expert", "phenomenon")
+    index = arguments.index
+    for name in named:
         if getattr(arguments, name) is not None:
             if index is not None:
                 raise ValueError(f"--{name} says which: leave --index out")

@@ -51,7 +51,7 @@ def train_net(folder: Path | None, recipe: NetRecipe = NetRecipe(), cycle: bool 
     else:
         matrices, others = [net[0].weight, net[3].weight], [net[0].bias, net[3].bias]
         optimiser = MuonAdamW(matrices, others, recipe.rate, recipe.rate, 0.01)
-        named = {"share_of_peak": lambda step: 1 - step / recipe.steps, "ema": Ema(net, 0.5), **named}
+        named = {"pace": lambda step: optimiser.set_rate(1 - step / recipe.steps), "ema": Ema(net, 0.5), **named}
 
     def loss_at(step: int) -> torch.Tensor:
         x = torch.randn(recipe.batch, 5, generator=torch.Generator().manual_seed(step))

@@ -23,7 +23,8 @@ from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import GenerationSettings, generate
 from prophy.generation.identity import branch_switched, model_hash
-from prophy.generation.pipelines import load
+from prophy.generation.pipelines import accelerator, load
+from prophy.training.devices import chosen_device
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SIZES = {
@@ -178,6 +179,16 @@ def test_the_dtype_reaches_every_part_and_the_routing_stays_float32(pipeline, ba
     small.branch.register_forward_hook(lambda _, __, made: seen.append((made[0][0].dtype, made[1].probs_BNE.dtype)))
     clip(small)
     assert set(seen) == {(torch.bfloat16, torch.float32)}
+
+
+def test_a_build_for_cuda_computes_on_the_cpu_of_a_machine_without_a_gpu(monkeypatch):
+    """What a plain ``pip install torch`` brings on Linux."""
+
+    def of_such_a_build(check_available: bool = False) -> torch.device | None:
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", of_such_a_build)
+    assert accelerator() == chosen_device() == torch.device("cpu")
 
 
 # --- the hub ----------------------------------------------------------------------------------------------------------

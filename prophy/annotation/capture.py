@@ -99,7 +99,7 @@ def _attend(
     key_BHLD: torch.Tensor,
     value_BHLD: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
+    scaling: float,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     recorder = _RECORDER.get()

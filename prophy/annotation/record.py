@@ -98,7 +98,7 @@ class Annotation:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         answers = {"": self.background, **self.answers}
-        arrays = {f"attention:{name}": answer.attention for name, answer in answers.items()}
+        arrays: dict[str, Any] = {f"attention:{name}": answer.attention for name, answer in answers.items()}
         arrays |= {f"layers:{n}": a.layer_attention for n, a in answers.items() if a.layer_attention is not None}
         about = {
             "record": asdict(self.record),

@@ -54,8 +54,10 @@ class Backbone(Family, Protocol):
     transformer_class: type[ModelMixin]
     stock_pipeline_class: type[DiffusionPipeline]
     pipeline_class: type[DiffusionPipeline]
-    lora_targets: Sequence[str]
     passes_together: bool
+
+    @property
+    def lora_targets(self) -> Sequence[str]: ...
 
     def step_inputs(
         self,

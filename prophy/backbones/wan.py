@@ -212,7 +212,7 @@ class WanFamily:
         stock forward when ``refine`` does nothing.
         """
         modulation: torch.Tensor
-        context, modulation, rotary = inputs.conditioning  # type: ignore[assignment]  # as embed() made them
+        context, modulation, rotary = inputs.conditioning
         axis = modulation.ndim - 2  # 2 with one timestep a token, else 1
         table = block.scale_shift_table if modulation.ndim == 3 else block.scale_shift_table.unsqueeze(0)
         parts = (table + modulation.float()).chunk(6, dim=axis)

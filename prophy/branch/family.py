@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import nn
 
-#: what a family's blocks take and return; it knows the parts
-Hidden: TypeAlias = torch.Tensor | tuple[torch.Tensor, ...]
+#: what a family's blocks take and return: a tensor, or as many as it has kinds of tokens. Only the family knows.
+Hidden: TypeAlias = Any
 
 
 @dataclass(frozen=True)

@@ -85,9 +85,9 @@ def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stag
     masks = np.zeros((2, grid.num_tokens), np.uint8)
     shown = len(clip.masks)
     masks[:shown] = np.round(grid.pool_masks(np.stack(list(clip.masks.values()))) * 255)
-    phenomena = np.full(2, -1, np.int8)
-    phenomena[:shown] = [by_id(phenomenon).index for phenomenon in clip.masks]
-    return clip.frames, masks, phenomena
+    indices = np.full(2, -1, np.int8)
+    indices[:shown] = [by_id(phenomenon).index for phenomenon in clip.masks]
+    return clip.frames, masks, indices
 
 
 def cached_as(folder: Path) -> dict:

@@ -33,8 +33,10 @@ Arrays = Mapping[str, np.ndarray]
 class Asked(Protocol):
     """A prompt and the seed of its noise."""
 
-    prompt: str
-    seed: int
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
 
 
 def settings_of(prompts: Iterable[Asked], steps: int | None = None, stage: Stage = Stage()) -> list[GenerationSettings]:

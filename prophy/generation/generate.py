@@ -220,7 +220,7 @@ def _generate_batch(
                 f"step {done} of {shared.steps} gave values that are not numbers: load the model in bfloat16 "
                 "(float16 overflows), or download its weights again"
             )
-        if on_step is not None:
+        if on_step is not None and colours is not None:
             left = (denoised_at - started) / done * (shared.steps - done)
             for i, clean_CThw in enumerate(predicted(latents)):
                 if rules.frames_first:

@@ -66,8 +66,9 @@ def load(
 
 
 def accelerator() -> torch.device:
-    """Where a pipeline computes unless told otherwise: the accelerator, if there is one, or the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    """What is computed on unless told otherwise: the accelerator, if there is one, or the CPU."""
+    # without the check, a build for CUDA names it on machines that have none
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def default_dtype(device: torch.device) -> torch.dtype:

@@ -30,7 +30,8 @@ def predicted_clean(scheduler: Any) -> Iterator[Callable[[torch.Tensor], torch.T
     it, so what ``step`` is given and returns is watched; Euler's for flows follows from the velocity. Of any other
     scheduler the latents come back as they are, with what noise is left.
     """
-    step, predictions = scheduler.step, []
+    step = scheduler.step
+    predictions: list[torch.Tensor | None] = []
     signature = inspect.signature(step)
 
     @wraps(step)  # the pipelines look at its parameters

@@ -42,7 +42,7 @@ def resumable(
     store: ClipStore[Made, Kept],
     *,
     batch: int = 1,
-    make: Callable[[DiffusionPipeline, Sequence[GenerationSettings]], Sequence[Made]] = generate,
+    make: Callable[[DiffusionPipeline, Sequence[GenerationSettings]], Sequence[Made]] = generate,  # type: ignore[assignment]  # Made is Generation then
     title: str = "clips",
 ) -> dict[str, Kept]:
     """Every clip by its name: what the store holds is read, the rest is made and stored.

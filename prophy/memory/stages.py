@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -190,14 +191,11 @@ def computations(parts: Parts, clip: ClipSize, device: str, tiling: bool = False
         ValueError: see :meth:`prophy.catalogue.limits.ClipRules.check`.
     """
     shape = parts.rules.latent_shape(clip)
-    stages = {
-        Stage.TEXT: lambda: _encode(parts, device),
-        Stage.BRANCH: lambda: _run_branch(parts, clip, device),
-        Stage.DENOISING: lambda: _denoise(parts, clip, device),
-        Stage.DECODING: lambda: _decode(parts, shape, device, tiling),
-    }
-    if parts.branch is None:
-        del stages[Stage.BRANCH]
+    stages: dict[Stage, Callable[[], Any]] = {Stage.TEXT: lambda: _encode(parts, device)}
+    if parts.branch is not None:
+        stages[Stage.BRANCH] = partial(_run_branch, parts.branch, parts, clip, device)
+    stages[Stage.DENOISING] = lambda: _denoise(parts, clip, device)
+    stages[Stage.DECODING] = lambda: _decode(parts, shape, device, tiling)
     return stages
 
 
@@ -215,9 +213,9 @@ def _step(parts: Parts, clip: ClipSize, device: str) -> StepInputs:
     return parts.backbone.step_inputs(parts.transformer, parts.rules, clip, parts.pipeline_config, device)
 
 
-def _run_branch(parts: Parts, clip: ClipSize, device: str) -> Any:
+def _run_branch(branch: ProPhyBranch, parts: Parts, clip: ClipSize, device: str) -> Any:
     step = _step(parts, clip, device)
-    return parts.branch(*parts.backbone.call_arguments((), step.arguments))
+    return branch(*parts.backbone.call_arguments((), step.arguments))
 
 
 def _denoise(parts: Parts, clip: ClipSize, device: str) -> Any:

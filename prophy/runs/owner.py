@@ -69,7 +69,8 @@ def runs_of(root: str | Path, digest: str, most: int) -> list[str]:
         digest: of the owner; empty for nobody, who owns nothing.
         most: how many to return at most.
     """
-    root, found = Path(root), []
+    root = Path(root)
+    found: list[str] = []
     if not digest or not root.is_dir():
         return found
     for name in sorted(os.listdir(root), reverse=True):

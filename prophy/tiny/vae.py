@@ -259,7 +259,7 @@ def pca_psnr(coefficients: int = LATENT_CHANNELS, train_clips: int = 300, test_c
         cut = pixels.reshape(3, -1, 4, STAGE.height // cell, cell, STAGE.width // cell, cell)
         return cut.transpose(1, 3, 5, 2, 4, 6, 0).reshape(-1, 4 * cell * cell * 3)
 
-    count, total, products = 0, 0.0, 0.0
+    count, total, products = 0, np.zeros(()), np.zeros(())
     for seed in range(train_clips):
         data = blocks(seed, "train").astype(np.float64)
         count, total, products = count + len(data), total + data.sum(0), products + data.T @ data
@@ -310,14 +310,15 @@ def train_vae(
         video = video.to(device).contiguous(memory_format=torch.channels_last_3d)
         return vae_loss(vae, video, weight.to(device), recipe)
 
+    optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
     with fast_norm():
         made = fit(
             vae,
             loss_at,
-            MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3),
+            optimiser,
             steps=recipe.steps,
             name="vae",
-            share_of_peak=lambda step: recipe.at(step)[1],
+            pace=lambda step: optimiser.set_rate(recipe.at(step)[1]),
             recipe=recipe,
             folder=work / "vae",
             minutes=minutes,

@@ -234,9 +234,9 @@ class Lessons:
         courses_n25 = np.concatenate([courses for _, courses in blocks])[:count]
         self.answers = []
         for seed, rows in enumerate(courses_n25.tolist()):
-            courses = [Course(tuple(row[:2]), tuple(row[2:4]), row[4]) for row in rows]
+            seen = [Course(tuple(row[:2]), tuple(row[2:4]), row[4]) for row in rows]
             scenario = sample_scenario(seed, split, SCOPE)[0]
-            self.answers.append(questions_and_answers(scenario, courses[: len(scenario.events)]))
+            self.answers.append(questions_and_answers(scenario, seen[: len(scenario.events)]))
 
     def __len__(self) -> int:
         return len(self.answers)
@@ -470,13 +470,14 @@ def train_vlm(
             return {}
         return exact_answers(vlm, held_out, len(held_out) if step == recipe.total_steps else min(12, len(held_out)))
 
+    optimiser = build_optimiser(model, recipe)
     fit(
         model,
         loss_at,
-        build_optimiser(model, recipe),
+        optimiser,
         steps=recipe.total_steps,
         name="vlm",
-        share_of_peak=recipe.share_of_peak,
+        pace=lambda step: optimiser.set_rate(recipe.share_of_peak(step)),
         recipe=recipe,
         folder=work / "vlm",
         ema=ema,

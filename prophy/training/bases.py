@@ -20,7 +20,7 @@ from transformers import AutoConfig
 
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
-from prophy.backbones.pipeline import rules_of
+from prophy.backbones.pipeline import BranchSource, rules_of
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
@@ -140,22 +140,22 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
     reading = read_folder(folder)
     for fault in reading.faults:
         log.warning("left out %s", fault)
-    videos = [record for record in reading.records if record.video is not None]
+    videos = [(record, record.video) for record in reading.records if record.video is not None]
     if not videos:
         raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
     pipeline = load(base)
-    _, *size = rules_of(pipeline).latent_shape(clip)
+    _, frames, height, width = rules_of(pipeline).latent_shape(clip)
     wanted = clip.frames, fps, clip.height, clip.width
     clips = [
-        _VideoFile(record.id, record.captions, record.labels or (), partial(sample_frames, record.video, *wanted))
-        for record in videos
+        _VideoFile(record.id, record.captions, record.labels or (), partial(sample_frames, video, *wanted))
+        for record, video in videos
     ]
     about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
     return FreshExamples(
         clips,
         partial(encode_clip, pipeline),
         partial(encode_caption, pipeline),
-        tuple(size),
+        (frames, height, width),
         f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
     )
 
@@ -194,7 +194,7 @@ def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sa
     def sample(transformer: nn.Module, branch: ProPhyBranch | None, folder: Path) -> None:
         device = next(transformer.parameters()).device
         if not opened:
-            beside = False if branch is None else branch  # None would bring the base model's own
+            beside: BranchSource = False if branch is None else branch  # None would bring the base model's own
             opened.append(load(base, branch=beside, profile="all", device=device, transformer=transformer))
         pipeline = opened[0]
         if branch is not None and pipeline.attachment is None:

@@ -81,8 +81,8 @@ class Order:
     def __init__(self, sizes: list[tuple[int, int, int]], batch: int, seed: int) -> None:
         self._batch, self._seed = batch, seed
         groups: dict[tuple[int, int, int], list[int]] = {}
-        for index, size in enumerate(sizes):
-            groups.setdefault(tuple(size), []).append(index)
+        for index, (frames, height, width) in enumerate(sizes):
+            groups.setdefault((frames, height, width), []).append(index)
         self._groups = [np.array(groups[size]) for size in sorted(groups) if len(groups[size]) >= batch]
         self.left_out = {size: len(rows) for size, rows in groups.items() if len(rows) < batch}
         self.steps_per_epoch = sum(len(rows) // batch for rows in self._groups)

@@ -22,18 +22,21 @@ Tensors = Mapping[str, torch.Tensor]
 class CacheEntry(Protocol):
     """See ``prophy.data.cache.Entry``."""
 
-    id: str
-    key: str
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
+    @property
+    def id(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]: ...
 
 
 class Cache(Protocol):
     """See ``prophy.data.cache.TensorCache``: entries of ``latents``, ``text``, and, if annotated, ``targets`` and
     ``labelled``."""
 
-    recipe: Mapping[str, object]
-
-    def entries(self) -> list[CacheEntry]: ...
+    @property
+    def recipe(self) -> Mapping[str, object]: ...
+    def entries(self) -> Sequence[CacheEntry]: ...
     def read(self, key: str) -> Tensors: ...
 
 
@@ -63,7 +66,8 @@ class CachedExamples(Examples):
         return len(self._entries)
 
     def latent_size(self, index: int) -> tuple[int, int, int]:
-        return self._entries[index].tensors["latents"][1][1:]
+        _, (_, frames, height, width) = self._entries[index].tensors["latents"]
+        return frames, height, width
 
     def example(self, index: int, wording: int) -> Example:
         entry = self._entries[index]
@@ -87,10 +91,12 @@ class SourceClip(Protocol):
         labels: ids of its phenomena.
     """
 
-    id: str
-    captions: tuple[str, ...]
-    labels: tuple[str, ...]
-
+    @property
+    def id(self) -> str: ...
+    @property
+    def captions(self) -> tuple[str, ...]: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
     def read(self) -> np.ndarray: ...
 
 

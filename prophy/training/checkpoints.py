@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from prophy.files import replace_folder
 
@@ -34,7 +34,7 @@ def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> State
     return state
 
 
-def _restore(plan: State, tensors: dict[str, torch.Tensor]) -> State:
+def _restore(plan: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(plan, dict):
         if "__tensor__" in plan:
             return tensors[plan["__tensor__"]]
@@ -65,8 +65,8 @@ def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     replace_folder(new, folder)
 
 
-def load_checkpoint(folder: Path) -> dict[str, State] | None:
-    """Read the newest complete checkpoint, or ``None`` if there is none.
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the newest complete checkpoint, as it was given to :func:`save_checkpoint`, or ``None`` if there is none.
 
     Raises:
         ValueError: the checkpoint is damaged.

@@ -11,7 +11,7 @@ import html
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 from prophy.files import write_text
 from prophy.runs.look import FONT, GRID, INK, LOOK
 from prophy.runs.overlay import EXPERT_COLOURS, expert_colour
-from prophy.training.log import Line
+from prophy.training.log import Experts, Line, TrainLine
 
 MOST_POINTS, MOST_COLUMNS = 1000, 400
 
@@ -47,31 +47,33 @@ class Chart(NamedTuple):
 
 def losses(lines: Sequence[Line]) -> go.Figure | None:
     """The training loss and its terms. A term that is zero throughout is not trained, and left out."""
-    return _by_name(lines, "losses", first="total")
+    made = _made(lines)
+    return _by_name(_steps(made), [line["losses"] for line in made], first="total")
 
 
 def gradient_norms(lines: Sequence[Line]) -> go.Figure | None:
     """Before clipping: of everything, and of each part."""
-    return _by_name(lines, "gradient_norms", first="all")
+    made = _made(lines)
+    return _by_name(_steps(made), [line["gradient_norms"] for line in made], first="all")
 
 
 def validation(lines: Sequence[Line]) -> go.Figure | None:
     """The diffusion loss of held-out clips at each noise level."""
-    checked = [line for line in lines if "diffusion" in line]
-    figure, steps = go.Figure(), _steps(checked)
-    for number, level in enumerate(_names(checked, "diffusion")):
-        values = _column(checked, "diffusion", level)
-        _add(figure, steps, values, f"noise {level}", _NOISE_COLOURS[number % len(_NOISE_COLOURS)], "lines+markers")
-    return _laid_out(figure, log=True)
+    checked = [line for line in lines if line["kind"] == "validation" and "diffusion" in line]
+    figure, steps, found = go.Figure(), _steps(checked), [line["diffusion"] for line in checked]
+    for number, level in enumerate(_names(found)):
+        colour = _NOISE_COLOURS[number % len(_NOISE_COLOURS)]
+        _add(figure, steps, _column(found, level), f"noise {level}", colour, "lines+markers")
+    return _if_drawn(figure, log=True)
 
 
 def scores(lines: Sequence[Line]) -> go.Figure | None:
     """What a model that learns something else than diffusion is measured by on its way."""
-    checked = [line for line in lines if "scores" in line]
-    figure, steps = go.Figure(), _steps(checked)
-    for name, colour in zip(_names(checked, "scores"), _COLOURS * 9, strict=False):
-        _add(figure, steps, _column(checked, "scores", name), name.replace("_", " "), colour, "lines+markers")
-    return _laid_out(figure, log=False)
+    checked = [line for line in lines if line["kind"] == "validation" and "scores" in line]
+    figure, steps, found = go.Figure(), _steps(checked), [line["scores"] for line in checked]
+    for name, colour in zip(_names(found), _COLOURS * 9, strict=False):
+        _add(figure, steps, _column(found, name), name.replace("_", " "), colour, "lines+markers")
+    return _if_drawn(figure, log=False)
 
 
 def refinement_usage(lines: Sequence[Line]) -> go.Figure | None:
@@ -103,17 +105,17 @@ def semantic_usage(lines: Sequence[Line]) -> go.Figure | None:
 
 def entropies(lines: Sequence[Line]) -> go.Figure | None:
     """How evenly the experts are used, and how sure the router is of each token: 1 is the largest possible entropy."""
-    used = [line for line in lines if line.get("experts") is not None]
+    used = _used(lines)
     if not used:
         return None
-    figure, steps = go.Figure(), _steps(used)
-    named = (
-        ("refinement_entropy", "refinement"),
-        ("token_entropy", "refinement, of a token"),
-        ("semantic_entropy", "semantic"),
-    )
-    for (field, name), colour in zip(named, _COLOURS, strict=False):
-        _add(figure, steps, _column(used, "experts", field), name, colour)
+    figure, steps = go.Figure(), np.array([step for step, _ in used], np.int64)
+    named = {
+        "refinement": [experts["refinement_entropy"] for _, experts in used],
+        "refinement, of a token": [experts["token_entropy"] for _, experts in used],
+        "semantic": [experts["semantic_entropy"] for _, experts in used],
+    }
+    for (name, values), colour in zip(named.items(), _COLOURS, strict=False):
+        _add(figure, steps, np.array(values, float), name, colour)
     figure.add_hline(y=1, line={"color": INK, "width": 1, "dash": "dash"})
     figure = _laid_out(figure, log=False)
     return figure.update_yaxes(range=[0, 1.05], tickvals=[0, 0.5, 1])
@@ -125,7 +127,7 @@ def rate(lines: Sequence[Line]) -> go.Figure | None:
     figure = go.Figure()
     if made:
         _add(figure, _steps(made), np.array([line["rate"] for line in made], float), "rate", _COLOURS[0])
-    return _laid_out(figure, log=False, legend=False)
+    return _if_drawn(figure, log=False, legend=False)
 
 
 def pace(lines: Sequence[Line]) -> go.Figure | None:
@@ -134,9 +136,12 @@ def pace(lines: Sequence[Line]) -> go.Figure | None:
     if not made:
         return None
     figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.1)
-    for row, (field, name) in enumerate((("seconds_per_step", "s/step"), ("waiting", "waiting")), start=1):
-        values = np.array([line[field] for line in made], float)
-        _add(figure, _steps(made), values, name, _COLOURS[row - 1], row=row)
+    named = {
+        "s/step": [line["seconds_per_step"] for line in made],
+        "waiting": [line["waiting"] for line in made],
+    }
+    for row, (name, values) in enumerate(named.items(), start=1):
+        _add(figure, _steps(made), np.array(values, float), name, _COLOURS[row - 1], row=row)
     figure = _laid_out(figure, log=False, legend=False)
     figure.update_yaxes(title={"text": "seconds", "standoff": 6}, **_log_axis(figure.data[0].y), row=1)
     figure.update_yaxes(title={"text": "waiting", "standoff": 6}, rangemode="tozero", tickformat=".0%", row=2)
@@ -201,7 +206,7 @@ def kept(values: np.ndarray) -> np.ndarray:
 # --- from lines to columns --------------------------------------------------------------------------------------------
 
 
-def _made(lines: Sequence[Line]) -> list[Line]:
+def _made(lines: Sequence[Line]) -> list[TrainLine]:
     return [line for line in lines if line["kind"] == "train"]
 
 
@@ -209,36 +214,42 @@ def _steps(lines: Sequence[Line]) -> np.ndarray:
     return np.array([line["step"] for line in lines], np.int64)
 
 
-def _names(lines: Sequence[Line], field: str) -> list[str]:
-    """Of the numbers in a field, in the order of their first appearance."""
-    return list(dict.fromkeys(name for line in lines for name in line[field]))
+def _names(found: Sequence[dict[str, float]]) -> list[str]:
+    """Of the numbers, in the order of their first appearance."""
+    return list(dict.fromkeys(name for numbers in found for name in numbers))
 
 
-def _column(lines: Sequence[Line], field: str, name: str) -> np.ndarray:
-    return np.array([line[field].get(name, np.nan) for line in lines], float)
+def _column(found: Sequence[dict[str, float]], name: str) -> np.ndarray:
+    return np.array([numbers.get(name, np.nan) for numbers in found], float)
 
 
-def _shares(lines: Sequence[Line], field: str) -> tuple[np.ndarray, np.ndarray]:
+def _used(lines: Sequence[Line]) -> list[tuple[int, Experts]]:
+    """The steps that say how the experts were used, and what they say."""
+    found = ((line["step"], line.get("experts")) for line in _made(lines))
+    return [(step, experts) for step, experts in found if experts is not None]
+
+
+def _shares(lines: Sequence[Line], field: Literal["refinement_E", "semantic_S"]) -> tuple[np.ndarray, np.ndarray]:
     """Steps, and the experts' shares at each. Lines of another number of experts than the last one's are left out."""
-    used = [line for line in lines if line.get("experts") is not None]
-    experts = len(used[-1]["experts"][field]) if used else 0
-    used = [line for line in used if len(line["experts"][field]) == experts]
-    if len(used) > MOST_COLUMNS:
-        used = [used[i] for i in np.linspace(0, len(used) - 1, MOST_COLUMNS).round().astype(int)]
-    return _steps(used), np.array([line["experts"][field] for line in used], float).reshape(len(used), experts)
+    found = [(step, experts[field]) for step, experts in _used(lines)]
+    count = len(found[-1][1]) if found else 0
+    alike = [(step, shares) for step, shares in found if len(shares) == count]
+    if len(alike) > MOST_COLUMNS:
+        alike = [alike[i] for i in np.linspace(0, len(alike) - 1, MOST_COLUMNS).round().astype(int)]
+    steps = np.array([step for step, _ in alike], np.int64)
+    return steps, np.array([shares for _, shares in alike], float).reshape(len(alike), count)
 
 
 # --- drawing ----------------------------------------------------------------------------------------------------------
 
 
-def _by_name(lines: Sequence[Line], field: str, first: str) -> go.Figure | None:
-    made = _made(lines)
-    figure, steps, colours = go.Figure(), _steps(made), iter(_COLOURS * 9)
-    for name in _names(made, field):
-        values = _column(made, field, name)
+def _by_name(steps: np.ndarray, found: Sequence[dict[str, float]], first: str) -> go.Figure | None:
+    figure, colours = go.Figure(), iter(_COLOURS * 9)
+    for name in _names(found):
+        values = _column(found, name)
         if np.any(values != 0):
             _add(figure, steps, values, name.replace("_", " "), INK if name == first else next(colours, INK))
-    return _laid_out(figure, log=True)
+    return _if_drawn(figure, log=True)
 
 
 def _add(
@@ -310,16 +321,19 @@ def _shares_laid_out(
     return figure.update_yaxes(range=whole, tickformat=".0%", tickvals=[0, 0.5, 1])
 
 
-def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | None:
-    """The look that all have; None for a figure without a curve.
+def _if_drawn(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure | None:
+    """See :func:`_laid_out`; None for a figure without a curve."""
+    return _laid_out(figure, log, legend) if figure.data else None
+
+
+def _laid_out(figure: go.Figure, log: bool, legend: bool = True) -> go.Figure:
+    """The look that all have.
 
     Args:
         figure: changed.
         log: a logarithmic axis, unless a value is negative.
         legend: name the curves.
     """
-    if not figure.data:
-        return None
     if log:
         figure.update_yaxes(**_log_axis(np.concatenate([curve.y for curve in figure.data])))
     figure.update_layout(

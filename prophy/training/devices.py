@@ -9,6 +9,8 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import parse_flag_from_env
 
+from prophy.generation.pipelines import accelerator
+
 
 def chosen_device(name: str | None = None) -> torch.device:
     """The device of that name; without a name the machine's accelerator, or its CPU.
@@ -16,7 +18,7 @@ def chosen_device(name: str | None = None) -> torch.device:
     Raises:
         ValueError: there is no such device here. One line.
     """
-    found = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    found = accelerator()
     if name is None:
         return found
     try:

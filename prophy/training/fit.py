@@ -45,7 +45,6 @@ class Optimiser(Protocol):
 
     @property
     def rate(self) -> float: ...
-    def set_rate(self, share: float) -> None: ...
     def step(self) -> None: ...
     def state_dict(self) -> list[dict]: ...
     def load_state_dict(self, state: list[dict]) -> None: ...
@@ -58,7 +57,7 @@ def fit(
     *,
     steps: int,
     name: str,
-    share_of_peak: Callable[[int], float] | None = None,
+    pace: Callable[[int], None] | None = None,
     recipe: Any = None,
     folder: Path | None = None,
     ema: Ema | None = None,
@@ -75,7 +74,7 @@ def fit(
         optimiser: of the model's parameters.
         steps: in all.
         name: of the training, for its record and progress bar.
-        share_of_peak: which share of the peak rates a step uses; None: the optimiser keeps its own schedule.
+        pace: sets the optimiser's rates before a step; None: it keeps its own schedule.
         recipe: a dataclass; another one than the folder's is refused.
         folder: of the run; None keeps nothing.
         ema: average of the model's weights, to follow them.
@@ -89,7 +88,8 @@ def fit(
         ValueError: the folder holds another training. One line.
     """
     device = next(model.parameters()).device
-    progress, reports = Progress(), None
+    progress = Progress()
+    reports: Log | None = None
     if folder is not None:
         folder = Path(folder)
         refuse_older_layout(folder)
@@ -119,8 +119,8 @@ def fit(
             if fault := progress.fault(value, norm, _EXPLOSION):
                 raise TrainingStopped(f"{fault} at step {progress.step} of {name}: lower the rate, and start again")
             # 2. learn
-            if share_of_peak is not None:
-                optimiser.set_rate(share_of_peak(progress.step))
+            if pace is not None:
+                pace(progress.step)
             rate = optimiser.rate
             optimiser.step()
             if ema is not None:
@@ -136,7 +136,7 @@ def fit(
             if folder is not None and (progress.step % checkpoint_every == 0 or ending):
                 with averaged():
                     scores = {} if measure is None else measure(progress.step)
-                if scores:
+                if scores and reports is not None:
                     reports.scores(progress.step, scores)
                 _save(folder, record, progress, model, optimiser, ema, device)
             if ending:

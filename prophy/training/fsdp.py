@@ -6,13 +6,14 @@ the branch calls one by one so that the refinement experts can act between them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from prophy.branch.family import family_of
-from prophy.training.checkpoints import State
 from prophy.training.trainable import TrainableModule
 
 
@@ -33,7 +34,7 @@ def reshard(model: nn.Module) -> None:
             module.reshard()
 
 
-def gather_full(state: State) -> State:
+def gather_full(state: Any) -> Any:
     """A state with every sharded tensor gathered, on the CPU. All processes must call it."""
     if isinstance(state, DTensor):
         return state.full_tensor().cpu()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from prophy.files import write_text
 
@@ -21,19 +21,60 @@ if TYPE_CHECKING:
 
 LOG_FILE = "log.jsonl"
 
-Line: TypeAlias = "dict[str, str | int | float | list[float] | dict[str, float] | None]"
+
+class Experts(TypedDict):
+    """See :class:`prophy.training.step.ExpertUsage`."""
+
+    refinement_E: list[float]
+    refinement_entropy: float
+    token_entropy: float
+    semantic_S: list[float]
+    semantic_entropy: float
+
+
+class TrainLine(TypedDict):
+    """One step.
+
+    Attributes:
+        step: updates made, from 1.
+        losses: ``total``, ``diffusion``, ``coarse``, ``fine_align``, ``fine_balance``.
+        gradient_norms: ``all``, and of each part.
+        rate: the learning rate.
+        experts: None without a branch.
+        seconds_per_step: since the line before.
+        waiting: share of the time without data.
+    """
+
+    kind: Literal["train"]
+    step: int
+    losses: dict[str, float]
+    gradient_norms: dict[str, float]
+    rate: float
+    experts: Experts | None
+    seconds_per_step: float
+    waiting: float
+
+
+class ValidationLine(TypedDict):
+    """What the averaged weights are worth after a step.
+
+    Attributes:
+        step: updates made, from 1.
+        diffusion: loss of held-out clips, by noise level.
+        scores: instead, by name, of models that learn something else than diffusion.
+    """
+
+    kind: Literal["validation"]
+    step: int
+    diffusion: NotRequired[dict[str, float]]
+    scores: NotRequired[dict[str, float]]
+
+
+Line: TypeAlias = TrainLine | ValidationLine
 
 
 class Log:
-    """Lines of two kinds; ``step`` counts updates made, from 1.
-
-    ``{"kind": "train", "step", "losses": {"total", "diffusion", "coarse", "fine_align", "fine_balance"},
-    "gradient_norms": {"all", and each part}, "rate", "experts": {...},
-    "seconds_per_step", "waiting"}``: ``experts`` is an :class:`~prophy.training.step.ExpertUsage`, or null without a
-    branch; ``waiting`` is the share of the time without data.
-
-    ``{"kind": "validation", "step", "diffusion": {noise level: loss}}``, of the averaged weights; of models that learn
-    something else than diffusion, ``"scores": {name: number}`` instead.
+    """Writes :class:`TrainLine` and :class:`ValidationLine`.
 
     Lines after ``step``, which a killed run wrote and a resumed one will write again, are dropped at the start.
 
@@ -73,7 +114,7 @@ class Log:
                 "losses": losses,
                 "gradient_norms": gradient_norms,
                 "rate": rate,
-                "experts": None if experts is None else asdict(experts),
+                "experts": None if experts is None else _experts(experts),
                 "seconds_per_step": round(seconds / steps, 4),
                 "waiting": round(waited / seconds, 4),
             }
@@ -126,7 +167,9 @@ class GrowingLog:
         self.lines: list[Line] = []
         self.written: float | None = None
         self.fault: str | None = None
-        self._offset, self._inode, self._seen = 0, None, None
+        self._offset = 0
+        self._inode: int | None = None
+        self._seen: tuple[int, int] | None = None
 
     def read(self) -> bool:
         """Read on, or anew if the file was replaced, as a resumed training does. Returns whether anything changed."""
@@ -196,19 +239,31 @@ def _line_of(raw: bytes) -> Line | None:
     return line
 
 
-def _holds(values: dict[str, object], fields: dict[str, type]) -> bool:
+def _holds(values: dict[str, Any], fields: dict[str, type]) -> bool:
     """Whether each field is there: a number, or numbers in a list or by name."""
 
-    def right(value: object, kind: type) -> bool:
+    def right(value: Any, kind: type) -> bool:
         if kind is float:
             return isinstance(value, int | float)
-        inside = value.values() if isinstance(value, dict) else value
-        return isinstance(value, kind) and all(isinstance(one, int | float) for one in inside)
+        if not isinstance(value, kind):
+            return False
+        inside: Iterable[object] = value.values() if isinstance(value, dict) else value
+        return all(isinstance(one, int | float) for one in inside)
 
     return all(right(values.get(name), kind) for name, kind in fields.items())
 
 
-def _lines(path: Path):
+def _experts(used: ExpertUsage) -> Experts:
+    return {
+        "refinement_E": used.refinement_E,
+        "refinement_entropy": used.refinement_entropy,
+        "token_entropy": used.token_entropy,
+        "semantic_S": used.semantic_S,
+        "semantic_entropy": used.semantic_entropy,
+    }
+
+
+def _lines(path: Path) -> Iterator[Line]:
     for text in path.read_text().splitlines():
         try:
             yield json.loads(text)
@@ -221,7 +276,7 @@ def _cut(path: Path, step: int) -> None:
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
-def _numbers(name: str, value: object):
+def _numbers(name: str, value: object) -> Iterator[tuple[str, float]]:
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _numbers(f"{name}/{key}" if name else key, inner)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from diffusers import SchedulerMixin
 
 TIMESTEPS = 1000  #: of both families
 SAMPLINGS = ("uniform", "logit_normal", "shifted")
@@ -105,7 +108,7 @@ class VPrediction:
         return Noised(noisy, keep * noise_BCTHW - drown * clean_BCTHW, timestep.float())
 
 
-def objective_for(scheduler: object) -> Objective:
+def objective_for(scheduler: SchedulerMixin) -> Objective:
     """What a base model predicts, as the configuration of its scheduler says.
 
     Raises:

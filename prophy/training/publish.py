@@ -11,18 +11,21 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
 from prophy.files import replace_folder, write_text
-from prophy.training.checkpoints import State, load_checkpoint
+from prophy.training.checkpoints import load_checkpoint
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipe import Recipe
 from prophy.training.run_folder import CHECKPOINT, RUN_FILE
 from prophy.training.trainable import lora_config
+
+T = TypeVar("T")
 
 
 def publish(run: Path, out: Path) -> Path:
@@ -87,13 +90,13 @@ What a ProPhy ablation compares a branch with.
 """
 
 
-def _write_card(folder: Path, about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> None:
+def _write_card(folder: Path, about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> None:
     path = folder / "README.md"
     head = path.read_text() if about["branch"] is not None else _BARE_HEADER
     write_text(path, head + "\n" + "\n".join(_sections(about, recipe, step, lines)))
 
 
-def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+def _sections(about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
     rows = {
         "recipe": f"`{about['recipe_name'] or 'unnamed'}`, all of it in `training/run.json`",
         "base model": f"`{about['base'] or 'not recorded'}`",
@@ -122,33 +125,33 @@ def _sections(about: dict[str, State], recipe: Recipe, step: int, lines: list[Li
 
 
 def _numbers(lines: list[Line]) -> list[str]:
-    checked = [line for line in lines if line["kind"] == "validation"]
+    checked = [(line["step"], line["diffusion"]) for line in lines if line["kind"] == "validation"]
     made = [line for line in lines if line["kind"] == "train"]
     text = []
     if checked:
-        text += ["Diffusion loss of held-out clips, by noise level:\n", *_table(checked, "diffusion")]
+        text += ["Diffusion loss of held-out clips, by noise level:\n", *_table(checked)]
     if made:
-        text += ["Training loss and its terms:\n", *_table(made, "losses")]
+        text += ["Training loss and its terms:\n", *_table([(line["step"], line["losses"]) for line in made])]
     if made and (experts := made[-1]["experts"]) is not None:
         shares = ", ".join(f"{share:.2f}" for share in experts["refinement_E"])
         text.append(f"Share of the tokens' assignments that went to each refinement expert at the end: {shares}.\n")
     return text
 
 
-def _table(lines: list[Line], key: str) -> list[str]:
-    names = list(lines[0][key])
-    rows = [[str(line["step"]), *(f"{line[key][name]:.5f}" for name in names)] for line in _few(lines)]
+def _table(found: list[tuple[int, dict[str, float]]]) -> list[str]:
+    names = list(found[0][1])
+    rows = [[str(step), *(f"{numbers[name]:.5f}" for name in names)] for step, numbers in _few(found)]
     return [f"| {' | '.join(row)} |" for row in (["step", *names], ["---"] * (1 + len(names)), *rows)] + [""]
 
 
-def _few(lines: list[Line], count: int = 8) -> list[Line]:
+def _few(found: list[T], count: int = 8) -> list[T]:
     """Evenly spaced, the first and the last among them."""
-    if len(lines) <= count:
-        return lines
-    return [lines[round(i * (len(lines) - 1) / (count - 1))] for i in range(count)]
+    if len(found) <= count:
+        return found
+    return [found[round(i * (len(found) - 1) / (count - 1))] for i in range(count)]
 
 
-def _limits(about: dict[str, State], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+def _limits(about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
     limits = []
     if step < recipe.steps:
         limits.append(f"The training is not finished: {step:,} of {recipe.steps:,} steps.")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
 
 from prophy.branch.losses import LossWeights
 from prophy.phenomena import PHENOMENA
-from prophy.training.checkpoints import State
 from prophy.training.counterfactual import Counterfactual
 from prophy.training.objectives import NoiseLevels
+
+Part = TypeVar("Part")
 
 BACKBONES = ("frozen", "lora", "trained")
 COARSE_FORMS = ("relative", "bce")
@@ -182,15 +184,17 @@ class Recipe:
             raise ValueError(f"batch={self.batch} does not divide into {self.accumulation} parts: change one of them")
         if self.branch is None and self.backbone == "frozen":
             raise ValueError("nothing to train: give the recipe a branch, or adapt or train the backbone")
-        by_name = self.counterfactual.share > 0 or self.losses.routing > 0
-        if by_name and (self.branch is None or not self.branch.refinement):
-            raise ValueError("counterfactual routing and losses.routing need refinement experts: give the branch some")
-        if by_name and self.branch.refinement_experts <= len(PHENOMENA):
-            raise ValueError(
-                f"branch.refinement_experts={self.branch.refinement_experts}: counterfactual routing and "
-                f"losses.routing need one for each of {len(PHENOMENA)} phenomena and one for none: "
-                f"{len(PHENOMENA) + 1} at least"
-            )
+        if self.counterfactual.share > 0 or self.losses.routing > 0:
+            if self.branch is None or not self.branch.refinement:
+                raise ValueError(
+                    "counterfactual routing and losses.routing need refinement experts: give the branch some"
+                )
+            if self.branch.refinement_experts <= len(PHENOMENA):
+                raise ValueError(
+                    f"branch.refinement_experts={self.branch.refinement_experts}: counterfactual routing and "
+                    f"losses.routing need one for each of {len(PHENOMENA)} phenomena and one for none: "
+                    f"{len(PHENOMENA) + 1} at least"
+                )
         if self.counterfactual.share and self.backbone != "frozen":
             raise ValueError(
                 "counterfactual routing shows, where an expert is muted, what the backbone does without the branch: "
@@ -223,7 +227,7 @@ class Recipe:
             return False
         return all(self.shares_of_peak(at) == before.shares_of_peak(at) for at in range(step))
 
-    def record(self) -> dict[str, State]:
+    def record(self) -> dict[str, Any]:
         """Plain values, as JSON gives them back."""
         return json.loads(json.dumps(asdict(self)))
 
@@ -237,11 +241,10 @@ class Recipe:
         try:
             values = dict(record)
             branch = values.pop("branch")
+            if branch is not None:  # records of before there was a choice name no form
+                branch = {"refinement_form": "residual", **branch}
             return cls(
-                # records of before there was a choice name no form
-                branch=None
-                if branch is None
-                else BranchShape(**{"refinement_form": "residual", **{k: _tuple(v) for k, v in branch.items()}}),
+                branch=_optional(BranchShape, branch),
                 noise=NoiseLevels(**values.pop("noise")),
                 losses=LossWeights(**values.pop("losses")),
                 counterfactual=Counterfactual(**values.pop("counterfactual", {})),
@@ -258,7 +261,7 @@ class Recipe:
 _END = {"steps"} | {f"{part}.{name}" for part in ("optimiser", "backbone_optimiser") for name in ("decay", "cool_down")}
 
 
-def _optional(kind: type, record: dict | None) -> object:
+def _optional(kind: type[Part], record: dict | None) -> Part | None:
     return None if record is None else kind(**{name: _tuple(value) for name, value in record.items()})
 
 
@@ -289,5 +292,5 @@ def _check(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"{name}={value!r} is unknown: use {' or '.join(known)}")
 
 
-def _tuple(value: object) -> object:
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

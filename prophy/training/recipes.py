@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from prophy.branch.family import default_sites
 from prophy.branch.losses import LossWeights
@@ -113,6 +114,12 @@ def _adapted(full: Recipe) -> Recipe:
     return full if full.backbone == "trained" else replace(full, backbone="lora")
 
 
+def _branch_of(full: Recipe) -> BranchShape:
+    if full.branch is None:
+        raise ValueError("the ablations of a branch need a recipe that has one")
+    return full.branch
+
+
 def without_branch(full: Recipe) -> Recipe:
     """The backbone adapted, or trained, alone."""
     return replace(_adapted(full), branch=None, losses=LossWeights(0.0, 0.0, 0.0))
@@ -121,13 +128,13 @@ def without_branch(full: Recipe) -> Recipe:
 def seb_only(full: Recipe) -> Recipe:
     """No Refinement Expert Block, nor its losses."""
     losses = replace(full.losses, fine_align=0.0, fine_balance=0.0)
-    return replace(_adapted(full), branch=replace(full.branch, refinement=False), losses=losses)
+    return replace(_adapted(full), branch=replace(_branch_of(full), refinement=False), losses=losses)
 
 
 def reb_only(full: Recipe) -> Recipe:
     """No Semantic Expert Block, nor its loss."""
     losses = replace(full.losses, coarse=0.0)
-    return replace(_adapted(full), branch=replace(full.branch, semantic=False), losses=losses)
+    return replace(_adapted(full), branch=replace(_branch_of(full), semantic=False), losses=losses)
 
 
 def bce(full: Recipe) -> Recipe:
@@ -145,13 +152,17 @@ def balance_only(full: Recipe) -> Recipe:
     return replace(full, losses=replace(full.losses, fine_align=0.0))
 
 
+def _varied(variant: Callable[[Recipe], Recipe], base: Callable[[], Recipe]) -> Recipe:
+    return variant(base())
+
+
 def _with_variants(base: Callable[[], Recipe], adapted: bool) -> dict[str, Callable[[], Recipe]]:
     single = ("lora", "lora_seb", "lora_reb") if adapted else ("alone", "seb", "reb")
     names = (*single, "bce", "align_only", "balance_only")
     variants = (without_branch, seb_only, reb_only, bce, align_only, balance_only)
     made = {base.__name__: base}
     for name, variant in zip(names, variants, strict=True):
-        made[f"{base.__name__}_{name}"] = lambda variant=variant: variant(base())
+        made[f"{base.__name__}_{name}"] = partial(_varied, variant, base)
     return made
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -49,7 +50,7 @@ class RunState:
     ) -> None:
         self._recipe, self._module, self._strategy, self._ema = recipe, module, strategy, ema
         self._data, self._out, self._accelerator = data, out, accelerator
-        self._random: State = None
+        self._random: dict[str, torch.Tensor] | None = None
         self._last: int | None = None
 
     def resume(self, name: str, base: str, initial: str) -> Progress:
@@ -106,7 +107,7 @@ class RunState:
                 "optimisers": {part: optimiser.state_dict() for part, optimiser in self._strategy.optimisers.items()},
             }
         )
-        about = {
+        about: dict[str, Any] = {
             "recipe": self._recipe.record(),
             "data": self._data,
             "step": progress.step,
@@ -138,7 +139,7 @@ class RunState:
         dist.all_gather_object(gathered, here)
         return [one for part in gathered for one in part]
 
-    def _refuse_another(self, state: dict[str, State]) -> None:
+    def _refuse_another(self, state: dict[str, Any]) -> None:
         if state["data"] != self._data:
             raise ValueError(
                 f"{self._out} was trained on other data ({state['data']}, now {self._data}): give the same --data, or "

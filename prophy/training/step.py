@@ -80,31 +80,32 @@ def train_step(model: Callable[..., Prediction], batch: Batch, recipe: Recipe) -
         recipe: weights and forms of the losses.
     """
     target_BCTHW, changed_BTHW, scale = batch.target_BCTHW, None, None
-    if recipe.counterfactual.share:
+    if recipe.counterfactual.share and recipe.branch is not None:
         target_BCTHW, changed_BTHW = _without_the_muted(model, batch, recipe)
         scale = muting_scale(batch.muted_B, recipe.branch.refinement_experts)
     predicted = model(batch.noisy_BCTHW, batch.timestep_B, batch.text_BLD, scale)
     error_BTHW = (predicted.predicted_BCTHW - target_BCTHW).square().mean(1)
     diffusion = all_reduce_sum((batch.weight_BTHW * error_BTHW).sum()) / all_reduce_sum(batch.weight_BTHW.sum())
-    if predicted.labels_BP is None:
+    routed = predicted.routed
+    if routed is None:
         none = diffusion.detach() * 0
         return StepLosses(diffusion, diffusion, none, none, none), predicted
     kept = batch.described_B & (batch.muted_B < 0)
     kept_of_all = all_gather(kept.to(torch.uint8)).bool()
     form = coarse_loss if recipe.coarse == "relative" else coarse_bce_loss
-    coarse = form(all_gather(predicted.labels_BP)[kept_of_all], all_gather(batch.labels_BP)[kept_of_all])
+    coarse = form(all_gather(routed.labels_BP)[kept_of_all], all_gather(batch.labels_BP)[kept_of_all])
     aligned = kept & batch.annotated_B
     align = fine_align_loss(
-        predicted.phenomenon_map_BNP[aligned],
+        routed.phenomenon_map_BNP[aligned],
         batch.targets_BNP[aligned],
         batch.labels_BP[aligned],
         recipe.align_background,
         all_reduce_sum,
     )
-    balance = fine_balance_loss(predicted.probs_BNE[kept], predicted.topk_ids_BNK[kept], all_reduce_sum)
+    balance = fine_balance_loss(routed.probs_BNE[kept], routed.topk_ids_BNK[kept], all_reduce_sum)
     routing = counterfactual = None
     if recipe.losses.routing:
-        routing = routing_loss(predicted.probs_BNE[aligned], batch.targets_BNP[aligned], all_reduce_sum)
+        routing = routing_loss(routed.probs_BNE[aligned], batch.targets_BNP[aligned], all_reduce_sum)
     if changed_BTHW is not None:
         places = all_reduce_sum(changed_BTHW.sum()).clamp(min=1)
         counterfactual = all_reduce_sum((error_BTHW * changed_BTHW).sum()) / places
@@ -133,12 +134,13 @@ def _without_the_muted(
 @torch.no_grad()
 def expert_usage(predicted: Prediction) -> ExpertUsage | None:
     """What the experts did in a batch, over all processes; None without a branch."""
-    if predicted.probs_BNE is None:
+    routed = predicted.routed
+    if routed is None:
         return None
-    probs = predicted.probs_BNE.float()
-    shares_E = assignment_shares(predicted.topk_ids_BNK, probs.shape[-1], all_reduce_sum)
+    probs = routed.probs_BNE.float()
+    shares_E = assignment_shares(routed.topk_ids_BNK, probs.shape[-1], all_reduce_sum)
     tokens = probs.flatten(0, 1)
-    semantic_S = mean_probabilities(predicted.semantic_weights_BS, all_reduce_sum)
+    semantic_S = mean_probabilities(routed.semantic_weights_BS, all_reduce_sum)
     return ExpertUsage(
         refinement_E=_rounded(shares_E),
         refinement_entropy=float(_entropy(shares_E)),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TypeAlias
 
 import torch
@@ -41,9 +41,10 @@ class Strategy(Protocol):
 
     model: nn.Module
     weights: Weights
-    optimisers: dict[str, Optimiser]
 
-    def part(self, last: bool) -> contextmanager: ...
+    @property
+    def optimisers(self) -> Mapping[str, Optimiser]: ...
+    def part(self, last: bool) -> AbstractContextManager[None]: ...
     def backward(self, loss: torch.Tensor) -> None: ...
     def norms(self) -> dict[str, float]: ...
     def clip(self) -> float: ...
@@ -123,7 +124,7 @@ def part_of(name: str) -> str:
 
 
 def _optimisers(weights: Weights, recipe: Recipe, sharded: bool) -> dict[str, MuonAdamW | FusedAdamW]:
-    made = {}
+    made: dict[str, MuonAdamW | FusedAdamW] = {}
     for part, settings in recipe.optimisers().items():
         named = {name: p for name, p in weights.items() if name.startswith(part)}
         if not named:

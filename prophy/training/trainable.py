@@ -23,15 +23,21 @@ from prophy.training.devices import autocast
 from prophy.training.recipe import BranchShape, Recipe
 
 
+class Routed(NamedTuple):
+    """What the branch's routers said in one pass. A tuple, so that sharding finds the tensors."""
+
+    labels_BP: torch.Tensor
+    semantic_weights_BS: torch.Tensor
+    probs_BNE: torch.Tensor
+    topk_ids_BNK: torch.Tensor
+    phenomenon_map_BNP: torch.Tensor
+
+
 class Prediction(NamedTuple):
-    """What one pass gives; without a branch all but the first are None. A tuple, so that sharding finds the tensors."""
+    """What one pass gives; ``routed`` is None where no branch took part."""
 
     predicted_BCTHW: torch.Tensor
-    labels_BP: torch.Tensor | None = None
-    semantic_weights_BS: torch.Tensor | None = None
-    probs_BNE: torch.Tensor | None = None
-    topk_ids_BNK: torch.Tensor | None = None
-    phenomenon_map_BNP: torch.Tensor | None = None
+    routed: Routed | None = None
 
 
 class TrainableModule(nn.Module):
@@ -112,7 +118,7 @@ class TrainableModule(nn.Module):
             use_branch: False runs the backbone alone. Not between a pass with the branch and its backward pass: with
                 checkpointing that one reads the residuals again.
         """
-        routed: tuple[torch.Tensor, ...] = ()
+        routed: Routed | None = None
         with autocast(noisy_BCTHW.device, self._precision):
             if self.branch is not None and not use_branch:
                 self._residuals[:] = [noisy_BCTHW.new_zeros(())] * len(self._residuals)
@@ -120,7 +126,7 @@ class TrainableModule(nn.Module):
                 self._residuals[:], routing = self.branch(
                     noisy_BCTHW, timestep_B, text_BLD, refinement_scale=refinement_scale
                 )
-                routed = (
+                routed = Routed(
                     self.branch.labels_from_semantics(routing.semantic_weights_BS),
                     routing.semantic_weights_BS,
                     routing.probs_BNE,
@@ -131,7 +137,7 @@ class TrainableModule(nn.Module):
             predicted = self._family.run_transformer(
                 self.transformer, noisy_BCTHW.to(dtype), timestep_B, text_BLD.to(dtype)
             )
-        return Prediction(predicted.float(), *routed)
+        return Prediction(predicted.float(), routed)
 
 
 def build_trainable(transformer: ModelMixin, recipe: Recipe) -> TrainableModule:

@@ -205,12 +205,12 @@ def train(
             bar.update()
             if reported:
                 bar.set_postfix({key: f"{value:.4g}" for key, value in row.items()}, refresh=False)
-                part = next(iter(strategy.optimisers))
+                first = next(iter(strategy.optimisers))
                 reports.train(
                     progress.step,
                     losses=row,
                     gradient_norms={"all": norm, **norms},
-                    rate=shares[part] * recipe.optimisers()[part].rate,
+                    rate=shares[first] * recipe.optimisers()[first].rate,
                     experts=expert_usage(prediction),
                     waited=progress.waited,
                 )

@@ -119,7 +119,7 @@ def open_worlds(
         raise FileNotFoundError(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
-    vae = AutoModel.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
+    vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32).eval().requires_grad_(False)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     stage, lawful = stage or Stage(), lawful is not False

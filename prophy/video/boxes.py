@@ -50,7 +50,8 @@ def impossible_tables(path: Path) -> str | None:
 
 def _headers(file: BinaryIO, size: int) -> list[bytes] | None:
     """The boxes at the top level that are no mere data, each as a whole; None if they are too much."""
-    headers, total, place = [], 0, 0
+    headers: list[bytes] = []
+    total = place = 0
     for _ in range(_MOST_BOXES):
         file.seek(place)
         length, kind, inside = struct.unpack(">I4s8s", file.read(16).ljust(16, b"\0"))

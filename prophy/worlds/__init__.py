@@ -1,10 +1,10 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
+from prophy.worlds.placed import Placed
 from prophy.worlds.sample import (
     HELD_OUT_PAIRS,
     SPLITS,
-    Placed,
     Scenario,
     WorldClip,
     render,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
@@ -67,10 +68,10 @@ class Event(ABC):
     def draw(self, painter: Painter, moment: int) -> None:
         """Paint the event, and its mask, at ``times[moment]``."""
 
-    def at(self, name: str, moment: int) -> np.ndarray:
+    def at(self, name: str, moment: int) -> Any:
         """What is drawn of a state (or of another attribute) at a moment: its row, or the constant itself.
 
-        So a constant may be replaced by one row per moment, ``(T, …)``.
+        A number or an array, as the state has it. So a constant may be replaced by one row per moment, ``(T, …)``.
         """
         value = np.asarray(self.state[name] if name in self.state else getattr(self, name))
         return value[moment] if value.ndim and len(value) == len(self.times) else value

@@ -23,9 +23,9 @@ class Fluid:
     def __init__(
         self, height: int, width: int, rng: np.random.Generator, buoyancy: float, swirl: float, detail: int = 1
     ) -> None:
-        self.density = np.zeros((height * detail, width * detail), np.float32)
-        self._vx = np.zeros((height, width), np.float32)
-        self._vy = np.zeros((height, width), np.float32)
+        self.density: np.ndarray = np.zeros((height * detail, width * detail), np.float32)
+        self._vx: np.ndarray = np.zeros((height, width), np.float32)
+        self._vy: np.ndarray = np.zeros((height, width), np.float32)
         self._rng, self._buoyancy, self._swirl, self._detail = rng, buoyancy, swirl, detail
         self._y, self._x = np.mgrid[:height, :width].astype(np.float32)
         self._fine_y, self._fine_x = np.mgrid[: height * detail, : width * detail].astype(np.float32)

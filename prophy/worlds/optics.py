@@ -145,8 +145,8 @@ class FogBeam(Event):
         colour, region = COLOURS[self.colours[0]], self.region
         centre = region.centre + region.width * 0.14
         for x, y, size in self.puffs:
-            at = (centre + x * region.width * 0.26 + np.sin(self.times[moment] + 5 * x), self.y + y * 8)
-            painter.blend_ellipse(at, ((5.5 + size) * region.scale, 4.5 + size), (236, 238, 242), 0.4)
+            middle = (centre + x * region.width * 0.26 + np.sin(self.times[moment] + 5 * x), self.y + y * 8)
+            painter.blend_ellipse(middle, ((5.5 + size) * region.scale, 4.5 + size), (236, 238, 242), 0.4)
         reach, extinction = self.at("reach", moment), float(self.at("extinction", moment))
         start = np.array([region.left + 7, self.y])
         finer = max(1, math.ceil(self.stage.scale))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from prophy.worlds.stage import BACKGROUNDS, FLOOR, Region, Stage, mix
 
@@ -59,15 +60,15 @@ class Painter:
         masks = {key: cv2.resize(mask, size, interpolation=cv2.INTER_AREA) > 100 for key, mask in self._masks.items()}
         return np.clip(frame + 0.5, 0, 255).astype(np.uint8), masks
 
-    def _points(self, points: np.ndarray) -> np.ndarray:
-        points = np.asarray(points, np.float64).reshape(-1, 2) - (self._offset, 0.0)
-        return np.round((points * self._scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
+    def _points(self, points: ArrayLike) -> np.ndarray:
+        units = np.asarray(points, np.float64).reshape(-1, 2) - (self._offset, 0.0)
+        return np.round((units * self._scale - 0.5) * (1 << _SHIFT)).astype(np.int32)
 
     def _turn(self, corners: int) -> np.ndarray:
         """Angles of a polygon's corners, ``corners`` of them at 64 pixels: the larger a circle, the more it has."""
         return np.linspace(0, 2 * np.pi, round(corners * self._roundness), endpoint=False)
 
-    def polygon(self, points: np.ndarray, colour: tuple[float, ...], act: bool = False) -> None:
+    def polygon(self, points: ArrayLike, colour: tuple[float, ...], act: bool = False) -> None:
         fixed = self._points(points)[None]
         cv2.fillPoly(self.picture, fixed, colour, cv2.LINE_8, _SHIFT)
         if act:

@@ -125,8 +125,8 @@ def sample_telling(
     if twins and len(events) == 2 and split != "combinations" and rng.random() < twins:
         events[1] = replace(events[0], place=events[1].place)
         if rng.random() < 0.5:
-            colours = rng.choice(list(COLOURS), len(events[0].colours), replace=False)
-            events[1] = replace(events[1], colours=tuple(str(c) for c in colours))
+            others = rng.choice(list(COLOURS), len(events[0].colours), replace=False)
+            events[1] = replace(events[1], colours=tuple(str(c) for c in others))
     scenario = Scenario(tuple(events), setting)
     return scenario, grammar.tell(scenario.events, setting, words, held_out=split == "wordings")
 

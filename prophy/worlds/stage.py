@@ -121,7 +121,8 @@ class Stage:
         parts = size.lower().split("x")
         if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
             raise ValueError(f"--size {size} is not WxHxF: give three numbers, as in 96x64x17")
-        return cls(*map(int, parts), fps)
+        width, height, frames = map(int, parts)
+        return cls(width, height, frames, fps)
 
     def __str__(self) -> str:
         return f"{self.width}×{self.height}×{self.frames} at {self.fps} frames a second"

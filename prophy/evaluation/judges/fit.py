@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -26,9 +26,12 @@ R = TypeVar("R")
 class Recipe(Protocol):
     """What the recipe of every judge holds."""
 
-    steps: int
-    rate: float
-    weight_decay: float
+    @property
+    def steps(self) -> int: ...
+    @property
+    def rate(self) -> float: ...
+    @property
+    def weight_decay(self) -> float: ...
 
 
 def train_judge(
@@ -56,8 +59,13 @@ def train_judge(
         ValueError: a training of another recipe was stopped there. One line.
     """
     folder = None if work is None else Path(work) / name
-    cycle = {"steps": recipe.steps, "warm_up": warm_up, "weight_decay": recipe.weight_decay}
-    optimiser = OneCycleAdamW(list(model.parameters()), recipe.rate, **cycle)
+    optimiser = OneCycleAdamW(
+        list(model.parameters()),
+        recipe.rate,
+        steps=recipe.steps,
+        warm_up=warm_up,
+        weight_decay=recipe.weight_decay,
+    )
     made = fit(model, loss_at, optimiser, steps=recipe.steps, name=name, recipe=recipe, folder=folder, minutes=minutes)
     if made < recipe.steps:
         raise TrainingStopped(f"{name} was stopped at step {made} of {recipe.steps}: start it again to resume")
@@ -65,7 +73,7 @@ def train_judge(
         shutil.rmtree(folder / CHECKPOINT)  # asked for once more, it is trained anew
 
 
-def save_fitted(model: nn.Module, recipe: object, work: Path, name: str) -> None:
+def save_fitted(model: nn.Module, recipe: Any, work: Path, name: str) -> None:
     """Write ``work/name.safetensors``, whole or not at all, with the recipe, a dataclass, in its header."""
     work.mkdir(parents=True, exist_ok=True)
     weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}

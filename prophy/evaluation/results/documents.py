@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -55,8 +55,8 @@ def decoded(kind: type[T], raw: bytes) -> T:
         raise ValueError(_in_one_line(error)) from error
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed npz without pickles."""
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write a compressed npz of numpy arrays, without pickles."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
