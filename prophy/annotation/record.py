@@ -39,6 +39,16 @@ class Answer:
     attention: np.ndarray
     layer_attention: np.ndarray | None = None
 
+    def by_layer(self) -> np.ndarray:
+        """Each layer's attention on every video token, float32 ``(K, V)``.
+
+        Raises:
+            ValueError: it was not kept.
+        """
+        if self.layer_attention is None:
+            raise ValueError("the attention of single layers was not kept: set keep_layers=True to measure them")
+        return self.layer_attention.reshape(len(self.layer_attention), -1)
+
 
 @dataclass(frozen=True)
 class AnnotationRecord:

@@ -209,7 +209,7 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyPipe
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    columns = {BACKBONE: partial(load, arguments.model, branch=False)}
+    columns: dict[str, Callable[[], ProPhyPipeline]] = {BACKBONE: partial(load, arguments.model, branch=False)}
     own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
     for column in arguments.column:
         name, _, folder = column.partition("=")

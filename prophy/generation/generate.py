@@ -84,6 +84,17 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
 
+    @property
+    def routing(self) -> RoutingTrace:
+        """The trace.
+
+        Raises:
+            GenerationError: no branch took part.
+        """
+        if self.trace is None:
+            raise GenerationError("there is no routing to show: give a model with a branch, or leave the routing out")
+        return self.trace
+
     def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True, owner: str | None = None) -> Run:
         """Write a run directory under ``root``, without its contact sheet if ``sheet`` is False.
 

@@ -74,7 +74,7 @@ class GenerationSettings:
             raise GenerationError("schedule must be a prophy.routing.schedule.Schedule")
 
     @property
-    def scalars(self) -> dict[str, int | float]:
+    def scalars(self) -> dict[str, Any]:
         """By name, what is neither the prompt, the seed, the steering nor the schedule: ``settings`` of a run."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_RECORD}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
@@ -209,14 +209,14 @@ class GrowingLog:
             self._offset += len(raw) + 1
 
 
-_EXPERTS = {
+_EXPERTS: dict[str, type] = {
     "refinement_E": list,
     "refinement_entropy": float,
     "token_entropy": float,
     "semantic_S": list,
     "semantic_entropy": float,
 }
-_FIELDS = {
+_FIELDS: dict[str, list[dict[str, type]]] = {
     "train": [{"losses": dict, "gradient_norms": dict, "rate": float, "seconds_per_step": float, "waiting": float}],
     "validation": [{"diffusion": dict}, {"scores": dict}],
 }
@@ -245,10 +245,8 @@ def _holds(values: dict[str, Any], fields: dict[str, type]) -> bool:
     def right(value: Any, kind: type) -> bool:
         if kind is float:
             return isinstance(value, int | float)
-        if not isinstance(value, kind):
-            return False
-        inside: Iterable[object] = value.values() if isinstance(value, dict) else value
-        return all(isinstance(one, int | float) for one in inside)
+        inside = value.values() if isinstance(value, dict) else value
+        return isinstance(value, kind) and all(isinstance(one, int | float) for one in inside)
 
     return all(right(values.get(name), kind) for name, kind in fields.items())
 

@@ -66,13 +66,13 @@ def endpoints(engine: Engine) -> None:
         token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame."""
         a = _request(prompt_a, seed, steps, guidance, True, {}, model, profile)
         b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b, model, profile)
-        runs = [next(event for event in _events(engine, request) if isinstance(event, Run)) for request in (a, b)]
-        traces = [run.trace() for run in runs]
-        distance = None if None in traces else routing_difference(*traces)
-        pixels = pixel_difference(*(run.clip().frames for run in runs))
+        first, second = (next(e for e in _events(engine, one) if isinstance(e, Run)) for one in (a, b))
+        ours, theirs = first.trace(), second.trace()
+        distance = None if ours is None or theirs is None else routing_difference(ours, theirs)
+        pixels = pixel_difference(first.clip().frames, second.clip().frames)
         return {
-            "a": _about(runs[0]),
-            "b": _about(runs[1]),
+            "a": _about(first),
+            "b": _about(second),
             "routing_difference": None if distance is None else distance.round(4).tolist(),
             "pixel_difference": pixels.round(5).tolist(),
         }

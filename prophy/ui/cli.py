@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from prophy.catalogue.limits import ClipSize
 from prophy.memory.profiles import AUTO
@@ -83,7 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
 class _OfModel(argparse.Action):
     """Collects ``sources``: --model begins one, --branch and --size are the last one's."""
 
-    def __call__(self, parser, namespace, value: str | ClipSize, option: str | None = None) -> None:
+    def __call__(self, parser, namespace, value: Any, option: str | None = None) -> None:
         *others, last = namespace.sources or (ModelSource(),)
         if self.dest == "model":
             namespace.sources = (*(namespace.sources or ()), ModelSource(value))

@@ -302,7 +302,8 @@ def row_centres(view: View, alpha_FHW: np.ndarray, rows: slice, columns: slice) 
     y = np.arange(rows.start, rows.start + len(part)) + 0.5
     x = columns.start + (part * (np.arange(part.shape[1]) + 0.5)).sum(1) / np.maximum(weight, 1e-9)
     held = weight[weight * view.pixel_across > 0.5]
-    kept = np.flatnonzero((weight > 0.75 * np.median(held)) & (weight < 1.4 * np.median(held))) if len(held) else []
+    usual = np.median(held) if len(held) else np.inf
+    kept = np.flatnonzero((weight > 0.75 * usual) & (weight < 1.4 * usual))
     kept = kept[round(3 / view.pixel) : -round(2 / view.pixel)]
     return y[kept] * view.pixel, x[kept] * view.pixel_across
 
@@ -341,8 +342,8 @@ def _balls(view: View) -> dict[str, float]:
     if np.isfinite(gap).any():
         contact[max(0, int(np.nanargmin(gap)) - view.apart) : int(np.nanargmin(gap)) + view.apart + 1] = True
     sizes = [np.where(contact, np.nan, ball.size) for ball in balls]
-    masses = tuple(float(np.nanmedian(size)) for size in sizes)  # a disc's mass grows as its area
-    result = impact(view.times, x[0], x[1], masses, view.apart)
+    first, second = (float(np.nanmedian(size)) for size in sizes)  # a disc's mass grows as its area
+    result = impact(view.times, x[0], x[1], (first, second), view.apart)
     return {
         "momentum": result.momentum_error,
         "energy": result.energy_gain,

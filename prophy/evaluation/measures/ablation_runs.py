@@ -148,7 +148,7 @@ def run_ablation(
         TrainingStopped: a training was told to stop, or cannot go on; what is finished stays.
     """
     work, caches, settings = Path(work), Path(caches), settings or AblationSettings()
-    base = base_of(runs[-1].recipe, model)
+    base = base_of(next(run.recipe for run in runs if run.recipe is not None), model)
     load_recogniser(caches)  # before hours are spent
     untrained = load(base, branch=False)
     _refuse_others(runs, work, settings, model_hash(untrained))
@@ -161,7 +161,7 @@ def run_ablation(
         if run.recipe is None:
             _measure(run, untrained, untrained, caches, settings)
         else:
-            _train(run, base, caches, settings, running or Running(checkpoint_every=50))
+            _train(run, run.recipe, base, caches, settings, running or Running(checkpoint_every=50))
             _measure(run, load(base, branch=run.folder / PUBLISHED), untrained, caches, settings)
             seconds.append(time.monotonic() - since)
         _table(runs, work)
@@ -172,14 +172,16 @@ def _table(runs: Sequence[AblationRun], work: Path) -> AblationResult:
     return evaluate_ablation([(run.row, run.folder) for run in runs if run.finished], work)
 
 
-def _train(run: AblationRun, base: str, caches: Path, settings: AblationSettings, running: Running) -> None:
+def _train(
+    run: AblationRun, recipe: Recipe, base: str, caches: Path, settings: AblationSettings, running: Running
+) -> None:
     """Train to the recipe's last step and publish, unless that has been done."""
     if (run.folder / PUBLISHED).is_dir():
         return
     examples = open_examples(caches / "latents", base, settings.worlds)
-    transformer, objective = open_backbone(base, run.recipe)
-    train(run.recipe, transformer, objective, examples, run.folder, name=run.row, base=base, running=running)
-    if (step := read_lines(run.folder)[-1]["step"]) < run.recipe.steps:
+    transformer, objective = open_backbone(base, recipe)
+    train(recipe, transformer, objective, examples, run.folder, name=run.row, base=base, running=running)
+    if (step := read_lines(run.folder)[-1]["step"]) < recipe.steps:
         raise TrainingStopped(f"{run.folder} was told to stop at step {step}: run the same command again to go on")
     publish(run.folder, run.folder / PUBLISHED)
 

@@ -130,9 +130,10 @@ def evaluate_annotation(
         alone = layers.pick([slot])
         found[f"layer {layer}"] = alone.differences(relative=relative)
         found[f"layer {layer}, nothing subtracted"] = alone.answers()
+    seen = np.flatnonzero(truth.shown_nP.any(0)).tolist()
     return AnnotationResult(
         scores={name: score_maps(values, truth) for name, values in found.items()},
-        by_phenomenon={IDS[p]: score_maps(targets, _only(truth, p)) for p in np.flatnonzero(truth.shown_nP.any(0))},
+        by_phenomenon={IDS[p]: score_maps(targets, _only(truth, p)) for p in seen},
         answers=tuple(answers[:8]),
         share_answered=share,
         layers=chosen,
@@ -166,20 +167,20 @@ def read_layers(
         answers_KVP = np.zeros((layers, annotation.background.attention.size, len(IDS)), np.float32)
         for name in names:
             p = by_id(name).index
-            answers_KVP[:, :, p] = annotation.answers[name].layer_attention.reshape(layers, -1)
+            answers_KVP[:, :, p] = annotation.answers[name].by_layer()
             cover[row, :, p] = grid.pool_masks(clip.masks[name][None])[0]
             shown[row, p] = True
             spoken.append(annotation.answers[name].num_tokens > 0)
         answer.append(answers_KVP)
-        wrong.append(annotation.answers[absent].layer_attention.reshape(layers, -1))
-        background.append(annotation.background.layer_attention.reshape(layers, -1))
+        wrong.append(annotation.answers[absent].by_layer())
+        background.append(annotation.background.by_layer())
         answers = (annotation.background, *(annotation.answers[name] for name in names))
         said.append({one.question: one.text for one in answers})
     shape = annotation.background.attention.shape
     centres = np.array(record.frame_indices, float).reshape(shape[0], -1).mean(1)
     stacks = np.stack(answer), np.stack(wrong), np.stack(background)
-    layers = LayerMaps(*stacks, shape, centres, record.num_frames, grid)
-    return layers, Truth(cover, shown, grid), said, float(np.mean(spoken))
+    maps = LayerMaps(*stacks, shape, centres, record.num_frames, grid)
+    return maps, Truth(cover, shown, grid), said, float(np.mean(spoken))
 
 
 def of_other_clips(maps_nNP: np.ndarray, shown_nP: np.ndarray) -> np.ndarray:

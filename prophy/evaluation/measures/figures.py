@@ -226,7 +226,7 @@ def figure_8(pipeline: DiffusionPipeline, work: Path, settings: Sequence[Generat
                 changed[name] = generate(pipeline, one)
         for name, made in changed.items():
             pixels[name].append(float(pixel_difference(plain.frames, made.frames).mean()))
-            routing[name].append(float(np.mean(routing_difference(plain.trace, made.trace))))
+            routing[name].append(float(np.mean(routing_difference(plain.routing, made.routing))))
         rows = [("as it is", plain.frames), *((name, made.frames) for name, made in changed.items())]
         pictures.append(_save(folder / f"inversion-{i}.png", one.prompt, rows))
     table = {name: np.array(values) for name, values in pixels.items()}
@@ -253,6 +253,6 @@ def _branch_of(pipeline: DiffusionPipeline):
 
 def _save(path: Path, title: str, rows: Sequence[tuple[str, np.ndarray]], tile: int = 128) -> str:
     """A picture of one row of frames for each ``(name, uint8 (F, H, W, 3))``; returns the file's name."""
-    shown = [Row(resized(frames[evenly_spaced(len(frames), _SHOWN)], tile), name) for name, frames in rows]
+    shown = [Row([*resized(frames[evenly_spaced(len(frames), _SHOWN)], tile)], name) for name, frames in rows]
     write_png(path, draw_sheet([Block(shown, [title])]))
     return path.name

@@ -173,7 +173,7 @@ def record(
     attention_BDNP = torch.stack(attention.maps, 1).half().numpy()
     recorded = []
     for made, attention_DNP in zip(generations, attention_BDNP, strict=True):
-        trace = made.trace
+        trace = made.routing
         experts = np.zeros((*trace.topk_ids.shape[:2], trace.num_experts), np.float16)
         np.put_along_axis(experts, trace.topk_ids.astype(np.int64), trace.topk_weights, axis=-1)
         recorded.append(

@@ -84,7 +84,8 @@ def prompts_of(asked: Sequence[AskedClip]) -> tuple[HeldOutPrompt, ...]:
 
 def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario, stage: Stage = Stage()) -> ClipErrors:
     """Law errors of every event of a clip, uint8 ``(F, H, W, 3)``; a lost track makes all of its scene's errors 1."""
-    errors, lost = {}, {}
+    errors: dict[str, float] = {}
+    lost: dict[str, str] = {}
     for event in scenario.events:
         scene = f"{event.phenomenon}, {event.variant}"
         try:

@@ -196,7 +196,7 @@ def read_routing(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, bat
     parts: dict[str, list[np.ndarray]] = {name: [] for name in SplitRouting.__dataclass_fields__}
     for start in tqdm(range(0, len(cache), batch), f"routing at {noise}", mininterval=5, unit="batch"):
         rows = np.arange(start, min(start + batch, len(cache)))
-        fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.branch.device)
+        fixed = fixed_batch(examples, rows.tolist(), noise, FlowMatching()).to(pipeline.branch.device)
         _, routing = pipeline.branch(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD)
         parts["maps_nNP"].append(routing.phenomenon_map_BNP.numpy())
         parts["probs_nNE"].append(routing.probs_BNE.float().numpy())
@@ -214,7 +214,7 @@ def attention_maps(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, b
     with branch_switched(pipeline, on=False):
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
-            fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.transformer.device)
+            fixed = fixed_batch(examples, rows.tolist(), noise, FlowMatching()).to(pipeline.transformer.device)
             asked = [[IDS[p] for p in np.flatnonzero(shown)] for shown in cache.labels(rows).numpy()]
             weights_BPL = word_weights(pipeline.tokenizer, torch.from_numpy(cache.ids[rows, 0].astype(np.int64)), asked)
             with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL) as recorder:
@@ -289,8 +289,8 @@ def score_maps(maps_nNP: np.ndarray, truth: Truth, shuffles: int = 0) -> MapScor
         orders = _derangements(present, len(IDS), shuffles)
     versions = [maps_nNP[:, :, order] for order in orders]
 
-    def averaged(measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        return np.mean([measure(version) for version in versions], axis=0)
+    def averaged(measure: Callable[[np.ndarray], np.ndarray | float]) -> np.ndarray:
+        return np.asarray([measure(version) for version in versions]).mean(0)
 
     ap = averaged(lambda m: average_precisions(m, truth))
     return MapScore(

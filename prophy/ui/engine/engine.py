@@ -7,7 +7,7 @@ open at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from hmac import compare_digest
@@ -254,6 +254,13 @@ class Engine:
         resident = self._resident
         return resident.pipeline if resident is not None and resident.card is card else None
 
+    @property
+    def _opened(self) -> _Resident:
+        """The open model, of a job that has opened it."""
+        if self._resident is None:
+            raise RuntimeError("no model is open")
+        return self._resident
+
     def _open(self, job: _Job) -> DiffusionPipeline:
         """Open a job's model in its profile; another one's weights are let go of first."""
         card, profile = job.card, job.profile
@@ -265,7 +272,7 @@ class Engine:
                 self._resident = None
                 collect()
             pipeline = self._open_pipeline(card, profile)
-        elif self._resident.profile != profile:
+        elif self._opened.profile != profile:
             from prophy.generation.pipelines import place
 
             self._resident = None  # a profile that does not fit leaves the weights scattered
@@ -377,7 +384,8 @@ class Engine:
         if job is None:
             return None
         job.stop.set()
-        job.worker.join()
+        if job.worker is not None:
+            job.worker.join()
         return Stopped(job.prompt, job.preview)
 
     def close(self, session: str) -> None:
@@ -422,18 +430,21 @@ class Engine:
         finally:
             self._line.leave(job)
 
-    def _stream(self, settings: GenerationSettings, use_branch: bool) -> Iterator[StepPreview | Generation]:
+    def _stream(
+        self, settings: GenerationSettings, use_branch: bool
+    ) -> Generator[StepPreview | Generation, None, None]:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
-        with branch_switched(self._resident.pipeline, use_branch):
-            yield from stream(self._resident.pipeline, settings)
+        pipeline = self._opened.pipeline
+        with branch_switched(pipeline, use_branch):
+            yield from stream(pipeline, settings)
 
     def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
         from prophy.memory.offload import profile_of
 
-        card, pipeline, _ = self._resident
+        card, pipeline, _ = self._opened
         planned = self._estimates.plan(card, guided=settings.guidance > 1).of(profile_of(pipeline))
         return gpu_seconds(planned, settings.steps)
 
@@ -441,7 +452,7 @@ class Engine:
         from prophy.memory.offload import profile_of
 
         timing = Timing(
-            profile_of(self._resident.pipeline),
+            profile_of(self._opened.pipeline),
             step=made.timings["denoise"] / made.settings.steps,
             decode=made.timings["decode"],
         )

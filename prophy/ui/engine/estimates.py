@@ -95,7 +95,8 @@ class Estimates:
         from prophy.memory.plan import choose
 
         made, free = self.plan(card, guided), _free()
-        wanted, problem = Profile(OffloadMode.ALL), ""
+        wanted: Profile | None = Profile(OffloadMode.ALL)
+        problem = ""
         if profile != AUTO:
             wanted = Profile.parse(profile)
         elif free is not None:

@@ -6,9 +6,10 @@ import base64
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.overlay import OverlayMode
 from prophy.runs.store import Run, RunError
 from prophy.ui.engine.engine import Engine, EngineError
 
@@ -37,13 +38,14 @@ def export_run(
         raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
     out = Path(folder) / f"{run.id}-{what}{_SUFFIXES[what]}"
     try:
-        if what == "overlay":
-            return export_overlay(run, out, OverlaySettings(mode, index, step, opacity), overwrite=True)
-        if what == "still":
-            return export_still(run, out, OverlaySettings(mode, index, step, opacity), frame, overwrite=True)
         if what == "trace":
             return export_trace(run, out, overwrite=True)
-        return export_zip(run, out, overwrite=True)
+        if what == "zip":
+            return export_zip(run, out, overwrite=True)
+        settings = OverlaySettings(cast(OverlayMode, mode), index, step, opacity)  # refuses what is none
+        if what == "overlay":
+            return export_overlay(run, out, settings, overwrite=True)
+        return export_still(run, out, settings, frame, overwrite=True)
     except (ExportError, RunError) as error:
         raise EngineError(str(error)) from None
 
@@ -59,7 +61,8 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
             names = ("mode", "index", "step", "opacity", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
             with tempfile.TemporaryDirectory() as folder:
-                path = export_run(run, Path(folder), asked.get("what"), **given)
+                what: Any = asked.get("what")
+                path = export_run(run, Path(folder), what, **given)
                 data = base64.b64encode(path.read_bytes()).decode()
             return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
         except EngineError as error:

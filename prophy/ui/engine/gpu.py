@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ _START_SECONDS = 10  # until the lent GPU computes
 _MARGIN = 1.5  # over the plan, which assumes half the speed of a good consumer card; the lent ones are faster
 
 
-def on_gpu(stream: Callable[P, Iterator[T]], duration: Callable[P, int]) -> Callable[P, Iterator[T]]:
+def on_gpu(
+    stream: Callable[P, Generator[T, None, None]], duration: Callable[P, int]
+) -> Callable[P, Generator[T, None, None]]:
     """Let a generator function run where a GPU is lent to it; anywhere else, return it as it is.
 
     ZeroGPU runs it in a forked process: its arguments and what it yields travel between processes, and an event set in

@@ -8,6 +8,7 @@ import json
 import tempfile
 from pathlib import Path
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -20,6 +21,9 @@ from prophy.grid import TEMPORAL, TokenGrid
 from prophy.ui.controls import messages
 from prophy.ui.views.routing import RoutingBytes, RunView, base64_of, routing_view
 from prophy.video import UnreadableClip, picture_size, sample_frames, write_video
+
+if TYPE_CHECKING:
+    from prophy.annotation.annotator import Annotator
 
 _BACKGROUND, _LESS = "#777777", "#0072b2"
 _RATE, _LENGTHS = 8.0, (33, 17, 9, 5)  # frames a second, and how many of an uploaded clip, the most there are
@@ -124,7 +128,8 @@ class AnnotateTab:
     """
 
     def __init__(self, vlm: str | None = None) -> None:
-        self._vlm, self._annotator, self._lock = vlm, None, Lock()
+        self._vlm, self._lock = vlm, Lock()
+        self._annotator: Annotator | None = None
         self._shipped = shipped()
         captions = list(self._shipped)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
@@ -148,8 +153,8 @@ class AnnotateTab:
             start.click(self._on_annotate, [file, asked], outputs, concurrency_id="vlm", concurrency_limit=1, **quiet)
 
     def _on_shipped(self, caption: str | None) -> tuple[dict | None, str, str]:
-        folder = self._shipped.get(caption)
-        if folder is None:
+        folder = None if caption is None else self._shipped.get(caption)
+        if caption is None or folder is None:
             return None, "", ""
         try:
             annotation = Annotation.load(folder)
@@ -166,23 +171,25 @@ class AnnotateTab:
             if not asked:
                 raise ValueError("tick at least one phenomenon that the clip shows")
             frames = _read(Path(file))
-            grid = TokenGrid.from_video(len(frames), *frames.shape[1:3], _TOKEN)
+            count, height, width, _ = frames.shape
+            grid = TokenGrid.from_video(count, height, width, _TOKEN)
             annotation = self._open().annotate(frames, _RATE, asked, grid)
             with tempfile.TemporaryDirectory() as folder:
                 write_video(Path(folder) / "clip.mp4", frames, _RATE)
                 video = (Path(folder) / "clip.mp4").read_bytes()
         except (ValueError, KeyError, OSError) as error:
             return None, "", messages.error(str(error.args[0] if isinstance(error, KeyError) else error))
-        aspect = frames.shape[2] / frames.shape[1]
-        view = view_of(annotation, video, Path(file).name, Path(file).name, aspect)
+        view = view_of(annotation, video, Path(file).name, Path(file).name, width / height)
         return view.as_json(), answers_html(annotation), ""
 
-    def _open(self):
+    def _open(self) -> Annotator:
         """The annotator, opened once."""
         from prophy.annotation.annotator import Annotator
         from prophy.annotation.config import read_config
 
         with self._lock:
+            if self._vlm is None:
+                raise ValueError("there is no vision-language model: start the app with --vlm")
             if self._annotator is None:
                 self._annotator = Annotator.from_pretrained(self._vlm, read_config(self._vlm))
             return self._annotator

@@ -162,7 +162,7 @@ class CompareTab:
         return a, request_of(other, *asked)
 
     def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if not self._turn.admits(ticket, secret):
+        if ticket is None or not self._turn.admits(ticket, secret):
             yield self._turn.nothing()
             return
         runs: list[Run] = []
@@ -178,7 +178,7 @@ class CompareTab:
             title = f"{side} · {request.prompt}"
             for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
                 if moment.run is None:
-                    update = {self._live: None if moment.live is None else moment.live.as_json()}
+                    update: dict[Any, Any] = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
                         update[self._notice] = moment.notice
                     yield {**update, **(self._turn.ended() if moment.is_over else {})}
@@ -187,7 +187,8 @@ class CompareTab:
             runs.append(moment.run)
             yield self._history.update(self._engine.history(owner))
         try:
-            view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
+            (a, b), (ours, theirs) = runs, ticket.requests
+            view = CompareView.of(a, b, _labels(ours, theirs)).as_json()
         except (ValueError, RunError, OSError) as error:
             yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
             return
@@ -214,7 +215,8 @@ def _labels(a: Request, b: Request) -> tuple[str, str]:
     def label(request: Request) -> str:
         return "branch off" if not request.use_branch else ", ".join(request.steering.describe())
 
-    said = label(a), label(b)
-    if said == ("", ""):
-        return said
-    return tuple(text or ("branch on" if not b.use_branch else "not steered") for text in said)
+    ours, theirs = label(a), label(b)
+    if not ours and not theirs:
+        return "", ""
+    otherwise = "not steered" if b.use_branch else "branch on"
+    return ours or otherwise, theirs or otherwise

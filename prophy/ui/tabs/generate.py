@@ -210,13 +210,13 @@ class GenerateTab:
             return self._turn.refuse(error)
 
     def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
-        if not self._turn.admits(ticket, secret):
+        if ticket is None or not self._turn.admits(ticket, secret):
             yield self._turn.nothing()
             return
         (request,) = ticket.requests
         owner = owner_of(secret)
         for moment in follow(self._engine, request, visit.session_hash or "", owner, request.prompt):
-            update = {self._live: None if moment.live is None else moment.live.as_json()}
+            update: dict[Any, Any] = {self._live: None if moment.live is None else moment.live.as_json()}
             if moment.notice is not None:
                 update[self.notice] = moment.notice
             if moment.is_over:

@@ -122,7 +122,8 @@ class TrainingTab:
             update[self._facts] = now.facts
         if now.notice != shown.notice:
             update[self._notice] = now.notice
-        return {self._shown: now, **update, **self._opened(runs.get(run), shown, now)}
+        opened = None if run is None else runs[run]
+        return {self._shown: now, **update, **self._opened(opened, shown, now)}
 
     def _plotted(self, lines: Sequence[Line]) -> dict[Any, Any]:
         update: dict[Any, Any] = {}
@@ -138,7 +139,9 @@ class TrainingTab:
         if (chosen, now.steps, now.samples) == (before, shown.steps, shown.samples):
             return {}
         steps = [(_step_name(step), step) for step in now.steps]
-        samples = [(_prompt(run, now.step, sample), sample) for sample in now.samples]
+        samples = []
+        if run is not None and now.step is not None:
+            samples = [(_prompt(run, now.step, sample), sample) for sample in now.samples]
         update: dict[Any, Any] = {
             self._samples: gr.update(visible=now.sample is not None),
             self._step: gr.update(choices=steps, value=now.step),
@@ -149,7 +152,7 @@ class TrainingTab:
         return update
 
     def _view_of(self, run: RunFolder | None, now: Shown) -> dict[Any, Any]:
-        if run is None or now.sample is None:
+        if run is None or now.step is None or now.sample is None:
             return {self._view: None, self._refusal: ""}
         try:
             made = run.sample(now.step, now.sample)

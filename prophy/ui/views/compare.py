@@ -50,12 +50,15 @@ class CompareView:
             OSError: a video cannot be read.
         """
         _check_pair(a, b)
-        traces = a.trace(), b.trace()
+        ours, theirs = a.trace(), b.trace()
+        difference = None
+        if ours is not None and theirs is not None:
+            difference = base64_of(np.round(255 * routing_difference(ours, theirs)))
         return cls(
-            a=RunView.of(a, traces[0]),
-            b=RunView.of(b, traces[1]),
+            a=RunView.of(a, ours),
+            b=RunView.of(b, theirs),
             labels=labels,
-            difference=None if None in traces else base64_of(np.round(255 * routing_difference(*traces))),
+            difference=difference,
             pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],
         )
 

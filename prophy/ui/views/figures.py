@@ -27,7 +27,7 @@ def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:
     shares_TE = trace.expert_shares(step)
     covered = [trace.grid.video_frames(t) for t in range(trace.grid.frames)]
     figure = go.Figure()
-    for expert in np.flatnonzero(shares_TE.max(0) > 0):
+    for expert in map(int, np.flatnonzero(shares_TE.max(0) > 0)):
         figure.add_bar(
             x=[(frames[0] + frames[-1]) / 2 + 1 for frames in covered],
             y=shares_TE[:, expert],

@@ -185,4 +185,4 @@ def _quantised(values: np.ndarray) -> np.ndarray:
 
 def base64_of(array: np.ndarray) -> str:
     """The bytes of a uint8 array, as text."""
-    return base64.b64encode(np.ascontiguousarray(array, dtype=np.uint8)).decode()
+    return base64.b64encode(array.astype(np.uint8).tobytes()).decode()
