@@ -331,7 +331,7 @@ def test_the_coarse_forms_are_the_ones_named():
     with module.attached():
         for recipe, form in ((RECIPE, coarse_loss), (replace(RECIPE, coarse="bce"), coarse_bce_loss)):
             losses, predicted = train_step(module, batch, recipe)
-            assert float(losses.coarse) == pytest.approx(float(form(predicted.labels_BP, batch.labels_BP)))
+            assert float(losses.coarse) == pytest.approx(float(form(predicted.routed.labels_BP, batch.labels_BP)))
 
 
 @pytest.mark.parametrize(

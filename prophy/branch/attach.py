@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import ContextParallelConfig
@@ -50,7 +51,7 @@ class _AddResidual(_Hook):
         super().__init__()
         self._residuals, self._index, self._add = residuals, index, add
 
-    def post_forward(self, module: nn.Module, output):
+    def post_forward(self, module: nn.Module, output: Any) -> Any:
         if self._residuals.current is None:
             return output
         return self._add(output, self._residuals.current[self._index])
@@ -66,12 +67,12 @@ class _RunBranch(_Hook):
         self._attachment = attachment
         self._context = StateManager(object)
 
-    def pre_forward(self, module: nn.Module, *args, **kwargs):
+    def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple, dict]:
         context = self._context._context
         self._attachment._run(module, args, kwargs, None if context is None else context.name)
         return args, kwargs
 
-    def post_forward(self, module: nn.Module, output):
+    def post_forward(self, module: nn.Module, output: Any) -> Any:
         self._attachment._residuals.current = None  # as large as a block's own tensors: not to be held while decoding
         return output
 

@@ -22,7 +22,7 @@ from torch import nn
 
 from prophy import phenomena
 from prophy.branch.card import write_card
-from prophy.branch.family import family_of, same_setting
+from prophy.branch.family import BlockInputs, Hidden, family_of, same_setting
 from prophy.branch.precision import without_autocast
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.branch.semantic import SemanticExpertBlock
@@ -249,11 +249,25 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
         with without_autocast(weights_BS):
             return nn.functional.linear(weights_BS.float(), self.coarse_head.weight.float())
 
-    def _plain_block(self, block, hidden, inputs, refinement_scale, forced_N) -> tuple[torch.Tensor, None]:
+    def _plain_block(
+        self,
+        block: nn.Module,
+        hidden: Hidden,
+        inputs: BlockInputs,
+        refinement_scale: torch.Tensor | None,
+        forced_N: torch.Tensor | None,
+    ) -> tuple[Hidden, None]:
         return self.family.run_block(block, hidden, inputs), None
 
-    def _refined(self, block, hidden, inputs, refinement_scale, forced_N) -> tuple[torch.Tensor, TokenRouting]:
-        routed = None
+    def _refined(
+        self,
+        block: nn.Module,
+        hidden: Hidden,
+        inputs: BlockInputs,
+        refinement_scale: torch.Tensor | None,
+        forced_N: torch.Tensor | None,
+    ) -> tuple[Hidden, TokenRouting]:
+        routed: TokenRouting | None = None
 
         def refine(x: torch.Tensor) -> torch.Tensor:
             nonlocal routed

@@ -80,7 +80,9 @@ def grid_of(stage: Stage, vae: ModelMixin) -> TokenGrid:
     return TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
 
 
-def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stage, lawful: bool, seed: int):
+def _render(
+    grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stage, lawful: bool, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     clip = sample_clip(seed, split, phenomena, stage, lawful)
     masks = np.zeros((2, grid.num_tokens), np.uint8)
     shown = len(clip.masks)

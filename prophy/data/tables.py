@@ -105,7 +105,7 @@ def _kind(item: object) -> str:
 
 def _csv_rows(path: Path, text: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in _next_row(path, reader) or []]
+    header = [name.strip() for name in _next_row(path, reader, 1) or []]
     if not any(header):
         raise ValueError(f"{path} is empty: its first line must name the columns")
     if twice := sorted({name for name in header if header.count(name) > 1}):
@@ -113,8 +113,9 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         raise ValueError(f"{path} is not separated by commas: its first line is {header[0][:80]!r}")
     while True:
-        where = f"{path.name} line {reader.line_num + 1}"
-        cells = _next_row(path, reader)
+        line = reader.line_num + 1
+        where = f"{path.name} line {line}"
+        cells = _next_row(path, reader, line)
         if cells is None:
             return
         if not any(cell.strip() for cell in cells):
@@ -125,8 +126,7 @@ def _csv_rows(path: Path, text: str) -> Iterator[Row]:
             yield Row(where, dict(zip(header, cells, strict=True)))
 
 
-def _next_row(path: Path, reader) -> list[str] | None:
-    line = reader.line_num + 1
+def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
     limit = csv.field_size_limit(_MAX_CELL)
     try:
         return next(reader, None)

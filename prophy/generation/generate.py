@@ -218,7 +218,9 @@ def _generate_batch(
         for row, recorder in enumerate(recorders, -len(recorders)):  # the conditional rows come last
             recorder.record(timestep, routing, row)
 
-    def after_step(_, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def after_step(
+        _: DiffusionPipeline, index: int, timestep: torch.Tensor, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         nonlocal denoised_at
         denoised_at = time.perf_counter()
         done = index + 1

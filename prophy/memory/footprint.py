@@ -75,7 +75,9 @@ class _Ledger(TorchDispatchMode):
         self.at = ""
         self._scratch = SCRATCH[device]
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: torch._ops.OpOverload, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].is_meta:
             return torch.zeros((), dtype=args[0].dtype).item()  # only the content could tell: take nought, and False
@@ -124,7 +126,9 @@ _SHAPES = {aten.bincount.default: _bins, aten._grouped_mm.default: _grouped}
 class _FusedAttention(TorchFunctionMode):
     """Attention in one kernel, as on every device this project runs on; on meta tensors torch would spell it out."""
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             given = dict(zip(("query", "key", "value", "attn_mask"), args, strict=False)) | kwargs
@@ -137,11 +141,15 @@ class _FusedAttention(TorchFunctionMode):
 _attention = aten._scaled_dot_product_flash_attention_for_cpu
 
 
-def _attention_flops(query, key, value, *args, out_val=None, **kwargs) -> int:
+def _attention_flops(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any
+) -> int:
     return sdpa_flop_count(query.shape, key.shape, value.shape)
 
 
-def _grouped_flops(tokens_RD, weight_EDF, *args, out_val=None, **kwargs) -> int:
+def _grouped_flops(
+    tokens_RD: torch.Tensor, weight_EDF: torch.Tensor, *args: Any, out_val: Any = None, **kwargs: Any
+) -> int:
     return 2 * math.prod(tokens_RD.shape) * weight_EDF.shape[-1]
 
 

@@ -8,6 +8,7 @@ operations counted and the rates assumed, which the printed plan names.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -260,7 +261,7 @@ def _count(parts: Parts, clip: ClipSize, device: str) -> _Counted:
 
 
 @contextmanager
-def _without_blending(vae: nn.Module):
+def _without_blending(vae: nn.Module) -> Iterator[None]:
     """Blending two tiles works in place, a row of pixels at a time: nothing to count, and most of the operations."""
     vae.blend_v = vae.blend_h = lambda above, tile, extent: tile
     try:

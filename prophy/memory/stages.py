@@ -8,7 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, h and w latent rows and col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -163,7 +163,7 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Without what libraries say about configurations that lack or exceed a default."""
     before = diffusers_logging.get_verbosity(), transformers.logging.get_verbosity()
     diffusers_logging.set_verbosity_error()

@@ -16,6 +16,7 @@ trusts nothing: names, types, sizes and hashes are checked, links are refused, a
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import math
@@ -484,7 +485,7 @@ def _check_mapping(name: str, mapping: Any) -> None:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _open_regular(path: Path, max_bytes: int):
+def _open_regular(path: Path, max_bytes: int) -> io.BufferedReader:
     # O_NOFOLLOW: a link in a run could show any file of the machine. O_NONBLOCK: opening a named pipe would hang.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,7 +148,7 @@ class _RmsNorm(torch.autograd.Function):
     """RMS normalisation over channels in bf16, with the few passes over memory it needs."""
 
     @staticmethod
-    def forward(ctx, x, gamma):
+    def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
         inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square() / x.shape[1]
         inverse = torch.rsqrt(inverse + 1e-12).to(x.dtype)
         normal = x * inverse
@@ -154,7 +156,7 @@ class _RmsNorm(torch.autograd.Function):
         return normal * gamma.to(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         normal, inverse, gamma = ctx.saved_tensors
         grad = grad.to(normal.dtype)
         product = grad * normal
@@ -165,7 +167,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 @contextmanager
-def fast_norm():
+def fast_norm() -> Iterator[None]:
     """While training, compute the autoencoder's norms in bf16: the same function, a third less time a step."""
     stock = WanRMS_norm.forward
     WanRMS_norm.forward = lambda self, x: _RmsNorm.apply(x.to(torch.bfloat16), self.gamma)

@@ -9,7 +9,7 @@ P phenomena.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -59,7 +59,7 @@ class Batch:
     def pin_memory(self) -> Batch:
         return self._map(torch.Tensor.pin_memory)
 
-    def _map(self, change) -> Batch:
+    def _map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "keys"}
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 

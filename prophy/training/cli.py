@@ -12,9 +12,15 @@ import argparse
 import logging
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
 from prophy.flags import add_model
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from prophy.training.recipe import Recipe
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -184,7 +190,7 @@ def main(argv: list[str]) -> None:
     )
 
 
-def changed(recipe, settings: list[str]):
+def changed(recipe: Recipe, settings: list[str]) -> Recipe:
     """A recipe with fields replaced, ``FIELD=VALUE`` each, the value of the field's own type.
 
     Raises:
@@ -198,7 +204,7 @@ def changed(recipe, settings: list[str]):
     return recipe
 
 
-def _with(value, path: list[str], text: str, setting: str):
+def _with(value: Any, path: list[str], text: str, setting: str) -> Any:
     known = {f.name: str(f.type) for f in fields(value)}
     if path[0] not in known:
         raise ValueError(f"--set {setting}: no field {path[0]!r}, use one of {', '.join(known)}")
@@ -223,7 +229,7 @@ def _with(value, path: list[str], text: str, setting: str):
     return replace(value, **{path[0]: new})
 
 
-def defaults_for(transformer, size: str | None) -> GenerationDefaults:
+def defaults_for(transformer: nn.Module, size: str | None) -> GenerationDefaults:
     """Default settings for a base with this transformer, at another size if one is given.
 
     Raises:

@@ -6,6 +6,8 @@ share is multiplied by their number on the way back; what comes out is the gradi
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 
@@ -27,25 +29,25 @@ def all_gather(rows_here: torch.Tensor) -> torch.Tensor:
 
 class _AllReduceSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, sum_here: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, sum_here: torch.Tensor) -> torch.Tensor:
         result = sum_here.clone()
         dist.all_reduce(result)
         return result
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         return gradient * world_size()
 
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rows_here: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, rows_here: torch.Tensor) -> torch.Tensor:
         ctx.count = len(rows_here)
         parts = [torch.empty_like(rows_here) for _ in range(world_size())]
         dist.all_gather(parts, rows_here.contiguous())
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         first = dist.get_rank() * ctx.count
         return gradient[first : first + ctx.count] * world_size()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -278,7 +279,7 @@ def difference(one: Recipe, other: Recipe) -> dict[str, tuple]:
     return dict(_differences("", one, other))
 
 
-def _differences(name: str, one: object, other: object):
+def _differences(name: str, one: object, other: object) -> Iterator[tuple[str, tuple]]:
     if is_dataclass(one) and type(one) is type(other):
         for f in fields(one):
             path = f"{name}.{f.name}" if name else f.name

@@ -84,7 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
 class _OfModel(argparse.Action):
     """Collects ``sources``: --model begins one, --branch and --size are the last one's."""
 
-    def __call__(self, parser, namespace, value: Any, option: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        value: Any,
+        option: str | None = None,
+    ) -> None:
         *others, last = namespace.sources or (ModelSource(),)
         if self.dest == "model":
             namespace.sources = (*(namespace.sources or ()), ModelSource(value))

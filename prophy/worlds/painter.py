@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike
 
 from prophy.worlds.stage import BACKGROUNDS, FLOOR, Region, Stage, mix
+
+Colour: TypeAlias = tuple[float, ...]  #: RGB, 0 to 255
+Point: TypeAlias = np.ndarray | tuple[float, float]  #: x and y in stage units; also a pair of lengths
 
 SUPERSAMPLE = 2  #: shapes are drawn at twice the size and averaged down: smoother than OpenCV's own anti-aliasing
 _SHIFT = 4  # fractional bits of OpenCV's fixed-point coordinates
@@ -68,22 +73,24 @@ class Painter:
         """Angles of a polygon's corners, ``corners`` of them at 64 pixels: the larger a circle, the more it has."""
         return np.linspace(0, 2 * np.pi, round(corners * self._roundness), endpoint=False)
 
-    def polygon(self, points: ArrayLike, colour: tuple[float, ...], act: bool = False) -> None:
+    def polygon(self, points: ArrayLike, colour: Colour, act: bool = False) -> None:
         fixed = self._points(points)[None]
         cv2.fillPoly(self.picture, fixed, colour, cv2.LINE_8, _SHIFT)
         if act:
             cv2.fillPoly(self._mask, fixed, 255, cv2.LINE_8, _SHIFT)
 
-    def rectangle(self, left, top, right, bottom, colour, act: bool = False) -> None:
+    def rectangle(
+        self, left: float, top: float, right: float, bottom: float, colour: Colour, act: bool = False
+    ) -> None:
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, act)
 
-    def ellipse(self, centre, axes, colour, act: bool = False, angle: float = 0.0) -> None:
+    def ellipse(self, centre: Point, axes: Point, colour: Colour, act: bool = False, angle: float = 0.0) -> None:
         turn = self._turn(40)
         points = np.stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]], 1)
         c, s = np.cos(angle), np.sin(angle)
         self.polygon(points @ np.array([[c, s], [-s, c]]) + centre, colour, act)
 
-    def ball(self, centre, radius: float, colour, act: bool = True, squash: float = 1.0) -> None:
+    def ball(self, centre: Point, radius: float, colour: Colour, act: bool = True, squash: float = 1.0) -> None:
         """A shaded ball; ``squash`` < 1 flattens it, keeping its area."""
         axes = np.array([radius / squash**0.5, radius * squash**0.5])
         centre = np.asarray(centre, float)
@@ -91,7 +98,7 @@ class Painter:
         self.ellipse(centre - 0.07 * axes, axes * 0.87, colour)
         self.ellipse(centre - 0.36 * axes, axes * 0.26, mix(colour, (255, 255, 255), 0.62))
 
-    def line(self, start, end, width: float, colour, act: bool = False) -> None:
+    def line(self, start: Point, end: Point, width: float, colour: Colour, act: bool = False) -> None:
         """A straight stroke with square ends, ``width`` units wide."""
         start, end = np.asarray(start, float), np.asarray(end, float)
         along = end - start
@@ -105,13 +112,13 @@ class Painter:
         """A soft contact shadow on the ground."""
         self.blend_ellipse((x, y + 1.2), (half_width, 1.6), (0, 0, 0), 0.22)
 
-    def blend_ellipse(self, centre, axes, colour, alpha: float, act: bool = False) -> None:
+    def blend_ellipse(self, centre: Point, axes: Point, colour: Colour, alpha: float, act: bool = False) -> None:
         """A translucent ellipse."""
         turn = self._turn(28)
         points = np.stack([np.cos(turn) * axes[0], np.sin(turn) * axes[1]], 1) + centre
         self.blend_polygon(points, colour, alpha, act)
 
-    def blend_polygon(self, points, colour, alpha: float, act: bool = False) -> None:
+    def blend_polygon(self, points: ArrayLike, colour: Colour, alpha: float, act: bool = False) -> None:
         """A translucent polygon."""
         fixed = self._points(points)
         low = np.maximum(fixed.min(0) // (1 << _SHIFT) - 1, 0)

@@ -22,6 +22,7 @@ import torch
 from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
+from prophy.branch import ProPhyBranch
 from prophy.branch.refinement import RefinementExpertBlock
 from prophy.data.encode import encode_captions
 from prophy.evaluation.measures.metrics import bootstrap
@@ -245,7 +246,7 @@ def _inverted(settings: GenerationSettings, experts: int) -> GenerationSettings:
     return GenerationSettings(**{**fields, "steering": Steering(refinement=dict.fromkeys(range(experts), -1.0))})
 
 
-def _branch_of(pipeline: DiffusionPipeline):
+def _branch_of(pipeline: DiffusionPipeline) -> ProPhyBranch:
     if not branch_is_on(pipeline):
         raise ValueError("the figures show a branch: give a model with a branch/ folder, or --branch")
     return pipeline.branch
