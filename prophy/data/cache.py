@@ -92,7 +92,7 @@ class TensorCache:
                 self._entries |= {entry.key: entry for entry in _read_index(index)[1]}
 
     def __len__(self) -> int:
-        return len(self.entries())
+        return len(self._entries)
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries

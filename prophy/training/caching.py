@@ -183,5 +183,5 @@ def _verify(arguments: argparse.Namespace) -> None:
         print(problem)
     if wrong := [problem for problem in problems if not problem.harmless]:
         raise ValueError(f"{len(wrong)} things are wrong with {folder}")
-    clips = cached_as(folder)["count"] if of_worlds else len(TensorCache(folder))
+    clips = cached_as(folder)["count"] if of_worlds else len(TensorCache(folder).entries())
     print(f"{folder}: {clips} clips, nothing wrong")
