@@ -161,20 +161,29 @@ CHANGES: dict[str, dict[str, object]] = {
     "bce": {"coarse": "bce"},
     "align_only": {"losses.fine_balance": 0.0},
     "balance_only": {"losses.fine_align": 0.0},
+    "causal": {
+        "branch.refinement_experts": 18,
+        "losses.routing": 0.1,
+        "losses.fine_balance": 0.0,
+        "counterfactual.share": 0.35,
+    },
 }
-BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny")
+BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny_base", "tiny_branch", "tiny")
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
 def test_a_variant_differs_from_its_base_exactly_as_its_name_says(name: str):
     base = next(base for base in BASES if name.startswith(base + "_"))
-    changed = {field: now for field, (_, now) in difference(recipe_named(base), recipe_named(name)).items()}
+    full, variant = recipe_named(base), recipe_named(name)
+    changed = {field: now for field, (_, now) in difference(full, variant).items()}
+    if name.endswith("_causal"):  # behind the experts alone, as the second embedded model's is anyway
+        assert changed.pop("branch.injections", full.branch.injections) == full.branch.sites[-1:]
     assert changed == CHANGES[name.removeprefix(base + "_")]
 
 
-def test_every_ablation_of_the_paper_exists_for_every_base():
-    for base in ("wan_1_3b", "cogvideox_5b", "tiny"):
-        for variant in ("lora", "lora_seb", "lora_reb", "bce", "align_only", "balance_only"):
+def test_every_ablation_of_the_paper_and_ours_exists_for_every_base():
+    for base in ("wan_1_3b", "cogvideox_5b", "tiny", "tiny_branch"):
+        for variant in ("lora", "lora_seb", "lora_reb", "bce", "align_only", "balance_only", "causal"):
             assert f"{base}_{variant}" in RECIPES
 
 
