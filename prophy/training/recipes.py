@@ -125,7 +125,7 @@ def tiny_base() -> Recipe:
 
 
 def tiny_branch() -> Recipe:
-    """ProPhy beside the second embedded model, frozen, on lawful clips: whatever of the laws it has, the branch brought.
+    """ProPhy beside the second embedded model, frozen, on lawful clips: what it has of the laws, the branch brought.
 
     All Physical Blocks copy early blocks and only the last one's residual is added, after a third of the backbone: five
     blocks read what the refinement experts did. In the paper's figure each Physical Block adds its own after its
