@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import add_data, add_geometry, add_shard, read_jobs
+from prophy.flags import whole
 
 
 def main(argv: list[str]) -> None:
@@ -52,7 +53,7 @@ def build_show_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prophy annotate show", description="Draw a clip's maps over its frames.")
     parser.add_argument("clip", type=Path, metavar="CLIP", help="folder of an annotated clip")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: CLIP.png)")
-    parser.add_argument("--rows", type=int, default=5, help="frames shown (default: 5)")
+    parser.add_argument("--rows", type=whole, default=5, help="frames shown (default: 5)")
     return parser
 
 
