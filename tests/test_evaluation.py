@@ -42,7 +42,14 @@ from prophy.evaluation.measures.localisation import (
     match_experts,
     score_maps,
 )
-from prophy.evaluation.measures.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, discrimination
+from prophy.evaluation.measures.metrics import (
+    auc,
+    average_precision,
+    bootstrap,
+    discrimination,
+    energy_over_area,
+    pointing,
+)
 from prophy.evaluation.measures.recognition import score
 from prophy.evaluation.prompts import fixed as prompts
 from prophy.evaluation.prompts import held_out
