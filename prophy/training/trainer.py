@@ -40,7 +40,7 @@ from prophy.training.objectives import Objective
 from prophy.training.progress import Stop, TrainingStopped
 from prophy.training.recipe import Recipe
 from prophy.training.run_folder import SAMPLES
-from prophy.training.run_state import RunState
+from prophy.training.run_state import RunState, refuse_other_data
 from prophy.training.step import expert_usage, train_step
 from prophy.training.strategies import AccelerateStrategy, Strategy
 from prophy.training.trainable import Prediction, TrainableModule, build_trainable, start_from
@@ -132,6 +132,7 @@ def train(
     if sample is not None and running.sharded:
         raise ValueError("samples need whole weights on one process: leave --fsdp or --sample-every out")
     refuse_older_layout(out)
+    refuse_other_data(out, examples.fingerprint)
     # 1. the module, and the devices
     join_processes(running.device)
     accelerator = Accelerator(
