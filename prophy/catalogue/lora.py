@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, get_args
 
 from prophy.catalogue.describe import is_local
+from prophy.files import visible
 
 Noise = Literal["high", "low"]
 
@@ -77,7 +78,7 @@ class LoraSource:
         """
         path = Path(self.where).expanduser()
         if path.is_dir():
-            return path / _only([entry.name for entry in path.iterdir()], str(path))
+            return path / _only([entry.name for entry in visible(path)], str(path))
         if path.is_file():
             if path.suffix != _SUFFIX:
                 raise ValueError(f"{path} is no safetensors file: other formats can hold programs, convert it first")
