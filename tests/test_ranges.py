@@ -34,6 +34,7 @@ from prophy.training.recipe import BackboneShape, BranchShape, OptimiserSettings
 from prophy.training.recipes import RECIPES
 from prophy.training.run_folder import CHECKPOINT
 from prophy.training.trainer import Running
+from prophy.ui.engine.line import LineLimits
 from prophy.worlds.stage import Stage
 
 #: One of each kind, with a number in every field that takes one.
@@ -66,6 +67,7 @@ BUILT = [
     ForcedRegion(2, 0, 1, ((0, 0), (3, 4))),
     ForcedBox(2, 0, 1, 0.1, 0.2, 0.3, 0.4),
     OverlaySettings("expert", 1, step=3),
+    LineLimits(),
     Stage(),
     TokenGrid(5, 8, 8),
 ]
@@ -162,7 +164,7 @@ def test_every_recipe_and_setting_of_the_package_is_walked():
     settings = {
         name
         for name in named
-        if name[0] != "_" and name.endswith(("Recipe", "Settings", "Config", "Defaults", "Shape"))
+        if name[0] != "_" and name.endswith(("Recipe", "Settings", "Config", "Defaults", "Shape", "Limits"))
     }
     walked = {type(built).__name__ for built in BUILT}
     assert settings - DESCRIPTIONS <= walked

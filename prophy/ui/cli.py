@@ -14,9 +14,11 @@ from pathlib import Path
 from threading import Timer
 
 from prophy.catalogue.limits import ClipSize
+from prophy.flags import whole
 from prophy.memory.profiles import AUTO
 from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.line import LineLimits
 from prophy.ui.engine.models import ModelSource
 
 _OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
@@ -74,6 +76,35 @@ def build_parser() -> argparse.ArgumentParser:
         help="address to listen on; 0.0.0.0 for every one. Runs of earlier starts are listed for visitors of this "
         "machine only (default: 127.0.0.1)",
     )
+    limits = LineLimits()
+    parser.add_argument(
+        "--jobs-per-visitor",
+        type=whole,
+        default=limits.session,
+        metavar="N",
+        help="clips that one page or program may have waiting or being made (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs-per-address",
+        type=whole,
+        default=limits.address,
+        metavar="N",
+        help="the same for one address; those of one's own machine are not counted (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--line",
+        type=whole,
+        default=limits.total,
+        metavar="N",
+        help="the same for all visitors; who comes then is asked to come again (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=whole,
+        default=limits.steps,
+        metavar="N",
+        help="denoising steps of one clip, on the page and for programs (default: %(default)s)",
+    )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
     parser.set_defaults(sources=None)
@@ -118,6 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         runs=arguments.runs,
         # Where anyone may be looking, earlier runs are nobody's to list or to delete.
         list_earlier=not on_space and arguments.host in _OWN_MACHINE,
+        limits=LineLimits(arguments.jobs_per_visitor, arguments.jobs_per_address, arguments.line, arguments.max_steps),
     )
     with _without_garbage_collection():
         from prophy.ui.page import build_demo, launch

@@ -6,11 +6,14 @@ import os
 
 # Before gradio: it reports usage over the network unless told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# It also tabulates the last 10,000 calls whenever one fails, for a dashboard that is not served.
+os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from prophy.evaluation.report.html import STYLE as EVIDENCE_STYLE
 from prophy.training.run_folder import Trainings
@@ -19,6 +22,7 @@ from prophy.ui.controls import messages
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.engine.engine import Engine, EngineError
 from prophy.ui.engine.visitors import told
+from prophy.ui.gate import Gate
 from prophy.ui.tabs.about import about_tab
 from prophy.ui.tabs.annotate import AnnotateTab
 from prophy.ui.tabs.compare import CompareTab
@@ -47,12 +51,31 @@ _HEADER = """
   <p>Type a physical event. Watch which expert acts where.</p>
 </header>
 """
+_THREADS = 48  # more than engine.exports and engine.inspections hold together
 _CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
+
+
+class Page(gr.Blocks):
+    """The page, and what serving it needs to know.
+
+    Args:
+        engine: of the app.
+        takes_files: whether a view takes a visitor's file.
+    """
+
+    def __init__(self, engine: Engine, takes_files: bool) -> None:
+        self.engine, self.takes_files = engine, takes_files
+        super().__init__(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS)
+
+    def session_of(self, event: str) -> str:
+        """The session of an event of gradio's queue; its own id, as gradio has it, for one without."""
+        waiting = self._queue.event_ids_to_events.get(event)
+        return event if waiting is None else waiting.session_hash
 
 
 def build_demo(
     engine: Engine, vlm: str | None = None, *, trainings: Trainings | None = None, evidence: Path | None = None
-) -> gr.Blocks:
+) -> Page:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
@@ -61,7 +84,7 @@ def build_demo(
         trainings: runs for the Training tab; None: there is no such tab.
         evidence: see :func:`prophy.ui.tabs.evidence.evidence_tab`.
     """
-    with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
+    with Page(engine, takes_files=vlm is not None) as demo:
         secret = gr.Textbox(visible="hidden", elem_id="visitor")
         gr.HTML(_HEADER, apply_default_css=False)
         bar = ModelBar(engine)
@@ -117,7 +140,7 @@ def build_demo(
 
 
 def launch(
-    demo: gr.Blocks,
+    demo: Page,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -139,6 +162,7 @@ def launch(
     Raises:
         OSError: the port is taken.
     """
+    gate = Middleware(Gate, presence=demo.engine.presence, takes_files=demo.takes_files, session_of=demo.session_of)
     _, address, _ = demo.queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
@@ -152,6 +176,9 @@ def launch(
         theme=_theme(),
         css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
         show_error=True,
+        app_kwargs={"middleware": [gate]},
+        # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
+        max_threads=demo.engine.limits.total + _THREADS,
         max_file_size=max_upload,
         quiet=True,
     )

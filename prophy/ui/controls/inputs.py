@@ -9,7 +9,6 @@ import gradio as gr
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.models import ModelCard
 
-MAX_STEPS = 50
 LARGEST_SEED = 2**31 - 1
 
 
@@ -21,17 +20,18 @@ class Numbers(NamedTuple):
     guidance: gr.Number
 
 
-def numbers(card: ModelCard, prefix: str = "") -> Numbers:
+def numbers(card: ModelCard, most_steps: int, prefix: str = "") -> Numbers:
     """A row of them.
 
     Args:
         card: of the model whose steps and guidance they start at.
+        most_steps: that one generation may have.
         prefix: of their ids in the page.
     """
     with gr.Row(elem_classes="pp-seed"):
         return Numbers(
             _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", card.made.steps, 1, MAX_STEPS, precision=0),
+            _number("Steps", f"{prefix}steps", card.made.steps, 1, most_steps, precision=0),
             _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
         )
 

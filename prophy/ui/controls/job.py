@@ -75,7 +75,7 @@ class Turn:
             on_generate,
             [self._ticket, self._secret],
             [*self.outputs, *shown],
-            concurrency_limit=None,  # the engine keeps its own line, and says how long it is
+            concurrency_limit=None,  # the engine keeps its own line, bounded, and says how long it is
             trigger_mode="multiple",
             **quiet,
         )

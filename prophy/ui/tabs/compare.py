@@ -44,7 +44,7 @@ class CompareTab:
                 self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
                 self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
                 self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
-                self._numbers = numbers(card, "compare-")
+                self._numbers = numbers(card, engine.limits.steps, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -176,7 +176,7 @@ class CompareTab:
                 continue
             moment = None
             title = f"{side} · {request.prompt}"
-            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
+            for moment in follow(self._engine, request, visit, owner, title):
                 if moment.run is None:
                     update = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
