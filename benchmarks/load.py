@@ -128,9 +128,9 @@ def table(alone: Waits, beside: Waits, became: Flood, visitors: int, rounds: int
         "",
         f"`python benchmarks/load.py --visitors {visitors} --rounds {rounds} --steps {steps}`,"
         f" {datetime.now(UTC):%Y-%m-%d}.",
-        f"{visitors} honest visitors at once, each asking {rounds} times for the page, for a token of a shipped run and",
-        f"for a clip of {steps} denoising steps of the embedded model; alone, and beside one who asks without pause for",
-        "clips of 50 steps, to most of which nobody listens, and for exports.",
+        f"{visitors} honest visitors at once, each asking {rounds} times for the page, for a token of a shipped run",
+        f"and for a clip of {steps} denoising steps of the embedded model; alone, and beside one who asks without",
+        "pause for clips of 50 steps, to most of which nobody listens, and for exports.",
         "",
         f"The flood sent {became.sent} requests for clips and was given {became.made}. No honest visitor was refused.",
         "",

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and digests of what they hold (no torch)."""
+"""Files and folders that are written whole or not at all, locks, and digests of what they hold (no torch)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there nothing is locked
+    fcntl = None
 
 
 @contextmanager
@@ -44,6 +50,24 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def take_lock(path: Path) -> IO[bytes] | None:
+    """Lock a file, which is made if it is missing, until what is returned is closed; None if another holds it.
+
+    The system frees the lock of a process that is killed. The file stays: removing it would let two hold "the" lock.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    file = open(path, "ab")  # noqa: SIM115  it is the caller's to close
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
 
 
 def sha256(content: bytes | str) -> str:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +26,6 @@ from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
 from prophy.ui.engine.slots import Slots
 from prophy.ui.files import export_run
-
-_KEPT_SECONDS = 3600  # of a file made for a caller
 
 
 def endpoints(engine: Engine) -> None:
@@ -51,7 +47,7 @@ def endpoints(engine: Engine) -> None:
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
-                yield {"event": "finished", "video": _sent(event.video_path, event.id), **_about(event)}
+                yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
             else:
                 yield event
 
@@ -122,7 +118,7 @@ def endpoints(engine: Engine) -> None:
         with _slot(engine.exports, visit):
             path = export_run(
                 _found(engine, run),
-                _folder(),
+                engine.scratch.new_folder(),
                 "overlay",
                 mode=mode,
                 index=None if index < 0 else index,
@@ -220,20 +216,9 @@ def _about(run: Run) -> dict[str, Any]:
     }
 
 
-def _folder() -> Path:
-    """A new folder for files that go to a caller; those of an hour ago are removed."""
-    root = Path(tempfile.gettempdir()) / "prophy-sent"
-    root.mkdir(exist_ok=True)
-    for old in root.iterdir():
-        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=root))
-
-
-def _sent(path: Path, name: str) -> dict[str, Any]:
-    copy = _folder() / f"{name}{path.suffix}"
-    shutil.copyfile(path, copy)
-    return _file(copy)
+def _sent(engine: Engine, run: Run) -> dict[str, Any]:
+    """A copy of a run's video: gradio sends files of the temporary folder only."""
+    return _file(Path(shutil.copyfile(run.video_path, engine.scratch.new_folder() / f"{run.id}.mp4")))
 
 
 def _file(path: Path) -> dict[str, Any]:

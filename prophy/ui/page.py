@@ -22,7 +22,7 @@ from prophy.ui.controls import messages
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.engine.engine import Engine, EngineError
 from prophy.ui.engine.visitors import told
-from prophy.ui.gate import Gate
+from prophy.ui.gate import UPLOADS_KEPT_SECONDS, Gate
 from prophy.ui.tabs.about import about_tab
 from prophy.ui.tabs.annotate import AnnotateTab
 from prophy.ui.tabs.compare import CompareTab
@@ -52,7 +52,8 @@ _HEADER = """
 </header>
 """
 _THREADS = 48  # more than engine.exports and engine.inspections hold together
-_CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
+_LARGEST_CLIP = 2**26  # bytes, of a visitor's own clip in the Annotate view
+_CACHE_SECONDS = (600, UPLOADS_KEPT_SECONDS)  # how often gradio's cache is swept, and how old a file may grow
 
 
 class Page(gr.Blocks):
@@ -60,11 +61,11 @@ class Page(gr.Blocks):
 
     Args:
         engine: of the app.
-        takes_files: whether a view takes a visitor's file.
+        most_upload: bytes of the largest file that a view takes; 0 if none takes any.
     """
 
-    def __init__(self, engine: Engine, takes_files: bool) -> None:
-        self.engine, self.takes_files = engine, takes_files
+    def __init__(self, engine: Engine, most_upload: int) -> None:
+        self.engine, self.most_upload = engine, most_upload
         super().__init__(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS)
 
     def session_of(self, event: str) -> str:
@@ -84,7 +85,7 @@ def build_demo(
         trainings: runs for the Training tab; None: there is no such tab.
         evidence: see :func:`prophy.ui.tabs.evidence.evidence_tab`.
     """
-    with Page(engine, takes_files=vlm is not None) as demo:
+    with Page(engine, most_upload=0 if vlm is None else _LARGEST_CLIP) as demo:
         secret = gr.Textbox(visible="hidden", elem_id="visitor")
         gr.HTML(_HEADER, apply_default_css=False)
         bar = ModelBar(engine)
@@ -145,7 +146,6 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = False,
-    max_upload: str = "1mb",
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
@@ -154,7 +154,6 @@ def launch(
         host: address to listen on.
         port: None for the first free one from 7860.
         open_browser: open a tab.
-        max_upload: largest file that a visitor may send; only the Annotate view takes any.
 
     Returns:
         The address of the page.
@@ -162,7 +161,7 @@ def launch(
     Raises:
         OSError: the port is taken.
     """
-    gate = Middleware(Gate, presence=demo.engine.presence, takes_files=demo.takes_files, session_of=demo.session_of)
+    gate = Middleware(Gate, presence=demo.engine.presence, most_upload=demo.most_upload, session_of=demo.session_of)
     _, address, _ = demo.queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
@@ -179,7 +178,7 @@ def launch(
         app_kwargs={"middleware": [gate]},
         # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
         max_threads=demo.engine.limits.total + _THREADS,
-        max_file_size=max_upload,
+        max_file_size=max(1, demo.most_upload),
         quiet=True,
     )
     return address

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from prophy.assets import gallery_dir
 from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
+from prophy.runs.keep import RunLimits, sweep_runs
 from prophy.runs.owner import OwnerError, read_owner, runs_of
 from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.errors import EngineError
@@ -26,6 +27,7 @@ from prophy.ui.engine.gpu import gpu_seconds, on_gpu
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
 from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.scratch import Scratch
 from prophy.ui.engine.slots import Slots
 from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 
@@ -123,11 +125,13 @@ class Engine:
             owns: right on one's own machine, wrong on a public one.
         open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
         limits: of the line before the model.
+        keep: what stays in ``runs``.
 
     Attributes:
         presence: who still listens.
         exports: files that are made for visitors.
         inspections: traces that are read for programs.
+        scratch: files that last for minutes.
 
     Raises:
         ValueError: no such model, branch or memory profile, or a clip that the model cannot make. One line.
@@ -143,16 +147,18 @@ class Engine:
         list_earlier: bool = True,
         open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
         limits: LineLimits = LineLimits(),
+        keep: RunLimits = RunLimits(),
     ) -> None:
         _check_profile(profile)
         self.cards, self.profile = cards_of(sources), profile
-        self.runs_dir = Path(runs)
+        self.runs_dir, self._keep = Path(runs), keep
+        self.sweep()
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
         self._open_pipeline = open_pipeline or _load
         self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
         self._resident: _Resident | None = None
         self._estimates = Estimates()
-        self.limits, self.presence = limits, Presence()
+        self.limits, self.presence, self.scratch = limits, Presence(), Scratch()
         self.exports = Slots("exports", running=2, waiting=8, each=4)
         self.inspections = Slots("inspections", running=4, waiting=16, each=8)
         self._line = Line(limits, lambda job: self._estimates.seconds(job.card, job.steps, job.guided))
@@ -387,7 +393,9 @@ class Engine:
                         raise GenerationStopped
                     if isinstance(event, Generation):
                         self._time(job.card, event)
-                        return event.save(self.runs_dir, owner=job.owner or None)
+                        run = event.save(self.runs_dir, owner=job.owner or None)
+                        self.sweep()
+                        return run
             raise RuntimeError("the generation ended without a clip")
         finally:
             self._line.leave(job)
@@ -461,6 +469,10 @@ class Engine:
             if is_same and run.record.model_sha256 == weights:
                 return run
         return None
+
+    def sweep(self) -> None:
+        """Delete the runs that are beyond what is kept, and what killed writes left."""
+        sweep_runs(self.runs_dir, self._keep)
 
     def delete(self, run_id: str, owner: str) -> None:
         """Delete a run of the runs folder; shipped ones stay.
