@@ -25,6 +25,7 @@ from gradio_client import Client
 from page import app_at
 
 LIMIT = 1.5  #: how much longer anything may take beside the flood
+FLOOD_STEPS = 20  #: of one clip, the default of the page
 PROMPT = "a red ball bounces on the floor"
 
 
@@ -104,13 +105,13 @@ def measure(visitors: int, rounds: int, steps: int) -> tuple[Waits, Waits, Flood
     """The waits of the honest alone, and beside the flood; and what became of that."""
     folder = Path(tempfile.mkdtemp())
     try:
-        with app_at(folder) as app:
+        with app_at(folder, "--max-steps", str(FLOOD_STEPS)) as app:
             run = Client(app.address, verbose=False).predict(api_name="/list_gallery")[0]["run"]
             honest(app.address, 1, 1, 2, run)  # opens the model
             alone = honest(app.address, visitors, rounds, steps, run)
             print(f"alone: clips after {statistics.mean(alone.clip):.1f} s", flush=True)
             stop, became = threading.Event(), []
-            flooding = threading.Thread(target=lambda: became.append(flood(app.address, stop, 50, run)))
+            flooding = threading.Thread(target=lambda: became.append(flood(app.address, stop, FLOOD_STEPS, run)))
             flooding.start()
             time.sleep(2)
             beside = honest(app.address, visitors, rounds, steps, run)
@@ -130,7 +131,8 @@ def table(alone: Waits, beside: Waits, became: Flood, visitors: int, rounds: int
         f" {datetime.now(UTC):%Y-%m-%d}.",
         f"{visitors} honest visitors at once, each asking {rounds} times for the page, for a token of a shipped run",
         f"and for a clip of {steps} denoising steps of the embedded model; alone, and beside one who asks without",
-        "pause for clips of 50 steps, to most of which nobody listens, and for exports.",
+        f"pause for clips of {FLOOD_STEPS} steps, the most of this app, to most of which nobody listens, and for",
+        "exports.",
         "",
         f"The flood sent {became.sent} requests for clips and was given {became.made}. No honest visitor was refused.",
         "",

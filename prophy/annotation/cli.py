@@ -61,6 +61,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     from prophy.annotation.config import read_config
     from prophy.annotation.pipeline import annotate_all
     from prophy.data.jobs import Shard
+    from prophy.files import some_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # All of this before the weights: a typo should not cost minutes.
@@ -80,6 +81,12 @@ def _annotate(arguments: argparse.Namespace) -> None:
         f"shard {shard} of {len(jobs)} clips: {outcome.annotated} annotated, {outcome.before} before, "
         f"{outcome.skipped} skipped; {left_out} without phenomenon or video"
     )
+    if outcome.changed:
+        print(f"changed  {some_of(outcome.changed)}: annotated anew, for the video or the labels are others now")
+    if outcome.recaptioned:
+        print(f"caption  {some_of(outcome.recaptioned)}: the new one is noted, the targets stay")
+    if outcome.foreign and not shard.index:
+        print(f"unused   {len(outcome.foreign)} clips in {arguments.out} are not asked for: {some_of(outcome.foreign)}")
     if outcome.skipped:
         print(f"reasons  {arguments.out / 'skipped.jsonl'}")
 

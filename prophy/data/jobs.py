@@ -16,12 +16,12 @@ from prophy.catalogue.limits import ClipSize
 from prophy.data.folder import read_folder
 from prophy.data.records import ClipRecord, Filters, apply_filters, random_subset
 from prophy.data.wisa import read_wisa
-from prophy.files import sha256
+from prophy.files import file_sha256, sha256
 from prophy.flags import only_set, seeds, whole
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.schema import FrameRate, Width, check_fields
-from prophy.video import sample_frames
+from prophy.video import READING, sample_frames
 from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
@@ -76,6 +76,8 @@ class Job:
         phenomena: what it is labelled with, at least one.
         read: gives its frames, uint8 ``(F, H, W, 3)``; raises ValueError where they cannot be had.
         masks: gives where each phenomenon acts, bool ``(F, H, W)`` by id, where that is known: in the worlds.
+        source: gives the digest of what the frames are made from, the video's file or the world's scenario; None: the
+            frames themselves are digested.
     """
 
     id: str
@@ -83,6 +85,14 @@ class Job:
     phenomena: tuple[str, ...]
     read: Callable[[], np.ndarray]
     masks: Callable[[], dict[str, np.ndarray]] | None = None
+    source: Callable[[], str] | None = None
+
+    def content(self) -> str:
+        """A digest that changes when what is seen in the clip does; empty where that cannot be read."""
+        try:
+            return sha256(self.read().tobytes()) if self.source is None else self.source()
+        except (ValueError, OSError):
+            return ""
 
     @property
     def folder(self) -> str:
@@ -128,8 +138,17 @@ def jobs_of(records: Iterable[ClipRecord], geometry: Geometry) -> tuple[list[Job
             left_out += 1
             continue
         read = partial(sample_frames, record.video, geometry.frames, geometry.fps, geometry.height, geometry.width)
-        jobs.append(Job(record.id, record.caption, record.labels, read))
+        jobs.append(Job(record.id, record.caption, record.labels, read, source=partial(video_digest, record.video)))
     return jobs, left_out
+
+
+def video_digest(video: Path) -> str:
+    """Changes when the file's content does, or how its frames are shown.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return sha256(f"{READING} {file_sha256(video)}")
 
 
 def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 0, stage: Stage = Stage()) -> list[Job]:
@@ -153,7 +172,9 @@ def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 
     for seed in range(first, first + count):
         scenario, caption = sample_scenario(seed, split, names)
         shown = tuple(dict.fromkeys(event.phenomenon for event in scenario.events))
-        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, partial(read, seed), partial(masks, seed)))
+        about = sha256(f"{split} {seed} {scenario} {stage}")
+        frames, where, source = partial(read, seed), partial(masks, seed), partial(str, about)
+        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, frames, where, source))
     return jobs
 
 

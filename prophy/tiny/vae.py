@@ -86,8 +86,8 @@ class VaeRecipe:
     pool: AtLeastOne = 3000
     phases: tuple[Phase, ...] = (
         Phase(1500, frames=9, crop=64, batch=8, first_share=1.0, last_share=0.9),
-        Phase(6500, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
-        Phase(2000, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
+        Phase(5000, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
+        Phase(1500, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
     )
     muon_rate: LearningRate = 0.03
     adamw_rate: LearningRate = 3e-3

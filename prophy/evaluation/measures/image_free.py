@@ -46,7 +46,7 @@ class ImageFreeRecipe:
 
 
 class _Layer(nn.Module):
-    """Each position reads the prompt, then thinks about it."""
+    """Cross-attention to the prompt, then an MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -55,9 +55,12 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
     together.add_argument("--denoising-steps", type=whole, help="for trying out (default: the app's)")
     together.set_defaults(run=_ablation_runs)
 
-    readme = commands.add_parser("readme", help="the README's results, from what was measured in a work folder")
+    readme = commands.add_parser("readme", help="print what was measured in a work folder into documents")
     readme.add_argument("work", type=Path, metavar="WORK", help="folder whose evaluation/ holds the results")
-    readme.add_argument("--readme", type=Path, default=Path("README.md"), help="file to change (default: README.md)")
+    documents = [Path("README.md"), Path("docs/RESULTS.md")]
+    readme.add_argument(
+        "--readme", type=Path, nargs="+", default=documents, help="files to change (default: README.md docs/RESULTS.md)"
+    )
     readme.set_defaults(run=_readme)
 
 
@@ -105,6 +108,5 @@ def _ablation_runs(arguments: argparse.Namespace) -> None:
 def _readme(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.report.readme import update_readme
 
-    print(
-        f"readme   {arguments.readme} ({'changed' if update_readme(arguments.work, arguments.readme) else 'the same'})"
-    )
+    for document in arguments.readme:
+        print(f"readme   {document} ({'changed' if update_readme(arguments.work, document) else 'the same'})")
