@@ -9,10 +9,13 @@ What is wrong with an argument is said in one line, and raised in the caller's p
 
 from __future__ import annotations
 
+import inspect
+import logging
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,11 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
+from prophy.ui.engine.errors import for_visitors
 from prophy.ui.engine.slots import Slots
 from prophy.ui.files import export_run
+
+logger = logging.getLogger(__name__)
 
 
 def endpoints(engine: Engine) -> None:
@@ -133,8 +139,8 @@ def endpoints(engine: Engine) -> None:
 
     # Gradio's own limits would let one visitor's calls wait before everybody else's, untold: the engine refuses.
     for endpoint in (generate, compare, inspect_token, export_overlay):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
-    gr.api(list_gallery, api_name="list_gallery", queue=False)
+        gr.api(_guarded(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+    gr.api(_guarded(list_gallery), api_name="list_gallery", queue=False)
 
 
 def _request(
@@ -152,7 +158,7 @@ def _request(
         steered = Steering.from_json(steering)
         return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
     except SteeringError as error:
-        raise _refusal(str(error)) from None
+        raise _refusal(error) from None
 
 
 def _made(engine: Engine, request: Request, visit: gr.Request) -> Run:
@@ -165,12 +171,44 @@ def _slot(slots: Slots, visit: gr.Request) -> Iterator[None]:
         with slots.taken(visitor_of(visit).name):
             yield
     except EngineError as error:
-        raise _refusal(str(error)) from None
+        raise _refusal(error) from None
 
 
-def _refusal(message: str) -> gr.Error:
+def _refusal(message: str | BaseException) -> gr.Error:
     """What a caller is told, without a traceback in the log: refusing is no failure."""
-    return gr.Error(message, print_exception=False)
+    return gr.Error(for_visitors(message), print_exception=False)
+
+
+def _guarded(endpoint: Callable) -> Callable:
+    """An endpoint whose every failure is one line: what nobody foresaw is logged, and the caller told no more."""
+    if inspect.isgeneratorfunction(endpoint):
+
+        @wraps(endpoint)
+        def streamed(*asked: Any, **named: Any) -> Iterator[dict]:
+            with _one_line(endpoint.__name__):
+                yield from endpoint(*asked, **named)
+
+        return streamed
+
+    @wraps(endpoint)
+    def answered(*asked: Any, **named: Any) -> Any:
+        with _one_line(endpoint.__name__):
+            return endpoint(*asked, **named)
+
+    return answered
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except (EngineError, RunError, OSError) as error:
+        raise _refusal(error) from None
+    except Exception:
+        logger.exception("the endpoint %s failed", name)
+        raise _refusal(f"{name} failed: look at its arguments' types, then ask whoever runs this app") from None
 
 
 def _events(engine: Engine, request: Request, visit: gr.Request) -> Iterator[dict | Run]:
@@ -192,7 +230,7 @@ def _events(engine: Engine, request: Request, visit: gr.Request) -> Iterator[dic
                 left = round(event.seconds_left, 2)
                 yield {"event": "step", "step": event.step, "steps": event.total, "seconds_left": left}
     except EngineError as error:
-        raise _refusal(str(error)) from None
+        raise _refusal(error) from None
     except GenerationStopped:
         raise _refusal("the generation was stopped") from None
 
@@ -201,7 +239,7 @@ def _found(engine: Engine, run_id: str) -> Run:
     try:
         return engine.find(run_id)
     except (EngineError, RunError) as error:
-        raise _refusal(str(error)) from None
+        raise _refusal(error) from None
 
 
 def _about(run: Run) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from prophy.runs.export import ExportError, OverlaySettings, export_overlay, exp
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.errors import for_visitors
 
 What = Literal["overlay", "still", "trace", "zip"]
 _SUFFIXES: dict[What, str] = {"overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
@@ -47,8 +48,8 @@ def export_run(
         if what == "trace":
             return export_trace(run, out, overwrite=True)
         return export_zip(run, out, overwrite=True)
-    except (ExportError, RunError) as error:
-        raise EngineError(str(error)) from None
+    except (ExportError, RunError, OSError) as error:
+        raise EngineError(for_visitors(error)) from None
 
 
 def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
@@ -66,8 +67,8 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
                 path = export_run(run, Path(folder), asked.get("what"), **given)
                 data = base64.b64encode(path.read_bytes()).decode()
             return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
-        except EngineError as error:
-            return {"error": str(error)}
+        except (EngineError, OSError) as error:
+            return {"error": for_visitors(error)}
 
     export_run_for_browser.__name__ = "export_run"
     return export_run_for_browser

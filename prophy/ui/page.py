@@ -116,7 +116,7 @@ def build_demo(
                 card = made_by or engine.card(model)
                 filled = compare.to_steer(run, card)
             except EngineError as error:
-                return {generate.notice: messages.error(str(error))}
+                return {generate.notice: messages.error(error)}
             switched = {} if card.name == model else {bar.model: card.name, **generate.for_model(card)}
             return {tabs: gr.Tabs(selected="compare"), **switched, **filled}
 
@@ -174,7 +174,7 @@ def launch(
         footer_links=[],
         theme=_theme(),
         css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
-        show_error=True,
+        show_error=False,  # what nobody foresaw may name anything; the page and the endpoints say what they do
         app_kwargs={"middleware": [gate]},
         # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
         max_threads=demo.engine.limits.total + _THREADS,

@@ -71,7 +71,7 @@ class ModelBar:
             estimate = self._engine.estimate(Request("", steps=steps, guidance=guidance, model=model, profile=profile))
             return estimate_line(self._engine.card(model), estimate)
         except EngineError as error:
-            return messages.error(str(error))
+            return messages.error(error)
 
 
 def estimate_line(card: ModelCard, estimate: Estimate) -> str:

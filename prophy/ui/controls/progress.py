@@ -63,7 +63,7 @@ def follow(engine: Engine, request: Request, visit: gr.Request, owner: str, titl
     except GenerationStopped:
         yield Moment(LiveView.of_stopped(title, preview), is_over=True)
     except EngineError as error:
-        yield Moment(None, messages.error(str(error)), is_over=True)
+        yield Moment(None, messages.error(error), is_over=True)
 
 
 def waiting(title: str, ahead: int, seconds: float | None = None) -> LiveView:

@@ -21,7 +21,7 @@ from prophy.routing.steering import Steering
 from prophy.runs.keep import RunLimits, sweep_runs
 from prophy.runs.owner import OwnerError, read_owner, runs_of
 from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
-from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.gpu import gpu_seconds, on_gpu
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
@@ -318,9 +318,8 @@ class Engine:
                 if isinstance(event, GenerationStopped):
                     raise event
                 if isinstance(event, BaseException):
-                    reason = str(event).strip().splitlines()
                     raise EngineError(
-                        f"the generation failed: {reason[0] if reason else type(event).__name__}"
+                        f"the generation failed: {for_visitors(event) or type(event).__name__}"
                     ) from event
                 yield event
                 if isinstance(event, Finished):
@@ -491,8 +490,8 @@ class Engine:
             if not may:
                 raise EngineError("this run belongs to another visitor: only the browser that made it can delete it")
             delete_run(self.runs_dir, run_id)
-        except (RunError, OwnerError) as error:
-            raise EngineError(str(error)) from None
+        except (RunError, OwnerError, OSError) as error:
+            raise EngineError(for_visitors(error)) from None
 
     def find(self, run_id: str) -> Run:
         """A run of the gallery or of the runs folder, by its id, which may come from anyone.

@@ -126,7 +126,7 @@ class CompareTab:
         try:
             Steering.from_json(document)
         except SteeringError as error:
-            return {self._steering: {}, self._notice: messages.error(str(error))}
+            return {self._steering: {}, self._notice: messages.error(error)}
         return {self._steering: document, self._notice: ""}
 
     def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
@@ -189,7 +189,7 @@ class CompareTab:
         try:
             view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
         except (ValueError, RunError, OSError) as error:
-            yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
+            yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
 

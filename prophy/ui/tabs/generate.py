@@ -183,7 +183,7 @@ class GenerateTab:
         try:
             run = self._engine.find(told(event._data, "id"))
         except EngineError as error:
-            return {self.notice: messages.error(str(error))}
+            return {self.notice: messages.error(error)}
         return {self.notice: "", **self.open(run)}
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
@@ -192,7 +192,7 @@ class GenerateTab:
             self._engine.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
-            said = messages.error(str(error))
+            said = messages.error(error)
         return {**self.history.update(self._engine.history(owner)), self.notice: said}
 
     def _on_example(self, event: gr.EventData) -> tuple[str, int]:
@@ -203,8 +203,8 @@ class GenerateTab:
     # --- generating --------------------------------------------------------------------------------------------------
 
     def _on_ask(self, secret: str | None, *asked: Any) -> dict[Any, Any]:
-        request = request_of(*asked)
         try:
+            request = request_of(*asked)
             return self._turn.begin([request], request.prompt, secret)
         except EngineError as error:
             return self._turn.refuse(error)
