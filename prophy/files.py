@@ -6,10 +6,11 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 try:
     import fcntl
@@ -65,6 +66,36 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """A file's bytes, if it is a file and not too large.
+
+    Raises:
+        ValueError: a folder, a pipe, a device or a socket; or larger. Pipes and devices are not waited for.
+        OSError: it cannot be opened.
+    """
+    with open_regular(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"{Path(path).name} is larger than {most_bytes >> 20} MiB")
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read, if it is one; see :func:`read_regular`."""
+    # O_NONBLOCK: opening a named pipe would wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{Path(path).name} is not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def check_file(path: Path) -> Path:
+    """The path of a file, for libraries that would wait for a pipe; raises as :func:`read_regular`."""
+    open_regular(path).close()
+    return path
+
+
 def take_lock(path: Path) -> IO[bytes] | None:
     """Lock a file, which is made if it is missing, until what is returned is closed; None if another holds it.
 
@@ -90,5 +121,5 @@ def sha256(content: bytes | str) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content: 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields
+from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields, read_json
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
 CONFIG_FILE = "annotation.json"
@@ -90,7 +89,7 @@ def read_config(path: str | Path) -> AnnotationConfig:
         if not path.is_file():
             return AnnotationConfig()
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     known = AnnotationConfig.__dataclass_fields__
