@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, ParamSpec, TypeVar
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks: there nothing is locked
     fcntl = None
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -112,6 +117,66 @@ def take_lock(path: Path) -> IO[bytes] | None:
         file.close()
         return None
     return file
+
+
+def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A function that two processes, or two threads, may not run at once on one folder: the second is refused.
+
+    Workers of one work, each with its own ``shard``, are not in each other's way; of the processes of one training the
+    first stands for all. The lock of a process that is killed is free.
+
+    Args:
+        what: it does, in words for the refusal.
+        folder: the name of its parameter that holds the folder; where that is None there is nothing to lock.
+
+    Raises:
+        ValueError: from the function, when another has the folder.
+    """
+
+    def wrap(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+            asked = signature.bind(*args, **kwargs).arguments
+            out, shard = asked.get(folder), asked.get("shard")
+            if out is None or os.environ.get("RANK", "0") != "0":
+                return function(*args, **kwargs)
+            name = ".lock" if shard is None else f".lock-{shard.index + 1}-of-{shard.count}"
+            with _held(Path(out), name, what):
+                return function(*args, **kwargs)
+
+        return alone
+
+    return wrap
+
+
+@contextmanager
+def _held(folder: Path, name: str, what: str) -> Iterator[None]:
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    lock = take_lock(path)
+    while lock is not None and not _is_at(lock, path):  # its last holder removed it meanwhile
+        lock.close()
+        lock = take_lock(path)
+    if lock is None:
+        raise ValueError(f"another process is {what} into {folder}: wait for it, or choose another folder")
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if is_new:
+                with suppress(OSError):  # something was written
+                    folder.rmdir()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def sha256(content: bytes | str) -> str:

@@ -26,7 +26,7 @@ from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
 from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
-from prophy.files import visible, write_text
+from prophy.files import exclusive, visible, write_text
 from prophy.schema import read_json, read_object
 from prophy.video import write_video
 
@@ -100,6 +100,7 @@ class ClipInputs:
         return before is not None and self.content == before.content != "" and self.phenomena == before.phenomena
 
 
+@exclusive("annotating")
 def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry: Geometry, shard: Shard) -> Outcome:
     """Annotate a shard of the clips; those done before are not done again unless their video or labels changed.
 

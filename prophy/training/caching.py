@@ -27,7 +27,7 @@ from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
 from prophy.data.latents import cached_as, is_worlds_cache, verify_worlds
-from prophy.files import read_regular, sha256, some_of
+from prophy.files import exclusive, read_regular, sha256, some_of
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import MAX_BYTES, TokenTargets
@@ -37,6 +37,7 @@ from prophy.training.cached_examples import keep_empty_text, kept_empty_text
 log = logging.getLogger(__name__)
 
 
+@exclusive("encoding")
 def fill(
     pipeline: DiffusionPipeline,
     jobs: Sequence[Job],
