@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prophy.flags import add_model, branch_of, only_set, weights_of
+from prophy.threads import wait_without_spinning
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
@@ -38,6 +39,7 @@ _EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the process's exit code: 0, 2 for a user's error, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    wait_without_spinning()
     try:
         if argv and argv[0] in _FORWARDED:
             importlib.import_module(_FORWARDED[argv[0]][0]).main(argv[1:])

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     "phenomena",
     "files",
+    "threads",
     "schema",
     "arrays",
     "flags",
