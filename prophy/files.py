@@ -17,7 +17,7 @@ from typing import IO, BinaryIO, ParamSpec, TypeVar
 try:
     import fcntl
 except ImportError:  # Windows has no such locks: there nothing is locked
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,8 +13,8 @@ import gradio as gr
 from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls.visit import visitor_of
-from prophy.ui.engine.engine import Engine, EngineError
-from prophy.ui.engine.errors import for_visitors
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError, for_visitors
 
 What = Literal["overlay", "still", "trace", "zip"]
 _SUFFIXES: dict[What, str] = {"overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}

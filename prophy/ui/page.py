@@ -20,7 +20,8 @@ from prophy.training.run_folder import Trainings
 from prophy.ui.api import endpoints
 from prophy.ui.controls import messages
 from prophy.ui.controls.model_bar import ModelBar
-from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.visitors import told
 from prophy.ui.gate import UPLOADS_KEPT_SECONDS, Gate
 from prophy.ui.tabs.about import about_tab

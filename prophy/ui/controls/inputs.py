@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from prophy.ui.engine.engine import EngineError, Request
+from prophy.ui.engine.engine import Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 
 LARGEST_SEED = 2**31 - 1

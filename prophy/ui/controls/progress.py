@@ -10,7 +10,9 @@ import gradio as gr
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
 from prophy.ui.controls.visit import asked_by
-from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
+from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.line import Waiting
 from prophy.ui.views.live import LiveView, duration
 
 

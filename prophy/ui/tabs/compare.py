@@ -17,7 +17,8 @@ from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
-from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, told
 from prophy.ui.views.compare import CompareView, compare_view

@@ -19,7 +19,8 @@ from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, shelf
-from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import link_of, owner_of, told
 from prophy.ui.files import exporter
