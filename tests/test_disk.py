@@ -90,7 +90,7 @@ def test_what_killed_writes_left_goes_at_the_start_and_what_is_being_written_sta
         (tmp_path / name / "video.mp4").write_bytes(b"x")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     Engine(runs=tmp_path, gallery=tmp_path / "gallery")
-    assert {path.name for path in tmp_path.iterdir()} == {".partial-now", ".sweep"}
+    assert {path.name for path in tmp_path.iterdir()} == {".partial-now"}
 
 
 def test_the_engine_sweeps_after_every_run_and_the_shipped_ones_stay(tiny_pipeline, tmp_path: Path):

@@ -82,8 +82,11 @@ def sweep_runs(root: str | Path, limits: RunLimits) -> list[str]:
     if lock is None:
         return []
     with lock:
-        _sweep_leftovers(root)
-        return [one.id for one in _beyond(_found(root, limits), limits) if _delete(root, one.id)]
+        try:
+            _sweep_leftovers(root)
+            return [one.id for one in _beyond(_found(root, limits), limits) if _delete(root, one.id)]
+        finally:
+            (root / _LOCK).unlink(missing_ok=True)
 
 
 def _sweep_leftovers(root: Path) -> None:
