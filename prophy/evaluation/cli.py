@@ -19,6 +19,7 @@ from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
+from prophy.files import check_writable
 from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
@@ -33,6 +34,8 @@ def main(argv: list[str]) -> None:
         ValueError, FileNotFoundError: an input is missing or does not fit; one line that names the cure.
     """
     arguments = build_parser().parse_args(argv)
+    if (work := getattr(arguments, "work", None)) is not None:
+        check_writable(work)  # where results go at the end of minutes or hours
     running = running_command.set(as_typed("prophy evaluate", argv))
     try:
         arguments.run(arguments)

@@ -29,8 +29,7 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no VBench result, a dimension that is missing, given twice, not a number or out of range, or
-            dimensions measured on different numbers of videos.
+        ValueError: no VBench result, or a dimension that is missing, given twice, not a number or out of range.
     """
     raw: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -43,13 +42,10 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
             raw[dimension], counts[dimension] = value, count
     if missing := [dimension for dimension in QUALITY if dimension not in raw]:
         raise ValueError(f"VBench did not measure {', '.join(missing)}: the quality score needs all seven dimensions")
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"the dimensions were measured on different numbers of videos ({told}): measure them together")
     normalised = {name: (raw[name] - low) / (high - low) for name, (low, high, _) in QUALITY.items()}
     weights = {name: weight for name, (_, _, weight) in QUALITY.items()}
     quality = sum(normalised[name] * weight for name, weight in weights.items()) / sum(weights.values())
-    return VBenchResult(quality, raw, normalised, next(iter(counts.values())))
+    return VBenchResult(quality, raw, normalised, max(counts.values()), counts)
 
 
 def evaluate_vbench(paths: Sequence[Path], work: Path) -> VBenchResult:
