@@ -27,6 +27,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"] + [
     page for page in sorted((ROOT / "docs").glob("*.md")) if page.name != LOG
 ]
 STARTS = ("prophy", ".venv/bin/prophy", "torchrun", "python", "bash", "pip", "python3", "accelerate")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 STAND_INS = {"N": "3", "GIB": "8", "SIZE": "64x64x17"}  # of flags that take a number or a size
 
 
@@ -43,12 +44,14 @@ def commands() -> list[Command]:
     found: dict[str, Command] = {}
     for page in PAGES:
         text = page.read_text()
-        for block in re.findall(r"```(?:bash)?\n(.*?)```", text, re.S):
+        for language, block in FENCED.findall(text):
+            if language not in ("", "bash"):
+                continue
             for line in block.replace("\\\n", " ").splitlines():
                 command = re.sub(r"\s#\s.*", "", line).strip()
                 if command.split(" ")[0] in STARTS:
                     found.setdefault(command, Command(page.name, command, True))
-        for inline in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S)):
+        for inline in re.findall(r"`([^`\n]+)`", FENCED.sub("", text)):
             if inline.split(" ")[0] in STARTS and " " in inline:
                 found.setdefault(inline, Command(page.name, inline, False))
     return list(found.values())
@@ -89,23 +92,27 @@ NEEDS = {
     "--clips N": "none: test_annotation_pipeline.py runs it",
 }
 
-#: commands that test_the_commands_of_the_readme… and its neighbours run, as printed but for names and numbers
-RUN = {
-    '.venv/bin/prophy generate "a red ball bounces on the floor" --seed 3 --out runs',
-    '.venv/bin/prophy generate "a red ball bounces on the floor" --steer 3=mute --steer semantic:5=invert      '
-    "--force expert=2,frames=0-4,box=0.1:0.2:0.5:0.6",
-    ".venv/bin/prophy generate --again runs/<id>",
-    ".venv/bin/prophy export runs/<id> --what overlay --phenomenon elastic_motion --out ball.mp4",
+#: how the commands begin that tests below run, as printed but for names and numbers
+RUN = (
+    'prophy generate "a red ball bounces on the floor" --seed 3',
+    'prophy generate "a red ball bounces on the floor" --steer',
+    "prophy generate --again runs/",
+    "prophy export runs/",
     "prophy train --list",
-    "prophy train --recipe tiny --data runs/cache --worlds 200 --out runs/first --set steps=20",
-    "prophy publish runs/first --out my-branch",
+    "prophy train --recipe tiny --data",
+    "prophy publish runs/first",
     'prophy generate "a red ball bounces" --branch my-branch',
-    "prophy annotate show annotations/clips/CLIP",
-    "prophy cache fill --model MODEL --annotations annotations --data folder --path DIR --out cache",
-    "prophy cache verify cache",
-    "prophy plan --model wan2.1-1.3b --vram 8",
-    "prophy plan --model wan2.1-14b --size 624x352x49 --vram 8",
-}
+    "prophy annotate show annotations",
+    "prophy cache fill --model MODEL --annotations",
+    "prophy cache verify",
+    "prophy plan --model wan2.1-1.3b --vram",
+    "prophy plan --model wan2.1-14b --size",
+)
+
+
+def printed(start: str) -> Command:
+    """The first command on a page that begins so, whatever the place of the program."""
+    return next(one for one in COMMANDS if one.text.removeprefix(".venv/bin/").startswith(start))
 
 
 def words_of(command: str) -> list[str]:
@@ -169,47 +176,41 @@ def test_a_documented_command_is_accepted_as_it_is_printed(command: Command, mon
 
 
 def test_every_documented_command_is_run_or_marked_with_what_it_needs():
-    whole = [command for command in COMMANDS if command.block or "--" in command.text]
-    bare = [one for one in whole if one.text not in RUN and not any(part in one.text for part in NEEDS)]
-    assert not bare, f"run it in a test, or say what it needs: {bare}"
     texts = {command.text for command in COMMANDS}
-    assert texts >= RUN, f"no page prints {RUN - texts}"
+    ran = {printed(start).text for start in RUN}
+    whole = [command for command in COMMANDS if command.block or "--" in command.text]
+    bare = [one for one in whole if one.text not in ran and not any(part in one.text for part in NEEDS)]
+    assert not bare, f"run it in a test, or say what it needs: {bare}"
     unused = [part for part in NEEDS if not any(part in text for text in texts)]
     assert not unused, f"no page prints {unused}"
 
 
-def run(command: str, **changes: str) -> None:
-    """A printed command with some of its parts replaced."""
-    assert command in RUN
-    _, *words = words_of(command)
-    for old in changes:
-        assert old in words, f"{command} has no {old}"
-    assert main([changes.get(word, word) for word in words]) == 0
-
-
-def printed(start: str) -> str:
-    """The one command of :data:`RUN` that begins so."""
-    (command,) = (one for one in RUN if one.removeprefix(".venv/bin/").startswith(start))
-    return command
+def run(start: str, **changes: str) -> None:
+    """A printed command of :data:`RUN` with some of its words replaced, each by what it begins with."""
+    assert start in RUN
+    _, *words = words_of(printed(start).text)
+    for old, new in changes.items():
+        (place,) = [place for place, word in enumerate(words) if word.startswith(old)]
+        words[place] = new
+    assert main(words) == 0
 
 
 @pytest.mark.shipped
 @pytest.mark.timeout(400)
 def test_the_commands_of_the_readme_generate_steer_repeat_and_export(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    run(printed('prophy generate "a red ball bounces on the floor" --seed 3'))
-    run(printed('prophy generate "a red ball bounces on the floor" --steer'))
+    run('prophy generate "a red ball bounces on the floor" --seed 3')
+    run('prophy generate "a red ball bounces on the floor" --steer')
     steered, first = sorted(list_runs(Path("runs")), key=lambda one: one.record.steering.is_neutral)
     assert not steered.record.steering.is_neutral
-    run(printed("prophy generate --again"), **{"runs/<id>": f"runs/{first.id}"})
+    run("prophy generate --again runs/", **{"runs/": f"runs/{first.id}"})
     again = {one.id: one for one in list_runs(Path("runs"))}.keys() - {steered.id, first.id}
     assert len(again) == 1
-    run(printed("prophy export"), **{"runs/<id>": f"runs/{first.id}"})
+    run("prophy export runs/", **{"runs/": f"runs/{first.id}"})
     assert Path("ball.mp4").stat().st_size > 1000
-    for command in sorted(RUN):
-        if command.startswith("prophy plan"):
-            run(command)
-    run(printed("prophy train --list"))
+    run("prophy plan --model wan2.1-1.3b --vram")
+    run("prophy plan --model wan2.1-14b --size")
+    run("prophy train --list")
     assert "wan_1_3b" in capsys.readouterr().out
 
 
@@ -217,9 +218,14 @@ def test_the_commands_of_the_readme_generate_steer_repeat_and_export(tmp_path: P
 @pytest.mark.timeout(400)
 def test_the_commands_of_the_readme_train_publish_and_generate(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(printed("prophy train --recipe tiny"), **{"200": "16", "steps=20": "steps=1"})
-    run(printed("prophy publish"))
-    run(printed('prophy generate "a red ball bounces" --branch'))
+    recipe = printed("prophy train --recipe tiny --data").text
+    words = words_of(recipe)
+    many = words[words.index("--worlds") + 1]
+    steps = [] if any(word.startswith("steps=") for word in words) else ["--set", "steps=1"]
+    few = [{many: "16"}.get(word, "steps=1" if word.startswith("steps=") else word) for word in words[1:]]
+    assert main([*few, *steps]) == 0
+    run("prophy publish runs/first")
+    run('prophy generate "a red ball bounces" --branch my-branch')
     (made,) = list_runs(Path("runs"))
     assert made.routing_path is not None
 
@@ -243,9 +249,9 @@ def test_the_commands_of_the_annotation_page_annotate_show_fill_and_verify(tmp_p
     geometry = ["--size", "64x64x17", "--fps", "8", "--cell", "8"]
     assert main([*words[words.index("prophy") + 1 :], *geometry]) == 0
     (clip,) = Path("annotations/clips").iterdir()
-    run(printed("prophy annotate show"), **{"annotations/clips/CLIP": str(clip)})
+    run("prophy annotate show annotations", annotations=str(clip))
     model = str(ROOT / "assets" / "prophy-tiny")
-    _, *fill = words_of(printed("prophy cache fill"))
+    _, *fill = words_of(printed("prophy cache fill --model MODEL --annotations").text)
     assert main([{"MODEL": model, "DIR": "clips"}.get(word, word) for word in fill] + geometry) == 0
-    run(printed("prophy cache verify"))
+    run("prophy cache verify")
     assert "1 clips, nothing wrong" in capsys.readouterr().out
