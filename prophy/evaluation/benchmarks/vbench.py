@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from prophy.data.tables import read_text
 from prophy.evaluation.results.vbench import VBenchResult
 
 #: dimension -> (lowest, highest, weight): normalised to (x - lowest) / (highest - lowest)
@@ -58,7 +59,7 @@ def _read(path: Path) -> dict[str, tuple[float, int]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give VBench's *_eval_results.json")
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(read_text(path))
         found = {name: (float(entry[0]), len(entry[1])) for name, entry in document.items()}
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of VBench ({error}): give its *_eval_results.json") from error
