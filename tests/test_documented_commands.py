@@ -70,6 +70,7 @@ NEEDS = {
     "--recipe wan_1_3b": "published weights",
     "runs/wan": "published weights",
     "--branch DIR": "published weights",
+    "--lora ": "published weights; on small models: test_lora.py",
     "Qwen/": "published weights",
     "--data wisa": "WISA-80K; its forms: test_data.py",
     "prophy app": "it serves until it is stopped: test_browser.py",
@@ -111,8 +112,9 @@ RUN = (
 
 
 def printed(start: str) -> Command:
-    """The first command on a page that begins so, whatever the place of the program."""
-    return next(one for one in COMMANDS if one.text.removeprefix(".venv/bin/").startswith(start))
+    """The first command that begins so, wherever the program lies; one in a block before one within a sentence."""
+    found = [one for one in COMMANDS if one.text.removeprefix(".venv/bin/").startswith(start)]
+    return next((one for one in found if one.block), found[0])
 
 
 def words_of(command: str) -> list[str]:
