@@ -132,9 +132,13 @@ def test_the_documented_command_trains_one_model_on_two_processes(tmp_path: Path
 
 def test_several_processes_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Each would train everything, and they would collide over the checkpoint; a small training runs on one alone."""
+    assert join_processes("cpu").num_processes == 1
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="2 processes were started, but did not find each other"):
-        join_processes("cpu")
+    for address in (None, "127.0.0.1"):  # without torchrun, and after something joined none
+        if address is not None:
+            monkeypatch.setenv("MASTER_ADDR", address)
+        with pytest.raises(ValueError, match="2 processes were started, but did not find each other: .* torchrun"):
+            join_processes("cpu")
     module = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match="one process trains this: start it without torchrun"):
         fit(module, None, None, steps=1, name="x", recipe=LONGER, folder=tmp_path)
