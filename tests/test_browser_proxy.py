@@ -93,7 +93,7 @@ def test_below_a_path_the_page_generates_when_it_is_told(browser, shown, passes_
     page.click("#generate")
     page.wait_for_selector("#history .pp-card")
     assert len(list_runs(runs)) == 1
-    assert page.locator("body > .pp-notice").count() == 0
+    assert page.locator("#below-a-path").count() == 0
 
 
 def test_below_a_path_that_it_was_not_told_of_the_page_says_so(browser, shown):
@@ -101,5 +101,5 @@ def test_below_a_path_that_it_was_not_told_of_the_page_says_so(browser, shown):
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(address)
-    notice = page.wait_for_selector("body > .pp-notice[role=alert]")
+    notice = page.wait_for_selector("#below-a-path[role=alert]")
     assert f"Start it with --root-path {BELOW}" in notice.inner_text()

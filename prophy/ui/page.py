@@ -112,6 +112,7 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
+        demo.load(None, None, None, js=(STATIC / "below.js").read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo
 
@@ -156,7 +157,6 @@ def launch(
         show_error=True,
         max_file_size=max_upload,
         root_path=None if root_path is None else root_path.rstrip("/"),
-        head=f"<script>{(STATIC / 'below.js').read_text(encoding='utf-8')}</script>",
         quiet=True,
     )
     return address
