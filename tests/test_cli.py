@@ -103,6 +103,7 @@ def test_without_a_command_it_prints_its_help_and_with_version_its_release(capsy
         ("annotate", "--data", "worlds", "--clips", "1", "--vlm", "absent", "--out"),
         ("cache", "fill", "--data", "worlds", "--clips", "1", "--model", "absent", "--out"),
         ("evaluate", "recognition", "--model", "absent", "--work"),
+        ("evaluate", "videophy2", "generate", "absent.json", "--out"),
         ("app", "--model", "absent", "--runs"),
     ],
 )

@@ -34,8 +34,9 @@ def main(argv: list[str]) -> None:
         ValueError, FileNotFoundError: an input is missing or does not fit; one line that names the cure.
     """
     arguments = build_parser().parse_args(argv)
-    if (work := getattr(arguments, "work", None)) is not None:
-        check_writable(work)  # where results go at the end of minutes or hours
+    for name in ("out", "work") if "measures" in arguments else ("out",):  # a report only reads its work folder
+        if (path := getattr(arguments, name, None)) is not None:
+            check_writable(path.parent if path.suffix else path)
     running = running_command.set(as_typed("prophy evaluate", argv))
     try:
         arguments.run(arguments)
@@ -198,6 +199,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
     )
+    parser.set_defaults(measures=True)
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
