@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import runpy
 import shlex
@@ -55,6 +56,17 @@ def commands() -> list[Command]:
             if inline.split(" ")[0] in STARTS and " " in inline:
                 found.setdefault(inline, Command(page.name, inline, False))
     return list(found.values())
+
+
+def commands_of_docstrings() -> list[Command]:
+    """Those that the modules' own first lines print, ``--help`` among them; not the lists of names with bars between."""
+    found = []
+    for module in sorted((ROOT / "prophy").rglob("*.py")):
+        for line in (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines():
+            command = re.sub(r"\s#\s.*", "", line).strip()
+            if command.split(" ")[0] in ("prophy", "torchrun") and "|" not in command:
+                found.append(Command(module.name, command, True))
+    return found
 
 
 COMMANDS = commands()
@@ -171,7 +183,7 @@ def test_the_pages_print_commands():
     assert {command.page for command in COMMANDS} >= {"README.md", "annotation.md", "models.md", "training.md"}
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.text[:70])
+@pytest.mark.parametrize("command", COMMANDS + commands_of_docstrings(), ids=lambda command: command.text[:70])
 def test_a_documented_command_is_accepted_as_it_is_printed(command: Command, monkeypatch: pytest.MonkeyPatch, capsys):
     monkeypatch.chdir(ROOT)
     parse(command, monkeypatch)
