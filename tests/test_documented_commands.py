@@ -59,7 +59,7 @@ def commands() -> list[Command]:
 
 
 def commands_of_docstrings() -> list[Command]:
-    """Those that the modules' own first lines print, ``--help`` among them; not the lists of names with bars between."""
+    """Those that the modules print at their head, and in ``--help``; not the lists of names with bars between."""
     found = []
     for module in sorted((ROOT / "prophy").rglob("*.py")):
         for line in (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines():
