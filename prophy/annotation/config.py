@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields, read_json
+from prophy.data.tables import read_text
+from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields, parsed
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
 CONFIG_FILE = "annotation.json"
@@ -88,8 +89,9 @@ def read_config(path: str | Path) -> AnnotationConfig:
         path = path / CONFIG_FILE
         if not path.is_file():
             return AnnotationConfig()
+    text = read_text(path)
     try:
-        fields = read_json(path)
+        fields = parsed(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     known = AnnotationConfig.__dataclass_fields__

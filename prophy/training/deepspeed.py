@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from prophy.schema import read_json
+from prophy.data.tables import read_text
+from prophy.schema import parsed
 from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
@@ -164,7 +165,7 @@ class _Spread:
 
 def _read(config: Path) -> dict:
     try:
-        settings = read_json(Path(config))
+        settings = parsed(read_text(Path(config)))
     except FileNotFoundError:
         raise ValueError(f"{config} does not exist: give a DeepSpeed configuration") from None
     except ValueError as error:

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from threading import Timer
 
 from prophy.catalogue.limits import ClipSize
+from prophy.files import check_writable
 from prophy.flags import whole
 from prophy.memory.profiles import AUTO
 from prophy.runs.keep import OWN_MACHINE, PIN, PUBLIC, RunLimits
@@ -119,6 +121,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="denoising steps of one clip, on the page and for programs (default: %(default)s)",
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        help="where a proxy shows the app, such as /tools/prophy or https://example.org/tools/prophy (default: at the "
+        "top of its host)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
     parser.set_defaults(sources=None)
     return parser
@@ -172,11 +180,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run the app until it is interrupted.
 
     Raises:
-        ValueError: no such model, branch or memory profile, or a clip that the model cannot make.
-        OSError: the port is taken, or there is no folder to watch.
+        ValueError: no such model, branch, memory profile or port, or a clip that the model cannot make.
+        OSError: the port is taken, there is no folder to watch, or runs cannot be written.
         SystemExit: a flag is wrong, or ``--help``.
     """
     arguments = build_parser().parse_args(argv)
+    if arguments.port is not None and not 1 <= arguments.port <= 65535:
+        raise ValueError(f"--port {arguments.port} is no port: use 1 to 65535, or leave it out")
+    if arguments.root_path is not None and not re.match(r"/[^/]|https?://[^/]+/.", arguments.root_path):
+        raise ValueError(f"--root-path {arguments.root_path} must begin with / or http, as in /tools/prophy")
+    check_writable(arguments.runs)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
     on_space = "SPACE_ID" in os.environ
@@ -202,6 +215,7 @@ def main(argv: list[str] | None = None) -> None:
             host="0.0.0.0" if on_space else arguments.host,
             port=arguments.port,
             open_browser=not (arguments.no_browser or on_space),
+            root_path=arguments.root_path,
         )
     print(f"ProPhy is at {address}", flush=True)
     # The first page that is complete does this too; earlier, importing torch would keep that page waiting.

@@ -137,6 +137,7 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
+        demo.load(None, None, None, js=(STATIC / "below.js").read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo
 
@@ -147,6 +148,7 @@ def launch(
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = False,
+    root_path: str | None = None,
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
@@ -155,6 +157,7 @@ def launch(
         host: address to listen on.
         port: None for the first free one from 7860.
         open_browser: open a tab.
+        root_path: where a proxy shows the page, if not at the top of its host.
 
     Returns:
         The address of the page.
@@ -180,6 +183,7 @@ def launch(
         # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
         max_threads=demo.engine.limits.total + _THREADS,
         max_file_size=max(1, demo.most_upload),
+        root_path=None if root_path is None else root_path.rstrip("/"),
         quiet=True,
     )
     return address
