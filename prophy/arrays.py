@@ -46,7 +46,7 @@ def _read(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"{item.filename} is of version {version}")
         shape, _, dtype = read_header(file)
         if dtype.hasobject:
-            raise ValueError(f"{item.filename} holds objects")
+            raise ValueError(f"{item.filename}: Object arrays are not read")
         count = 1
         for size in shape:
             count *= size

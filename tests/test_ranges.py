@@ -23,6 +23,7 @@ from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import ForcedBox, ForcedRegion
 from prophy.runs.export import OverlaySettings
+from prophy.runs.keep import RunLimits
 from prophy.tiny.text import TextRecipe
 from prophy.tiny.vae import VaeRecipe
 from prophy.tiny.vlm import VlmRecipe
@@ -68,6 +69,7 @@ BUILT = [
     ForcedBox(2, 0, 1, 0.1, 0.2, 0.3, 0.4),
     OverlaySettings("expert", 1, step=3),
     LineLimits(),
+    RunLimits(runs=5, gib=1.0, days=2.0),
     Stage(),
     TokenGrid(5, 8, 8),
 ]

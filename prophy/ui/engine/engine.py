@@ -318,9 +318,7 @@ class Engine:
                 if isinstance(event, GenerationStopped):
                     raise event
                 if isinstance(event, BaseException):
-                    raise EngineError(
-                        f"the generation failed: {for_visitors(event) or type(event).__name__}"
-                    ) from event
+                    raise EngineError(f"the generation failed: {_reason(event)}") from event
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -507,6 +505,14 @@ class Engine:
             return find_run(self.runs_dir, run_id)
         except RunError as error:
             raise EngineError(str(error)) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong, or its kind where nothing is said."""
+    if isinstance(error, OSError):
+        return for_visitors(error)
+    lines = str(error).strip().splitlines()
+    return for_visitors(lines[0]) if lines else type(error).__name__
 
 
 def _check_profile(name: str) -> None:
