@@ -184,7 +184,7 @@ def _read(origin: str | Path, name: str, kind: str) -> dict[str, Any]:
         path = _from_hub(str(origin), name, kind)
     elif not path.is_file():
         raise ValueError(f"{path.parent} holds no {kind} ({path.name} is missing): give a {kind} folder or a hub id")
-    cure = "copy or download it again"
+    cure = "write it again"
     config = read_object(path, cure)
     if kind == "branch":
         check_branch(config, path, cure)
