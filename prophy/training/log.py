@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
-from prophy.files import write_text
+from prophy.files import read_regular, write_text
+from prophy.schema import parsed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from prophy.training.step import ExpertUsage
 
+_MAX_BYTES = 2**30  # of a log: some millions of lines
 LOG_FILE = "log.jsonl"
 
 
@@ -262,10 +264,10 @@ def _experts(used: ExpertUsage) -> Experts:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    for text in path.read_text().splitlines():
+    for text in read_regular(path, _MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
+            yield parsed(text)
+        except ValueError:
             return
 
 
