@@ -153,7 +153,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--size", default="64x64x17", metavar="WxHxF", help="of the clips, such as 832x480x81 (default: 64x64x17)"
     )
     preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
-    preview.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
+    laws = preview.add_mutually_exclusive_group()
+    laws.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
+    laws.add_argument(
+        "--twins", action="store_true", help="of every scene a clip, lawful, unlawful and breaking each law alone"
+    )
     preview.set_defaults(run=_worlds_preview)
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
@@ -300,15 +304,15 @@ def _run_named(source: str) -> Run:
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:
     from prophy.worlds import Stage
-    from prophy.worlds.preview import write_contact_sheet
+    from prophy.worlds.preview import write_contact_sheet, write_twins_sheet
 
-    write_contact_sheet(
-        arguments.out,
-        seed=arguments.seed,
-        phenomenon=arguments.phenomenon,
-        stage=Stage.parse(arguments.size, arguments.fps),
-        lawful=not arguments.unlawful,
-    )
+    stage = Stage.parse(arguments.size, arguments.fps)
+    if arguments.twins:
+        write_twins_sheet(arguments.out, arguments.seed, arguments.phenomenon, stage=stage)
+    else:
+        write_contact_sheet(
+            arguments.out, arguments.seed, arguments.phenomenon, stage=stage, lawful=not arguments.unlawful
+        )
     print(f"sheet    {arguments.out}")
 
 

@@ -1,6 +1,7 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
+from prophy.worlds.pairs import TwinPair, twin_pairs
 from prophy.worlds.sample import (
     HELD_OUT_PAIRS,
     SPLITS,
@@ -12,17 +13,22 @@ from prophy.worlds.sample import (
     sample_scenario,
 )
 from prophy.worlds.stage import COLOURS, Stage
+from prophy.worlds.twins import TWINS, Broken
 
 __all__ = [
     "COLOURS",
     "EVENTS",
     "HELD_OUT_PAIRS",
     "SPLITS",
+    "TWINS",
+    "Broken",
     "Placed",
     "Scenario",
     "Stage",
+    "TwinPair",
     "WorldClip",
     "render",
     "sample_clip",
     "sample_scenario",
+    "twin_pairs",
 ]

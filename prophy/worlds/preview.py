@@ -11,16 +11,19 @@ from prophy.phenomena import IDS, by_id
 from prophy.runs.overlay import rgb
 from prophy.runs.pictures import evenly_spaced, resized, write_png
 from prophy.runs.sheets import Block, Row, draw_sheet
+from prophy.worlds.pairs import showing
 from prophy.worlds.sample import WorldClip, sample_clip
 from prophy.worlds.stage import Stage
+from prophy.worlds.twins import TWINS, Broken
 
 
-def clip_block(clip: WorldClip, height: int = 128) -> Block:
-    """One clip as a row of frames, masks outlined in their phenomenon's colour, its phenomena and caption above.
+def clip_row(clip: WorldClip, height: int = 128, label: str = "") -> Row:
+    """Frames of one clip, masks outlined in their phenomenon's colour.
 
     Args:
         clip: of the worlds.
         height: of a frame in the sheet, pixels; six square ones are shown, or fewer that are wide.
+        label: what stands to the left.
     """
     aspect = clip.stage.width / clip.stage.height
     chosen = evenly_spaced(len(clip.frames), max(4, round(6 / aspect)))
@@ -31,8 +34,27 @@ def clip_block(clip: WorldClip, height: int = 128) -> Block:
             outlines, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(tile, outlines, -1, (255, 255, 255), 2)
             cv2.drawContours(tile, outlines, -1, rgb(by_id(phenomenon).colour), 1)
+    return Row(list(tiles), label)
+
+
+def clip_block(clip: WorldClip) -> Block:
+    """One clip as a row of frames, its phenomena and caption above."""
     names = ", ".join(by_id(event.phenomenon).name for event in clip.scenario.events)
-    return Block([Row(list(tiles))], [names, clip.caption])
+    return Block([clip_row(clip)], [names, clip.caption])
+
+
+def twins_block(seed: int, event: int, split: str, phenomena: tuple[str, ...], stage: Stage) -> Block:
+    """One clip lawful, by clocks that obey no law, and breaking each law of one of its events: a row each."""
+    lawful, unlawful = (sample_clip(seed, split, phenomena, stage, choice) for choice in (True, False))
+    placed = lawful.scenario.events[event]
+    rows = [clip_row(lawful, 96, "lawful"), clip_row(unlawful, 96, "by unlawful clocks")]
+    seen = []
+    for law, twin in TWINS[placed.phenomenon, placed.variant].items():
+        clip = sample_clip(seed, split, phenomena, stage, broken=Broken(law, event))
+        rows.append(clip_row(clip, 96, f"not: {law}"))
+        seen.append(f"Not {law}: {twin.seen}.")
+    heading = f"{by_id(placed.phenomenon).name} ({placed.variant})"
+    return Block(rows, [heading, f"“{lawful.caption}”", *seen])
 
 
 def write_contact_sheet(
@@ -67,4 +89,25 @@ def write_contact_sheet(
         shown = (pool[i % len(pool)],) if alone else pool
         blocks.append(clip_block(sample_clip(seed + i, split, shown, stage, lawful)))
     write_png(Path(path), draw_sheet(blocks, columns=2))
+    return Path(path)
+
+
+def write_twins_sheet(
+    path: str | Path, seed: int = 0, phenomenon: str | None = None, split: str = "train", stage: Stage = Stage()
+) -> Path:
+    """Write a PNG of every scene, or of those of one phenomenon: lawful, unlawful, and each law's impossible twin.
+
+    Args:
+        path: the picture.
+        seed: of the first clip that is considered; of each scene the next one is shown.
+        phenomenon: only this one.
+        split: of the worlds.
+        stage: size, length and rate of the clips.
+
+    Raises:
+        KeyError, ValueError, OSError: as of :func:`write_contact_sheet`.
+    """
+    pool = IDS if phenomenon is None else (by_id(phenomenon).id,)
+    shown = showing(split, 1, pool, first=seed)
+    write_png(Path(path), draw_sheet([twins_block(*clips[0], split, pool, stage) for clips in shown.values()]))
     return Path(path)

@@ -211,8 +211,14 @@ def inconstancy(values_F: np.ndarray) -> float:
     return float(values.std() / abs(values.mean()))
 
 
-def unsteady(times_F: np.ndarray, values_F: np.ndarray) -> float:
-    """Residual of a straight line over the range: of a quantity that should change at a constant rate.
+def unsteady(times_F: np.ndarray, values_F: np.ndarray, leap: float = np.inf) -> float:
+    """Residual of straight lines of one slope over the range: of a quantity that should grow at a constant rate.
+
+    Args:
+        times_F: seconds.
+        values_F: the quantity.
+        leap: a fall of more than this from one frame to the next is another matter (see :func:`backwards`): after it a
+            new line begins.
 
     Raises:
         TrackLost: fewer than :data:`LEAST` frames, or no change.
@@ -220,7 +226,13 @@ def unsteady(times_F: np.ndarray, values_F: np.ndarray) -> float:
     spread = np.nanmax(values_F) - np.nanmin(values_F) if np.isfinite(values_F).any() else 0
     if spread == 0:
         raise TrackLost("nothing changes")
-    return line(times_F, values_F).residual / float(spread)
+    seen = np.isfinite(values_F)
+    times, values = times_F[seen], values_F[seen]
+    lines = np.concatenate([[0], np.cumsum(np.diff(values) < -leap)])
+    for which in range(lines[-1] + 1):
+        values = np.where(lines == which, values - values[lines == which].mean(), values)
+        times = np.where(lines == which, times - times[lines == which].mean(), times)
+    return line(times, values).residual / float(spread)
 
 
 def speeding_up(values_F: np.ndarray) -> float:
