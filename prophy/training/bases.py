@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,24 +14,28 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
+from prophy.catalogue.describe import describe_model
 from prophy.catalogue.limits import ClipSize
-from prophy.data.encode import encode_caption, encode_clip
-from prophy.data.examples import Examples
+from prophy.data.cache import TensorCache
+from prophy.data.encode import encode_caption, encode_clip, readable
+from prophy.data.examples import CONTENT, Examples
 from prophy.data.folder import read_folder
-from prophy.files import replacing, sha256
+from prophy.data.jobs import video_digest
+from prophy.data.latents import is_worlds_cache
+from prophy.files import sha256
 from prophy.generation.generate import generate
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.settings import GenerationSettings
-from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.generation.words import check_prompt
+from prophy.training.cached_examples import CachedExamples, FreshExamples, keep_empty_text, kept_empty_text
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
@@ -111,17 +115,12 @@ def open_examples(
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if worlds is not None or not marker.is_file():
         return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations, stage, lawful)
-    try:
-        about = json.loads(marker.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{marker} is damaged ({error.msg}): fill another folder") from error
-    if "made_by" in about:
+    if is_worlds_cache(folder):
         return open_worlds(folder, Path(base), annotations=annotations, stage=stage, lawful=lawful)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
-    from prophy.data.cache import TensorCache
-
-    return CachedExamples(TensorCache(folder), _empty_text(folder, base))
+    cache = TensorCache(folder)
+    return CachedExamples(cache, _empty_text(cache, base))
 
 
 def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
@@ -144,19 +143,22 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
     if not videos:
         raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
     pipeline = load(base)
+    captions = readable(pipeline, {record.id: record.captions for record in videos})
+    videos = [record for record in videos if record.id in captions]
     _, *size = rules_of(pipeline).latent_shape(clip)
     wanted = clip.frames, fps, clip.height, clip.width
     clips = [
-        _VideoFile(record.id, record.captions, record.labels or (), partial(sample_frames, record.video, *wanted))
+        _VideoFile(record.id, captions[record.id], record.labels or (), partial(sample_frames, record.video, *wanted))
         for record in videos
     ]
     about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
+    content = sha256("".join(map(video_digest, (record.video for record in videos))))
     return FreshExamples(
         clips,
         partial(encode_clip, pipeline),
         partial(encode_caption, pipeline),
         tuple(size),
-        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
+        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}{CONTENT}{content[:16]}",
     )
 
 
@@ -170,15 +172,33 @@ class _VideoFile:
     read: Callable[[], np.ndarray]
 
 
-def _empty_text(folder: Path, base: str) -> torch.Tensor:
-    """Embeddings of the empty prompt, kept beside the cache: the text encoder may be the largest part of all."""
-    kept = folder / "empty_text.safetensors"
-    if not kept.exists():
-        with torch.inference_mode():
-            embedded = encode_caption(load(base), "")
-        with replacing(kept, shared=True) as temporary:
-            save_file({"text": embedded.cpu().contiguous()}, temporary)
-    return load_file(kept)["text"]
+def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
+    """Embeddings of the empty prompt by the model that the cache was made with.
+
+    Raises:
+        ValueError: they are not kept beside the cache, and the base is another model.
+    """
+    if (kept := kept_empty_text(cache.folder, cache.recipe)) is not None:
+        return kept
+    pipeline = load(base)
+    if cache.recipe.get("model") != model_hash(pipeline):
+        raise ValueError(f"{cache.folder} was made with another model than {base}: give that one with --model")
+    embedded = encode_caption(pipeline, "").cpu()
+    keep_empty_text(cache.folder, cache.recipe, embedded)
+    return embedded
+
+
+def check_samples(base: str, settings: Sequence[GenerationSettings]) -> None:
+    """Refuse clips that a base model cannot make before a training starts that shall make them on the way.
+
+    Raises:
+        ValueError: a prompt longer than it reads, or a size that it cannot make. One line.
+    """
+    rules = describe_model(base).rules
+    tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
+    for one in settings:
+        rules.grid(one.frames, one.height, one.width)
+        check_prompt(tokenizer, one.prompt, rules.text_tokens)
 
 
 def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sampler:

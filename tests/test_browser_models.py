@@ -1,8 +1,4 @@
-"""The app with two models in a real browser: a visitor picks one, is told what a clip will need, and sees its size.
-
-It runs first, in a process where no page was served before: after ``test_browser.py`` the estimate above the tabs does
-not appear within 100 s (seen four times, cause unknown; alone it always does). To be found.
-"""
+"""The app with two models in a real browser: a visitor picks one, is told what a clip will need, and sees its size."""
 
 import subprocess
 import sys
