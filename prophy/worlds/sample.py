@@ -175,14 +175,14 @@ def render(
     events: list[Event] = []
     moments: list[np.ndarray] = []  # of each event, what is drawn in each frame
     for i, placed in enumerate(scenario.events):
-        breaks = twin is not None and i == broken.event
+        breaks = broken is not None and i == broken.event
         times = stage.times if clocks is None and not breaks else fine_times(stage)
         kind = kind_of(placed.phenomenon, placed.variant)
         events.append(kind(knobs, stage.region(placed.place), placed.colours, stage, times))
         rows = np.arange(0, len(times), 1 if len(times) == stage.frames else FINER)
         if clocks is not None:
             rows = unlawful_clock(stage, clocks)
-        elif breaks and (bent := twin.breach(events[-1], breaches)) is not None:
+        elif twin is not None and breaks and (bent := twin.breach(events[-1], breaches)) is not None:
             rows = bent
         moments.append(rows)
     shape = (stage.frames, stage.height, stage.width)
