@@ -84,7 +84,7 @@ def test_masks_and_states_are_of_the_twin_that_is_drawn():
     assert radius[-1] / radius[0] in (pytest.approx(1.5), pytest.approx(0.55))
     for frame, mask in enumerate(clip.masks["rigid_body_motion"]):
         rows = np.flatnonzero(mask.any(1))
-        assert abs(rows.max() + 1 - rows.min() - 2 * radius[frame]) < 1.6
+        assert abs(rows.max() + 1 - rows.min() - 2 * radius[frame]) < 2.1
         assert abs((rows.max() + 1 + rows.min()) / 2 - place[frame, 1]) < 1.1
     candle = make(("combustion", "candle"), "stays lit")
     out = ~candle.masks["combustion"].any((1, 2))
@@ -92,11 +92,12 @@ def test_masks_and_states_are_of_the_twin_that_is_drawn():
 
 
 def test_the_same_seed_gives_the_same_twin_and_its_caption_is_that_of_the_clip():
-    law = Broken("constant gravity")
-    one, again = (sample_clip(5, "test", ("elastic_motion",), broken=law) for _ in range(2))
+    ((seed, event),) = showing("test", 1, ("elastic_motion",))["elastic_motion", "ball"]
+    law = Broken("constant gravity", event)
+    one, again = (sample_clip(seed, "test", ("elastic_motion",), broken=law) for _ in range(2))
     assert (one.frames == again.frames).all()
     assert one.broken == law
-    assert one.caption == sample_clip(5, "test", ("elastic_motion",)).caption
+    assert one.caption == sample_clip(seed, "test", ("elastic_motion",)).caption
 
 
 @pytest.mark.parametrize("stage", [Stage(), Stage(96, 64, 33, 16), Stage(128, 80, 49, 8)], ids=str)

@@ -212,13 +212,13 @@ def inconstancy(values_F: np.ndarray) -> float:
 
 
 def unsteady(times_F: np.ndarray, values_F: np.ndarray, leap: float = np.inf) -> float:
-    """Residual of straight lines of one slope over the range: of a quantity that should grow at a constant rate.
+    """Residual of a straight line over the range: of a quantity that should grow at a constant rate.
 
     Args:
         times_F: seconds.
         values_F: the quantity.
-        leap: a fall of more than this from one frame to the next is another matter (see :func:`backwards`): after it a
-            new line begins.
+        leap: one single fall of more than this from one frame to the next is another matter (see :func:`backwards`):
+            after it a line of the same slope begins anew.
 
     Raises:
         TrackLost: fewer than :data:`LEAST` frames, or no change.
@@ -228,10 +228,11 @@ def unsteady(times_F: np.ndarray, values_F: np.ndarray, leap: float = np.inf) ->
         raise TrackLost("nothing changes")
     seen = np.isfinite(values_F)
     times, values = times_F[seen], values_F[seen]
-    lines = np.concatenate([[0], np.cumsum(np.diff(values) < -leap)])
-    for which in range(lines[-1] + 1):
-        values = np.where(lines == which, values - values[lines == which].mean(), values)
-        times = np.where(lines == which, times - times[lines == which].mean(), times)
+    falls = np.flatnonzero(np.diff(values) < -leap) + 1
+    if len(falls) == 1:
+        times, values = (
+            np.concatenate([part - part.mean() for part in np.split(series, falls)]) for series in (times, values)
+        )
     return line(times, values).residual / float(spread)
 
 

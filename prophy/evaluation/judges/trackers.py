@@ -42,7 +42,7 @@ from prophy.worlds.thermodynamics import BoilingPot, FreezingTank
 _LEAST_AREA = 6.0  # square units that an object covers, at least
 _SEEN = 0.6  # share of the frames in which it must be found
 _ROWS = 128  # a larger clip is averaged down to so many rows: enough for every law, and quick
-_LEAP = 1.0  # units by which a liquid's level never changes from one frame to the next, but by a leap
+_LEAP = 1.0  # units: a level that changes against its way by more, from one frame to the next, leaps
 _CONTACT = 0.07  # seconds for which a bouncing ball is flattened, so that its middle does not fly freely
 
 
