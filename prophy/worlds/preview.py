@@ -17,16 +17,17 @@ from prophy.worlds.stage import Stage
 from prophy.worlds.twins import TWINS, Broken
 
 
-def clip_row(clip: WorldClip, height: int = 128, label: str = "") -> Row:
+def clip_row(clip: WorldClip, height: int, wide: int, label: str = "") -> Row:
     """Frames of one clip, masks outlined in their phenomenon's colour.
 
     Args:
         clip: of the worlds.
-        height: of a frame in the sheet, pixels; six square ones are shown, or fewer that are wide.
+        height: of a frame in the sheet, pixels.
+        wide: square frames that are shown, or fewer that are wide, but four at least.
         label: what stands to the left.
     """
     aspect = clip.stage.width / clip.stage.height
-    chosen = evenly_spaced(len(clip.frames), max(4, round(6 / aspect)))
+    chosen = evenly_spaced(len(clip.frames), max(4, round(wide / aspect)))
     tiles = resized(clip.frames[chosen], round(height * aspect)).copy()
     for f, tile in zip(chosen, tiles, strict=True):
         for phenomenon, mask in clip.masks.items():
@@ -40,21 +41,20 @@ def clip_row(clip: WorldClip, height: int = 128, label: str = "") -> Row:
 def clip_block(clip: WorldClip) -> Block:
     """One clip as a row of frames, its phenomena and caption above."""
     names = ", ".join(by_id(event.phenomenon).name for event in clip.scenario.events)
-    return Block([clip_row(clip)], [names, clip.caption])
+    return Block([clip_row(clip, 128, 6)], [names, clip.caption])
 
 
-def twins_block(seed: int, event: int, split: str, phenomena: tuple[str, ...], stage: Stage) -> Block:
-    """One clip lawful, by clocks that obey no law, and breaking each law of one of its events: a row each."""
-    lawful, unlawful = (sample_clip(seed, split, phenomena, stage, choice) for choice in (True, False))
-    placed = lawful.scenario.events[event]
-    rows = [clip_row(lawful, 96, "lawful"), clip_row(unlawful, 96, "by unlawful clocks")]
+def twins_block(seed: int, split: str, phenomenon: str, stage: Stage) -> Block:
+    """One clip of one event lawful, by a clock that obeys no law, and breaking each of its laws: a row each."""
+    lawful, unlawful = (sample_clip(seed, split, (phenomenon,), stage, choice) for choice in (True, False))
+    (event,) = lawful.scenario.events
+    rows = [clip_row(lawful, 96, 9, "lawful"), clip_row(unlawful, 96, 9, "by an unlawful clock")]
     seen = []
-    for law, twin in TWINS[placed.phenomenon, placed.variant].items():
-        clip = sample_clip(seed, split, phenomena, stage, broken=Broken(law, event))
-        rows.append(clip_row(clip, 96, f"not: {law}"))
+    for law, twin in TWINS[phenomenon, event.variant].items():
+        clip = sample_clip(seed, split, (phenomenon,), stage, broken=Broken(law))
+        rows.append(clip_row(clip, 96, 9, f"not: {law}"))
         seen.append(f"Not {law}: {twin.seen}.")
-    heading = f"{by_id(placed.phenomenon).name} ({placed.variant})"
-    return Block(rows, [heading, f"“{lawful.caption}”", *seen])
+    return Block(rows, [f"{by_id(phenomenon).name} ({event.variant})", lawful.caption, *seen])
 
 
 def write_contact_sheet(
@@ -101,13 +101,17 @@ def write_twins_sheet(
         path: the picture.
         seed: of the first clip that is considered; of each scene the next one is shown.
         phenomenon: only this one.
-        split: of the worlds.
+        split: of the worlds, but not ``combinations``, whose clips show two phenomena.
         stage: size, length and rate of the clips.
 
     Raises:
         KeyError, ValueError, OSError: as of :func:`write_contact_sheet`.
     """
     pool = IDS if phenomenon is None else (by_id(phenomenon).id,)
-    shown = showing(split, 1, pool, first=seed)
-    write_png(Path(path), draw_sheet([twins_block(*clips[0], split, pool, stage) for clips in shown.values()]))
+    blocks = [
+        twins_block(first, split, one, stage)
+        for one in pool
+        for ((first, _),) in showing(split, 1, (one,), first=seed).values()
+    ]
+    write_png(Path(path), draw_sheet(blocks))
     return Path(path)
