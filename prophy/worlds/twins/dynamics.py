@@ -98,11 +98,8 @@ def _swelling_wheel(wheel: RollingWheel, rng: Rng) -> None:
 
 @twin(TumblingCrate, "constant gravity", "the crate flies straight on, then drops like a stone")
 def _late_gravity(crate: TumblingCrate, rng: Rng) -> None:
-    (times, angle), position, half = (
-        (crate.times, crate.state["angle"]),
-        crate.state["position"].copy(),
-        crate.state["half_side"],
-    )
+    times, angle, half = crate.times, crate.state["angle"], crate.state["half_side"]
+    position = crate.state["position"].copy()
     touches = position[:, 1] + half * (np.abs(np.cos(angle)) + np.abs(np.sin(angle))) > FLOOR - 0.3
     landed = int(np.argmax(touches)) if touches.any() else len(times) - 1
     (top, bottom), flown = position[[0, landed], 1], times[: landed + 1]
