@@ -224,6 +224,7 @@ class SpringBlock(Event):
     """A block swings up and down on a spring: a sine whose period does not depend on its height."""
 
     phenomenon, variant = "elastic_motion", "spring"
+    half: float | np.ndarray
 
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
