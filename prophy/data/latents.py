@@ -26,6 +26,7 @@ from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
+from prophy.schema import read_object
 from prophy.worlds import Stage, sample_clip, sample_scenario
 
 CAPTIONS = 4  #: wordings kept for each clip
@@ -96,10 +97,7 @@ def is_worlds_cache(folder: Path) -> bool:
     marker = Path(folder) / MARKER
     if not marker.is_file():
         raise FileNotFoundError(f"{folder} holds no cache ({MARKER} is missing)")
-    try:
-        return "made_by" in json.loads(marker.read_text(encoding="utf-8"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{marker} is damaged ({error}): restore it or fill another folder") from None
+    return "made_by" in read_object(marker, "restore it or fill another folder")
 
 
 def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
@@ -120,7 +118,9 @@ def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stag
 
 def cached_as(folder: Path) -> dict:
     """What the cache in a folder was made with; those of the first generation do not say their size."""
-    return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / MARKER).read_text())
+    return {"stage": asdict(Stage()), "lawful": True} | read_object(
+        Path(folder) / MARKER, "restore it or fill another folder"
+    )
 
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from prophy.files import write_text
+from prophy.files import exclusive, write_text
 from prophy.training.checkpoints import (
     State,
     load_checkpoint,
@@ -51,6 +52,7 @@ class Optimiser(Protocol):
     def load_state_dict(self, state: list[dict]) -> None: ...
 
 
+@exclusive("training", folder="folder")
 def fit(
     model: nn.Module,
     loss_at: Callable[[int], torch.Tensor],
@@ -86,8 +88,10 @@ def fit(
 
     Raises:
         TrainingStopped: the loss is not a number, or explodes.
-        ValueError: the folder holds another training. One line.
+        ValueError: the folder holds another training, or torchrun started several processes. One line.
     """
+    if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("one process trains this: start it without torchrun")
     device = next(model.parameters()).device
     progress, reports = Progress(), None
     if folder is not None:
