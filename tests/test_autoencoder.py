@@ -58,16 +58,13 @@ def test_signal_to_noise_of_one_grey_level_is_48_decibels():
     assert signal_to_noise(real + 1, real) == pytest.approx([48.13, 48.13], abs=0.01)
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        (["--clips", "2", "--size", "68x64x17"], "--size 68x64: this autoencoder's cells are 8 pixels wide"),
-        (["--model", "nowhere"], "holds no autoencoder"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused_in_one_line(flags: list[str], message: str, tmp_path: Path):
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        cli.main(["autoencoder", "--work", str(tmp_path), *flags])
+def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path):
+    with pytest.raises(ValueError, match="--size 100x64: this autoencoder's cells are 8 pixels wide"):
+        evaluate_autoencoder(Faithful(), tmp_path, 2, ("test",), SEEN, Stage(100, 64))
+    with pytest.raises(ValueError, match="--clips 0: measure at least one"):
+        evaluate_autoencoder(Faithful(), tmp_path, 0, ("test",), SEEN)
+    with pytest.raises(FileNotFoundError, match="holds no autoencoder"):
+        cli.main(["autoencoder", "--work", str(tmp_path), "--model", "nowhere"])
 
 
 def test_the_command_prints_both_gates(tmp_path: Path, capsys):

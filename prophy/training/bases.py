@@ -42,8 +42,7 @@ from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 log = logging.getLogger(__name__)
 
@@ -91,32 +90,26 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
 def open_examples(
     folder: Path,
     base: str,
-    worlds: int | None = None,
-    split: str = "train",
+    clips: int | None = None,
+    worlds: WorldSet | None = None,
     annotations: Path | None = None,
-    stage: Stage | None = None,
-    lawful: bool | None = None,
 ) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
     Args:
         folder: of the cache.
         base: the base model, whose encoders it must have been made with.
-        worlds: make or extend a cache of so many clips of the worlds.
-        split: of new worlds.
+        clips: make or extend a cache of so many clips of the worlds.
+        worlds: which clips; see :func:`prophy.training.world_examples.open_worlds`.
         annotations: of the worlds' clips, to learn from instead of their masks.
-        stage: size, length and rate of the worlds' clips; see :func:`prophy.training.world_examples.open_worlds`.
-        lawful: whether they obey laws; see there.
 
     Raises:
         FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
         ValueError: it was made with another model, or is damaged; or ``annotations`` of a cache that holds its own.
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
-    if worlds is not None or not marker.is_file():
-        return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations, stage, lawful)
-    if is_worlds_cache(folder):
-        return open_worlds(folder, Path(base), annotations=annotations, stage=stage, lawful=lawful)
+    if clips is not None or not marker.is_file() or is_worlds_cache(folder):
+        return open_worlds(folder, Path(base), clips, worlds, annotations)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     cache = TensorCache(folder)
