@@ -16,6 +16,7 @@ from prophy.evaluation import cli
 from prophy.evaluation.measures.autoencoder import PICTURE, evaluate_autoencoder, signal_to_noise
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results.autoencoder import AutoencoderResult
+from prophy.worlds import Stage
 
 SEEN = ("elastic_motion", "melting")
 
