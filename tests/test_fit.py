@@ -1,7 +1,7 @@
 """The loop of the small trainings: exact resuming, one log, and the stages of the embedded model that use it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
