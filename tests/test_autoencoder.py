@@ -60,8 +60,10 @@ def test_signal_to_noise_of_one_grey_level_is_48_decibels():
 
 
 def test_what_cannot_be_measured_is_refused_in_one_line(tmp_path: Path):
-    with pytest.raises(ValueError, match="--size 100x64: this autoencoder's cells are 8 pixels wide"):
-        evaluate_autoencoder(Faithful(), tmp_path, 2, ("test",), SEEN, Stage(100, 64))
+    coarse = Faithful()
+    coarse.config = SimpleNamespace(scale_factor_spatial=16)
+    with pytest.raises(ValueError, match="--size 104x64: this autoencoder's cells are 16 pixels wide"):
+        evaluate_autoencoder(coarse, tmp_path, 2, ("test",), SEEN, Stage(104, 64))
     with pytest.raises(ValueError, match="--clips 0: measure at least one"):
         evaluate_autoencoder(Faithful(), tmp_path, 0, ("test",), SEEN)
     with pytest.raises(FileNotFoundError, match="holds no autoencoder"):

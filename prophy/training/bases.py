@@ -21,7 +21,7 @@ from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.catalogue.describe import describe_model
+from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipSize
 from prophy.data.cache import TensorCache
 from prophy.data.encode import encode_caption, encode_clip, readable
@@ -181,14 +181,17 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
     return embedded
 
 
-def check_samples(base: str, settings: Sequence[GenerationSettings]) -> None:
+def check_samples(base: str, transformer: ModelMixin, settings: Sequence[GenerationSettings]) -> None:
     """Refuse clips that a base model cannot make before a training starts that shall make them on the way.
 
     Raises:
         ValueError: a prompt longer than it reads, or a size that it cannot make. One line.
     """
-    rules = describe_model(base).rules
+    index = DiffusionPipeline.load_config(base)
+    vae = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
     tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
+    facts = facts_of(type(transformer).__name__)  # the base may hold no transformer yet
+    rules = facts.clip_rules(transformer.config, vae, tokenizer.model_max_length)
     for one in settings:
         rules.grid(one.frames, one.height, one.width)
         check_prompt(tokenizer, one.prompt, rules.text_tokens)

@@ -168,7 +168,7 @@ def main(argv: list[str]) -> None:
     sample = None
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
-        check_samples(base, wanted)
+        check_samples(base, transformer, wanted)
         sample = sampler(base, wanted, recipe.precision)
     with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
