@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -52,6 +52,18 @@ class Geometry:
     def __post_init__(self) -> None:
         check_fields(self)
         self.grid  # noqa: B018 (refuses what does not divide)
+
+    @classmethod
+    def of_recipe(cls, recipe: Mapping[str, Any], path: Path) -> Geometry:
+        """The one that a recipe of annotations names.
+
+        Raises:
+            ValueError: it names none, or an impossible one; ``path`` is its file.
+        """
+        try:
+            return cls(**recipe["geometry"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged (geometry: {error}): annotate the clips again") from None
 
     @property
     def grid(self) -> TokenGrid:

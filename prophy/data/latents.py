@@ -26,6 +26,7 @@ from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
+from prophy.schema import read_object
 from prophy.worlds import Stage, WorldSet
 
 CAPTIONS = 4  #: wordings kept for each clip
@@ -97,10 +98,7 @@ def is_worlds_cache(folder: Path) -> bool:
     marker = Path(folder) / MARKER
     if not marker.is_file():
         raise FileNotFoundError(f"{folder} holds no cache ({MARKER} is missing)")
-    try:
-        return "made_by" in json.loads(marker.read_text(encoding="utf-8"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{marker} is damaged ({error}): restore it or fill another folder") from None
+    return "made_by" in read_object(marker, "restore it or fill another folder")
 
 
 def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
@@ -131,7 +129,7 @@ def cached_set(folder: Path) -> WorldSet | None:
     if not is_worlds_cache(folder):
         raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
     try:
-        return WorldSet.from_record(json.loads(marker.read_text(encoding="utf-8")))
+        return WorldSet.from_record(read_object(marker, "restore it or fill another folder"))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 

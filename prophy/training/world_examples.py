@@ -23,6 +23,7 @@ from prophy.data.jobs import Geometry, Job, jobs_of_worlds
 from prophy.data.latents import MARKER, LatentCache, cached_set, open_cache
 from prophy.files import file_sha256, sha256
 from prophy.routing.targets import TokenTargets
+from prophy.schema import read_object
 from prophy.worlds import Stage, WorldSet
 
 
@@ -115,7 +116,7 @@ def open_worlds(
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, worlds)
-    made_by = json.loads(marker.read_text())["made_by"]
+    made_by = read_object(marker, "encode the clips into another folder").get("made_by")
     fingerprint, content = f"worlds {made_by} {worlds.split} {clips} {','.join(worlds.phenomena)}", cache.content()
     if worlds.stage != Stage() or not worlds.lawful:
         fingerprint += f", {worlds.stage}{'' if worlds.lawful else ', unlawful'}"
@@ -141,8 +142,8 @@ def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry
     recipe = folder / RECIPE
     if not recipe.is_file():
         raise FileNotFoundError(f"{folder} holds no annotations ({RECIPE} is missing)")
-    about = json.loads(recipe.read_text())
-    if Geometry(**about["geometry"]) != geometry:
+    about = read_object(recipe, "annotate the clips again")
+    if Geometry.of_recipe(about, recipe) != geometry:
         raise ValueError(f"{folder} holds annotations of other clips: make them with prophy annotate --data worlds")
     targets = [folder / CLIPS / job.folder / TARGETS for job in jobs]
     missing = [job.id for job, path in zip(jobs, targets, strict=True) if not path.exists()]
