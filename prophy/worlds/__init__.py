@@ -14,6 +14,7 @@ from prophy.worlds.sample import (
 )
 from prophy.worlds.stage import COLOURS, Stage
 from prophy.worlds.twins import TWINS, Broken
+from prophy.worlds.world_set import WorldSet
 
 __all__ = [
     "COLOURS",
@@ -27,6 +28,7 @@ __all__ = [
     "Stage",
     "TwinPair",
     "WorldClip",
+    "WorldSet",
     "render",
     "sample_clip",
     "sample_scenario",
