@@ -26,6 +26,7 @@ from prophy.runs.store import Run, RunError
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
 from prophy.ui.engine.files import export_run
 
+_SETTINGS = frozenset({"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps"})
 _KEPT_SECONDS = 3600  # of a file made for a caller
 
 
@@ -41,10 +42,12 @@ def endpoints(engine: Engine) -> None:
         steering: dict = {},  # noqa: B006  gradio reads the default for its documentation
         model: str = "",
         profile: str = "",
+        settings: dict = {},  # noqa: B006
     ) -> Iterator[dict]:
         """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
-        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own."""
-        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
+        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
+        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there."""
+        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
         for event in _events(engine, request):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(event.video_path, event.id), **_about(event)}
@@ -143,11 +146,14 @@ def _request(
     steering: dict[str, Any],
     model: str,
     profile: str,
+    settings: dict[str, Any] | None = None,
 ) -> Request:
+    if unknown := sorted((settings or {}).keys() - _SETTINGS):
+        raise gr.Error(f"there is no setting {unknown[0]!r}: use {', '.join(sorted(_SETTINGS))}")
     own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
     try:
         steered = Steering.from_json(steering)
-        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
+        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile, **(settings or {}))
     except SteeringError as error:
         raise gr.Error(str(error)) from None
 

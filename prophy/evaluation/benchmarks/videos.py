@@ -9,7 +9,7 @@ protocol: another model, size or seed is refused, not mixed in.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
@@ -19,7 +19,7 @@ from prophy.evaluation.benchmarks.prompts import PromptSet
 from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.files import write_text
 from prophy.generation.generate import Generation, check_all
-from prophy.generation.identity import branch_is_on, model_hash
+from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
 from prophy.video import write_video
@@ -36,10 +36,9 @@ class VideoFolder:
         self._out = Path(out)
         if not (self._out / PROTOCOL).exists():
             self._out.mkdir(parents=True, exist_ok=True)
-            write_text(self._out / PROTOCOL, json.dumps(asdict(protocol), indent=2) + "\n", shared=True)
-        elif (found := Protocol.load(self._out)) != protocol:
-            other = next(name for name, value in asdict(protocol).items() if getattr(found, name) != value)
-            raise ValueError(f"{out} holds videos of another protocol ({other} differs): give another --out")
+            write_text(self._out / PROTOCOL, json.dumps(protocol.to_json(), indent=2) + "\n", shared=True)
+        elif other := protocol.difference(Protocol.load(self._out)):
+            raise ValueError(f"{out} holds videos of another protocol ({other}): give another --out")
 
     def read(self, name: str, settings: GenerationSettings) -> Path | None:
         path = self._out / f"{name}.mp4"
@@ -80,6 +79,7 @@ def generate_videos(
         model_sha256=model_hash(pipeline),
         branch=branch_is_on(pipeline),
         seed=settings.seed,
+        computation=computation_of(pipeline, settings),
         **settings.scalars,
     )
     wanted = {
