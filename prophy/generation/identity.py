@@ -231,9 +231,9 @@ def _acting(component: nn.Module) -> list[_Acting]:
     for path, layer in component.named_modules():
         if not isinstance(layer, BaseTunerLayer) or layer.disable_adapters or layer.merged:
             continue
-        own = {name: tensor for name, tensor in sorted(state.items()) if name.startswith(f"{path}.")}
+        own = {name[len(path) + 1 :]: tensor for name, tensor in sorted(state.items()) if name.startswith(f"{path}.")}
         for adapter in layer.active_adapters:
-            tensors = {n: t for n, t in own.items() if ".base_layer." not in n and adapter in n.split(".")}
+            tensors = {n: t for n, t in own.items() if not n.startswith("base_layer.") and adapter in n.split(".")}
             scale = float(getattr(layer, "scaling", {}).get(adapter, 1.0))
             if not tensors or scale == 0:
                 continue

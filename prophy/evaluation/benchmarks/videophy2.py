@@ -150,7 +150,7 @@ def compare_runs(first: VideoPhy2Result, second: VideoPhy2Result, prompts: Promp
         ValueError: the runs differ in more than the model and its branch.
     """
     if other := second.protocol.difference(first.protocol, _CAPTION_FREE):
-        raise ValueError(f"the runs differ ({other}): compare runs of one protocol")
+        raise ValueError(f"the runs differ in {other}: compare runs of one protocol")
     if first.protocol.prompts_sha256 != prompts.sha256:
         raise ValueError("the runs are of other prompts: give their prompt file")
     hard = np.array([bool(prompt.hard) for prompt in prompts.prompts])

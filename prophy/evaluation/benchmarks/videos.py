@@ -38,7 +38,7 @@ class VideoFolder:
             self._out.mkdir(parents=True, exist_ok=True)
             write_text(self._out / PROTOCOL, json.dumps(protocol.to_json(), indent=2) + "\n", shared=True)
         elif other := protocol.difference(Protocol.load(self._out)):
-            raise ValueError(f"{out} holds videos of another protocol ({other}): give another --out")
+            raise ValueError(f"{out} holds videos of another protocol (it differs in {other}): give another --out")
 
     def read(self, name: str, settings: GenerationSettings) -> Path | None:
         path = self._out / f"{name}.mp4"

@@ -57,16 +57,16 @@ class Protocol:
         return {name: value for name, value in plain.items() if name not in _LATER or value not in (None, "", {})}
 
     def difference(self, other: Protocol, free: Collection[str] = ()) -> str:
-        """Which field of another protocol differs, or how its videos were computed otherwise; empty: nothing does.
+        """Which fields of another protocol differ, how its videos were computed among them; empty: none.
 
         Args:
             other: of other videos.
             free: fields that may differ; with ``model_sha256`` among them the adapters may too.
         """
         names = [one.name for one in fields(self) if one.name not in (*free, "computation")]
-        if said := [name for name in names if getattr(self, name) != getattr(other, name)]:
-            return f"{', '.join(said)} differ{'s' if len(said) == 1 else ''}"
-        return ", ".join(self.computation.differences(other.computation, weights="model_sha256" not in free))
+        said = [name for name in names if getattr(self, name) != getattr(other, name)]
+        how = self.computation.differences(other.computation, weights="model_sha256" not in free)
+        return ", ".join([*said, *([f"computation ({', '.join(how)})"] if how else [])])
 
     @classmethod
     def load(cls, folder: Path) -> Protocol:
