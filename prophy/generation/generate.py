@@ -203,6 +203,7 @@ def _generate_batch(
     grid = token_grid(pipeline, shared)
     recorders = [TraceRecorder(grid, shared.steps) for _ in batch] if branch_is_on(pipeline) else []
     colours = None if on_step is None else latent_colours(pipeline.vae)
+    computation = computation_of(pipeline, shared)
     if stop is not None and stop.is_set():
         raise GenerationStopped
 
@@ -273,7 +274,7 @@ def _generate_batch(
             "the autoencoder gave values that are not numbers: load it in bfloat16 or float32, or download it again"
         )
     traces = [None if r.is_empty else r.finish(s.prompt, s.seed) for r, s in zip(recorders, batch, strict=False)]
-    model, digest, computation = model_id(pipeline), model_hash(pipeline), computation_of(pipeline, shared)
+    model, digest = model_id(pipeline), model_hash(pipeline)
     return [
         Generation(
             settings=settings,

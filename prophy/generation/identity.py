@@ -300,9 +300,9 @@ def _profile(pipeline: DiffusionPipeline) -> str:
 
 
 def _plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Without diffusers' own notes, such as the version, and as JSON gives it back."""
+    """Without diffusers' own notes, such as the version, and as JSON gives it back; infinity as a word."""
     kept = {key: value for key, value in sorted(config.items()) if not key.startswith("_")}
-    return json.loads(json.dumps(kept, default=str))
+    return json.loads(json.dumps(kept, default=str), parse_constant=str)
 
 
 # --- names ------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LONGEST = 20_000  # characters of the JSON; a scheduler's configuration has about a thousand
+_LONGEST = 200_000  # characters of the JSON; a scheduler's configuration has about a thousand
 _TILED = "+tiling"
 
 
