@@ -148,6 +148,8 @@ def _request(
     profile: str,
     settings: dict[str, Any] | None = None,
 ) -> Request:
+    if not isinstance(settings or {}, dict):
+        raise gr.Error("settings must be an object, such as {'flow_shift': 5}")
     if unknown := sorted((settings or {}).keys() - _SETTINGS):
         raise gr.Error(f"there is no setting {unknown[0]!r}: use {', '.join(sorted(_SETTINGS))}")
     own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
