@@ -292,7 +292,8 @@ def _generate_batch(
 
 def _asked_besides(batch: Sequence[GenerationSettings]) -> dict[str, object]:
     """Arguments of the stock call that are given only where they were set: not every family's pipeline takes them."""
-    shared, asked = batch[0], {}
+    shared = batch[0]
+    asked: dict[str, object] = {}
     if shared.guidance > 1 and any(one.negative_prompt for one in batch):
         asked["negative_prompt"] = [one.negative_prompt for one in batch]
     if shared.guidance_2 is not None:
