@@ -65,7 +65,7 @@ def commands_of_docstrings() -> list[Command]:
         for line in (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines():
             command = re.sub(r"\s#\s.*", "", line).strip()
             if command.split(" ")[0] in ("prophy", "torchrun") and "|" not in command:
-                found.append(Command(module.name, command, True))
+                found.append(Command(module.name, command, "--" in command))  # without flags it may be a name only
     return found
 
 
