@@ -30,6 +30,7 @@ FLAGS = {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
         *("--branch-interval", "--branch-conditional", "--lora", "--variant"),
+        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
