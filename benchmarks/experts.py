@@ -7,8 +7,8 @@ All three are the whole block (normalisation, router, experts, sum) and must agr
 block's grouped products alone, on rows that are sorted already: what no other way of writing the rest can beat. Each
 row of the table times all its forms in turn, many times over, and takes the medians; gradients are dropped between
 them, as a training does. Freed memory stays with the process, as it does with an accelerator's allocator: otherwise a
-CPU spends more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). ``--device cuda`` measures
-on a card; ``benchmarks/gpu.py`` does so at the models' own sizes. Writes experts.md beside it.
+CPU spends more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). ``--device cuda``
+measures on a card; ``benchmarks/gpu.py`` does so at the models' own sizes. Writes experts.md beside it.
 """
 
 from __future__ import annotations

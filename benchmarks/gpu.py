@@ -24,10 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-for folder in (HERE, HERE.parent):  # the repository need not be installed
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-# what ``python -c "import torch"`` would ask a card for must not happen in the process that the others are forked from
+_PATHS = [str(HERE), str(HERE.parent)]  # the repository need not be installed
+sys.path[:0] = [path for path in _PATHS if path not in sys.path]
+os.environ["PYTHONPATH"] = os.pathsep.join([*_PATHS, os.environ.get("PYTHONPATH", "")])  # of the parts' processes too
+# the process that the parts' are forked from may ask whether there is a card, and must not wake it
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 from gpu_parts.packages import missing_packages  # noqa: E402

@@ -24,7 +24,7 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
-        *("--branch-interval", "--branch-conditional"),
+        *("--branch-interval", "--branch-conditional", "--device"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),

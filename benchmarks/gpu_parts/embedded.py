@@ -1,4 +1,4 @@
-"""Part f: the embedded model on the device: ``prophy generate``, the app's engine, and the same frames as on the CPU."""
+"""Part f: the embedded model on the device: ``prophy generate``, the app's engine, and the CPU's frames again."""
 
 from __future__ import annotations
 

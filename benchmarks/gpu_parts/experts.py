@@ -1,8 +1,8 @@
 """Part c: the refinement block against one dense linear layer over the same rows, at the models' own sizes.
 
-Beside it the plain loop and all experts on all tokens (``benchmarks/experts.py``), its grouped products alone, the block
-compiled, and one other way to sort and to sum. All ways must agree before anything is timed. Where the block misses
-its aim, the profiler says which operations take the time.
+Beside it the plain loop and all experts on all tokens (``benchmarks/experts.py``), its grouped products alone, the
+block compiled, and one other way to sort and to sum. All ways must agree before anything is timed. Where the block
+misses its aim, the profiler says which operations take the time.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ GATHERED, COMPILED = "gathered", "the block, compiled"
 
 
 class Gathered(RefinementExpertBlock):
-    """The block with the ends of its groups searched in the sorted ids, for which a card need not be waited for, and the
-    answers gathered and summed as a batch of small products instead of looked up as bags."""
+    """The block with the ends of its groups searched in the sorted ids, for which nobody waits for the card, and with
+    the answers gathered and summed as a batch of small products instead of looked up as bags."""
 
     def _dispatch(self, tokens_RD: torch.Tensor, ids_RK: torch.Tensor, shares_RK: torch.Tensor) -> torch.Tensor:
         dtype, experts = tokens_RD.dtype, len(self.bias_ED)

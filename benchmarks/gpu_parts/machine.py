@@ -15,6 +15,7 @@ import torch
 from gpu_parts.results import Machine
 
 _FREE_SHARE = 0.9  # of a card's memory that is free where nobody else uses it
+_PATIENCE = 20  # looks at it, half a second apart
 
 
 class Unfit(Exception):
@@ -51,6 +52,11 @@ def check_card(device: torch.device) -> None:
     if not torch.cuda.is_bf16_supported(including_emulation=False):
         major, minor = torch.cuda.get_device_capability(device)
         raise Unfit(f"{name} (capability {major}.{minor}) computes no bfloat16: every part needs it")
+    for _ in range(_PATIENCE):  # what a part that was cut held is not free at once
+        if free >= _FREE_SHARE * total:
+            return
+        time.sleep(0.5)
+        free, total = torch.cuda.mem_get_info(device)
     if free < _FREE_SHARE * total:
         used = (total - free) / 2**30
         raise Unfit(f"{name} is busy: {used:.1f} of {total / 2**30:.1f} GiB are taken by others; wait until it is free")

@@ -160,7 +160,7 @@ def _rows(
         )
 
 
-def measure_transfers(device: torch.device) -> Iterator[TransferRow]:
+def measure_transfers(device: torch.device, small: bool) -> Iterator[TransferRow]:
     """Bytes a second to the card, from ordinary and from pinned memory: what the plan assumes of offloading.
 
     Raises:
@@ -168,11 +168,12 @@ def measure_transfers(device: torch.device) -> Iterator[TransferRow]:
     """
     if device.type != "cuda":
         raise Unfit("nothing to move weights to: there is no card")
-    there = torch.empty(_MOVED_BYTES, dtype=torch.uint8, device=device)
+    moved = 2**20 if small else _MOVED_BYTES
+    there = torch.empty(moved, dtype=torch.uint8, device=device)
     for kind, here in (
-        ("pageable", torch.ones(_MOVED_BYTES, dtype=torch.uint8)),
-        ("pinned", torch.ones(_MOVED_BYTES, dtype=torch.uint8, pin_memory=True)),
+        ("pageable", torch.ones(moved, dtype=torch.uint8)),
+        ("pinned", torch.ones(moved, dtype=torch.uint8, pin_memory=True)),
     ):
         move = partial(there.copy_, here, non_blocking=True)
         seconds_of(move, device)
-        yield TransferRow(kind, _MOVED_BYTES / min(seconds_of(move, device) for _ in range(3)))
+        yield TransferRow(kind, moved / min(seconds_of(move, device) for _ in range(3)))

@@ -84,7 +84,7 @@ class Processes:
 
     def _run(self, name: str, work: Callable[[Connection], None], seconds: float) -> tuple[Outcome, Machine | None]:
         here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=work, args=(there,), daemon=True)
+        process = self._context.Process(target=work, args=(there,))
         began, rows, machine = time.monotonic(), [], None
         process.start()
         there.close()
@@ -121,9 +121,14 @@ def _describe(device: str, small: bool, there: Connection) -> None:
 
 
 def _measure(part: Part, device: str, small: bool, there: Connection) -> None:
+    import diffusers
     import torch
+    import transformers
 
     from gpu_parts.machine import check_card
+
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
 
     def rows() -> Iterator[Row]:
         where = torch.device(device)

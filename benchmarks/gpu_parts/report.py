@@ -24,6 +24,7 @@ from gpu_parts.results import (
 GIB = 2**30
 OVERHEAD_AIM, RECORDING_AIM, EXPERTS_AIM = 1.05, 0.01, 1.15
 PLAN_AIM = (0.9, 1.1)
+_YES_OR_NO = {True: "yes", False: "NO", None: ""}
 _BLOCK, _LINEAR = "the block", "one linear layer"  # as benchmarks/experts.py calls them
 
 
@@ -84,14 +85,14 @@ def _memory(rows: Sequence[ProfileRow]) -> str:
     if not rows:
         return ""
     low, high = PLAN_AIM
-    met = sum(low <= row.ratio <= high for row in rows)
+    met = sum(row.ratio is not None and low <= row.ratio <= high for row in rows)
     cells = [
         (
             f"{row.model} {row.size}, `{row.profile}`, {row.stage}",
             f"{row.predicted / GIB:.2f}",
             f"{row.allocated / GIB:.2f}",
             f"{row.reserved / GIB:.2f}",
-            f"{row.ratio:.2f}",
+            "–" if row.ratio is None else f"{row.ratio:.2f}",
         )
         for row in rows
     ]

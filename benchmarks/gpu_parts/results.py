@@ -59,9 +59,9 @@ class ProfileRow:
     seconds: float
 
     @property
-    def ratio(self) -> float:
-        """Predicted over measured."""
-        return self.predicted / self.allocated if self.allocated else float("nan")
+    def ratio(self) -> float | None:
+        """Predicted over measured; None where the process took nothing new."""
+        return self.predicted / self.allocated if self.allocated else None
 
 
 @dataclass(frozen=True)

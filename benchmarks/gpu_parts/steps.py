@@ -17,7 +17,7 @@ from gpu_parts.subjects import operations, parts_on, subject
 from prophy.backbones import backbone_of
 from prophy.branch import Attachment, ProPhyBranch, attach
 from prophy.memory.stages import Parts
-from prophy.routing.trace import TraceRecorder
+from prophy.routing.trace import MAX_STEPS, TraceRecorder
 
 #: torch's own attention kernels, which need no further package
 BACKENDS = ("native", "_native_flash", "_native_cudnn", "_native_efficient")
@@ -58,7 +58,7 @@ def measure_steps(name: str, device: torch.device, small: bool) -> Iterator[Row]
     one = subject(name, small)
     parts, attachment, call = _pass(name, device, small)
     grid = parts.rules.grid(one.clip.frames, one.clip.height, one.clip.width)
-    recorder = TraceRecorder(grid, 1000)
+    recorder = TraceRecorder(grid, MAX_STEPS)
 
     def alone() -> None:
         with attachment.switched(False):
@@ -95,13 +95,21 @@ def measure_variants(name: str, device: torch.device, small: bool) -> Iterator[R
     for backend in BACKENDS:
         try:
             yield _variant(name, f"attention {backend}", call, device, attention_backend(backend))
-        except torch.OutOfMemoryError:
-            raise
         except (RuntimeError, ValueError, NotImplementedError) as error:
-            yield Remark(f"{name}: attention {backend} does not run here ({str(error).strip().splitlines()[0]})")
+            yield _refused(f"{name}: attention {backend}", error)
     for block in compiled_blocks(parts.transformer, parts.branch):
         block.compile(fullgraph=True)
-    yield _variant(name, "blocks compiled", call, device, nullcontext())
+    try:
+        yield _variant(name, "blocks compiled", call, device, nullcontext())
+    except Exception as error:  # a compiler's own kinds, none of them the measurement's fault
+        yield _refused(f"{name}: compiled blocks", error)
+
+
+def _refused(what: str, error: Exception) -> Remark:
+    if isinstance(error, torch.OutOfMemoryError):
+        raise error
+    lines = str(error).strip().splitlines()
+    return Remark(f"{what}: it does not run here ({lines[0] if lines else type(error).__name__})")
 
 
 def compiled_blocks(transformer: nn.Module, branch: ProPhyBranch) -> list[nn.Module]:

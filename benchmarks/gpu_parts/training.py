@@ -1,4 +1,4 @@
-"""Part e: a training step of ``wan_1_3b`` at 49 frames with checkpointing, alone and sharded by FSDP2 over one device."""
+"""Part e: a training step of ``wan_1_3b`` at 49 frames with checkpointing, alone and under FSDP2 on one device."""
 
 from __future__ import annotations
 
