@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prophy.flags import add_model, branch_of, only_set
+from prophy.flags import add_model, branch_of, only_set, weights_of
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
@@ -86,7 +86,6 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="memory profile, such as model or group+tiling, see prophy plan (default: auto, the fastest that fits)",
     )
-    generate.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator, if there is one)")
     generate.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     generate.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: the model's)")
     generate.add_argument("--frames", type=int, help="video frames, 1 + 4k; CogVideoX 1 + 8k (default: the model's)")
@@ -209,7 +208,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, device=arguments.device, clip=clip)
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip, **weights_of(arguments))
     digests = {model_hash(pipeline)}  # as release 0.1 recorded it, also of a run without the branch
     with branch_switched(pipeline, on=not off):
         digests.add(model_hash(pipeline))

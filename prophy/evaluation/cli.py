@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
-from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, whole
+from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
@@ -198,14 +199,19 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
-    return load(arguments.model, branch=branch_of(arguments))
+    return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
+
+
+def _load_whole(arguments: argparse.Namespace) -> ProPhyWanPipeline:
+    """In float32 on an accelerator too: a cache of the worlds is known by its autoencoder's weights, unrounded."""
+    return load(arguments.model, branch=branch_of(arguments), dtype=torch.float32, **weights_of(arguments))
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    columns = {BACKBONE: partial(load, arguments.model, branch=False)}
+    columns = {BACKBONE: partial(load, arguments.model, branch=False, **weights_of(arguments))}
     own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
     for column in arguments.column:
         name, _, folder = column.partition("=")
@@ -214,7 +220,7 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
         if not any((Path(folder) / file).is_file() for file in _COLUMN_FILES):  # before other columns take minutes
             raise FileNotFoundError(f"--column {column}: {folder} holds none of {', '.join(_COLUMN_FILES)}")
         columns[name] = partial(_load_column, arguments.model, Path(folder))
-    if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
+    if not arguments.no_branch and _load(arguments).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
 
@@ -283,7 +289,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     result = evaluate_localisation(
-        _load(arguments),
+        _load_whole(arguments),
         arguments.work,
         clips=arguments.clips,
         match_clips=arguments.match_clips,
@@ -312,7 +318,10 @@ def _flow(arguments: argparse.Namespace) -> None:
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
     stage, work = stage_of(arguments.size, arguments.fps), arguments.work
-    print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))
+    pipeline = _load_whole(arguments)
+    if control is not None:
+        control.to(pipeline.transformer.device)
+    print(as_text(evaluate_flow(pipeline, work, control, arguments.clips, arguments.batch, name, stage)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:

@@ -91,6 +91,7 @@ def open_worlds(
     annotations: Path | None = None,
     stage: Stage | None = None,
     lawful: bool | None = None,
+    device: torch.device | None = None,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -103,6 +104,7 @@ def open_worlds(
         annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
         stage: size, length and rate; default: as they are there, else the worlds' own.
         lawful: or each event runs by a clock that obeys no law; default: as they are there, else lawful.
+        device: where clips that are not there yet are encoded; default: the CPU.
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
@@ -123,6 +125,7 @@ def open_worlds(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
     vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
+    vae.to(device or "cpu")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     stage, lawful = stage or Stage(), lawful is not False

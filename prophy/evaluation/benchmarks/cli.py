@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.flags import add_model, branch_of, only_set, seeds, whole
+from prophy.flags import add_model, branch_of, only_set, seeds, weights_of, whole
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -57,7 +57,6 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos, for all shards")
     add_model(generate, branch=True)
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
-    generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
     add_shard(generate)
     generate.add_argument("--limit", type=whole, metavar="N", help="only the first N prompts, for trying out")
     generate.add_argument("--seed", type=seeds, default=0, help="of the first prompt; the n-th has n more (default: 0)")
@@ -115,7 +114,12 @@ def _generate(arguments: argparse.Namespace) -> None:
     prompts = PromptSet.load(arguments.prompts)
     chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width", "fps")
     settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
-    pipeline = load(arguments.model, branch=branch_of(arguments), profile=arguments.profile, device=arguments.device)
+    pipeline = load(
+        arguments.model,
+        branch=branch_of(arguments),
+        profile=arguments.profile,
+        **weights_of(arguments),
+    )
     made = generate_videos(pipeline, prompts, arguments.out, settings, shard, arguments.limit)
     left = len(missing_videos(prompts, arguments.out))
     print(f"videos   {arguments.out} ({made} made, {left} of {len(prompts.prompts)} missing)")
