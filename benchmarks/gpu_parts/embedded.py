@@ -15,7 +15,8 @@ import torch
 from diffusers import DiffusionPipeline
 
 from gpu_parts.machine import settle
-from gpu_parts.results import ClipRow, FramesRow, Row
+from gpu_parts.packages import can_write_clips
+from gpu_parts.results import ClipRow, FramesRow, Remark, Row
 from gpu_parts.subjects import PROMPT
 from prophy.cli import main
 from prophy.generation.generate import generate
@@ -32,6 +33,14 @@ _LATER = 3  # clips after the first
 def measure_embedded(device: torch.device, small: bool) -> Iterator[Row]:
     """Seconds of the first clip and of later ones, from the command and from the engine; then the frames."""
     steps = 2 if small else GenerationSettings.steps
+    if can_write_clips():
+        yield from _clips(device, steps, 1 if small else _LATER)
+    else:
+        yield Remark("prophy generate and the app's engine: without PyAV no clip can be written here")
+    yield from _frames(device, steps)
+
+
+def _clips(device: torch.device, steps: int, later: int) -> Iterator[ClipRow]:
     with tempfile.TemporaryDirectory() as name:
         flags = ["--steps", str(steps), "--out", str(Path(name) / "runs"), "--profile", "all", "--device", str(device)]
         started = time.perf_counter()
@@ -41,12 +50,11 @@ def measure_embedded(device: torch.device, small: bool) -> Iterator[Row]:
             raise RuntimeError(said.getvalue().strip() or f"prophy generate ended with {code}")
         yield ClipRow("prophy generate", "the first, opening the model", time.perf_counter() - started)
         engine = Engine(runs=Path(name) / "app", profile="all", open_pipeline=partial(_open, device))
-        for number in range(1 + (1 if small else _LATER)):
+        for number in range(1 + later):
             started = time.perf_counter()
             for _ in engine.generate(Request(PROMPT, seed=number, steps=steps), session="benchmark"):
                 pass
             yield ClipRow("the app's engine", f"clip {number + 1}", time.perf_counter() - started)
-    yield from _frames(device, steps)
 
 
 def _open(device: torch.device, card: ModelCard, profile: str) -> DiffusionPipeline:

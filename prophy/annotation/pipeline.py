@@ -27,7 +27,6 @@ from prophy.annotation.record import TARGETS
 from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
 from prophy.files import visible, write_text
-from prophy.video import write_video
 
 log = logging.getLogger(__name__)
 
@@ -190,6 +189,8 @@ def _annotate_one(annotator: Annotator, job: Job, inputs: ClipInputs, folder: Pa
     frames = job.read()
     annotation = annotator.annotate(frames, geometry.fps, job.phenomena, geometry.grid)
     folder.mkdir(parents=True, exist_ok=True)
+    from prophy.video import write_video
+
     write_video(folder / PREVIEW, _preview(frames), geometry.fps)
     inputs.write(folder)
     annotation.save(folder)

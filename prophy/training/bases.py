@@ -41,7 +41,6 @@ from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
-from prophy.video import sample_frames
 from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
@@ -125,7 +124,9 @@ def open_examples(
     return CachedExamples(cache, _empty_text(cache, base))
 
 
-def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
+def open_folder(
+    folder: Path, base: str, clip: ClipSize, fps: float, device: torch.device | None = None
+) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -133,18 +134,21 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         base: the base model, whose encoders are used.
         clip: size and length of the piece of each video.
         fps: frames a second of it.
+        device: of the encoders; default: the accelerator, if there is one.
 
     Raises:
         ValueError: a folder without readable clips, or a size that the base cannot take.
         OSError: the table cannot be read.
     """
+    from prophy.video import sample_frames
+
     reading = read_folder(folder)
     for fault in reading.faults:
         log.warning("left out %s", fault)
     videos = [record for record in reading.records if record.video is not None]
     if not videos:
         raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
-    pipeline = load(base)
+    pipeline = load(base, device=device)
     captions = readable(pipeline, {record.id: record.captions for record in videos})
     videos = [record for record in videos if record.id in captions]
     _, *size = rules_of(pipeline).latent_shape(clip)

@@ -167,7 +167,7 @@ def main(argv: list[str]) -> None:
             examples = open_examples(arguments.data, base, clips, annotations=targets, **about)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
-            examples = open_folder(arguments.folder, base, defaults.clip, fps)
+            examples = open_folder(arguments.folder, base, defaults.clip, fps, device)
         held_out = None
         if arguments.held_out is not None:
             worlds = arguments.held_out_worlds
