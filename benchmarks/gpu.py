@@ -11,7 +11,8 @@ stays, what was cut or failed is tried once more. ``--small`` runs every part at
 the parts work and says nothing else.
 
 On a machine with another torch (2.10 or later), no network and no diffusers, carry the wheels that
-``benchmarks/gpu-wheels.txt`` lists, and put them on PYTHONPATH; ``--packages`` prints what is missing.
+``benchmarks/gpu-wheels.txt`` lists, and put them on PYTHONPATH; ``--packages`` prints what is missing. Torch's own
+kernels and compiler are all that is used: nothing is looked for on a hub.
 """
 
 from __future__ import annotations

@@ -185,12 +185,12 @@ def _skipped(out: Path) -> list[_Skipped]:
 
 
 def _annotate_one(annotator: Annotator, job: Job, inputs: ClipInputs, folder: Path, geometry: Geometry) -> None:
+    from prophy.video import write_video
+
     (folder / TARGETS).unlink(missing_ok=True)  # of another video or other labels: from here on nobody may read them
     frames = job.read()
     annotation = annotator.annotate(frames, geometry.fps, job.phenomena, geometry.grid)
     folder.mkdir(parents=True, exist_ok=True)
-    from prophy.video import write_video
-
     write_video(folder / PREVIEW, _preview(frames), geometry.fps)
     inputs.write(folder)
     annotation.save(folder)
