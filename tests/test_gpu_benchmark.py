@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -20,6 +21,8 @@ from gpu_parts.machine import Unfit, check_card  # noqa: E402
 from gpu_parts.parts import PARTS, Part, Processes, room_for  # noqa: E402
 from gpu_parts.report import as_markdown  # noqa: E402
 from gpu_parts.results import Machine, Outcome, Results, State  # noqa: E402
+
+from prophy.tiny.vae import VaeRecipe, larger  # noqa: E402
 
 CPU = torch.device("cpu")
 BY_NAME = {part.name: part for part in PARTS}
@@ -82,7 +85,7 @@ def test_the_parts_cover_the_list_and_the_first_fit_into_six_minutes():
     models = [part.arguments[0] for part in PARTS if part.arguments]
     assert models[0] == "wan2.1-1.3b"
     assert set(models) == {"wan2.1-1.3b", "wan2.1-14b", "cogvideox-5b", "wan2.2-ti2v-5b"}
-    assert sum(part.seconds for part in PARTS[:6]) < 300
+    assert sum(part.seconds for part in PARTS[:6]) < 350
 
 
 def test_without_a_card_one_line_says_so(tmp_path: Path):
@@ -95,6 +98,23 @@ def test_without_a_card_one_line_says_so(tmp_path: Path):
         gpu.measure(tmp_path / "gpu.json", device="cuda", small=False, minutes=1)
     assert "\n" not in str(refused.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_every_part_and_the_trainings_are_imported_without_pyav():
+    """It is the largest of the packages that a machine without network lacks."""
+    modules = ["prophy.training.cli", "prophy.training.bases", "gpu", *(f"gpu_parts.{part.module}" for part in PARTS)]
+    code = f"import sys; sys.modules['av'] = None; sys.path[:0] = [{str(ROOT / 'benchmarks')!r}, {str(ROOT)!r}]\n"
+    code += "\n".join(f"import {module}" for module in modules)
+    code += "\nfrom gpu_parts.embedded import measure_embedded\nprint('imported')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "imported", done.stderr[-500:]
+
+
+def test_an_autoencoders_batches_grow_together():
+    recipe = VaeRecipe()
+    grown = larger(recipe, 8)
+    assert [phase.batch for phase in grown.phases] == [8 * phase.batch for phase in recipe.phases]
+    assert larger(recipe, 1) == recipe
 
 
 # --- processes, limits and resuming -----------------------------------------------------------------------------------

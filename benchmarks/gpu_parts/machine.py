@@ -14,7 +14,7 @@ import torch
 
 from gpu_parts.results import Machine
 
-_FREE_SHARE = 0.9  # of a card's memory that is free where nobody else uses it
+_FREE_SHARE = 0.8  # of a card's memory that is free where nobody else uses it
 _PATIENCE = 20  # looks at it, half a second apart
 
 

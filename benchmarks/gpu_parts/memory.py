@@ -1,8 +1,8 @@
 """Part a: the peak of every memory profile and stage, against the plan; what each profile costs in time.
 
 Real generations of two denoising steps, by :func:`prophy.generation.generate.generate`, on a pipeline of random weights
-that :func:`prophy.memory.offload.apply` put into each mode; once more with the autoencoder in tiles, of one step, since
-only the decoding differs. Between two looks at the clock the card has finished.
+that :func:`prophy.memory.offload.apply` put into each mode; once more with the autoencoder in tiles, of one step and
+without guidance, since only the decoding differs. Between two looks at the clock the card has finished.
 """
 
 from __future__ import annotations
@@ -124,10 +124,10 @@ def measure_profiles(name: str, device: torch.device, small: bool) -> Iterator[R
         try:
             if mode is not OffloadMode.ALL:  # which it was built in
                 apply(pipeline, profile, device)
-            yield from _rows(one, pipeline, plan.of(profile), device, meter, _STEPS)
+            yield from _rows(one, pipeline, plan.of(profile), device, meter)
             pipeline.vae.enable_tiling()  # all that tells mode+tiling from mode
             pipeline.memory_profile = replace(profile, tiling=True)
-            yield from _rows(one, pipeline, plan.of(pipeline.memory_profile), device, meter, 1)
+            yield from _rows(one, pipeline, plan.of(pipeline.memory_profile), device, meter)
         except (OutOfMemory, torch.OutOfMemoryError) as error:
             yield Remark(f"{name} {one.size}, {profile}: {str(error).strip().splitlines()[0]}")
             let_go(device)
@@ -140,16 +140,15 @@ def _rows(
     plan: ProfilePlan,
     device: torch.device,
     memory: MemoryMeter,
-    steps: int,
 ) -> Iterator[ProfileRow]:
     let_go(device)
-    clip = one.clip
-    settings = GenerationSettings(PROMPT, 0, steps, 5.0, clip.frames, clip.height, clip.width, 8.0)
+    clip, profile = one.clip, plan.profile
+    steps, guidance = (1, 1.0) if profile.tiling else (_STEPS, 5.0)
+    settings = GenerationSettings(PROMPT, 0, steps, guidance, clip.frames, clip.height, clip.width, 8.0)
     meter = StageMeter(device, memory)
     with watched(pipeline, meter):
         generate(pipeline, settings)
     passes = 1 if backbone_of(pipeline.transformer).passes_together else 2
-    profile = plan.profile
     for peak in plan.stages:
         if profile.tiling and peak.stage is not Stage.DECODING:
             continue

@@ -47,7 +47,7 @@ class Part:
 
 
 PARTS = (
-    Part("a memory, wan2.1-1.3b", "memory", "measure_profiles", 110, ("wan2.1-1.3b",)),
+    Part("a memory, wan2.1-1.3b", "memory", "measure_profiles", 150, ("wan2.1-1.3b",)),
     Part("b steps, wan2.1-1.3b", "steps", "measure_steps", 30, ("wan2.1-1.3b",)),
     Part("c experts", "experts", "measure_experts", 40),
     Part("e training, wan_1_3b", "training", "measure_training", 50),
