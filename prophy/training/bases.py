@@ -142,7 +142,7 @@ def open_folder(
     """
     from prophy.video import sample_frames
 
-    reading = read_folder(folder)
+    reading = read_folder(folder).say_notes()
     for fault in reading.faults:
         log.warning("left out %s", fault)
     videos = [record for record in reading.records if record.video is not None]
