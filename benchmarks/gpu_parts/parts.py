@@ -18,7 +18,7 @@ from gpu_parts.results import Machine, Outcome, Row, State
 #: Measures on a device (by its name), at full size or small; yields rows as they are found.
 Measure = Callable[[Any, bool], Iterator[Row]]
 
-_PRELOADED = ["prophy.generation.pipelines", "prophy.training.trainable", "prophy.cli", "gpu_parts.subjects"]
+_PRELOADED = ["gpu_parts.preload"]
 _LEAST_SHARE = 0.4  # of its time that a part must have left to begin
 
 
