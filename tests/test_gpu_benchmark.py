@@ -190,7 +190,7 @@ def test_a_part_begins_only_with_time_enough():
 
 
 def test_results_load_as_they_were_saved_and_others_are_refused(tmp_path: Path):
-    profile = rows_of.ProfileRow("wan2.1-1.3b", "832x480x81", "all", "decoding", 95, 100, 120, 3.5)
+    profile = rows_of.ProfileRow("wan2.1-1.3b", "832x480x81", "all", "decoding", 95, 100, 120, 3.5, 0.0)
     step = rows_of.StepRow("wan2.1-1.3b", 32760, 5, 1.0, 1.22, 1.225, 100, 120)
     outcomes = (Outcome("a memory", State.CUT, "it took longer than 9 s", 9.5, (profile, rows_of.Remark("no"), step)),)
     results = Results(replace(MACHINE, name="Card", memory=2**35, small=False), "2026-01-01", outcomes)

@@ -153,9 +153,17 @@ def _rows(
         if profile.tiling and peak.stage is not Stage.DECODING:
             continue
         taken = meter.taken[peak.stage]
-        seconds = meter.last_step(passes) if peak.stage is Stage.DENOISING else taken.seconds
+        denoising = peak.stage is Stage.DENOISING
         yield ProfileRow(
-            one.name, one.size, str(profile), str(peak.stage), peak.total, taken.allocated, taken.reserved, seconds
+            model=one.name,
+            size=one.size,
+            profile=str(profile),
+            stage=str(peak.stage),
+            predicted=peak.total,
+            allocated=taken.allocated,
+            reserved=taken.reserved,
+            seconds=meter.last_step(passes) if denoising else taken.seconds,
+            planned=plan.step if denoising else 0.0,
         )
 
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 with suppress(Exception):  # what is wrong here each part says in its own words
-    import gpu_parts.subjects
+    import gpu_parts.subjects  # noqa: F401
     import prophy.cli
     import prophy.generation.generate
     import prophy.training.trainable  # noqa: F401

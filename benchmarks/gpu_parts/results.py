@@ -47,6 +47,7 @@ class ProfileRow:
         allocated: bytes of tensors at the highest point; on a CPU what the process took.
         reserved: bytes that the allocator had taken from the card then.
         seconds: of the whole stage; of denoising of one step, with the branch's.
+        planned: seconds of that step by the plan, at the speeds that it assumes; 0 of other stages.
     """
 
     model: str
@@ -57,6 +58,7 @@ class ProfileRow:
     allocated: int
     reserved: int
     seconds: float
+    planned: float
 
     @property
     def ratio(self) -> float | None:
