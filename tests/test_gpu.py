@@ -16,6 +16,8 @@ from torch.nn import functional
 import prophy
 from prophy.branch import attach
 from prophy.branch.refinement import RefinementExpertBlock
+from prophy.data.latents import LatentCache
+from prophy.evaluation.measures.localisation import attention_maps, read_routing
 from prophy.generation.generate import generate
 from prophy.generation.settings import GenerationSettings
 from prophy.memory.offload import apply
@@ -113,6 +115,29 @@ def test_every_memory_profile_makes_the_same_frames():
     torch.cuda.reset_peak_memory_stats()
     frames_of(pipeline)
     assert in_group < torch.cuda.max_memory_allocated(), "offloading saves nothing"
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+def test_routing_and_attention_are_read_as_on_the_cpu(tiny_pipeline):
+    rng = np.random.default_rng(0)
+    cache = LatentCache(
+        latents=rng.normal(size=(3, 4, 3, 4, 4)).astype(np.float16),
+        ids=rng.integers(1, 8, (3, 4, 12)).astype(np.int16),
+        masks=rng.integers(0, 256, (3, 2, 48)).astype(np.uint8),
+        phenomena=np.array([[0, -1], [1, 2], [3, -1]], np.int8),
+    )
+    read = [read_routing(tiny_pipeline, cache, 0.5, 2)]
+    seen = [attention_maps(tiny_pipeline, cache, 0.5, 2)]
+    tiny_pipeline.to(CUDA)
+    read.append(read_routing(tiny_pipeline, cache, 0.5, 2))
+    seen.append(attention_maps(tiny_pipeline, cache, 0.5, 2))
+    np.testing.assert_allclose(seen[0], seen[1], atol=2e-3)
+    for name, wanted in vars(read[0]).items():
+        found = getattr(read[1], name)
+        if name != "topk_nNK":  # equal probabilities may change places
+            np.testing.assert_allclose(wanted, found, atol=2e-3, err_msg=name)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
