@@ -13,11 +13,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from prophy.files import replace_folder
+from prophy.files import check_file, replace_folder
+from prophy.schema import read_json
 
 if TYPE_CHECKING:
     import torch
 
+MOST_BYTES = 2**28  #: of a checkpoint's state.json: without its tensors
 #: anything made of dicts, lists, tensors and JSON scalars, as ``state_dict()`` returns
 State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | bool | None"
 
@@ -99,11 +101,13 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         if (candidate / "state.json").exists():
             try:
-                plan = json.loads((candidate / "state.json").read_text())
+                plan = read_json(candidate / "state.json", MOST_BYTES)
                 files = [Path(name).name for name in plan.get("files", [_ONE_FILE])]
                 if missing := [name for name in files if not (candidate / name).is_file()]:
                     raise ValueError(f"it lacks {', '.join(missing)}; copy the folder whole")
-                tensors = {key: tensor for name in files for key, tensor in load_file(candidate / name).items()}
+                tensors = {}
+                for name in files:
+                    tensors.update(load_file(check_file(candidate / name)))
                 return _restore(plan, tensors)
             except Exception as error:
                 raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
@@ -163,7 +167,7 @@ def saved_in(folder: Path) -> Saved | None:
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         path = candidate / "state.json"
         try:
-            state = dict(json.loads(path.read_text())["__dict__"])
+            state = dict(read_json(path, MOST_BYTES)["__dict__"])
             return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"), state.get("backbone"))
         except FileNotFoundError:
             continue
