@@ -66,16 +66,20 @@ PARTS = (
 class Processes:
     """Starts each measurement in a process of its own, so that a cut, a shortage or a hang loses that one.
 
-    They are forked from one that has imported everything heavy and touched no card.
+    They are forked from one that has imported everything heavy and touched no card. Where an import touches one all the
+    same, which a fork does not survive, each starts anew and imports for itself.
     """
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("forkserver")
+        self._context: multiprocessing.context.BaseContext = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
 
     def machine(self, device: str, small: bool) -> Machine | str:
         """The machine, or why it cannot measure, in one line."""
         outcome, machine = self._run("machine", partial(_describe, device, small), 120)
+        if machine is None and not device.startswith("cpu"):
+            self._context = multiprocessing.get_context("spawn")
+            outcome, machine = self._run("machine", partial(_describe, device, small), 120)
         return machine or outcome.reason
 
     def run(self, part: Part, device: str, small: bool, seconds: float) -> Outcome:
