@@ -278,12 +278,18 @@ def app(folder: Path) -> Iterator[list[Target]]:
 
     from prophy.runs.store import write_run
     from prophy.ui.engine.engine import Engine
+    from prophy.ui.engine.line import LineLimits
     from prophy.ui.page import build_demo, launch
 
     transformer = conftest.make_transformer()
     pipeline = conftest.tiny_pipeline.__wrapped__(transformer, conftest.make_branch(transformer, trained=True))
     write_run(folder / "gallery", make_record(), make_frames(), trace=make_trace(), run_id="shipped")
-    engine = Engine(runs=folder / "runs", gallery=folder / "gallery", open_pipeline=lambda *_: pipeline)
+    engine = Engine(
+        runs=folder / "runs",
+        gallery=folder / "gallery",
+        open_pipeline=lambda *_: pipeline,
+        limits=LineLimits(steps=4),  # so that ten seconds are enough for whatever is asked for
+    )
     demo = build_demo(engine)
     address = launch(demo, port=free_port()).rstrip("/")
     client = httpx.Client(timeout=SECONDS)
