@@ -104,6 +104,8 @@ ZERO = {
     "SegmenterRecipe": {"rate", "seed", "weight_decay"},
     "TextRecipe": {"learning_rate", "seed", "twins", "word_dropout"},
     "VaeRecipe": {
+        "behind",
+        "ema",
         "adamw_rate",
         "edge_weight",
         "event_weight",

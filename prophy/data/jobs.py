@@ -241,7 +241,8 @@ def stage_of(size: str | None, fps: float | None) -> Stage:
     return Stage.parse(size, rate)
 
 
-def _scope(names: str | None) -> tuple[str, ...]:
+def scope_of(names: str | None) -> tuple[str, ...]:
+    """The ids that ``--phenomena`` means: ``all``, names with commas between, or by default the embedded model's."""
     if names is None:
         return SCOPE
     return IDS if names == "all" else tuple(dict.fromkeys(name.strip() for name in names.split(",")))
@@ -260,7 +261,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
                 raise ValueError(f"--{name.replace('_', '-')} changes nothing in the worlds: leave it out")
         stage = stage_of(arguments.size, arguments.fps)
         geometry = Geometry.of_worlds(stage, **only_set(arguments, "cell"))
-        jobs = jobs_of_worlds(arguments.clips, arguments.split, _scope(arguments.phenomena), stage=stage)
+        jobs = jobs_of_worlds(arguments.clips, arguments.split, scope_of(arguments.phenomena), stage=stage)
         return jobs, 0, geometry
     if arguments.phenomena is not None:
         raise ValueError(f"--phenomena changes nothing in --data {arguments.data}: leave it out")
