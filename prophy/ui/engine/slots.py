@@ -16,7 +16,7 @@ from prophy.ui.engine.errors import EngineError
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 60.0
-_NICENESS = 15  # of a thread that steps back
+_NICENESS = 5  # of a thread that steps back: a third of the weight of another; more would starve it on a busy machine
 
 
 class Slots:
