@@ -144,7 +144,9 @@ def _rows(
     let_go(device)
     clip, profile = one.clip, plan.profile
     steps, guidance = (1, 1.0) if profile.tiling else (_STEPS, 5.0)
-    settings = GenerationSettings(PROMPT, 0, steps, guidance, clip.frames, clip.height, clip.width, 8.0)
+    settings = GenerationSettings(
+        PROMPT, steps=steps, guidance=guidance, frames=clip.frames, height=clip.height, width=clip.width
+    )
     meter = StageMeter(device, memory)
     with watched(pipeline, meter):
         generate(pipeline, settings)

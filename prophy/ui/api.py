@@ -29,10 +29,10 @@ from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.line import Waiting
-from prophy.ui.engine.slots import Slots
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
+_SETTINGS = frozenset({"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps"})
 
 
 def endpoints(engine: Engine) -> None:
@@ -48,10 +48,12 @@ def endpoints(engine: Engine) -> None:
         steering: dict = {},  # noqa: B006  gradio reads the default for its documentation
         model: str = "",
         profile: str = "",
+        settings: dict = {},  # noqa: B006
     ) -> Iterator[dict]:
         """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
-        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own."""
-        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
+        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
+        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there."""
+        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
@@ -87,7 +89,7 @@ def endpoints(engine: Engine) -> None:
 
     def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
         """What was recorded at one token: a latent frame, a row and a column, at a denoising step (0: the last one)."""
-        with _slot(engine.inspections, visit):
+        with engine.inspections.taken(visitor_of(visit).name):
             trace = _found(engine, run).trace()
         if trace is None:
             raise _refusal(f"run {run} was made without a branch: it has no routing")
@@ -122,8 +124,9 @@ def endpoints(engine: Engine) -> None:
     ) -> dict:
         """A run's video with its routing burnt in. Modes: top1, expert, phenomenon, entropy, margin; the expert or the
         phenomenon by its index; the denoising step by its number (0: the last one)."""
-        with _slot(engine.exports, visit):
-            path = export_run(
+
+        def work() -> Path:
+            return export_run(
                 _found(engine, run),
                 engine.scratch.new_folder(),
                 "overlay",
@@ -132,7 +135,8 @@ def endpoints(engine: Engine) -> None:
                 step=step or None,
                 opacity=opacity,
             )
-        return _file(path)
+
+        return _file(engine.exports.do(visitor_of(visit).name, work))
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""
@@ -153,26 +157,22 @@ def _request(
     steering: dict[str, Any],
     model: str,
     profile: str,
+    settings: dict[str, Any] | None = None,
 ) -> Request:
+    if not isinstance(settings or {}, dict):
+        raise _refusal("settings must be an object, such as {'flow_shift': 5}")
+    if unknown := sorted((settings or {}).keys() - _SETTINGS):
+        raise _refusal(f"there is no setting {unknown[0]!r}: use {', '.join(sorted(_SETTINGS))}")
     own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
     try:
         steered = Steering.from_json(steering)
-        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
+        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile, **(settings or {}))
     except SteeringError as error:
         raise _refusal(error) from None
 
 
 def _made(engine: Engine, request: Request, visit: gr.Request) -> Run:
     return next(event for event in _events(engine, request, visit) if isinstance(event, Run))
-
-
-@contextmanager
-def _slot(slots: Slots, visit: gr.Request) -> Iterator[None]:
-    try:
-        with slots.taken(visitor_of(visit).name):
-            yield
-    except EngineError as error:
-        raise _refusal(error) from None
 
 
 def _refusal(message: str | BaseException) -> gr.Error:
