@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import io
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import IO, BinaryIO, ParamSpec, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 try:
     import fcntl
@@ -109,7 +110,7 @@ def read_regular(path: Path, most_bytes: int) -> bytes:
     return data
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read, if it is one; see :func:`read_regular`."""
     # O_NONBLOCK: opening a named pipe would wait for somebody to write into it.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -100,13 +101,14 @@ def _check_fields(config: Mapping[str, Any], known: Mapping[str, Any]) -> None:
             _check_bounds(name, value, _DEEPEST)
             continue
         try:
-            TypeAdapter(list[known[name]], config=_STRICT).validate_python([value])
+            hint: Any = GenericAlias(list, (known[name],))
+            TypeAdapter(hint, config=_STRICT).validate_python([value])
         except ValidationError as error:
             raise ValueError(f"{name}={shown(value)} {complaint(error)}") from None
     for names, most in _PRODUCTS:
-        sizes = [config.get(name) for name in names]
-        if None not in sizes and sizes[0] * sizes[1] > most:
-            raise ValueError(f"{names[0]}={sizes[0]} times {names[1]}={sizes[1]} is more than {most}")
+        one, other = (config.get(name) for name in names)
+        if one is not None and other is not None and one * other > most:
+            raise ValueError(f"{names[0]}={one} times {names[1]}={other} is more than {most}")
 
 
 def _check_bounds(name: str, value: Any, depth: int) -> None:

@@ -158,8 +158,9 @@ def _named(index: dict[str, Any], part: str) -> tuple[str | None, str | None]:
 
 def _limit(said: object) -> float:
     """The most tokens of a tokenizer; one without a limit says 10^30."""
-    is_number = isinstance(said, int | float) and not isinstance(said, bool) and said >= 1
-    return float(said) if is_number else LONGEST_PROMPT_TOKENS
+    if isinstance(said, int | float) and not isinstance(said, bool) and said >= 1:
+        return float(said)
+    return LONGEST_PROMPT_TOKENS
 
 
 def hub_id(model: str | Path) -> str | Path:

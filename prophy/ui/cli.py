@@ -178,7 +178,9 @@ def _said(limit: float | None) -> str:
 def _kept(arguments: argparse.Namespace, defaults: RunLimits) -> RunLimits:
     """What is kept, by the flags and where they say nothing by the defaults."""
     asked = {name: getattr(arguments, f"keep_{name}") for name in ("runs", "gib", "days")}
-    changed = {name: None if value == math.inf else value for name, value in asked.items() if value is not None}
+    changed: dict[str, Any] = {
+        name: None if value == math.inf else value for name, value in asked.items() if value is not None
+    }
     if changed.get("runs") is not None:
         changed["runs"] = int(changed["runs"])
     return replace(defaults, **changed)
