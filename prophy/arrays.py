@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from pathlib import Path
 from threading import Lock
+from typing import cast
 
 import numpy as np
 
@@ -55,8 +57,8 @@ def _read(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
             raise ValueError(f"{item.filename} is not of the size that it declares")
         array = np.empty(count, dtype)
         if array.nbytes:
-            left = memoryview(array.view(np.uint8))
-            while left and (taken := file.readinto(left)):
+            left = array.view(np.uint8).data
+            while left and (taken := cast(io.BufferedIOBase, file).readinto(left)):
                 left = left[taken:]
             if left:
                 raise ValueError(f"{item.filename} is cut off")

@@ -290,7 +290,7 @@ def _recogniser(arguments: argparse.Namespace) -> None:
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
-    from diffusers import AutoencoderKLWan
+    from diffusers import AutoModel
 
     from prophy.evaluation.measures.autoencoder import GATE_KEPT, GATE_PSNR, evaluate_autoencoder
     from prophy.evaluation.measures.laws import SPLITS_MEASURED
@@ -299,7 +299,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     folder = Path(arguments.model or default_model()) / "vae"
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no autoencoder (config.json is missing): give a diffusers folder")
-    vae = AutoencoderKLWan.from_pretrained(folder, dtype=torch.float32).eval().to(chosen_device(arguments.device))
+    vae = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval().to(chosen_device(arguments.device))
     stage = stage_of(arguments.size, arguments.fps)
     splits = tuple(arguments.split or SPLITS_MEASURED)
     result = evaluate_autoencoder(vae, arguments.work, arguments.clips, splits, stage=stage, batch=arguments.batch)

@@ -27,7 +27,7 @@ FILE_BYTES = 15 * 2**20  #: of tensors in one file, but for a single larger tens
 _ONE_FILE = "tensors.safetensors"  # of all tensors, in checkpoints that do not list their files
 
 
-def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> State:
+def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     """Move the tensors of ``state`` into ``tensors``, leaving JSON with their names."""
     import torch
 

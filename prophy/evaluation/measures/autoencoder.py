@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from diffusers import AutoencoderKLWan
+from diffusers import ModelMixin
 
 from prophy.evaluation.judges.recogniser import through_autoencoder
 from prophy.evaluation.measures.laws import SPLITS_MEASURED, asked_clips, clip_errors, verdicts_of
@@ -32,7 +32,7 @@ _TILE, _SHOWN = 96, 6
 
 
 def evaluate_autoencoder(
-    vae: AutoencoderKLWan,
+    vae: ModelMixin,
     work: Path,
     clips: int,
     splits: Sequence[str] = SPLITS_MEASURED,
@@ -100,7 +100,7 @@ def signal_to_noise(decoded_nFHWC: np.ndarray, real_nFHWC: np.ndarray) -> np.nda
 
 
 def draw_before_and_after(
-    vae: AutoencoderKLWan, phenomena: Sequence[str], stage: Stage, batch: int, scenes: int = 2, split: str = "test"
+    vae: ModelMixin, phenomena: Sequence[str], stage: Stage, batch: int, scenes: int = 2, split: str = "test"
 ) -> np.ndarray:
     """Some scenes of each phenomenon, the render above and the same behind the autoencoder below."""
     names = [name for name in phenomena for _ in range(scenes)]
@@ -114,6 +114,6 @@ def draw_before_and_after(
     return draw_sheet(blocks, 2)
 
 
-def _digest(vae: AutoencoderKLWan) -> str:
+def _digest(vae: ModelMixin) -> str:
     tensors = sorted(vae.state_dict().items())
     return sha256("\n".join(f"{name} {sha256(value.cpu().float().numpy().tobytes())}" for name, value in tensors))
