@@ -6,24 +6,21 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
 from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
+from prophy.evaluation.columns import add_columns, columns_of
+from prophy.evaluation.measures.cli import add_causes
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
 from prophy.flags import add_model, branch_of, only_set
 from prophy.generation.pipelines import ProPhyWanPipeline, load
-
-#: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
-_COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
 
 
 def main(argv: list[str]) -> None:
@@ -98,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(laws, branch=True)
     _add_work(laws)
-    _add_columns(laws)
+    add_columns(laws)
     laws.add_argument("--clips", type=int, default=64, help="of each split (default: 64)")
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
     laws.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
@@ -162,20 +159,10 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument("--cell", type=int, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
+    add_causes(commands)
     add_benchmarks(commands)
     add_reports(commands)
     return parser
-
-
-def _add_columns(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="another model beside --model, such as LoRA=runs/lora/published: what prophy publish wrote, a diffusers "
-        "folder, or the folder of a transformer that replaces the model's. Repeat for more",
-    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -205,30 +192,11 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    columns = {BACKBONE: partial(load, arguments.model, branch=False)}
-    own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
-    for column in arguments.column:
-        name, _, folder = column.partition("=")
-        if not name or not folder or name in (*columns, *own):
-            raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {', '.join(own)}")
-        if not any((Path(folder) / file).is_file() for file in _COLUMN_FILES):  # before other columns take minutes
-            raise FileNotFoundError(f"--column {column}: {folder} holds none of {', '.join(_COLUMN_FILES)}")
-        columns[name] = partial(_load_column, arguments.model, Path(folder))
+    columns: dict[str, Callable[[], ProPhyWanPipeline]] = {BACKBONE: partial(load, arguments.model, branch=False)}
+    columns |= columns_of(arguments, (REAL, AUTOENCODER, BACKBONE, PROPHY))
     if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
-
-
-def _load_column(model: str | None, folder: Path) -> ProPhyWanPipeline:
-    """A whole model; a transformer instead of ``model``'s; or what ``prophy publish`` wrote, beside ``model``."""
-    if (folder / "model_index.json").is_file():
-        return load(folder)
-    config = folder / "config.json"
-    if not config.is_file() or json.loads(config.read_text()).get("_class_name") != "WanTransformer3DModel":
-        return load(model, branch=folder)
-    from diffusers import WanTransformer3DModel
-
-    return load(model, branch=False, transformer=WanTransformer3DModel.from_pretrained(folder))
 
 
 def _gate(value: float, least: float) -> str:

@@ -13,7 +13,7 @@ Shapes: n clips, L laws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from prophy.worlds.scope import SCOPE
 
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
+_DRAWS = 20  # scenes looked at for each one that shows as many phenomena as asked for
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,28 @@ class AskedClip:
     scenario: Scenario
 
 
-def asked_clips(split: str, count: int, phenomena: tuple[str, ...] = SCOPE) -> tuple[AskedClip, ...]:
+def asked_clips(
+    split: str, count: int, phenomena: tuple[str, ...] = SCOPE, shown: int | None = None
+) -> tuple[AskedClip, ...]:
     """``count`` held-out scenes of a split with their captions; the same for the same arguments.
 
+    Args:
+        split: of the worlds.
+        count: of scenes.
+        phenomena: ids to draw from.
+        shown: only scenes of so many phenomena, one or two; default: as they come.
+
     Raises:
-        ValueError: unknown split.
+        ValueError: unknown split, or one that has no such scenes.
     """
-    asked = []
-    for i in range(count):
+    asked: list[AskedClip] = []
+    for i in range(count if shown is None else _DRAWS * count):
         scenario, text = sample_scenario(FIRST_SCENE + i, split, phenomena)
-        asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
-    return tuple(asked)
+        if shown is None or len(scenario.events) == shown:
+            asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
+        if len(asked) == count:
+            return tuple(asked)
+    raise ValueError(f"{split} has no {count} scenes of {shown} phenomena: ask for fewer, or another split")
 
 
 def prompts_of(asked: Sequence[AskedClip]) -> tuple[HeldOutPrompt, ...]:
@@ -97,6 +109,31 @@ def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario, stage: Stage = Stag
     return ClipErrors(errors, lost)
 
 
+def verdicts_of(clip: ClipErrors) -> dict[str, dict[str, bool]]:
+    """Whether each law of a clip is obeyed, by phenomenon id and then by law."""
+    limits = tolerances()
+    verdicts: dict[str, dict[str, bool]] = {}
+    for law, error in clip.errors.items():
+        verdicts.setdefault(law.partition(", ")[0], {})[law] = error <= limits[law]
+    return verdicts
+
+
+def tolerances() -> dict[str, float]:
+    """Up to which error each law is obeyed, by ``scene: law``."""
+    return {
+        f"{phenomenon}, {variant}: {law.name}": law.tolerance
+        for (phenomenon, variant), laws in LAWS.items()
+        for law in laws
+    }
+
+
+def obeyed_table(clips: Sequence[ClipErrors]) -> np.ndarray:
+    """Whether each clip obeys each law, 1 or 0, float64 ``(n, L)``; NaN where it does not show the law's scene."""
+    limits = tolerances()
+    table = _table(clips, limits)
+    return np.where(np.isnan(table), np.nan, table <= np.array(list(limits.values())))
+
+
 def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, ColumnScore]:
     """Means and intervals of every column, and its paired difference to the backbone.
 
@@ -109,23 +146,18 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
     keys = {name: [set(clip.errors) for clip in clips] for name, clips in columns.items()}
     if any(other != next(iter(keys.values())) for other in keys.values()):
         raise ValueError("the columns hold different clips: measure the same prompts in each")
-    tolerances = {
-        f"{phenomenon}, {variant}: {law.name}": law.tolerance
-        for (phenomenon, variant), laws in LAWS.items()
-        for law in laws
-    }
-    tables = {name: _table(clips, tolerances) for name, clips in columns.items()}
-    limits_L = np.array(list(tolerances.values()))
-    verdicts = {name: np.where(np.isnan(table), np.nan, table <= limits_L) for name, table in tables.items()}
+    limits = tolerances()
+    tables = {name: _table(clips, limits) for name, clips in columns.items()}
+    verdicts = {name: obeyed_table(clips) for name, clips in columns.items()}
     scores = {}
     for name, clips in columns.items():
         table, obeyed = tables[name], verdicts[name]
         asked = [i for i in range(table.shape[1]) if not np.isnan(table[:, i]).all()]
         by_law = {}
         for i in asked:
-            law = list(tolerances)[i]
+            law = list(limits)[i]
             lost = sum(law in clip.errors and law.rpartition(": ")[0] in clip.lost for clip in clips)
-            by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, tolerances[law])
+            by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, limits[law])
         scenes = [(len(clip.lost), len({law.rpartition(": ")[0] for law in clip.errors})) for clip in clips]
         paired = BACKBONE in tables and name not in (REAL, AUTOENCODER, BACKBONE)
         scores[name] = ColumnScore(
@@ -208,6 +240,7 @@ def evaluate_laws(
     ).save(work)
 
 
-def _table(clips: Sequence[ClipErrors], tolerances: Mapping[str, float]) -> np.ndarray:
+def _table(clips: Sequence[ClipErrors], laws: Iterable[str]) -> np.ndarray:
     """Errors of every clip and law, float64 ``(n, L)``; NaN where a clip does not show the law's scene."""
-    return np.array([[clip.errors.get(law, np.nan) for law in tolerances] for clip in clips], np.float64)
+    laws = tuple(laws)
+    return np.array([[clip.errors.get(law, np.nan) for law in laws] for clip in clips], np.float64)

@@ -94,4 +94,5 @@ def _table(table: Table, is_open: bool) -> str:
 
 def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<div class="ev-scroll"><img alt="{text(path.stem)}" src="data:image/png;base64,{data}"></div>'
+    image = f'<img alt="{text(path.stem)}" src="data:image/png;base64,{data}">'
+    return f'<div class="ev-scroll" id="evidence-picture-{text(path.name)}">{image}</div>'

@@ -12,23 +12,29 @@ from prophy.evaluation.report.format import in_words
 from prophy.evaluation.report.readers.ablation import ablation
 from prophy.evaluation.report.readers.annotation import annotation
 from prophy.evaluation.report.readers.benchmarks import vbench, videophy2, videophy2_comparison
+from prophy.evaluation.report.readers.causes import budget, dose, selectivity, specificity
 from prophy.evaluation.report.readers.data import data
+from prophy.evaluation.report.readers.discrimination import discrimination
 from prophy.evaluation.report.readers.figures import correlation, expert_maps, inversion
 from prophy.evaluation.report.readers.flow_loss import flow_loss
 from prophy.evaluation.report.readers.judges import recogniser, segmenter
 from prophy.evaluation.report.readers.laws import laws
 from prophy.evaluation.report.readers.localisation import generated_localisation, localisation
+from prophy.evaluation.report.readers.preference import preference
 from prophy.evaluation.report.readers.recognition import recognition
 from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import Result
 from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.annotation import AnnotationResult
+from prophy.evaluation.results.causes import CausalBudgetResult, DoseResult, SelectivityResult, SpecificityResult
 from prophy.evaluation.results.data import DataResult
+from prophy.evaluation.results.discrimination import DiscriminationResult
 from prophy.evaluation.results.figures import CorrelationResult, ExpertMapsResult, InversionResult
 from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.judges import RecogniserResult, SegmenterResult
 from prophy.evaluation.results.laws import LawsResult
 from prophy.evaluation.results.localisation import GeneratedLocalisationResult, LocalisationResult
+from prophy.evaluation.results.preference import PreferenceResult
 from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.evaluation.results.result import provenance
 from prophy.evaluation.results.vbench import VBenchResult
@@ -55,10 +61,16 @@ class Kind(Generic[AnyResult]):
 
 
 _ALL = (
+    Kind(CausalBudgetResult, budget, "what does the branch change", in_readme=True),
+    Kind(SelectivityResult, selectivity, "does muting an expert break its own law and no other", in_readme=True),
+    Kind(DoseResult, dose, "how much of the branch do the laws need", in_readme=True),
+    Kind(SpecificityResult, specificity, "where does muting an expert change the predicted clip", in_readme=True),
+    Kind(PreferenceResult, preference, "which of two clips does the model find likelier", in_readme=True),
     Kind(LawsResult, laws, "do the clips obey the physics they show", in_readme=True),
     Kind(RecognitionResult, recognition, "do the clips show what was asked for", in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
     Kind(LocalisationResult, localisation, "does the routing find the physics", in_readme=True),
+    Kind(DiscriminationResult, discrimination, "does the map tell all phenomena apart", in_readme=True),
     Kind(GeneratedLocalisationResult, generated_localisation, "does it while a video is being made", in_readme=True),
     Kind(SegmenterResult, segmenter, "how wrong is the segmenter itself"),
     Kind(FlowResult, flow_loss, "does the branch lower the flow loss", in_readme=True),
