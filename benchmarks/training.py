@@ -3,8 +3,8 @@
 What the branch costs while it is trained: the time of a step over that of one which fine-tunes as many parameters of
 the backbone without a branch (the blocks that the branch copies, and their neighbours), over the ratio of their
 floating-point operations (1 is what the operations alone explain, the target is at most 1.10); the highest memory with
-and without gradient checkpointing; and the share of its time that a training on cached clips waits for data (target: at
-most 2 %). Writes the table to training.md beside it.
+and without gradient checkpointing; what counterfactual routing adds to a step's time and memory; and the share of its
+time that a training on cached clips waits for data (target: at most 2 %). Writes the table to training.md beside it.
 
 On a CPU give it a quiet machine: about ten minutes with two threads. On an accelerator it uses that, in bfloat16.
 """
@@ -32,15 +32,17 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from prophy.assets import default_model
 from prophy.branch.family import default_sites
+from prophy.branch.losses import LossWeights
 from prophy.data.examples import Example, Examples
 from prophy.phenomena import IDS
 from prophy.training.bases import open_backbone, open_examples
 from prophy.training.batches import Batches, Share
+from prophy.training.counterfactual import Counterfactual
 from prophy.training.log import read_lines
 from prophy.training.objectives import FlowMatching
 from prophy.training.optim import FusedAdamW
 from prophy.training.recipe import BranchShape, Recipe
-from prophy.training.recipes import recipe_named, wan_1_3b
+from prophy.training.recipes import causal, recipe_named, wan_1_3b
 from prophy.training.step import train_step
 from prophy.training.trainable import TrainableModule, build_trainable, trained
 from prophy.training.trainer import Running, train
@@ -135,7 +137,9 @@ def build(size: Size, recipe: Recipe, device: torch.device) -> tuple[TrainableMo
         if with_branch:
             modules.append(build_trainable(transformer, recipe))
             continue
-        bare = build_trainable(transformer, replace(recipe, branch=None, backbone="trained", backbone_dtype="float32"))
+        alone = {"branch": None, "losses": LossWeights(), "counterfactual": Counterfactual()}
+        trains_itself = replace(recipe, backbone="trained", backbone_dtype="float32", **alone)
+        bare = build_trainable(transformer, trains_itself)
         transformer.requires_grad_(False)
         wanted, given = sum(p.numel() for p in trained(modules[0]).values()), 0
         sites = recipe.branch.sites
@@ -199,10 +203,40 @@ def measure_speed(name: str, repeats: int) -> dict[str, float]:
     return {**found, **{f"{kind}_seconds": statistics.median(values) for kind, values in times.items()}}
 
 
-def measure_memory(name: str, checkpointing: bool) -> dict[str, float]:
+def without_muting(recipe: Recipe) -> Recipe:
+    """The same branch without counterfactual routing."""
+    return replace(recipe, counterfactual=Counterfactual())
+
+
+#: what a memory is measured of
+VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
+    "plain": lambda recipe: recipe,
+    "checkpointed": lambda recipe: replace(recipe, checkpointing=True),
+    "muting": causal,
+    "alike": lambda recipe: without_muting(causal(recipe)),
+}
+
+
+def measure_muting(name: str, repeats: int) -> dict[str, float]:
+    """Median seconds of a step of the same branch, with counterfactual routing and without, in turns."""
+    size, device = SIZES[name], the_device()
+    muting = causal(recipe_for(size))
+    recipes = {"muting": muting, "alike": without_muting(muting)}
+    module = build(size, muting, device)[0]
+    steps = {kind: stepper(module, recipe, size, device) for kind, recipe in recipes.items()}
+    times: dict[str, list[float]] = {kind: [] for kind in steps}
+    for _ in range(repeats + 1):
+        for kind, step in steps.items():
+            began = time.perf_counter()
+            step()
+            times[kind].append(time.perf_counter() - began)
+    return {kind: statistics.median(values[1:]) for kind, values in times.items()}
+
+
+def measure_memory(name: str, variant: str) -> dict[str, float]:
     """The highest memory of two steps over what the weights and libraries took before; bytes."""
     size, device = SIZES[name], the_device()
-    recipe = replace(recipe_for(size), checkpointing=checkpointing)
+    recipe = VARIANTS[variant](recipe_for(size))
     module = build(size, recipe, device)[0]
     step = stepper(module, recipe, size, device)
     if device.type == "cuda":
@@ -263,7 +297,7 @@ def elsewhere(*only: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(speed: dict, memory: dict, waiting: dict) -> str:
+def table(speed: dict, memory: dict, muting: dict, waiting: dict) -> str:
     """The results in Markdown."""
     device = the_device()
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
@@ -287,8 +321,19 @@ def table(speed: dict, memory: dict, waiting: dict) -> str:
         lines.append(f"| {name} | {counts} | {flops} | {seconds} | **{ratio:.2f}** |")
     lines += ["", "Target: at most 1.10.", "", "Highest memory of a step besides weights, GB of 10^9 bytes:", ""]
     lines += ["| backbone | plain | checkpointed | share |", "|---|---:|---:|---:|"]
-    for name, (plain, saving) in memory.items():
-        lines.append(f"| {name} | {plain / 1e9:.2f} | {saving / 1e9:.2f} | {saving / plain:.0%} |")
+    for name, of in memory.items():
+        share = of["checkpointed"] / of["plain"]
+        lines.append(f"| {name} | {of['plain'] / 1e9:.2f} | {of['checkpointed'] / 1e9:.2f} | {share:.0%} |")
+    lines += ["", "Counterfactual routing in 35 % of the clips, beside the same branch without:", ""]
+    lines += [
+        "| backbone | s, with | and without | time | GB, with | and without | memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, of in muting.items():
+        seconds = f"{of['muting']:.3f} | {of['alike']:.3f} | **{of['muting'] / of['alike']:.2f}**"
+        peaks = [memory[name][kind] for kind in ("muting", "alike")]
+        gigabytes = " | ".join(f"{peak / 1e9:.2f}" for peak in peaks)
+        lines.append(f"| {name} | {seconds} | {gigabytes} | **{peaks[0] / peaks[1]:.2f}** |")
     lines += [
         "",
         f"Waiting for data, recipe `tiny` on cached worlds, one worker: {waiting['waiting']:.1%} of the time "
@@ -307,17 +352,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.only:
         what, size = arguments.only
-        print(json.dumps(measure_memory(size, what == "checkpointed")))
+        print(json.dumps(measure_memory(size, what)))
         return
     keep_pages()
-    speed, memory = {}, {}
+    speed, memory, muting = {}, {}, {}
     for name in arguments.sizes:
         speed[name] = measure_speed(name, arguments.repeats)
         print(f"{name}: {speed[name]}", flush=True)
-        memory[name] = tuple(elsewhere(kind, name)["peak"] for kind in ("plain", "checkpointed"))
-        print(f"{name}: {memory[name]}", flush=True)
+        muting[name] = measure_muting(name, arguments.repeats)
+        memory[name] = {variant: elsewhere(variant, name)["peak"] for variant in VARIANTS}
+        print(f"{name}: {muting[name]}, {memory[name]}", flush=True)
     waiting = measure_waiting(arguments.steps)
-    arguments.out.write_text(table(speed, memory, waiting))
+    arguments.out.write_text(table(speed, memory, muting, waiting))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from typing import Any, Literal
 
 
@@ -28,6 +30,55 @@ def add_model(parser: argparse.ArgumentParser, *, default: str = "the embedded m
 def branch_of(arguments: argparse.Namespace) -> str | Literal[False] | None:
     """Which branch to open beside the model, as :func:`prophy.generation.pipelines.load` takes it."""
     return False if arguments.no_branch else arguments.branch
+
+
+def whole(text: str) -> int:
+    """The ``type`` of a flag that counts something: a whole number from 1.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    return _whole(text, 1, 10**9)
+
+
+def none_or_more(text: str) -> int:
+    """The ``type`` of a flag that counts something of which there may be none.
+
+    Raises:
+        argparse.ArgumentTypeError: no whole number from 0.
+    """
+    return _whole(text, 0, 10**9)
+
+
+def seeds(text: str) -> int:
+    """The ``type`` of a seed: a whole number from 0 to 2^63 - 1.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _whole(text: str, least: int, most: int) -> int:
+    # at most 20 digits: Python refuses thousands of them with an error of its own
+    if not re.fullmatch(r"-?[0-9]{1,20}", text) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a whole number from {least} to {most}")
+    return int(text)
+
+
+def time_limit(text: str) -> float:
+    """The ``type`` of a time limit: minutes, from 0.
+
+    Raises:
+        argparse.ArgumentTypeError: anything else.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1e7:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a number of minutes from 0")
+    return value
 
 
 def only_set(arguments: argparse.Namespace, *names: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+MAX_SIDE = 2**16  #: of a token grid, in tokens and latent frames
 TEMPORAL = 4  #: video frames in a latent frame, after the first: Wan2.1 and CogVideoX
 
 
@@ -20,7 +21,7 @@ class TokenGrid:
         width: token columns.
 
     Raises:
-        ValueError: a size is not a positive integer.
+        ValueError: a size is not a positive integer, or too large.
     """
 
     frames: int
@@ -30,8 +31,8 @@ class TokenGrid:
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} of a token grid must be a positive integer")
+            if type(value) is not int or not 1 <= value <= MAX_SIDE:
+                raise ValueError(f"{name}={value!r} of a token grid must be a positive integer of at most {MAX_SIDE}")
 
     @classmethod
     def from_video(cls, num_frames: int, height: int, width: int, cell: int) -> TokenGrid:

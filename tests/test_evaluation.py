@@ -42,7 +42,14 @@ from prophy.evaluation.measures.localisation import (
     match_experts,
     score_maps,
 )
-from prophy.evaluation.measures.metrics import auc, average_precision, bootstrap, energy_over_area, pointing, told_apart
+from prophy.evaluation.measures.metrics import (
+    auc,
+    average_precision,
+    bootstrap,
+    discrimination,
+    energy_over_area,
+    pointing,
+)
 from prophy.evaluation.measures.recognition import score
 from prophy.evaluation.prompts import fixed as prompts
 from prophy.evaluation.prompts import held_out
@@ -139,13 +146,13 @@ def test_energy_over_area_is_one_for_a_uniform_map_and_ignores_negative_scores()
     assert energy_over_area(-np.ones(4), positive) == 1
 
 
-def test_told_apart_gives_one_half_to_a_map_that_is_higher_everywhere():
+def test_discrimination_gives_one_half_to_a_map_that_is_higher_everywhere():
     first, second = np.array([1, 1, 0, 0, 1], bool), np.array([0, 0, 0, 1, 1], bool)
     own = first.astype(float) - second
-    assert told_apart(own, -own, first, second) == 1
-    assert told_apart(np.full(5, 9.0), np.zeros(5), first, second) == 0.5
-    assert told_apart(np.zeros(5), np.zeros(5), first, second) == 0.5
-    assert np.isnan(told_apart(own, -own, first, first))
+    assert discrimination(own, -own, first, second) == 1
+    assert discrimination(np.full(5, 9.0), np.zeros(5), first, second) == 0.5
+    assert discrimination(np.zeros(5), np.zeros(5), first, second) == 0.5
+    assert np.isnan(discrimination(own, -own, first, first))
 
 
 def test_bootstrap_is_the_mean_of_column_means_and_resamples_rows():

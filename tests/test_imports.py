@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROOMS = (
     "phenomena",
     "files",
+    "schema",
     "flags",
     "grid",
     "assets",
@@ -114,7 +115,7 @@ def test_no_module_imports_itself_by_a_detour():
 
 
 def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
-    allowed = {"branch", "files", "grid", "phenomena", "routing"}
+    allowed = {"branch", "files", "grid", "phenomena", "routing", "schema"}
     for module in SOURCES:
         if part(module) == "branch":
             assert {part(other) for other in modules_imported_by(module)} <= allowed, module

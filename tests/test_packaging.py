@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: What an installation without extras does not have.
-EXTRAS_ONLY = ("gradio", "gradio_client", "plotly", "pydantic", "pymunk")
+EXTRAS_ONLY = ("gradio", "gradio_client", "plotly", "pymunk")
 
 #: Runs first in a Python that shall be like one without extras.
 WITHOUT_EXTRAS = f"""

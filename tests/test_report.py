@@ -18,15 +18,18 @@ from made_results import (
     recognition_result,
 )
 
+from prophy.assets import assets_dir
 from prophy.evaluation import cli
 from prophy.evaluation.report.format import interval, sentence, text, value
 from prophy.evaluation.report.page import write_report
 from prophy.evaluation.report.plots import bars
 from prophy.evaluation.report.readers import KINDS, kind_of
-from prophy.evaluation.report.readme import BEGIN, END, update_readme
+from prophy.evaluation.report.readme import begin, end, update_readme
 from prophy.evaluation.report.sections import read_sections
 from prophy.evaluation.report.table import Table, number, points, row, share, signed
 from prophy.evaluation.results import Interval, as_typed
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -81,6 +84,9 @@ def test_a_result_remembers_the_command_that_made_it(work, tmp_path):
     assert section.result.made_by.command == f"prophy evaluate vbench 'a b.json' --work {work.name}"
 
 
+BEGIN, END = begin("results"), end("results")
+
+
 def test_the_readme_changes_between_its_markers_only_and_settles(work, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text(f"# Mine\n\nbefore\n{BEGIN}\nstale words\n{END}\nafter\n")
@@ -93,6 +99,24 @@ def test_the_readme_changes_between_its_markers_only_and_settles(work, tmp_path,
     assert text.count("its command was not recorded") == 4
     assert not update_readme(work, readme), "a second run finds nothing to change"
     assert "changed" in capsys.readouterr().out
+
+
+def test_the_readme_has_one_number_of_each_kind_and_what_it_is_read_against(work, tmp_path):
+    readme, results = tmp_path / "README.md", tmp_path / "RESULTS.md"
+    readme.write_text(f"{begin('numbers')}\n{end('numbers')}\n")
+    results.write_text(f"{BEGIN}\n{END}\n")
+    cli.main(["readme", str(work), "--readme", str(readme), str(results)])
+    rows = [line for line in readme.read_text().splitlines() if line.startswith("| ")][1:]
+    assert len({row.split("|")[1] for row in rows}) == len(rows) >= 3
+    assert any("**75.0 %**" in row and "exact on" in row for row in rows)
+    assert "75.0 %" in results.read_text()
+
+
+def test_the_shipped_documents_are_printed_from_the_shipped_evidence(tmp_path):
+    for name in ("README.md", "docs/RESULTS.md"):
+        copy = tmp_path / Path(name).name
+        copy.write_bytes((ROOT / name).read_bytes())
+        assert not update_readme(assets_dir() / "evidence", copy), f"{name}: run prophy evaluate readme assets/evidence"
 
 
 @pytest.mark.parametrize("text", ["no markers", f"{BEGIN}", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"])

@@ -137,7 +137,7 @@ def test_noise_levels_follow_their_sampling():
     assert (logits.mean(), logits.std()) == pytest.approx((0.5, 0.7), abs=0.03)
     assert np.median(levels["shifted"]) == pytest.approx(3 * 0.5 / (1 + 2 * 0.5), abs=0.03)
     for wrong in ({"sampling": "gaussian"}, {"std": 0.0}, {"shift": -1.0}):
-        with pytest.raises(ValueError, match="noise levels"):
+        with pytest.raises(ValueError, match=r"noise levels|noise\.(std|shift)=.* must be above 0"):
             NoiseLevels(**wrong)
 
 
@@ -161,20 +161,29 @@ CHANGES: dict[str, dict[str, object]] = {
     "bce": {"coarse": "bce"},
     "align_only": {"losses.fine_balance": 0.0},
     "balance_only": {"losses.fine_align": 0.0},
+    "causal": {
+        "branch.refinement_experts": 18,
+        "losses.routing": 0.1,
+        "losses.fine_balance": 0.0,
+        "counterfactual.share": 0.35,
+    },
 }
-BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny")
+BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny_base", "tiny_branch", "tiny")
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
 def test_a_variant_differs_from_its_base_exactly_as_its_name_says(name: str):
     base = next(base for base in BASES if name.startswith(base + "_"))
-    changed = {field: now for field, (_, now) in difference(recipe_named(base), recipe_named(name)).items()}
+    full, variant = recipe_named(base), recipe_named(name)
+    changed = {field: now for field, (_, now) in difference(full, variant).items()}
+    if name.endswith("_causal"):  # behind the experts alone, as the second embedded model's is anyway
+        assert changed.pop("branch.injections", full.branch.injections) == full.branch.sites[-1:]
     assert changed == CHANGES[name.removeprefix(base + "_")]
 
 
-def test_every_ablation_of_the_paper_exists_for_every_base():
-    for base in ("wan_1_3b", "cogvideox_5b", "tiny"):
-        for variant in ("lora", "lora_seb", "lora_reb", "bce", "align_only", "balance_only"):
+def test_every_ablation_of_the_paper_and_ours_exists_for_every_base():
+    for base in ("wan_1_3b", "cogvideox_5b", "tiny", "tiny_branch"):
+        for variant in ("lora", "lora_seb", "lora_reb", "bce", "align_only", "balance_only", "causal"):
             assert f"{base}_{variant}" in RECIPES
 
 
@@ -223,7 +232,7 @@ def test_rates_rise_and_fall_as_the_recipe_says():
     assert [late.share_of_peak(step, 10) for step in (0, 3, 6, 7, 9)] == pytest.approx([0.25, 1, 1, 0.75, 0.25])
     halved = replace(settings, decay="cool_down", cool_down=2.0)
     assert [halved.share_of_peak(step, 10) for step in (0, 1, 2, 9)] == pytest.approx([0.25, 0.45, 0.4, 0.05])
-    with pytest.raises(ValueError, match=r"cool_down=0 of the rates must be above 0"):
+    with pytest.raises(ValueError, match=r"optimiser.cool_down=0 must be above 0"):
         replace(settings, cool_down=0)
 
 

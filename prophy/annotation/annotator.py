@@ -25,10 +25,13 @@ from prophy.annotation.config import BACKGROUND_QUESTION, PROMPT_VERSION, Annota
 from prophy.annotation.families import family_of
 from prophy.annotation.record import Annotation, AnnotationRecord, Answer
 from prophy.annotation.vlm import VisionLanguageModel
+from prophy.files import file_sha256, sha256
 from prophy.grid import TokenGrid
 from prophy.routing.targets import TokenTargets
 
 log = logging.getLogger(__name__)
+
+_MODEL_FILES = (".safetensors", ".bin", ".json", ".txt")
 
 
 class Annotator:
@@ -92,9 +95,12 @@ class Annotator:
             source, revision=revision, dtype=dtype, device_map=device, attn_implementation="sdpa"
         )
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        if not Path(source).is_dir():
+            return cls(loaded, tokenizer, config, name=source)
         # a folder's name, not its place: the record travels
-        name = Path(source).resolve().name if Path(source).is_dir() else source
-        return cls(loaded, tokenizer, config, name=name)
+        annotator = cls(loaded, tokenizer, config, name=Path(source).resolve().name)
+        annotator.revision = _folder_digest(Path(source))
+        return annotator
 
     def annotate(
         self, frames_FHW3: np.ndarray, fps: float, phenomenon_ids: Sequence[str], grid: TokenGrid
@@ -172,3 +178,9 @@ class Annotator:
                     kept = layers if self.config.keep_layers else None
                     answers.append(Answer(question, text, len(tokens), layers.mean(0), kept))
         return answers
+
+
+def _folder_digest(folder: Path) -> str:
+    """Stands for a commit where there is none: weights, configuration and tokenizer, whatever the folder is called."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and not path.name.startswith("."))
+    return sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files))[:16]

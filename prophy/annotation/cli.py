@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import add_data, add_geometry, add_shard, read_jobs
+from prophy.flags import whole
 
 
 def main(argv: list[str]) -> None:
@@ -52,7 +53,7 @@ def build_show_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="prophy annotate show", description="Draw a clip's maps over its frames.")
     parser.add_argument("clip", type=Path, metavar="CLIP", help="folder of an annotated clip")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the picture (default: CLIP.png)")
-    parser.add_argument("--rows", type=int, default=5, help="frames shown (default: 5)")
+    parser.add_argument("--rows", type=whole, default=5, help="frames shown (default: 5)")
     return parser
 
 
@@ -60,6 +61,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     from prophy.annotation.config import read_config
     from prophy.annotation.pipeline import annotate_all
     from prophy.data.jobs import Shard
+    from prophy.data.present import some_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # All of this before the weights: a typo should not cost minutes.
@@ -79,6 +81,12 @@ def _annotate(arguments: argparse.Namespace) -> None:
         f"shard {shard} of {len(jobs)} clips: {outcome.annotated} annotated, {outcome.before} before, "
         f"{outcome.skipped} skipped; {left_out} without phenomenon or video"
     )
+    if outcome.changed:
+        print(f"changed  {some_of(outcome.changed)}: annotated anew, for the video or the labels are others now")
+    if outcome.recaptioned:
+        print(f"caption  {some_of(outcome.recaptioned)}: the new one is noted, the targets stay")
+    if outcome.foreign and not shard.index:
+        print(f"unused   {len(outcome.foreign)} clips in {arguments.out} are not asked for: {some_of(outcome.foreign)}")
     if outcome.skipped:
         print(f"reasons  {arguments.out / 'skipped.jsonl'}")
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
 CONFIG_FILE = "annotation.json"
@@ -41,29 +45,23 @@ class AnnotationConfig:
         ValueError: a value out of range, with what to use.
     """
 
-    layers: tuple[int, ...] | None = None
-    heads: tuple[int, ...] | None = None
+    layers: tuple[AtLeastNone, ...] | None = None
+    heads: tuple[AtLeastNone, ...] | None = None
     keep_layers: bool = False
-    max_answer_tokens: int = 128
-    temperature: float = 0.0
-    seed: int = 0
-    fps: float = 2.0
-    min_frames: int = 4
-    max_frames: int = 64
-    min_frame_tokens: int = 128
-    max_frame_tokens: int = 768
+    max_answer_tokens: Width = 128
+    temperature: Annotated[float, Field(ge=0, le=100)] = 0.0
+    seed: Seed = 0
+    fps: FrameRate = 2.0
+    min_frames: Width = 4
+    max_frames: Width = 64
+    min_frame_tokens: Width = 128
+    max_frame_tokens: Width = 768
     relative: bool = True
     peak: bool = True
-    questions_per_batch: int = 4
+    questions_per_batch: BatchSize = 4
 
     def __post_init__(self) -> None:
-        for name in ("max_answer_tokens", "min_frames", "min_frame_tokens", "questions_per_batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if not self.fps > 0:
-            raise ValueError(f"fps={self.fps} must be above 0")
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or above")
+        check_fields(self)
         if self.min_frames > self.max_frames:
             raise ValueError(f"min_frames={self.min_frames} exceeds max_frames={self.max_frames}: lower min_frames")
         if self.min_frame_tokens > self.max_frame_tokens:

@@ -1,7 +1,8 @@
 """Many clips by many workers: whose clip is whose, what is done, what was skipped and why.
 
 A worker's clips follow from its shard alone, so workers never talk to each other. Each annotated clip is a folder that
-appears file by file with its targets last: where there are targets, the clip is done, and is never done again.
+appears file by file with its targets last: where there are targets, the clip is done. ``clip.json`` says of what: a
+clip whose video or labels are others now is done anew, another caption is noted, and what is the same is left alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +25,7 @@ from prophy.annotation.annotator import Annotator
 from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
 from prophy.data.jobs import Geometry, Job, Shard
+from prophy.data.tables import read_rows
 from prophy.files import write_text
 from prophy.video import write_video
 
@@ -42,15 +45,62 @@ class Outcome:
         annotated: clips, now.
         before: clips that were done when it began.
         skipped: clips that cannot be annotated, now and before; ``skipped.jsonl`` has their reasons.
+        changed: ids of those annotated now whose annotation was of another video or of other labels.
+        recaptioned: ids of those done before that have another caption now.
+        foreign: folders of clips that are not asked for, of all workers; nothing reads them.
     """
 
     annotated: int
     before: int
     skipped: int
+    changed: tuple[str, ...] = ()
+    recaptioned: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What an annotation was made of; ``clip.json`` in its folder.
+
+    Attributes:
+        id: of the clip.
+        caption: shown beside it; no target depends on it.
+        phenomena: that the model was asked about.
+        content: see :meth:`prophy.data.jobs.Job.content`; empty in folders of older releases.
+    """
+
+    id: str
+    caption: str
+    phenomena: tuple[str, ...]
+    content: str = ""
+
+    @classmethod
+    def of(cls, job: Job) -> ClipInputs:
+        """As the clip is now."""
+        return cls(job.id, job.caption, tuple(job.phenomena), job.content())
+
+    @classmethod
+    def read(cls, folder: Path) -> ClipInputs | None:
+        """Of a finished clip's folder; None where there are no targets, or nothing says of what."""
+        if not (folder / TARGETS).exists():
+            return None
+        try:
+            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            return cls(about["id"], about["caption"], tuple(about["phenomena"]), about.get("content", ""))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Into a clip's folder."""
+        write_text(folder / ABOUT, json.dumps(asdict(self), ensure_ascii=False) + "\n", shared=True)
+
+    def targets_fit(self, before: ClipInputs | None) -> bool:
+        """Whether targets made of ``before`` are those of this clip."""
+        return before is not None and self.content == before.content != "" and self.phenomena == before.phenomena
 
 
 def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry: Geometry, shard: Shard) -> Outcome:
-    """Annotate a shard of the clips; those done before are not done again.
+    """Annotate a shard of the clips; those done before are not done again unless their video or labels changed.
 
     Args:
         annotator: for all of them.
@@ -66,20 +116,32 @@ def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry:
     out = Path(out)
     own = shard.take(jobs)
     _claim(out, annotator, geometry)
-    known = read_skipped(out)
-    todo = [job for job in own if job.id not in known and not (out / CLIPS / job.folder / TARGETS).exists()]
-    skipped_before = sum(job.id in known for job in own)
-    before = len(own) - len(todo) - skipped_before
+    known = {row.id: row.content for row in _skipped(out)}
+    todo: list[tuple[Job, ClipInputs]] = []
+    changed, recaptioned = [], []
+    before = 0
+    for job in tqdm(own, "compare", unit="clip", delay=2, leave=False):
+        folder, now = out / CLIPS / job.folder, ClipInputs.of(job)
+        then = ClipInputs.read(folder)
+        if now.targets_fit(then):
+            before += 1
+            if now != then:
+                now.write(folder)
+                recaptioned.append(job.id)
+        elif job.id not in known or known[job.id] != now.content:
+            todo.append((job, now))
+            changed += [job.id] if then is not None else []
+    skipped_before = len(own) - len(todo) - before
     done = skipped = 0
     with tqdm(total=len(own), initial=len(own) - len(todo), desc=f"annotate {shard}", unit="clip") as bar:
-        for job in todo:
+        for job, inputs in todo:
             try:
-                _annotate_one(annotator, job, out / CLIPS / job.folder, geometry)
+                _annotate_one(annotator, job, inputs, out / CLIPS / job.folder, geometry)
             except ValueError as error:
                 skipped += 1
                 reason = " ".join(str(error).split())
                 log.warning("skipped %s: %s", job.id, reason)
-                _append(out / SKIPPED, {"id": job.id, "reason": reason})
+                _append(out / SKIPPED, {"id": job.id, "reason": reason, "content": inputs.content})
                 if not done and skipped == _HOPELESS:
                     raise ValueError(
                         f"none of the first {skipped} clips can be annotated, the last because: {reason}"
@@ -96,32 +158,40 @@ def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry:
                 done += 1
             bar.update()
             bar.set_postfix(skipped=skipped + skipped_before, refresh=False)
-    return Outcome(done, before, skipped + skipped_before)
+    asked = {job.folder for job in jobs}
+    foreign = sorted(path.name for path in (out / CLIPS).glob("*") if path.is_dir() and path.name not in asked)
+    return Outcome(done, before, skipped + skipped_before, tuple(changed), tuple(recaptioned), tuple(foreign))
 
 
 def read_skipped(out: Path) -> dict[str, str]:
     """Id and reason of each clip that was skipped; a line that a killed worker left unfinished says nothing."""
-    found = {}
-    try:
-        lines = (out / SKIPPED).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return {}
-    for line in lines:
-        try:
-            row = json.loads(line)
-            found[row["id"]] = row["reason"]
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+    return {row.id: row.reason for row in _skipped(out)}
 
 
-def _annotate_one(annotator: Annotator, job: Job, folder: Path, geometry: Geometry) -> None:
+class _Skipped(NamedTuple):
+    id: str
+    reason: str
+    content: str
+
+
+def _skipped(out: Path) -> list[_Skipped]:
+    if not (out / SKIPPED).exists():
+        return []
+    rows = [row.fields for row in read_rows(out / SKIPPED) if row.fields is not None]
+    return [
+        _Skipped(str(row["id"]), str(row["reason"]), str(row.get("content")))
+        for row in rows
+        if row.keys() >= {"id", "reason"}
+    ]
+
+
+def _annotate_one(annotator: Annotator, job: Job, inputs: ClipInputs, folder: Path, geometry: Geometry) -> None:
+    (folder / TARGETS).unlink(missing_ok=True)  # of another video or other labels: from here on nobody may read them
     frames = job.read()
     annotation = annotator.annotate(frames, geometry.fps, job.phenomena, geometry.grid)
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / PREVIEW, _preview(frames), geometry.fps)
-    about = {"id": job.id, "caption": job.caption, "phenomena": job.phenomena}
-    write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False) + "\n", shared=True)
+    inputs.write(folder)
     annotation.save(folder)
 
 

@@ -46,7 +46,7 @@ class AnnotationRecord:
 
     Attributes:
         model: the vision-language model's repository or folder name.
-        revision: its commit; ``unknown`` for weights without one.
+        revision: its commit; of a folder a digest of its files; ``unknown`` for a model made in memory.
         family: as in :mod:`prophy.annotation.families`.
         prompt_version: :data:`prophy.annotation.config.PROMPT_VERSION`.
         layers: decoder layers that were averaged.

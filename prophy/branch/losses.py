@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from prophy.schema import LossWeight, check_fields
+
 _SOME = 0.02  # of a token: less of a phenomenon is a mask's edge
 
 Total = Callable[[torch.Tensor], torch.Tensor]
@@ -27,10 +29,13 @@ def _alone(sum_here: torch.Tensor) -> torch.Tensor:
 class LossWeights:
     """λ of eq. 6; the same on both backbones (paper). ``routing`` weighs :func:`routing_loss`, which is ours."""
 
-    coarse: float = 0.1
-    fine_align: float = 0.02
-    fine_balance: float = 0.01
-    routing: float = 0.0
+    coarse: LossWeight = 0.1
+    fine_align: LossWeight = 0.02
+    fine_balance: LossWeight = 0.01
+    routing: LossWeight = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "losses")
 
 
 def coarse_loss(predicted_BP: torch.Tensor, labels_BP: torch.Tensor) -> torch.Tensor:

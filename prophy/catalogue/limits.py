@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from prophy.grid import TokenGrid, nearest_length
+from prophy.schema import DenoisingSteps, FrameRate, Width, check_fields
 
 LONGEST_PROMPT_TOKENS = 512  #: where neither model nor tokenizer says; a tokenizer without a limit says 10^30
 
@@ -25,10 +29,13 @@ class ClipSize:
         guided: whether the unconditional pass is made too.
     """
 
-    width: int
-    height: int
-    frames: int
+    width: Width
+    height: Width
+    frames: Width
     guided: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @classmethod
     def parse(cls, text: str) -> ClipSize:
@@ -57,12 +64,15 @@ class GenerationDefaults:
         guidance: classifier-free guidance scale.
     """
 
-    width: int = 64
-    height: int = 64
-    frames: int = 17
-    fps: float = 8.0
-    steps: int = 20
-    guidance: float = 4.0
+    width: Width = 64
+    height: Width = 64
+    frames: Width = 17
+    fps: FrameRate = 8.0
+    steps: DenoisingSteps = 20
+    guidance: Annotated[float, Field(ge=0, le=30)] = 4.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def clip(self) -> ClipSize:

@@ -3,16 +3,18 @@
     cache/cache.json                  the recipe, which every entry shares
     cache/clips.txt                   ids of the clips that should be there, a JSON string a line
     cache/0003-of-0016-00000.safetensors  and .json: some clips' tensors, and what they must look like
+    cache/present/0003-of-0016.json   the worker's list: which entry each of its clips has now
 
-An entry is keyed by its clip's content and the recipe, so nothing stale is ever read: a changed clip is simply missing.
-A shard's tensors are written first and its JSON last; tensors without a JSON are a killed worker's and count as
-nothing. Shards are never changed, so any number of workers can fill one folder, each under its own name.
+An entry is keyed by its clip's content and the recipe: a changed clip has another key. What a worker's list names is
+present; entries that no list names any more are superseded: they stay, and :func:`verify` names them. A shard's
+tensors are written first and its JSON last; tensors without a JSON are a killed worker's and count as nothing. Shards
+are never changed, so any number of workers can fill one folder, each under its own name.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +24,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from prophy.data.present import CLIPS, PRESENT, expected_ids, present_keys, read_list, some_of, write_list
 from prophy.files import file_sha256, replacing, sha256, write_text
 
 FORMAT = "prophy-cache-v1"
-ABOUT, CLIPS = "cache.json", "clips.txt"
+ABOUT = "cache.json"
+EMPTY_TEXT = "empty_text.safetensors"  #: beside the shards: embeddings of the empty prompt
 
 Recipe = Mapping[str, str | int | float | bool | None]
 
@@ -48,10 +52,11 @@ class Entry:
 
 
 class Problem(NamedTuple):
-    """Something wrong with a cache: where, and what."""
+    """Something about a cache: where, and what; ``harmless``: only to be known."""
 
     where: str
     what: str
+    harmless: bool = False
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -93,8 +98,18 @@ class TensorCache:
         return key in self._entries
 
     def entries(self) -> list[Entry]:
-        """Every entry, by clip id."""
-        return sorted(self._entries.values(), key=lambda entry: (entry.id, entry.key))
+        """The present entries, one for each clip, by clip id.
+
+        Raises:
+            ValueError: a clip has two, and no list says which is the present one.
+        """
+        keys = present_keys(self.folder, _by_id(self._entries.values()))
+        return [self._entries[key] for _, key in sorted(keys.items()) if key in self._entries]
+
+    def missing(self) -> list[str]:
+        """Ids of the clips that should be there and have no present entry; see :meth:`expect`."""
+        here = {entry.id for entry in self.entries()}
+        return [clip_id for clip_id in expected_ids(self.folder) or () if clip_id not in here]
 
     def key(self, content: str) -> str:
         """The key of a clip's content, any text that changes with it, under this cache's recipe."""
@@ -118,6 +133,18 @@ class TensorCache:
     def expect(self, ids: Iterable[str]) -> None:
         """Write down which clips should be there, for :func:`verify`."""
         write_text(self.folder / CLIPS, "\n".join(json.dumps(clip_id) for clip_id in ids) + "\n", shared=True)
+
+    def begin(self, workers: Sequence[str], name: str) -> None:
+        """A worker goes through all its clips anew: what its list named, and those of another division, is forgotten.
+
+        Args:
+            workers: names of all that share the work.
+            name: of this one.
+        """
+        write_list(self.folder / PRESENT / f"{name}.json", {})
+        for path in (self.folder / PRESENT).glob("*.json"):
+            if path.stem not in workers:
+                path.unlink(missing_ok=True)
 
     @contextmanager
     def writer(self, name: str, clips_per_shard: int = 64) -> Iterator[ShardWriter]:
@@ -147,6 +174,8 @@ class ShardWriter:
         self._waiting: dict[str, tuple[str, dict[str, torch.Tensor]]] = {}
         taken = [path.stem.rpartition("-")[2] for path in cache.folder.glob(f"{name}-*.safetensors")]
         self._next = 1 + max((int(number) for number in taken if number.isdigit()), default=-1)
+        self._list = cache.folder / PRESENT / f"{name}.json"
+        self._present = read_list(self._list)
 
     def add(self, clip_id: str, key: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """One clip's tensors.
@@ -160,17 +189,25 @@ class ShardWriter:
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise ValueError(f"{name} of {clip_id} holds values that are not numbers: use another dtype")
         self._waiting[key] = (clip_id, {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
+        self._present[clip_id] = key
         if len(self._waiting) >= self._size:
             self.flush()
 
+    def keep(self, clip_id: str, key: str) -> None:
+        """A clip's entry is there already, and is the present one."""
+        self._present[clip_id] = key
+
     def flush(self) -> None:
-        """Write what is waiting as a shard of its own.
+        """Write what is waiting as a shard of its own, then the list of what is present.
 
         Raises:
             OSError: it cannot be written, such as on a full disk.
         """
-        if not self._waiting:
-            return
+        if self._waiting:
+            self._write_shard()
+        write_list(self._list, self._present)
+
+    def _write_shard(self) -> None:
         shard = self._cache.folder / f"{self._name}-{self._next:05d}.safetensors"
         named = {f"{key}/{name}": t for key, (_, tensors) in self._waiting.items() for name, t in tensors.items()}
         try:
@@ -191,7 +228,8 @@ class ShardWriter:
 
 
 def verify(folder: Path) -> list[Problem]:
-    """Everything that is wrong with a cache: hashes, types and shapes, values that are not numbers, missing clips.
+    """What is wrong with a cache: hashes, types and shapes, values that are not numbers, missing clips; and what lies
+    there without being read any more.
 
     Raises:
         FileNotFoundError: no cache there.
@@ -203,7 +241,7 @@ def verify(folder: Path) -> list[Problem]:
         raise FileNotFoundError(f"{folder} holds no cache ({ABOUT} is missing)")
     _read_about(cache_about)
     problems: list[Problem] = []
-    found: dict[str, str] = {}
+    sound: dict[str, Entry] = {}
     indexed = set()
     for index in sorted(folder.glob("*.json")):
         if index.name == ABOUT:
@@ -218,19 +256,27 @@ def verify(folder: Path) -> list[Problem]:
         wrong = _check_shard(shard, digest, entries)
         problems += [Problem(shard.name, what) for what in wrong]
         if not wrong:
-            found |= {entry.id: shard.name for entry in entries}
+            sound |= {entry.key: entry for entry in entries}
     for path in sorted(folder.iterdir()):
         if path.suffix == ".new":
             problems.append(Problem(path.name, "a killed worker's: delete it"))
-        elif path.suffix == ".safetensors" and path.name not in indexed:
+        elif path.suffix == ".safetensors" and path.name not in indexed | {EMPTY_TEXT}:
             problems.append(Problem(path.name, "has no .json beside it, so it counts as nothing: delete it"))
-    if (folder / CLIPS).exists():
-        lines = (folder / CLIPS).read_text(encoding="utf-8").splitlines()
-        expected = [json.loads(line) for line in lines if line]
-        missing = [clip_id for clip_id in expected if clip_id not in found]
+    try:
+        present = present_keys(folder, _by_id(sound.values()))
+    except ValueError as error:
+        return [*problems, Problem(PRESENT, str(error))]
+    if (expected := expected_ids(folder)) is not None:
+        missing = [clip_id for clip_id in expected if present.get(clip_id) not in sound]
         if missing:
-            shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-            problems.append(Problem(CLIPS, f"{len(missing)} of {len(expected)} clips are missing: {shown}"))
+            problems.append(Problem(CLIPS, f"{len(missing)} of {len(expected)} clips are missing: {some_of(missing)}"))
+    if left := [entry for entry in sound.values() if present.get(entry.id) != entry.key]:
+        changed = sorted({entry.id for entry in left if entry.id in present})
+        foreign = sorted({entry.id for entry in left if entry.id not in present})
+        for ids, why in ((changed, "superseded: the clip is another now"), (foreign, "of clips no longer asked for")):
+            if ids:
+                what = f"{len(ids)} entries are {why}; no training reads them: {some_of(ids)}"
+                problems.append(Problem(PRESENT, what, harmless=True))
     return problems
 
 
@@ -282,6 +328,10 @@ def _read_index(path: Path) -> tuple[str, list[Entry]]:
         return index["sha256"], entries
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} is damaged ({error}): delete it and its shard, then fill again") from None
+
+
+def _by_id(entries: Iterable[Entry]) -> list[tuple[str, str]]:
+    return [(entry.id, entry.key) for entry in entries]
 
 
 def _differing(found: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:

@@ -22,6 +22,7 @@ from prophy.data.records import (
     random_subset,
 )
 from prophy.data.wisa import read_wisa
+from prophy.flags import seeds, whole
 
 _BAR = 40  #: characters
 _SHOWN = 12  #: texts of a kind
@@ -66,8 +67,10 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--drop-unstated", action="store_true", help="the filters also remove clips that do not state what they ask"
     )
-    report.add_argument("--sample", type=int, metavar="N", help="a random subset of what is left; the paper's is 20000")
-    report.add_argument("--seed", type=int, default=0, help="of the subset (default: 0)")
+    report.add_argument(
+        "--sample", type=whole, metavar="N", help="a random subset of what is left; the paper's is 20000"
+    )
+    report.add_argument("--seed", type=seeds, default=0, help="of the subset (default: 0)")
     report.add_argument("--json", action="store_true", help="everything as JSON, every fault included")
     report.set_defaults(run=_report)
     return parser

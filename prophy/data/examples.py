@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+CONTENT = ", content "  #: in a fingerprint
+
 
 @dataclass(frozen=True)
 class Example:
@@ -36,7 +38,8 @@ class Examples(ABC):
     """A set of encoded clips, the same at every opening.
 
     Attributes:
-        fingerprint: changes when the clips, their order, their captions or what encoded them change.
+        fingerprint: changes when the clips, their order, their captions or what encoded them change. What follows
+            :data:`CONTENT` in it is a digest of files; releases before it recorded only what precedes.
         empty_text_LD: embeddings of the empty prompt.
     """
 

@@ -16,11 +16,12 @@ from prophy.catalogue.limits import ClipSize
 from prophy.data.folder import read_folder
 from prophy.data.records import ClipRecord, Filters, apply_filters, random_subset
 from prophy.data.wisa import read_wisa
-from prophy.files import sha256
-from prophy.flags import only_set
+from prophy.files import file_sha256, sha256
+from prophy.flags import only_set, seeds, whole
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
-from prophy.video import sample_frames
+from prophy.schema import FrameRate, Width, check_fields
+from prophy.video import READING, sample_frames
 from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
@@ -42,15 +43,14 @@ class Geometry:
         ValueError: sizes that do not divide into tokens, or a rate that is not positive.
     """
 
-    width: int = 832
-    height: int = 480
-    frames: int = 49
-    fps: float = 16.0
-    cell: int = 16
+    width: Width = 832
+    height: Width = 480
+    frames: Width = 49
+    fps: FrameRate = 16.0
+    cell: Width = 16
 
     def __post_init__(self) -> None:
-        if not self.fps > 0:
-            raise ValueError(f"fps={self.fps} must be above 0")
+        check_fields(self)
         self.grid  # noqa: B018 (refuses what does not divide)
 
     @property
@@ -76,6 +76,8 @@ class Job:
         phenomena: what it is labelled with, at least one.
         read: gives its frames, uint8 ``(F, H, W, 3)``; raises ValueError where they cannot be had.
         masks: gives where each phenomenon acts, bool ``(F, H, W)`` by id, where that is known: in the worlds.
+        source: gives the digest of what the frames are made from, the video's file or the world's scenario; None: the
+            frames themselves are digested.
     """
 
     id: str
@@ -83,6 +85,14 @@ class Job:
     phenomena: tuple[str, ...]
     read: Callable[[], np.ndarray]
     masks: Callable[[], dict[str, np.ndarray]] | None = None
+    source: Callable[[], str] | None = None
+
+    def content(self) -> str:
+        """A digest that changes when what is seen in the clip does; empty where that cannot be read."""
+        try:
+            return sha256(self.read().tobytes()) if self.source is None else self.source()
+        except (ValueError, OSError):
+            return ""
 
     @property
     def folder(self) -> str:
@@ -128,8 +138,17 @@ def jobs_of(records: Iterable[ClipRecord], geometry: Geometry) -> tuple[list[Job
             left_out += 1
             continue
         read = partial(sample_frames, record.video, geometry.frames, geometry.fps, geometry.height, geometry.width)
-        jobs.append(Job(record.id, record.caption, record.labels, read))
+        jobs.append(Job(record.id, record.caption, record.labels, read, source=partial(video_digest, record.video)))
     return jobs, left_out
+
+
+def video_digest(video: Path) -> str:
+    """Changes when the file's content does, or how its frames are shown.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return sha256(f"{READING} {file_sha256(video)}")
 
 
 def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 0, stage: Stage = Stage()) -> list[Job]:
@@ -153,7 +172,9 @@ def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 
     for seed in range(first, first + count):
         scenario, caption = sample_scenario(seed, split, names)
         shown = tuple(dict.fromkeys(event.phenomenon for event in scenario.events))
-        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, partial(read, seed), partial(masks, seed)))
+        about = sha256(f"{split} {seed} {scenario} {stage}")
+        frames, where, source = partial(read, seed), partial(masks, seed), partial(str, about)
+        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, frames, where, source))
     return jobs
 
 
@@ -162,12 +183,12 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, choices=("wisa", "folder", "worlds"), help="what the clips are")
     parser.add_argument("--path", type=Path, help="wisa: metadata; folder: the clips with their table of captions")
     parser.add_argument("--videos", type=Path, metavar="DIR", help="wisa: folder of the videos")
-    parser.add_argument("--sample", type=int, metavar="N", help="a random subset; the paper's is 20000")
-    parser.add_argument("--seed", type=int, default=0, help="of the subset (default: 0)")
+    parser.add_argument("--sample", type=whole, metavar="N", help="a random subset; the paper's is 20000")
+    parser.add_argument("--seed", type=seeds, default=0, help="of the subset (default: 0)")
     parser.add_argument("--min-duration", type=float, metavar="S", help="seconds")
     parser.add_argument("--min-width", type=float, metavar="PX", help="pixels")
     parser.add_argument("--max-text-boxes", type=float, metavar="N", help="boxes of written text in the picture")
-    parser.add_argument("--clips", type=int, default=64, help="worlds: how many (default: 64)")
+    parser.add_argument("--clips", type=whole, default=64, help="worlds: how many (default: 64)")
     parser.add_argument("--split", default="test", help="worlds: of which split (default: test)")
     parser.add_argument(
         "--phenomena",
@@ -190,7 +211,7 @@ def add_geometry(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--fps", type=float, help="frames a second of those clips (default: 16; worlds: 8)")
     parser.add_argument(
-        "--cell", type=int, help="pixels on a side of the diffusion model's token (default: 16; worlds: 8)"
+        "--cell", type=whole, help="pixels on a side of the diffusion model's token (default: 16; worlds: 8)"
     )
 
 

@@ -1,7 +1,7 @@
 """The latent cache: every training clip encoded once, with its text tokens and per-token masks.
 
-Stored as plain ``.npy`` arrays beside a JSON that says what made them; a cache made by another autoencoder,
-tokenizer or scope is refused, not mixed in.
+Stored as plain ``.npy`` arrays beside a JSON that says what made them and what they must look like; a cache made by
+another autoencoder, tokenizer or scope is refused, not mixed in.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from prophy.backbones.autoencoder import normalise, to_pixels
-from prophy.files import write_text
+from prophy.data.cache import Problem
+from prophy.files import file_sha256, write_text
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import Stage, sample_clip, sample_scenario
 
 CAPTIONS = 4  #: wordings kept for each clip
-
+MARKER = "cache.json"
+ARRAYS = ("latents", "ids", "masks", "phenomena")  #: each in a file of its own
+_LOOKED_AT = 4  # clips that verify_worlds renders again
 
 #: what a cache was made with -> what a refusal calls it
 WORDS = {
@@ -73,6 +76,30 @@ class LatentCache:
                     maps[b, :, index] = torch.from_numpy(self.masks[row, slot].astype(np.float32) / 255)
         return maps
 
+    def content(self) -> str:
+        """A digest of captions, masks and phenomena. Latents differ in their last bit from machine to machine."""
+        digest = hashlib.sha256()
+        for array in (self.ids, self.masks, self.phenomena):
+            for start in range(0, len(array), 1024):
+                digest.update(np.ascontiguousarray(array[start : start + 1024]))
+        return digest.hexdigest()
+
+
+def is_worlds_cache(folder: Path) -> bool:
+    """Whether a folder's ``cache.json`` is that of a cache of the worlds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is damaged.
+    """
+    marker = Path(folder) / MARKER
+    if not marker.is_file():
+        raise FileNotFoundError(f"{folder} holds no cache ({MARKER} is missing)")
+    try:
+        return "made_by" in json.loads(marker.read_text(encoding="utf-8"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{marker} is damaged ({error}): restore it or fill another folder") from None
+
 
 def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
     """The tokens of a clip: patches of one latent cell, each as large as the autoencoder makes it."""
@@ -92,7 +119,7 @@ def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stag
 
 def cached_as(folder: Path) -> dict:
     """What the cache in a folder was made with; those of the first generation do not say their size."""
-    return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / "cache.json").read_text())
+    return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / MARKER).read_text())
 
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -129,7 +156,7 @@ def open_cache(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    marker = folder / "cache.json"
+    marker = folder / MARKER
     grid = grid_of(stage, vae)
     about = {
         "made_by": _digest(vae, tokenizer),
@@ -181,5 +208,52 @@ def open_cache(
         for name, array in arrays.items():
             array.flush()
             os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
-        write_text(marker, json.dumps({**about, "count": count}))
+        digests = {name: file_sha256(folder / f"{name}.npy") for name in layout}
+        write_text(marker, json.dumps({**about, "count": count, "sha256": digests}))
     return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout})
+
+
+def verify_worlds(folder: Path) -> list[Problem]:
+    """What is wrong with a cache of the worlds: hashes, shapes, values that are not numbers, and clips that this
+    release's worlds show otherwise (a few are rendered again).
+
+    Raises:
+        ValueError: its description is damaged.
+    """
+    folder = Path(folder)
+    try:
+        about = cached_as(folder)
+        count, stage, digests = int(about["count"]), Stage(**about["stage"]), dict(about.get("sha256", {}))
+        told = about["split"], tuple(about["phenomena"]), stage, bool(about["lawful"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder / MARKER} does not describe a cache of the worlds ({error}): make another") from None
+    cure = "delete the folder and encode the clips again"
+    problems = [Problem(path.name, "a killed process's: delete it") for path in sorted(folder.glob("*.new*"))]
+    arrays: dict[str, np.ndarray] = {}
+    for name in ARRAYS:
+        path = folder / f"{name}.npy"
+        try:
+            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            problems.append(Problem(path.name, f"cannot be opened ({error}): {cure}"))
+            continue
+        if len(arrays[name]) < count:
+            problems.append(Problem(path.name, f"holds {len(arrays[name])} clips, not {count}: {cure}"))
+        elif len(arrays[name]) > count:  # killed between these files and cache.json, while clips were added
+            problems.append(Problem(path.name, f"holds more than the {count} clips that count", harmless=True))
+        elif name in digests and file_sha256(path) != digests[name]:
+            problems.append(Problem(path.name, f"is not what was written (its hash differs): {cure}"))
+    if not digests:
+        problems.append(Problem(MARKER, "made by an older release, which noted no hashes to compare", harmless=True))
+    if arrays.keys() < set(ARRAYS) or any(not problem.harmless for problem in problems):
+        return problems
+    latents = arrays["latents"]
+    if any(not np.isfinite(latents[start : start + 64]).all() for start in range(0, count, 64)):
+        problems.append(Problem("latents.npy", f"holds values that are not numbers: {cure}"))
+    grid = TokenGrid.from_video(stage.frames, stage.height, stage.width, stage.height // latents.shape[3])
+    split, phenomena, stage, lawful = told
+    for row in sorted({int(row) for row in np.linspace(0, count - 1, _LOOKED_AT)}):
+        _, masks, shown = _render(grid, split, phenomena, stage, lawful, row)
+        if not (np.array_equal(masks, arrays["masks"][row]) and np.array_equal(shown, arrays["phenomena"][row])):
+            problems.append(Problem("masks.npy", f"clip {row} is another in this release's worlds: {cure}"))
+    return problems

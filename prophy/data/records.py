@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+from pydantic import Field
 
 from prophy.data.labels import LabelReport, LabelSet, Tallies, Tally
 from prophy.files import sha256
+from prophy.schema import check_fields
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -220,6 +223,9 @@ def find_videos(folder: Path) -> tuple[Path, ...]:
     return tuple(sorted(path for path in found if not path.name.startswith(".")))
 
 
+Bound = Annotated[float, Field(ge=0, le=1e9)]
+
+
 @dataclass(frozen=True)
 class Filters:
     """Which clips to keep; None asks nothing. Bounds are included.
@@ -235,17 +241,14 @@ class Filters:
         keep_unstated: keep clips that do not state what is asked.
     """
 
-    min_duration: float | None = None
-    max_duration: float | None = None
-    min_width: float | None = None
-    max_text_boxes: float | None = None
+    min_duration: Bound | None = None
+    max_duration: Bound | None = None
+    min_width: Bound | None = None
+    max_text_boxes: Bound | None = None
     keep_unstated: bool = True
 
     def __post_init__(self) -> None:
-        for name in _FILTERED:
-            bound = getattr(self, name)
-            if bound is not None and not (math.isfinite(bound) and bound >= 0):
-                raise ValueError(f"{name}={bound} must be a number of at least 0")
+        check_fields(self)
         low, high = self.min_duration, self.max_duration
         if low is not None and high is not None and low > high:
             raise ValueError(f"min_duration={self.min_duration} exceeds max_duration={self.max_duration}: swap them")

@@ -19,7 +19,7 @@ from prophy.evaluation.measures.cli import add_causes
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
-from prophy.flags import add_model, branch_of, only_set
+from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 
@@ -52,31 +52,31 @@ def build_parser() -> argparse.ArgumentParser:
     recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
     add_model(recognition, branch=True)
     _add_work(recognition)
-    recognition.add_argument("--prompts", type=int, default=400, help="how many (default: 400)")
-    recognition.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
-    recognition.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    recognition.add_argument("--prompts", type=whole, default=400, help="how many (default: 400)")
+    recognition.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    recognition.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
     recognition.set_defaults(run=_recognition)
 
     sheet = commands.add_parser("sheet", help="the fixed prompts on one contact sheet, every result shown")
     add_model(sheet, branch=True)
     sheet.add_argument("--out", type=Path, default=Path("docs/sheet.png"), help="the picture (default: docs/sheet.png)")
     sheet.add_argument("--routing", action="store_true", help="beneath each clip, the strongest expert of each token")
-    sheet.add_argument("--columns", type=int, default=2, help="of the sheet (default: 2)")
-    sheet.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
-    sheet.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    sheet.add_argument("--columns", type=whole, default=2, help="of the sheet (default: 2)")
+    sheet.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    sheet.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
     sheet.set_defaults(run=_sheet)
 
     localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
     add_model(localisation, branch=True)
     _add_work(localisation)
-    localisation.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
+    localisation.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
     localisation.add_argument(
-        "--match-clips", type=int, default=256, help="test clips to match experts on (default: 256)"
+        "--match-clips", type=whole, default=256, help="test clips to match experts on (default: 256)"
     )
-    localisation.add_argument("--train-clips", type=int, help="for the image-free control (default: the branch's)")
-    localisation.add_argument("--control-steps", type=int, help="of the image-free control (default: the branch's)")
+    localisation.add_argument("--train-clips", type=whole, help="for the image-free control (default: the branch's)")
+    localisation.add_argument("--control-steps", type=whole, help="of the image-free control (default: the branch's)")
     localisation.add_argument(
-        "--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)"
+        "--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)"
     )
     _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
@@ -85,8 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_model(flow, branch=True)
     _add_work(flow)
     flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
-    flow.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
-    flow.add_argument("--batch", type=int, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    flow.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
+    flow.add_argument("--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)")
     _add_stage(flow)
     flow.set_defaults(run=_flow)
 
@@ -96,10 +96,10 @@ def build_parser() -> argparse.ArgumentParser:
     add_model(laws, branch=True)
     _add_work(laws)
     add_columns(laws)
-    laws.add_argument("--clips", type=int, default=64, help="of each split (default: 64)")
+    laws.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
-    laws.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
-    laws.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    laws.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    laws.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
     _add_stage(laws)
     laws.set_defaults(run=_laws)
 
@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_work(segmenter)
     _add_recipe(segmenter)
     _add_stage(segmenter)
-    segmenter.add_argument("--cell", type=int, help="pixels on a side of a token (default: 8)")
+    segmenter.add_argument("--cell", type=whole, help="pixels on a side of a token (default: 8)")
     segmenter.set_defaults(run=_segmenter)
 
     generated = commands.add_parser(
@@ -122,22 +122,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(generated, branch=True)
     _add_work(generated)
-    generated.add_argument("--prompts", type=int, default=64, help="how many (default: 64)")
-    generated.add_argument("--batch", type=int, default=8, help="prompts at a time (default: 8)")
-    generated.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+    generated.add_argument("--prompts", type=whole, default=64, help="how many (default: 64)")
+    generated.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    generated.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
     generated.set_defaults(run=_generated_localisation)
 
     figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
     add_model(figures, branch=True)
     _add_work(figures)
     figures.add_argument("--figure", type=int, choices=(6, 7, 8), action="append", help="repeat (default: all three)")
-    figures.add_argument("--prompts", type=int, default=400, help="of the worlds, for figure 6 (default: 400)")
+    figures.add_argument("--prompts", type=whole, default=400, help="of the worlds, for figure 6 (default: 400)")
     figures.add_argument(
         "--labelled", type=Path, metavar="JSON", help='for figure 6 instead: [{"prompt": …, "phenomena": [ids]}]'
     )
     figures.add_argument("--prompt", action="append", help="for figures 7 and 8; repeat (default: fixed prompts)")
-    figures.add_argument("--clips", type=int, default=4, help="fixed prompts for figures 7 and 8 (default: 4)")
-    figures.add_argument("--seed", type=int, default=0, help="of the first --prompt (default: 0)")
+    figures.add_argument("--clips", type=whole, default=4, help="fixed prompts for figures 7 and 8 (default: 4)")
+    figures.add_argument("--seed", type=seeds, default=0, help="of the first --prompt (default: 0)")
     for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
         figures.add_argument(f"--{name}", type=kind, help="as for prophy generate (default: the embedded model's)")
     figures.set_defaults(run=_figures)
@@ -151,12 +151,12 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument(
         "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
     )
-    annotation.add_argument("--clips", type=int, default=64, help="how many (default: 64)")
+    annotation.add_argument("--clips", type=whole, default=64, help="how many (default: 64)")
     annotation.add_argument(
         "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
     )
     _add_stage(annotation)
-    annotation.add_argument("--cell", type=int, default=8, help="pixels on a side of a token (default: 8)")
+    annotation.add_argument("--cell", type=whole, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
     add_causes(commands)
@@ -166,16 +166,16 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clips", type=int, help="training renders (default: the recipe's)")
-    parser.add_argument("--test-clips", type=int, help="held-out renders (default: the recipe's)")
-    parser.add_argument("--steps", type=int, help="training steps (default: the recipe's)")
-    parser.add_argument("--minutes", type=float, help="stop, resumable, after this long")
+    parser.add_argument("--clips", type=whole, help="training renders (default: the recipe's)")
+    parser.add_argument("--test-clips", type=whole, help="held-out renders (default: the recipe's)")
+    parser.add_argument("--steps", type=whole, help="training steps (default: the recipe's)")
+    parser.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
     parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
 
 
 def _add_stage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="WxHxF", help="of the clips (default: 64x64x17)")
-    parser.add_argument("--fps", type=int, help="frames a second of the clips (default: 8)")
+    parser.add_argument("--fps", type=whole, help="frames a second of the clips (default: 8)")
 
 
 def _add_work(parser: argparse.ArgumentParser) -> None:

@@ -78,7 +78,7 @@ class _Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if func is aten._local_scalar_dense.default and args[0].is_meta:
-            return torch.zeros((), dtype=args[0].dtype).item()  # only the content could tell: take nought, and False
+            return torch.zeros((), dtype=args[0].dtype).item()  # meta tensors hold no data: 0 or False
         result = _SHAPES.get(func, func)(*args, **kwargs)
         known = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if _on_meta(leaf)}
         for leaf in tree_leaves(result):
@@ -94,7 +94,7 @@ class _Ledger(TorchDispatchMode):
         return result
 
     def reach(self, held: int, at: str) -> None:
-        """So much is held now."""
+        """Bytes held now."""
         if held > self.peak:
             self.peak, self.at = held, at
 

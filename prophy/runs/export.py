@@ -15,6 +15,7 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.files import replacing
+from prophy.routing.steering import MAX_EXPERTS
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.legend import strip
 from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
@@ -60,13 +61,13 @@ class OverlaySettings:
             raise ExportError(f"mode {self.mode!r} is not one of {', '.join(MODES)}")
         if self.mode == "phenomenon" and self.index not in range(len(phenomena.PHENOMENA)):
             raise ExportError(f"index={self.index} is not a phenomenon: use 0 to {len(phenomena.PHENOMENA) - 1}")
-        if self.mode == "expert" and (not isinstance(self.index, int) or self.index < 0):
+        if self.mode == "expert" and (type(self.index) is not int or not 0 <= self.index < MAX_EXPERTS):
             raise ExportError(f"index={self.index} is not an expert: experts are numbered from 0")
         if self.mode not in ("expert", "phenomenon") and self.index is not None:
             raise ExportError(f"mode {self.mode} shows every expert: leave index={self.index} out")
-        if self.step is not None and (not isinstance(self.step, int) or self.step < 1):
+        if self.step is not None and (type(self.step) is not int or not 1 <= self.step <= 1000):
             raise ExportError(f"step={self.step} is not a denoising step: they are numbered from 1")
-        if not isinstance(self.opacity, int | float) or not 0 <= self.opacity <= 1:
+        if type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1:
             raise ExportError(f"opacity={self.opacity} must be from 0 to 1")
 
     def kept_step(self, trace: RoutingTrace) -> int:

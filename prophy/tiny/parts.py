@@ -13,6 +13,8 @@ from pathlib import Path
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from prophy.flags import time_limit
+
 CLIPS = 12_000  #: of the worlds' training split, that the shipped transformer and branch learnt from
 
 
@@ -79,7 +81,7 @@ def stage_parser(stage: str, doc: str) -> argparse.ArgumentParser:
         prog=f"prophy tiny {stage}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="folder of checkpoints and results")
-    parser.add_argument("--minutes", type=float, help="stop, resumable, after this long")
+    parser.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
     parser.add_argument(
         "--device", help="cpu, or an accelerator such as cuda (default: an accelerator if there is one)"
     )

@@ -25,6 +25,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from prophy.data.encode import encode_text
+from prophy.schema import AtLeastOne, BatchSize, LearningRate, Seed, Share, ShareBelowOne, Width, check_fields
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import chosen_device
 from prophy.training.fit import fit
@@ -63,16 +64,19 @@ class TextRecipe:
     """
 
     grammar: str = "first"
-    twins: float = 0.0
-    steps: int = 2500
-    batch: int = 64
-    width: int = 192
-    layers: int = 3
-    heads: int = 4
-    learning_rate: float = 1e-3  # twice as much never learns to tell two events apart
-    vocabulary_captions: int = 60000
-    word_dropout: float = 0.05
-    seed: int = 0
+    twins: Share = 0.0
+    steps: AtLeastOne = 2500
+    batch: BatchSize = 64
+    width: Width = 192
+    layers: Width = 3
+    heads: Width = 4
+    learning_rate: LearningRate = 1e-3  # twice as much never learns to tell two events apart
+    vocabulary_captions: AtLeastOne = 60000
+    word_dropout: ShareBelowOne = 0.05
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 #: The recipe of each grammar.

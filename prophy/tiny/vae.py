@@ -18,6 +18,7 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 
 from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
+from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed, Share, Width, check_fields
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import autocast, chosen_device
 from prophy.training.fit import fit
@@ -45,12 +46,15 @@ class Phase:
         last_share: likewise at its last.
     """
 
-    steps: int
-    frames: int
-    crop: int
-    batch: int
-    first_share: float
-    last_share: float
+    steps: AtLeastOne
+    frames: Width
+    crop: Width
+    batch: BatchSize
+    first_share: Share
+    last_share: Share
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -79,22 +83,25 @@ class VaeRecipe:
         seed: of the start and of the windows.
     """
 
-    pool: int = 3000
+    pool: AtLeastOne = 3000
     phases: tuple[Phase, ...] = (
         Phase(1500, frames=9, crop=64, batch=8, first_share=1.0, last_share=0.9),
-        Phase(6500, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
-        Phase(2000, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
+        Phase(5000, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
+        Phase(1500, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
     )
-    muon_rate: float = 0.03
-    adamw_rate: float = 3e-3
-    warm_up: int = 50
-    kl_weight: float = 1e-4
-    event_weight: float = 0.25
-    most_weight: float = 10.0
-    edge_weight: float = 0.25
-    motion_weight: float = 0.5
+    muon_rate: LearningRate = 0.03
+    adamw_rate: LearningRate = 3e-3
+    warm_up: AtLeastOne = 50
+    kl_weight: LossWeight = 1e-4
+    event_weight: LossWeight = 0.25
+    most_weight: LossWeight = 10.0
+    edge_weight: LossWeight = 0.25
+    motion_weight: LossWeight = 0.5
     precision: str = "bfloat16"
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def steps(self) -> int:

@@ -33,6 +33,18 @@ from prophy.annotation.config import BACKGROUND_QUESTION, CONFIG_FILE, Annotatio
 from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
 from prophy.annotation.vlm import VisionLanguageModel
 from prophy.files import replacing
+from prophy.flags import whole
+from prophy.schema import (
+    AtLeastNone,
+    AtLeastOne,
+    BatchSize,
+    LearningRate,
+    LossWeight,
+    Seed,
+    ShareBelowOne,
+    Width,
+    check_fields,
+)
 from prophy.tiny.attention import fast_vlm_attention
 from prophy.tiny.parts import stage_parser
 from prophy.training.devices import autocast, chosen_device
@@ -67,23 +79,26 @@ class VlmRecipe:
     an EMA that is what is saved.
     """
 
-    clips: int = 1500
-    tower_steps: int = 1500
-    steps: int = 1500
-    cool_down: int = 400
-    warm_up: int = 50
-    batch: int = 8
-    width: int = 96
-    heads: int = 3
-    layers: int = 3
-    vision_width: int = 64
-    vision_layers: int = 2
-    muon_rate: float = 0.01
-    adamw_rate: float = 2e-3
-    weight_decay: float = 0.01
-    ema: float = 0.99
+    clips: AtLeastOne = 1500
+    tower_steps: AtLeastNone = 1500
+    steps: AtLeastNone = 1500
+    cool_down: AtLeastOne = 400
+    warm_up: AtLeastOne = 50
+    batch: BatchSize = 8
+    width: Width = 96
+    heads: Width = 3
+    layers: Width = 3
+    vision_width: Width = 64
+    vision_layers: Width = 2
+    muon_rate: LearningRate = 0.01
+    adamw_rate: LearningRate = 2e-3
+    weight_decay: LossWeight = 0.01
+    ema: ShareBelowOne = 0.99
     precision: str = "bfloat16"
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def total_steps(self) -> int:
@@ -494,8 +509,8 @@ def train_vlm(
 def main(argv: list[str]) -> None:
     parser = stage_parser("vlm", __doc__)
     parser.set_defaults(work=Path("runs/tiny-vlm"))
-    parser.add_argument("--clips", type=int, default=VlmRecipe.clips, help="training clips to render")
-    parser.add_argument("--steps", type=int, default=VlmRecipe.steps, help="training steps after the tower's own")
+    parser.add_argument("--clips", type=whole, default=VlmRecipe.clips, help="training clips to render")
+    parser.add_argument("--steps", type=whole, default=VlmRecipe.steps, help="training steps after the tower's own")
     args = parser.parse_args(argv)
     recipe = VlmRecipe(clips=args.clips, steps=args.steps)
     train_vlm(args.work, recipe, chosen_device(args.device), args.minutes)

@@ -14,7 +14,6 @@ import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig
 
@@ -23,15 +22,18 @@ from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.limits import ClipSize
+from prophy.data.cache import TensorCache
 from prophy.data.encode import encode_caption, encode_clip
-from prophy.data.examples import Examples
+from prophy.data.examples import CONTENT, Examples
 from prophy.data.folder import read_folder
-from prophy.files import replacing, sha256
+from prophy.data.jobs import video_digest
+from prophy.data.latents import is_worlds_cache
+from prophy.files import sha256
 from prophy.generation.generate import generate
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.settings import GenerationSettings
-from prophy.training.cached_examples import CachedExamples, FreshExamples
+from prophy.training.cached_examples import CachedExamples, FreshExamples, keep_empty_text, kept_empty_text
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
@@ -111,17 +113,12 @@ def open_examples(
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if worlds is not None or not marker.is_file():
         return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations, stage, lawful)
-    try:
-        about = json.loads(marker.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{marker} is damaged ({error.msg}): fill another folder") from error
-    if "made_by" in about:
+    if is_worlds_cache(folder):
         return open_worlds(folder, Path(base), annotations=annotations, stage=stage, lawful=lawful)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
-    from prophy.data.cache import TensorCache
-
-    return CachedExamples(TensorCache(folder), _empty_text(folder, base))
+    cache = TensorCache(folder)
+    return CachedExamples(cache, _empty_text(cache, base))
 
 
 def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
@@ -151,12 +148,13 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         for record in videos
     ]
     about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
+    content = sha256("".join(map(video_digest, (record.video for record in videos))))
     return FreshExamples(
         clips,
         partial(encode_clip, pipeline),
         partial(encode_caption, pipeline),
         tuple(size),
-        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}",
+        f"folder {sha256(about)[:16]} of {len(clips)}, encoded by {model_hash(pipeline)}{CONTENT}{content[:16]}",
     )
 
 
@@ -170,15 +168,20 @@ class _VideoFile:
     read: Callable[[], np.ndarray]
 
 
-def _empty_text(folder: Path, base: str) -> torch.Tensor:
-    """Embeddings of the empty prompt, kept beside the cache: the text encoder may be the largest part of all."""
-    kept = folder / "empty_text.safetensors"
-    if not kept.exists():
-        with torch.inference_mode():
-            embedded = encode_caption(load(base), "")
-        with replacing(kept, shared=True) as temporary:
-            save_file({"text": embedded.cpu().contiguous()}, temporary)
-    return load_file(kept)["text"]
+def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
+    """Embeddings of the empty prompt by the model that the cache was made with.
+
+    Raises:
+        ValueError: they are not kept beside the cache, and the base is another model.
+    """
+    if (kept := kept_empty_text(cache.folder, cache.recipe)) is not None:
+        return kept
+    pipeline = load(base)
+    if cache.recipe.get("model") != model_hash(pipeline):
+        raise ValueError(f"{cache.folder} was made with another model than {base}: give that one with --model")
+    embedded = encode_caption(pipeline, "").cpu()
+    keep_empty_text(cache.folder, cache.recipe, embedded)
+    return embedded
 
 
 def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sampler:

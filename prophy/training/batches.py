@@ -1,4 +1,4 @@
-"""Batches of a training: which clips a step sees, and their noise, as a function of seed and step alone.
+"""Batches of a training: which clips each step sees, and their noise, as a function of seed and step alone.
 
 So nothing about the data has to be saved: a resumed run, on any number of processes, sees what the first would have.
 

@@ -6,15 +6,23 @@ Shapes: C latent channels, T latent frames, H height, W width, F video frames, L
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
+from prophy.data.cache import EMPTY_TEXT
 from prophy.data.examples import Example, Examples
-from prophy.files import sha256
+from prophy.data.present import some_of
+from prophy.files import replacing, sha256
 from prophy.phenomena import IDS
+
+log = logging.getLogger(__name__)
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -34,11 +42,12 @@ class Cache(Protocol):
     recipe: Mapping[str, object]
 
     def entries(self) -> list[CacheEntry]: ...
+    def missing(self) -> list[str]: ...
     def read(self, key: str) -> Tensors: ...
 
 
 class CachedExamples(Examples):
-    """The clips of a cache, in the order of their ids.
+    """The present clips of a cache, in the order of their ids. Those that should be there and are not are named once.
 
     Args:
         cache: opened.
@@ -55,6 +64,8 @@ class CachedExamples(Examples):
         for entry in self._entries:
             if missing := {"latents", "text"} - entry.tensors.keys():
                 raise ValueError(f"{entry.id} lacks {', '.join(sorted(missing))} in the cache: fill it again")
+        if lacking := cache.missing():
+            log.warning("%d clips are not in the cache: %s; see prophy cache verify", len(lacking), some_of(lacking))
         keys = json.dumps([entry.key for entry in self._entries])
         self.fingerprint = f"cache {sha256(keys)[:16]} of {len(self._entries)}"
         self.empty_text_LD = empty_text_LD.float()
@@ -76,6 +87,32 @@ class CachedExamples(Examples):
             labels_P=tensors["labelled"].float() if annotated else torch.zeros(len(IDS)),
             targets_NP=tensors["targets"].float() if annotated else None,
         )
+
+
+def keep_empty_text(folder: Path, recipe: Mapping[str, object], text_LD: torch.Tensor) -> None:
+    """Keep the embeddings of the empty prompt beside a cache: the text encoder may be the largest part of all.
+
+    Args:
+        folder: of the cache.
+        recipe: of the cache; kept text of another recipe is not read again.
+        text_LD: by the text encoder that the recipe names.
+    """
+    with replacing(folder / EMPTY_TEXT, shared=True) as temporary:
+        save_file({"text": text_LD.cpu().contiguous()}, temporary, {"recipe": _digest(recipe)})
+
+
+def kept_empty_text(folder: Path, recipe: Mapping[str, object]) -> torch.Tensor | None:
+    """What :func:`keep_empty_text` kept for this recipe; None where there is none, or it is damaged."""
+    try:
+        with safe_open(folder / EMPTY_TEXT, "pt") as file:
+            fits = (file.metadata() or {}).get("recipe") == _digest(recipe)
+            return file.get_tensor("text").clone() if fits else None  # a copy: the file may be written anew
+    except (OSError, SafetensorError):
+        return None
+
+
+def _digest(recipe: Mapping[str, object]) -> str:
+    return sha256(json.dumps(dict(recipe), sort_keys=True))
 
 
 class SourceClip(Protocol):

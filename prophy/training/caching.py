@@ -20,16 +20,19 @@ from diffusers import DiffusionPipeline
 from tqdm import tqdm
 
 from prophy import phenomena
-from prophy.annotation.pipeline import CLIPS, RECIPE
+from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
 from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
+from prophy.data.latents import cached_as, is_worlds_cache, verify_worlds
+from prophy.data.present import some_of
 from prophy.files import sha256
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
+from prophy.training.cached_examples import keep_empty_text, kept_empty_text
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +46,9 @@ def fill(
     shard: Shard,
     clips_per_shard: int = 64,
 ) -> tuple[int, int]:
-    """Encode the annotated clips of a shard that are not in the cache yet.
+    """Encode the annotated clips of a shard that are not in the cache yet; its list then names exactly these clips.
+
+    An annotation of another video or of other labels than a clip has now counts as none, and is named.
 
     Args:
         pipeline: whose autoencoder and text encoder are used.
@@ -71,12 +76,20 @@ def fill(
     }
     cache = TensorCache(out, recipe)
     cache.expect(job.id for job in jobs if annotations is None or _targets(annotations, job).exists())
+    workers = [f"{index + 1:04d}-of-{shard.count:04d}" for index in range(shard.count)]
+    cache.begin(workers, workers[shard.index])
+    if kept_empty_text(cache.folder, cache.recipe) is None:
+        keep_empty_text(cache.folder, cache.recipe, encode_caption(pipeline, ""))
     done = without = 0
-    with cache.writer(f"{shard.index + 1:04d}-of-{shard.count:04d}", clips_per_shard) as writer:
+    stale = []
+    with cache.writer(workers[shard.index], clips_per_shard) as writer:
         for job in tqdm(shard.take(jobs), f"encode {shard}", unit="clip"):
-            if annotations is not None and not _targets(annotations, job).exists():
-                without += 1
-                continue
+            if annotations is not None:
+                then = ClipInputs.read(_targets(annotations, job).parent)
+                if not ClipInputs.of(job).targets_fit(then):
+                    without += 1
+                    stale += [job.id] if then is not None else []
+                    continue
             frames, caption = job.read(), job.caption.encode(errors="replace")
             if annotations is None:
                 targets = TokenTargets.from_masks(job.masks(), geometry.grid, "worlds")
@@ -86,6 +99,7 @@ def fill(
                 content = _targets(annotations, job).read_bytes()
             key = cache.key(sha256(frames.tobytes() + caption + content))
             if key in cache:
+                writer.keep(job.id, key)
                 continue
             tensors = {
                 "latents": encode_clip(pipeline, frames),
@@ -95,6 +109,12 @@ def fill(
             }
             writer.add(job.id, key, tensors)
             done += 1
+    if stale:
+        log.warning(
+            "left out %d clips whose annotation is of another video or other labels: %s; run prophy annotate again",
+            len(stale),
+            some_of(stale),
+        )
     return done, without
 
 
@@ -156,8 +176,12 @@ def _fill(arguments: argparse.Namespace) -> None:
 
 
 def _verify(arguments: argparse.Namespace) -> None:
-    problems = verify(arguments.folder)
-    if problems:
-        print("\n".join(map(str, problems)))
-        raise ValueError(f"{len(problems)} things are wrong with {arguments.folder}")
-    print(f"{arguments.folder}: {len(TensorCache(arguments.folder))} clips, nothing wrong")
+    folder = arguments.folder
+    of_worlds = is_worlds_cache(folder)
+    problems = verify_worlds(folder) if of_worlds else verify(folder)
+    for problem in problems:
+        print(problem)
+    if wrong := [problem for problem in problems if not problem.harmless]:
+        raise ValueError(f"{len(wrong)} things are wrong with {folder}")
+    clips = cached_as(folder)["count"] if of_worlds else len(TensorCache(folder).entries())
+    print(f"{folder}: {clips} clips, nothing wrong")

@@ -117,10 +117,13 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
 
 
 class Saved(NamedTuple):
-    """A checkpoint without its tensors: the step it holds, and when it was written, in seconds since the epoch."""
+    """A checkpoint without its tensors: the step it holds, when it was written, in seconds since the epoch, and the
+    fingerprint of its data, if it notes one.
+    """
 
     step: int
     when: float
+    data: str | None = None
 
 
 def saved_in(folder: Path) -> Saved | None:
@@ -133,7 +136,8 @@ def saved_in(folder: Path) -> Saved | None:
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         path = candidate / "state.json"
         try:
-            return Saved(int(dict(json.loads(path.read_text())["__dict__"])["step"]), path.stat().st_mtime)
+            state = dict(json.loads(path.read_text())["__dict__"])
+            return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"))
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, OSError):

@@ -14,7 +14,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
-from prophy.flags import add_model
+from prophy.flags import add_model, time_limit, whole
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,10 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--held-out", type=Path, metavar="DIR", help="cache of other clips, for validation losses")
     parser.add_argument(
-        "--worlds", type=int, metavar="N", help="first encode N clips of the synthetic worlds into --data, if need be"
+        "--worlds", type=whole, metavar="N", help="first encode N clips of the synthetic worlds into --data, if need be"
     )
     parser.add_argument(
-        "--held-out-worlds", type=int, metavar="N", help="the same for --held-out, of clips that are never trained on"
+        "--held-out-worlds", type=whole, metavar="N", help="the same for --held-out, of clips that are never trained on"
     )
     parser.add_argument(
         "--annotations",
@@ -83,12 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="shard optimiser states and gradients: a configuration of DeepSpeed's ZeRO 1 or 2",
     )
     how.add_argument("--workers", type=int, default=2, help="processes that read clips ahead, for each (default: 2)")
-    how.add_argument("--minutes", type=float, help="stop, resumable, after this long")
-    how.add_argument("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
-    how.add_argument("--validate-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
-    how.add_argument("--validation-clips", type=int, default=64, metavar="N", help="of --held-out (default: 64)")
-    how.add_argument("--log-every", type=int, default=10, metavar="STEPS", help="(default: 10)")
-    how.add_argument("--sample-every", type=int, default=500, metavar="STEPS", help="needs --prompt (default: 500)")
+    how.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
+    how.add_argument("--checkpoint-every", type=whole, default=500, metavar="STEPS", help="(default: 500)")
+    how.add_argument("--validate-every", type=whole, default=500, metavar="STEPS", help="(default: 500)")
+    how.add_argument("--validation-clips", type=whole, default=64, metavar="N", help="of --held-out (default: 64)")
+    how.add_argument("--log-every", type=whole, default=10, metavar="STEPS", help="(default: 10)")
+    how.add_argument("--sample-every", type=whole, default=500, metavar="STEPS", help="needs --prompt (default: 500)")
     how.add_argument(
         "--prompt", action="append", default=[], help="make a clip of it every --sample-every steps. Repeat for more"
     )

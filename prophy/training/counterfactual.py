@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from prophy.data.examples import Example, on_latents
+from prophy.schema import ShareBelowOne, check_fields
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,11 @@ class Counterfactual:
         ValueError: a value out of its range.
     """
 
-    share: float = 0.0
-    threshold: float = 0.02
+    share: ShareBelowOne = 0.0
+    threshold: ShareBelowOne = 0.02
 
     def __post_init__(self) -> None:
-        for name in ("share", "threshold"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"counterfactual.{name}={getattr(self, name)} must lie from 0 to below 1")
+        check_fields(self, "counterfactual")
 
     def falls_on(self, place: int) -> bool:
         """Whether the clip at this place of a batch may be muted: as many in every batch, spread evenly over it."""

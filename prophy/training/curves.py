@@ -152,7 +152,7 @@ CHARTS: tuple[Chart, ...] = (
     Chart("entropies", "Entropy of their use", "over the largest possible: 0 is one expert, 1 all alike", entropies),
     Chart("gradients", "Gradient norms", "before clipping", gradient_norms),
     Chart("rate", "Learning rate", "", rate),
-    Chart("pace", "Pace", "seconds a step, and the share of them without data", pace),
+    Chart("pace", "Pace", "s/step, and the share of that time without data", pace),
 )
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
+
+from prophy.schema import check_fields
 
 TIMESTEPS = 1000  #: of both families
 SAMPLINGS = ("uniform", "logit_normal", "shifted")
@@ -44,20 +47,18 @@ class NoiseLevels:
         shift: s; above 1 more noise.
 
     Raises:
-        ValueError: unknown sampling, or a spread or shift that is not positive.
+        ValueError: unknown sampling, or a number out of its range.
     """
 
     sampling: str = "uniform"
-    mean: float = 0.0
-    std: float = 1.0
-    shift: float = 3.0
+    mean: Annotated[float, Field(ge=-100, le=100)] = 0.0
+    std: Annotated[float, Field(gt=0, le=100)] = 1.0
+    shift: Annotated[float, Field(gt=0, le=1000)] = 3.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "noise")
         if self.sampling not in SAMPLINGS:
             raise ValueError(f"unknown sampling {self.sampling!r} of noise levels: use one of {', '.join(SAMPLINGS)}")
-        for name in ("std", "shift"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} of the noise levels must be above 0")
 
     def draw(self, rng: np.random.Generator) -> float:
         """One noise level in [0, 1)."""

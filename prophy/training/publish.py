@@ -34,7 +34,7 @@ def publish(run: Path, out: Path) -> Path:
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet.
-        ValueError: a damaged checkpoint, or one of another release. One line.
+        ValueError: a damaged checkpoint, one of another release, or weights that are not finite. One line.
     """
     run, out = Path(run), Path(out)
     state = load_checkpoint(run / CHECKPOINT) if run.is_dir() else None
@@ -42,6 +42,7 @@ def publish(run: Path, out: Path) -> Path:
         raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
     about = json.loads((run / RUN_FILE).read_text())
     recipe = Recipe.from_record(state["recipe"])
+    _require_finite({**state["still"], **state["ema"]}, run)
     lines = read_lines(run)
     new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
@@ -68,6 +69,15 @@ def publish(run: Path, out: Path) -> Path:
     _write_card(new, about, recipe, state["step"], lines)
     replace_folder(new, out)
     return out
+
+
+def _require_finite(weights: Mapping[str, torch.Tensor], run: Path) -> None:
+    wrong = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if wrong:
+        raise ValueError(
+            f"{len(wrong)} of {len(weights)} weights of {run} hold NaN or infinity, the first is {wrong[0]}: "
+            "nothing was published; train again from the base, with lower learning rates"
+        )
 
 
 def _part(prefix: str, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

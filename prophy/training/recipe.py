@@ -5,9 +5,24 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from prophy.branch.losses import LossWeights
 from prophy.phenomena import PHENOMENA
+from prophy.schema import (
+    AtLeastNone,
+    AtLeastOne,
+    BatchSize,
+    LearningRate,
+    LossWeight,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Width,
+    check_fields,
+)
 from prophy.training.checkpoints import State
 from prophy.training.counterfactual import Counterfactual
 from prophy.training.objectives import NoiseLevels
@@ -35,15 +50,18 @@ class BranchShape:
         refinement_form: see :class:`prophy.branch.refinement.RefinementExpertBlock`.
     """
 
-    sites: tuple[int, ...]
-    semantic_experts: int = 32
-    refinement_experts: int = 8
-    top_k: int = 2
-    reference_grid: tuple[int, int, int] = (5, 8, 8)
+    sites: tuple[AtLeastNone, ...]
+    semantic_experts: Width = 32
+    refinement_experts: Width = 8
+    top_k: Width = 2
+    reference_grid: tuple[Width, Width, Width] = (5, 8, 8)
     semantic: bool = True
     refinement: bool = True
-    injections: tuple[int, ...] | None = None
+    injections: tuple[AtLeastNone, ...] | None = None
     refinement_form: str = "mixture"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "branch")
 
 
 @dataclass(frozen=True)
@@ -64,21 +82,20 @@ class OptimiserSettings:
     """
 
     kind: str = "adamw"
-    rate: float = 2e-5
-    muon_rate: float = 0.0
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    warm_up: int = 500
+    rate: LearningRate = 2e-5
+    muon_rate: LearningRate = 0.0
+    weight_decay: LossWeight = 1e-2
+    clip: Annotated[float, Field(gt=0, le=1e9)] = 1.0
+    warm_up: AtLeastNone = 500
     decay: str = "constant"
-    cool_down: float = 1.0
+    cool_down: Annotated[float, Field(gt=0, le=1e6)] = 1.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "optimiser")
         _check("optimiser", self.kind, OPTIMISERS)
         _check("decay", self.decay, DECAYS)
         if self.kind == "muon" and not self.muon_rate > 0:
             raise ValueError(f"muon_rate={self.muon_rate} must be above 0 for Muon to learn")
-        if not self.cool_down > 0:
-            raise ValueError(f"cool_down={self.cool_down} of the rates must be above 0")
 
     def share_of_peak(self, step: int, steps: int) -> float:
         """Which share of the peak rates is used at ``step`` of ``steps``, from 0."""
@@ -105,12 +122,13 @@ class BackboneShape:
         patch: latent cells of a token, (T, H, W).
     """
 
-    width: int = 256
-    heads: int = 4
-    layers: int = 8
-    patch: tuple[int, int, int] = (1, 1, 1)
+    width: Width = 256
+    heads: Width = 4
+    layers: Width = 8
+    patch: tuple[Width, Width, Width] = (1, 1, 1)
 
     def __post_init__(self) -> None:
+        check_fields(self, "scratch")
         if self.width % self.heads:
             raise ValueError(f"width={self.width} of the backbone does not divide among {self.heads} heads")
 
@@ -151,33 +169,31 @@ class Recipe:
     branch: BranchShape | None
     backbone: str = "frozen"
     scratch: BackboneShape | None = None
-    lora_rank: int = 128
+    lora_rank: Width = 128
     noise: NoiseLevels = field(default_factory=NoiseLevels)
     losses: LossWeights = field(default_factory=LossWeights)
     coarse: str = "relative"
-    align_background: float = 0.0
+    align_background: LossWeight = 0.0
     counterfactual: Counterfactual = field(default_factory=Counterfactual)
-    foreground: float = 0.0
-    null_share: float = 0.1
-    steps: int = 10_000
-    batch: int = 32
-    accumulation: int = 1
+    foreground: LossWeight = 0.0
+    null_share: Share = 0.1
+    steps: AtLeastOne = 10_000
+    batch: BatchSize = 32
+    accumulation: BatchSize = 1
     optimiser: OptimiserSettings = field(default_factory=OptimiserSettings)
     backbone_optimiser: OptimiserSettings | None = None
-    ema: float = 0.999
+    ema: ShareBelowOne = 0.999
     precision: str = "bfloat16"
     backbone_dtype: str = "bfloat16"
     checkpointing: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check("backbone", self.backbone, BACKBONES)
         _check("coarse", self.coarse, COARSE_FORMS)
         _check("precision", self.precision, DTYPES)
         _check("backbone_dtype", self.backbone_dtype, DTYPES)
-        for name in ("steps", "batch", "accumulation", "lora_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         if self.batch % self.accumulation:
             raise ValueError(f"batch={self.batch} does not divide into {self.accumulation} parts: change one of them")
         if self.branch is None and self.backbone == "frozen":

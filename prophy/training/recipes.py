@@ -10,6 +10,7 @@ the base itself            PB + SEB + REB
 ``…_bce``                  … SEB trained with BCE
 ``…_align_only``           … REB with the align loss only, no balance
 ``…_balance_only``         … the opposite, which the paper does not show
+``…_causal``               … with counterfactual routing, which is ours
 ========================== =============================================================================================
 
 Both expert blocks reach the backbone through the Physical Blocks, so the rows with one of them keep those; the paper
@@ -24,6 +25,8 @@ from dataclasses import replace
 
 from prophy.branch.family import default_sites
 from prophy.branch.losses import LossWeights
+from prophy.phenomena import PHENOMENA
+from prophy.training.counterfactual import Counterfactual
 from prophy.training.objectives import NoiseLevels
 from prophy.training.recipe import BackboneShape, BranchShape, OptimiserSettings, Recipe
 
@@ -106,6 +109,37 @@ def tiny_together() -> Recipe:
     )
 
 
+def tiny_base() -> Recipe:
+    """The second embedded model's backbone from nothing, on clips whose clocks obey no law (``--unlawful``).
+
+    It learns what things look like and nothing of how they move: that is left to :func:`tiny_branch`.
+    """
+    alone = tiny_transformer()
+    return replace(
+        alone,
+        scratch=BackboneShape(width=256, heads=4, layers=8),
+        steps=10_000,
+        optimiser=replace(alone.optimiser, cool_down=0.3),
+        ema=0.999,
+    )
+
+
+def tiny_branch() -> Recipe:
+    """ProPhy beside the second embedded model, frozen, on lawful clips: what it has of the laws, the branch brought.
+
+    All Physical Blocks copy early blocks and only the last one's residual is added, after a third of the backbone: five
+    blocks read what the refinement experts did. In the paper's figure each Physical Block adds its own after its
+    backbone block; the laws then flow around the experts (docs/EXPERIMENTS.md).
+    """
+    first = tiny()
+    return replace(
+        first,
+        branch=BranchShape((0, 1, 2), semantic_experts=16, reference_grid=(5, 8, 12), injections=(2,)),
+        steps=3000,
+        ema=0.998,
+    )
+
+
 # --- the paper's ablations -------------------------------------------------------------------------------------------
 
 
@@ -145,11 +179,23 @@ def balance_only(full: Recipe) -> Recipe:
     return replace(full, losses=replace(full.losses, fine_align=0.0))
 
 
+def causal(full: Recipe) -> Recipe:
+    """One refinement expert a phenomenon and one for none, which counterfactual routing makes causes. Ours."""
+    return replace(
+        full,
+        branch=replace(full.branch, refinement_experts=len(PHENOMENA) + 1, injections=full.branch.sites[-1:]),
+        losses=replace(full.losses, routing=0.1, fine_balance=0.0),
+        counterfactual=Counterfactual(share=0.35),
+    )
+
+
 def _with_variants(base: Callable[[], Recipe], adapted: bool) -> dict[str, Callable[[], Recipe]]:
     single = ("lora", "lora_seb", "lora_reb") if adapted else ("alone", "seb", "reb")
     names = (*single, "bce", "align_only", "balance_only")
     variants = (without_branch, seb_only, reb_only, bce, align_only, balance_only)
     made = {base.__name__: base}
+    if base().backbone == "frozen":
+        names, variants = (*names, "causal"), (*variants, causal)
     for name, variant in zip(names, variants, strict=True):
         made[f"{base.__name__}_{name}"] = lambda variant=variant: variant(base())
     return made
@@ -161,7 +207,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **_with_variants(cogvideox_5b, adapted=True),
     **_with_variants(tiny, adapted=True),
     **_with_variants(tiny_together, adapted=False),
+    **_with_variants(tiny_branch, adapted=True),
     "tiny_transformer": tiny_transformer,
+    "tiny_base": tiny_base,
 }
 
 

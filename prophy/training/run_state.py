@@ -11,8 +11,16 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
+from prophy.data.examples import CONTENT
 from prophy.files import write_text
-from prophy.training.checkpoints import State, load_checkpoint, random_state, restore_random_state, save_checkpoint
+from prophy.training.checkpoints import (
+    State,
+    load_checkpoint,
+    random_state,
+    restore_random_state,
+    save_checkpoint,
+    saved_in,
+)
 from prophy.training.ema import Ema
 from prophy.training.fsdp import distribute_like, gather_full
 from prophy.training.progress import Progress, TrainingStopped
@@ -22,6 +30,27 @@ from prophy.training.strategies import Strategy
 from prophy.training.trainable import TrainableModule
 
 log = logging.getLogger(__name__)
+
+
+def refuse_other_data(out: Path, data: str) -> None:
+    """Refuse to resume a run on other data than it was trained on, before anything else is compared or opened.
+
+    Args:
+        out: the run's folder.
+        data: fingerprint of the training set, see :class:`prophy.data.examples.Examples`.
+
+    Raises:
+        ValueError: its checkpoint is of other data, or damaged. One line.
+    """
+    saved = saved_in(out / CHECKPOINT)
+    if saved is None or saved.data == data:
+        return
+    if saved.data == data.partition(CONTENT)[0]:
+        log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
+        return
+    raise ValueError(
+        f"{out} was trained on other data ({saved.data}, now {data}): give the same --data, or choose another --out"
+    )
 
 
 class RunState:
@@ -139,11 +168,6 @@ class RunState:
         return [one for part in gathered for one in part]
 
     def _refuse_another(self, state: dict[str, State]) -> None:
-        if state["data"] != self._data:
-            raise ValueError(
-                f"{self._out} was trained on other data ({state['data']}, now {self._data}): give the same --data, or "
-                "choose another --out"
-            )
         before = Recipe.from_record(state["recipe"])
         changed = difference(before, self._recipe)
         if changed and not self._recipe.continues(before, state["step"]):

@@ -15,17 +15,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from diffusers import ModelMixin
+from pydantic import Field
 from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from prophy.branch import ProPhyBranch
 from prophy.data.examples import Examples
+from prophy.schema import AtLeastOne, check_fields
 from prophy.training.batches import NOISE_LEVELS, Batches, Share, fixed_batch
 from prophy.training.checkpoints import refuse_older_layout
 from prophy.training.collectives import all_reduce_sum
@@ -37,7 +40,7 @@ from prophy.training.objectives import Objective
 from prophy.training.progress import Stop, TrainingStopped
 from prophy.training.recipe import Recipe
 from prophy.training.run_folder import SAMPLES
-from prophy.training.run_state import RunState
+from prophy.training.run_state import RunState, refuse_other_data
 from prophy.training.step import expert_usage, train_step
 from prophy.training.strategies import AccelerateStrategy, Strategy
 from prophy.training.trainable import Prediction, TrainableModule, build_trainable, start_from
@@ -74,20 +77,18 @@ class Running:
     plain_attention: bool = False
     sharded: bool = False
     deepspeed: Path | None = None
-    workers: int = 0
-    minutes: float | None = None
-    checkpoint_every: int = 500
-    log_every: int = 10
-    validate_every: int = 500
-    validation_clips: int = 64
-    sample_every: int = 500
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    minutes: Annotated[float, Field(ge=0, le=1e7)] | None = None
+    checkpoint_every: AtLeastOne = 500
+    log_every: AtLeastOne = 10
+    validate_every: AtLeastOne = 500
+    validation_clips: AtLeastOne = 64
+    sample_every: AtLeastOne = 500
     tracker: str | None = None
-    explosion: float = 20.0
+    explosion: Annotated[float, Field(gt=1, le=1e9)] = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint_every", "log_every", "validate_every", "validation_clips", "sample_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_fields(self)
 
 
 def train(
@@ -131,6 +132,7 @@ def train(
     if sample is not None and running.sharded:
         raise ValueError("samples need whole weights on one process: leave --fsdp or --sample-every out")
     refuse_older_layout(out)
+    refuse_other_data(out, examples.fingerprint)
     # 1. the module, and the devices
     join_processes(running.device)
     accelerator = Accelerator(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ import torch
 from diffusers import AutoencoderKLWan
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from prophy.annotation.pipeline import CLIPS, RECIPE
+from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
-from prophy.data.examples import Example, Examples
+from prophy.data.examples import CONTENT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
-from prophy.data.latents import LatentCache, cached_as, open_cache
-from prophy.files import sha256
+from prophy.data.latents import MARKER, LatentCache, cached_as, is_worlds_cache, open_cache
+from prophy.files import file_sha256, sha256
 from prophy.routing.targets import TokenTargets
 from prophy.worlds import Stage
 
@@ -108,8 +109,10 @@ def open_worlds(
         ValueError: the cache was made by another model or of other clips, or other clips were annotated.
     """
     folder, base = Path(folder), Path(base)
-    marker = folder / "cache.json"
+    marker = folder / MARKER
     if marker.is_file():
+        if not is_worlds_cache(folder):
+            raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
         about = cached_as(folder)
         scope, split = tuple(about["phenomena"]), about["split"]
         clips = about["count"] if clips is None else clips
@@ -125,15 +128,22 @@ def open_worlds(
     stage, lawful = stage or Stage(), lawful is not False
     cache = open_cache(folder, vae, tokenizer, clips, scope, split, stage, lawful)
     made_by = json.loads(marker.read_text())["made_by"]
-    fingerprint = f"worlds {made_by} {split} {clips} {','.join(scope)}"
+    fingerprint, content = f"worlds {made_by} {split} {clips} {','.join(scope)}", cache.content()
     if stage != Stage() or not lawful:
         fingerprint += f", {stage}{'' if lawful else ', unlawful'}"
     if annotations is None:
-        return WorldExamples(cache, encoder, fingerprint)
+        return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}")
     jobs = jobs_of_worlds(clips, split, scope, stage=stage)
     cell = stage.height // cache.latents.shape[3]
     recipe, targets = _annotated(Path(annotations), jobs, split, Geometry.of_worlds(stage, cell))
-    return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}", targets)
+    content = sha256(content + "".join(map(file_sha256, targets)))
+    return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}{CONTENT}{content[:16]}", targets)
+
+
+def _fit(job: Job, folder: Path) -> bool:
+    """Whether a clip's annotation is of what the world shows; older releases noted its caption and phenomena only."""
+    now, then = ClipInputs.of(job), ClipInputs.read(folder)
+    return now.targets_fit(then) or (then is not None and then == replace(now, content=""))
 
 
 def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry) -> tuple[str, list[Path]]:
@@ -150,5 +160,10 @@ def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of {len(jobs)} clips, such as {missing[0]}: "
             f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder}"
+        )
+    if others := [job.id for job, path in zip(jobs, targets, strict=True) if not _fit(job, path.parent)]:
+        raise ValueError(
+            f"{folder} holds annotations of {len(others)} other clips under these names, such as {others[0]}: annotate "
+            "with the cache's own --phenomena, --size and --fps"
         )
     return sha256(json.dumps(about, sort_keys=True))[:16], targets

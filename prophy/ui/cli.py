@@ -21,7 +21,7 @@ from prophy.ui.engine.models import ModelSource
 
 _OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 _M_ARENA_MAX = -8  # of malloc.h
-_IDLE_SECONDS = 10  # without a visitor, after which a generation's imports are nobody's delay
+_IDLE_SECONDS = 10  # without a visitor, before heavy imports are preloaded
 
 
 def build_parser() -> argparse.ArgumentParser:

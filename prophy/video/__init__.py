@@ -4,4 +4,6 @@ from prophy.video.reading import Clip, picture_size, read_video, sample_frames
 from prophy.video.source import UnreadableClip
 from prophy.video.writing import write_video
 
-__all__ = ["Clip", "UnreadableClip", "picture_size", "read_video", "sample_frames", "write_video"]
+READING = "prophy-video-v2"  #: changes when the same file gives other frames: what was derived from them is then stale
+
+__all__ = ["READING", "Clip", "UnreadableClip", "picture_size", "read_video", "sample_frames", "write_video"]

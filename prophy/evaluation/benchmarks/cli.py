@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.flags import add_model, branch_of, only_set
+from prophy.flags import add_model, branch_of, only_set, seeds, whole
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -59,8 +59,8 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
     generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
     add_shard(generate)
-    generate.add_argument("--limit", type=int, metavar="N", help="only the first N prompts, for trying out")
-    generate.add_argument("--seed", type=int, default=0, help="of the first prompt; the n-th has n more (default: 0)")
+    generate.add_argument("--limit", type=whole, metavar="N", help="only the first N prompts, for trying out")
+    generate.add_argument("--seed", type=seeds, default=0, help="of the first prompt; the n-th has n more (default: 0)")
     for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
         generate.add_argument(f"--{name}", type=kind, help="as for prophy generate (default: the embedded model's)")
     generate.add_argument("--fps", type=float, help="frames per second of the files")

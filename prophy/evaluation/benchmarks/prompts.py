@@ -20,8 +20,8 @@ from typing import ClassVar, Literal
 from pydantic import ConfigDict
 
 from prophy.evaluation.results import write_json
-from prophy.evaluation.results.documents import STRICT, decoded
 from prophy.files import sha256
+from prophy.schema import STRICT, decoded
 
 CAPTIONS = ("caption", "upsampled_caption")  #: of VideoPhy2: the short one, and the one rewritten for video models
 

@@ -30,6 +30,7 @@ from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.laws import BACKBONE
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
 from prophy.training.progress import TrainingStopped
@@ -68,17 +69,15 @@ class AblationSettings:
         denoising_steps: None: the app's.
     """
 
-    worlds: int = 4000
-    clips: int = 24
-    latents: int = 64
-    noises: tuple[float, ...] = (0.2, 0.5, 0.8)
-    batch: int = 8
-    denoising_steps: int | None = None
+    worlds: AtLeastOne = 4000
+    clips: AtLeastOne = 24
+    latents: AtLeastOne = 64
+    noises: tuple[ShareBelowOne, ...] = (0.2, 0.5, 0.8)
+    batch: BatchSize = 8
+    denoising_steps: DenoisingSteps | None = None
 
     def __post_init__(self) -> None:
-        for name in ("worlds", "clips", "latents", "batch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

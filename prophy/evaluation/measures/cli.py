@@ -12,14 +12,14 @@ from pathlib import Path
 from prophy.data.jobs import stage_of
 from prophy.evaluation.columns import add_columns, columns_of
 from prophy.evaluation.report.readers import as_text
-from prophy.flags import add_model, branch_of
+from prophy.flags import add_model, branch_of, none_or_more, seeds, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 
 def add_causes(commands: argparse._SubParsersAction) -> None:
     """Add every measure of causes to ``prophy evaluate``."""
     budget = _add(commands, "budget", "the branch off and on: laws fixed and regressed, pixels changed, and where")
-    budget.add_argument("--clips", type=int, default=64, help="of each split (default: 64)")
+    budget.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
     budget.add_argument(
         "--split", action="append", help="test, combinations or parameters; repeat (default: test and combinations)"
     )
@@ -29,8 +29,8 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     selectivity = _add(
         commands, "selectivity", "one expert muted: its own law broken, the others' kept, beside two controls"
     )
-    selectivity.add_argument("--two", type=int, default=64, help="clips of two phenomena (default: 64)")
-    selectivity.add_argument("--one", type=int, default=32, help="clips of one phenomenon (default: 32)")
+    selectivity.add_argument("--two", type=none_or_more, default=64, help="clips of two phenomena (default: 64)")
+    selectivity.add_argument("--one", type=none_or_more, default=32, help="clips of one phenomenon (default: 32)")
     selectivity.add_argument(
         "--every-expert",
         action="store_true",
@@ -42,7 +42,7 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     selectivity.set_defaults(run=_selectivity)
 
     dose = _add(commands, "dose", "the branch at strength 0, ½, 1 and 2, and one expert alone")
-    dose.add_argument("--clips", type=int, default=64, help="how many (default: 64)")
+    dose.add_argument("--clips", type=whole, default=64, help="how many (default: 64)")
     dose.add_argument("--split", default="test", help="of the worlds (default: test)")
     dose.add_argument(
         "--strength", type=float, action="append", metavar="X", help="0 to 4, 0 among them; repeat (default: 0 0.5 1 2)"
@@ -52,13 +52,13 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     specificity = _add(
         commands, "specificity", "at one fixed noisy latent: where muting an expert changes the prediction", steps=False
     )
-    specificity.add_argument("--clips", type=int, default=64, help="held-out clips (default: 64)")
+    specificity.add_argument("--clips", type=whole, default=64, help="held-out clips (default: 64)")
     specificity.set_defaults(run=_specificity)
 
     preference = _add(
         commands, "preference", "of a valid and an impossible clip, which the model finds likelier", steps=False
     )
-    preference.add_argument("--clips", type=int, default=64, help="scenes of the worlds (default: 64)")
+    preference.add_argument("--clips", type=whole, default=64, help="scenes of the worlds (default: 64)")
     preference.add_argument("--split", default="test", help="of the worlds (default: test)")
     preference.add_argument(
         "--pairs",
@@ -70,13 +70,13 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
         "--captions", type=Path, metavar="JSON", help="of --pairs: an object of a caption for each scenario"
     )
     add_columns(preference)
-    preference.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    preference.add_argument("--seed", type=seeds, default=0, help="of the noise (default: 0)")
     preference.set_defaults(run=_preference)
 
     discrimination = _add(
         commands, "discrimination", "the phenomenon map against all phenomena, absent ones too", steps=False
     )
-    discrimination.add_argument("--clips", type=int, default=256, help="held-out clips (default: 256)")
+    discrimination.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
     discrimination.set_defaults(run=_discrimination)
 
 
@@ -89,11 +89,11 @@ def _add(commands: argparse._SubParsersAction, name: str, what: str, *, steps: b
     )
     batch = 4 if name == "preference" else 8 if steps else 16
     of = "noise levels" if name == "preference" else "prompts" if steps else "clips"
-    parser.add_argument("--batch", type=int, default=batch, help=f"{of} at a time (default: {batch})")
+    parser.add_argument("--batch", type=whole, default=batch, help=f"{of} at a time (default: {batch})")
     if steps:
-        parser.add_argument("--steps", type=int, help="denoising steps, for trying out (default: the app's)")
+        parser.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
     parser.add_argument("--size", metavar="WxHxF", help="of the clips (default: 64x64x17)")
-    parser.add_argument("--fps", type=int, help="frames a second of the worlds' clips (default: 8)")
+    parser.add_argument("--fps", type=whole, help="frames a second of the worlds' clips (default: 8)")
     return parser
 
 

@@ -22,6 +22,7 @@ from prophy.data.encode import encode_text
 from prophy.data.latents import LatentCache
 from prophy.evaluation.judges.fit import train_judge
 from prophy.phenomena import IDS
+from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed, Width, check_fields
 from prophy.training.devices import autocast
 from prophy.training.recipes import tiny_together
 
@@ -30,19 +31,22 @@ from prophy.training.recipes import tiny_together
 class ImageFreeRecipe:
     """How the control is trained: steps, batch and the background's weight are the branch's own."""
 
-    steps: int = tiny_together().steps
-    batch: int = tiny_together().batch
-    background: float = tiny_together().align_background
-    width: int = 128
-    layers: int = 2
-    heads: int = 4
-    rate: float = 2e-3
-    weight_decay: float = 0.01
-    seed: int = 0
+    steps: AtLeastOne = tiny_together().steps
+    batch: BatchSize = tiny_together().batch
+    background: LossWeight = tiny_together().align_background
+    width: Width = 128
+    layers: Width = 2
+    heads: Width = 4
+    rate: LearningRate = 2e-3
+    weight_decay: LossWeight = 0.01
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class _Layer(nn.Module):
-    """Each position reads the prompt, then thinks about it."""
+    """Cross-attention to the prompt, then an MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

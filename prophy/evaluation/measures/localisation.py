@@ -27,9 +27,9 @@ from prophy.evaluation.measures.metrics import (
     auc,
     average_precision,
     bootstrap,
+    discrimination,
     energy_over_area,
     pointing,
-    told_apart,
 )
 from prophy.evaluation.results.localisation import (
     CENTRE,
@@ -328,7 +328,7 @@ def _apart(maps_nNP: np.ndarray, truth: Truth) -> np.ndarray:
     for i in np.flatnonzero(truth.shown_nP.sum(1) == 2):
         a, b = np.flatnonzero(truth.shown_nP[i])
         cover = truth.cover_nNP[i] > 0.5
-        values[i] = told_apart(maps_nNP[i, :, a], maps_nNP[i, :, b], cover[:, a], cover[:, b])
+        values[i] = discrimination(maps_nNP[i, :, a], maps_nNP[i, :, b], cover[:, a], cover[:, b])
     return values
 
 

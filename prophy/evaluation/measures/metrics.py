@@ -1,4 +1,4 @@
-"""The measures: pure functions of scores and truths. Equal scores never help: ties count as chance would have it.
+"""Metrics: pure functions of scores and truths; ties are broken in expectation.
 
 Shapes: N tokens or examples, n clips, K columns (phenomena).
 """
@@ -62,7 +62,7 @@ def auc(scores_N: np.ndarray, positive_N: np.ndarray) -> float:
     return float((below + not_above).mean() / 2 / len(negatives))
 
 
-def told_apart(first_N: np.ndarray, second_N: np.ndarray, is_first_N: np.ndarray, is_second_N: np.ndarray) -> float:
+def discrimination(first_N: np.ndarray, second_N: np.ndarray, is_first_N: np.ndarray, is_second_N: np.ndarray) -> float:
     """Of tokens that belong to exactly one of two phenomena: share where its own map is the higher one.
 
     Averaged over the two phenomena, so that one map being higher everywhere gets one half; equal values count half.

@@ -120,8 +120,8 @@ def evaluate_selectivity(
         ValueError: no branch, no expert for a phenomenon, no clips, or an unknown split.
         FileNotFoundError: fewer experts than phenomena, and localisation was not measured.
     """
-    if min(two, one) < 0 or not two + one:
-        raise ValueError(f"--two {two} and --one {one}: measure at least one clip")
+    if not two + one:
+        raise ValueError("--two 0 and --one 0: measure at least one clip")
     work = Path(work)
     names, find = expert_names(pipeline, work, phenomena), area_finder(areas, work, stage)
     asked = tuple(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from prophy.evaluation.results import FOLDER
-from prophy.flags import add_model, only_set
+from prophy.flags import add_model, only_set, whole
 
 
 def add_reports(commands: argparse._SubParsersAction) -> None:
@@ -37,8 +37,8 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
     )
     add_model(together)
     together.add_argument("--row", action="append", metavar="RECIPE", help="repeat (default: the paper's rows)")
-    together.add_argument("--seeds", type=int, default=3, help="runs of each row (default: 3)")
-    together.add_argument("--steps", type=int, default=150, help="of each training (default: 150)")
+    together.add_argument("--seeds", type=whole, default=3, help="runs of each row (default: 3)")
+    together.add_argument("--steps", type=whole, default=150, help="of each training (default: 150)")
     together.add_argument(
         "--set",
         action="append",
@@ -46,16 +46,21 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
         metavar="FIELD=VALUE",
         help="change a field of every row's recipe, such as optimiser.warm_up=15. Repeat for more",
     )
-    together.add_argument("--worlds", type=int, help="clips to train on (default: 4000)")
-    together.add_argument("--clips", type=int, help="generated, for laws and recognition (default: 24)")
-    together.add_argument("--latents", type=int, help="held-out clips for localisation and flow loss (default: 64)")
-    together.add_argument("--batch", type=int, help="clips at a time, measuring; the noise depends on it (default: 8)")
-    together.add_argument("--denoising-steps", type=int, help="for trying out (default: the app's)")
+    together.add_argument("--worlds", type=whole, help="clips to train on (default: 4000)")
+    together.add_argument("--clips", type=whole, help="generated, for laws and recognition (default: 24)")
+    together.add_argument("--latents", type=whole, help="held-out clips for localisation and flow loss (default: 64)")
+    together.add_argument(
+        "--batch", type=whole, help="clips at a time, measuring; the noise depends on it (default: 8)"
+    )
+    together.add_argument("--denoising-steps", type=whole, help="for trying out (default: the app's)")
     together.set_defaults(run=_ablation_runs)
 
-    readme = commands.add_parser("readme", help="the README's results, from what was measured in a work folder")
+    readme = commands.add_parser("readme", help="print what was measured in a work folder into documents")
     readme.add_argument("work", type=Path, metavar="WORK", help="folder whose evaluation/ holds the results")
-    readme.add_argument("--readme", type=Path, default=Path("README.md"), help="file to change (default: README.md)")
+    documents = [Path("README.md"), Path("docs/RESULTS.md")]
+    readme.add_argument(
+        "--readme", type=Path, nargs="+", default=documents, help="files to change (default: README.md docs/RESULTS.md)"
+    )
     readme.set_defaults(run=_readme)
 
 
@@ -103,6 +108,5 @@ def _ablation_runs(arguments: argparse.Namespace) -> None:
 def _readme(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.report.readme import update_readme
 
-    print(
-        f"readme   {arguments.readme} ({'changed' if update_readme(arguments.work, arguments.readme) else 'the same'})"
-    )
+    for document in arguments.readme:
+        print(f"readme   {document} ({'changed' if update_readme(arguments.work, document) else 'the same'})")

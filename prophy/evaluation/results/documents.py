@@ -1,4 +1,4 @@
-"""JSON and arrays on disk, whole or not at all; and JSON back into dataclasses, strictly."""
+"""JSON and arrays on disk, whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from prophy.files import replacing, write_text
-
-T = TypeVar("T")
 
 # What holds no further object or list. A text with a bracket in it only keeps its lines; none has a line break.
 _INNERMOST = re.compile(r"[\[{]\n[^\[\]{}]*[\]}]")
 _LINE_BREAK = re.compile(r"\n *")
-
-#: ``__pydantic_config__`` of a dataclass that is read from JSON, and so of the dataclasses in its fields.
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def write_json(path: Path, document: object) -> Path:
@@ -43,31 +36,12 @@ def as_json(document: object) -> str:
     return _INNERMOST.sub(lambda found: _LINE_BREAK.sub(" ", found[0]), text)
 
 
-def decoded(kind: type[T], raw: bytes) -> T:
-    """A dataclass from JSON; with the configuration :data:`STRICT` it has exactly its fields, of their types, finite.
-
-    Raises:
-        ValueError: what is wrong with which field, in one line.
-    """
-    try:
-        return TypeAdapter(kind).validate_json(raw)
-    except ValidationError as error:
-        raise ValueError(_in_one_line(error)) from error
-
-
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed npz without pickles."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-def _in_one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    what = " ".join(str(first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]).split())
-    return f"{where}: {what}" if where else what
 
 
 def _plain(value: object) -> object:

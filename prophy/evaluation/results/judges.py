@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prophy.evaluation.results import Interval, Measured, Result
-from prophy.evaluation.results.interval import Count, PhenomenonId
+from prophy.evaluation.results.interval import PhenomenonId
+from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed, Share, Width, check_fields
 from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import Stage
 
@@ -23,17 +24,20 @@ class RecogniserRecipe:
     """
 
     phenomena: tuple[PhenomenonId, ...] = SCOPE
-    clips: Count = 4000
-    test_clips: Count = 1000
-    steps: Count = 600
-    batch: Count = 32
-    width: Count = 64
-    rate: float = 3e-3
-    weight_decay: float = 0.05
-    nothing: float = 0.15
-    seed: int = 0
+    clips: AtLeastOne = 4000
+    test_clips: AtLeastOne = 1000
+    steps: AtLeastOne = 600
+    batch: BatchSize = 32
+    width: Width = 64
+    rate: LearningRate = 3e-3
+    weight_decay: LossWeight = 0.05
+    nothing: Share = 0.15
+    seed: Seed = 0
     size: str = "64x64x17"
-    fps: Count = 8
+    fps: AtLeastOne = 8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def stage(self) -> Stage:
@@ -74,17 +78,20 @@ class SegmenterRecipe:
     """
 
     phenomena: tuple[PhenomenonId, ...] = SCOPE
-    clips: Count = 4000
-    test_clips: Count = 500
-    steps: Count = 900
-    batch: Count = 32
-    width: Count = 64
-    rate: float = 3e-3
-    weight_decay: float = 0.05
-    seed: int = 0
+    clips: AtLeastOne = 4000
+    test_clips: AtLeastOne = 500
+    steps: AtLeastOne = 900
+    batch: BatchSize = 32
+    width: Width = 64
+    rate: LearningRate = 3e-3
+    weight_decay: LossWeight = 0.05
+    seed: Seed = 0
     size: str = "64x64x17"
-    fps: Count = 8
-    cell: Count = 8
+    fps: AtLeastOne = 8
+    cell: Width = 8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def stage(self) -> Stage:

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from prophy.evaluation.results.documents import STRICT, decoded
 from prophy.evaluation.results.interval import Count
+from prophy.schema import STRICT, decoded
 
 PROTOCOL = "protocol.json"
 

@@ -14,8 +14,9 @@ from typing import ClassVar, Self
 
 from pydantic import ConfigDict
 
-from prophy.evaluation.results.documents import STRICT, as_json, decoded
+from prophy.evaluation.results.documents import as_json
 from prophy.files import write_text
+from prophy.schema import STRICT, decoded
 
 FOLDER = "evaluation"  #: inside ``--work``
 

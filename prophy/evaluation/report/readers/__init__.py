@@ -51,37 +51,51 @@ class Kind(Generic[AnyResult]):
         result: its class, which knows the command that measures it.
         read: what is shown of one.
         asks: what it answers, in a few words.
-        in_readme: whether its headline tables belong in the README.
+        has_tables: whether its headline tables belong in docs/RESULTS.md.
+        in_readme: whether its first number belongs in the README.
     """
 
     result: type[AnyResult]
     read: Callable[[AnyResult], Body]
     asks: str
+    has_tables: bool = False
     in_readme: bool = False
 
 
 _ALL = (
-    Kind(CausalBudgetResult, budget, "what does the branch change", in_readme=True),
-    Kind(SelectivityResult, selectivity, "does muting an expert break its own law and no other", in_readme=True),
-    Kind(DoseResult, dose, "how much of the branch do the laws need", in_readme=True),
-    Kind(SpecificityResult, specificity, "where does muting an expert change the predicted clip", in_readme=True),
-    Kind(PreferenceResult, preference, "which of two clips does the model find likelier", in_readme=True),
-    Kind(LawsResult, laws, "do the clips obey the physics they show", in_readme=True),
-    Kind(RecognitionResult, recognition, "do the clips show what was asked for", in_readme=True),
+    Kind(CausalBudgetResult, budget, "what does the branch change", has_tables=True, in_readme=True),
+    Kind(
+        SelectivityResult,
+        selectivity,
+        "does muting an expert break its own law and no other",
+        has_tables=True,
+        in_readme=True,
+    ),
+    Kind(DoseResult, dose, "how much of the branch do the laws need", has_tables=True),
+    Kind(SpecificityResult, specificity, "where does muting an expert change the predicted clip", has_tables=True),
+    Kind(PreferenceResult, preference, "which of two clips does the model find likelier", has_tables=True),
+    Kind(LawsResult, laws, "do the clips obey the physics they show", has_tables=True, in_readme=True),
+    Kind(RecognitionResult, recognition, "do the clips show what was asked for", has_tables=True, in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
-    Kind(LocalisationResult, localisation, "does the routing find the physics", in_readme=True),
-    Kind(DiscriminationResult, discrimination, "does the map tell all phenomena apart", in_readme=True),
-    Kind(GeneratedLocalisationResult, generated_localisation, "does it while a video is being made", in_readme=True),
+    Kind(LocalisationResult, localisation, "does the routing find the physics", has_tables=True, in_readme=True),
+    Kind(DiscriminationResult, discrimination, "does the map tell all phenomena apart", has_tables=True),
+    Kind(
+        GeneratedLocalisationResult,
+        generated_localisation,
+        "does it while a video is being made",
+        has_tables=True,
+        in_readme=True,
+    ),
     Kind(SegmenterResult, segmenter, "how wrong is the segmenter itself"),
-    Kind(FlowResult, flow_loss, "does the branch lower the flow loss", in_readme=True),
+    Kind(FlowResult, flow_loss, "does the branch lower the flow loss", has_tables=True, in_readme=True),
     Kind(CorrelationResult, correlation, "figure 6: do related phenomena get related logits"),
     Kind(ExpertMapsResult, expert_maps, "figure 7: where does each expert act"),
-    Kind(InversionResult, inversion, "figure 8: what does inversion change"),
+    Kind(InversionResult, inversion, "figure 8: what does inversion change", in_readme=True),
     Kind(AnnotationResult, annotation, "do annotated targets find the physics"),
-    Kind(AblationResult, ablation, "what does each part add", in_readme=True),
-    Kind(VideoPhy2Result, videophy2, "VideoPhy2", in_readme=True),
-    Kind(VideoPhy2Comparison, videophy2_comparison, "VideoPhy2, two runs compared", in_readme=True),
-    Kind(VBenchResult, vbench, "VBench quality", in_readme=True),
+    Kind(AblationResult, ablation, "what does each part add", has_tables=True),
+    Kind(VideoPhy2Result, videophy2, "VideoPhy2", has_tables=True),
+    Kind(VideoPhy2Comparison, videophy2_comparison, "VideoPhy2, two runs compared", has_tables=True),
+    Kind(VBenchResult, vbench, "VBench quality", has_tables=True),
     Kind(DataResult, data, "which data and judges"),
 )
 

@@ -9,13 +9,16 @@ from prophy.evaluation.report.table import Body, Cell, Table, count, number, row
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.ablation import AblationResult
 
+#: measures that are shown under other names than files have
+_SHOWN = {"laws mended": "laws fixed", "laws broken": "laws regressed"}
+
 
 def ablation(result: AblationResult) -> Body:
     """One table an evaluation, and what the trainings cost."""
     tables = [
         Table(
             evaluation,
-            ("recipe", *measures),
+            ("recipe", *map(_shown, measures)),
             tuple(
                 row(
                     f"{name} ({result.runs[name]} {'run' if result.runs[name] == 1 else 'runs'})",
@@ -27,7 +30,7 @@ def ablation(result: AblationResult) -> Body:
         for evaluation, measures in result.measures.items()
     ]
     plots = tuple(
-        bars(measure, "", _one_measure(result, measure))
+        bars(_shown(measure), "", _one_measure(result, measure))
         for measures in result.measures.values()
         for measure in measures
     )
@@ -38,7 +41,11 @@ def ablation(result: AblationResult) -> Body:
 
 def _one_measure(result: AblationResult, measure: str) -> Table:
     rows = tuple(row(name, _cell(measure, values[measure])) for name, values in result.rows.items())
-    return Table("", ("recipe", measure), rows)
+    return Table("", ("recipe", _shown(measure)), rows)
+
+
+def _shown(measure: str) -> str:
+    return _SHOWN.get(measure, measure)
 
 
 def _cell(measure: str, interval: Interval | None) -> Cell:
@@ -57,7 +64,7 @@ def _training(result: AblationResult) -> Table:
         )
         for name, one in result.training.items()
     )
-    return Table("training", ("recipe", "steps", "clips a step", "parameters", "seconds a step"), rows)
+    return Table("training", ("recipe", "steps", "batch size", "parameters", "s/step"), rows)
 
 
 def _notes(result: AblationResult) -> list[str]:
@@ -65,9 +72,9 @@ def _notes(result: AblationResult) -> list[str]:
     if result.training:
         notes.append(
             "equal compute here means as many steps of as many clips, from the same start; a step without a branch is "
-            "cheaper, see seconds a step (median)"
+            "cheaper, see s/step (median)"
             if result.equal
-            else "the rows were not trained alike: see steps and clips a step, and each run's run.json"
+            else "the rows were not trained alike: see steps and batch size, and each run's run.json"
         )
     return notes + [
         f"{name}: {measure} missing in {missing} of {result.runs[name]} runs"

@@ -14,8 +14,8 @@ _MEANS: dict[str, Callable[[ColumnScore], Cell]] = {
     "law error": lambda column: number(column.error),
     "scenes without a track": lambda column: share(column.lost),
     "error minus backbone": lambda column: signed(column.minus_backbone),
-    "laws mended": lambda column: share(column.mended),
-    "laws broken": lambda column: share(column.broken),
+    "laws fixed": lambda column: share(column.mended),
+    "laws regressed": lambda column: share(column.broken),
 }
 
 
@@ -41,8 +41,8 @@ def laws(result: LawsResult) -> Body:
         (bars("Laws obeyed, mean over laws", "%", obeyed), *errors),
         _headlines(next(iter(result.scores.values()))),
         notes=(
-            f"{result.clips} clips of each split; a lost track counts as a failure; mended: the backbone's clip from "
-            "the same noise breaks the law, this one obeys it; broken: the reverse",
+            f"{result.clips} clips of each split; a lost track counts as a failure; fixed: the backbone's clip from "
+            "the same noise breaks the law, this one obeys it; regressed: the reverse",
         ),
     )
 
