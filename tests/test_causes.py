@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_branch
+from causal import EXPERTS, SCOPE, with_experts
 from made_results import localisation_result
-from transformers import UMT5EncoderModel
 
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.evaluation import cli
@@ -50,36 +48,14 @@ from prophy.evaluation.results.causes import (
 from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY
 from prophy.phenomena import IDS, by_id
 from prophy.routing.steering import Steering
-from prophy.tiny.text import build_tokenizer
 from prophy.worlds import Stage, sample_clip
 
-SCOPE = ("melting", "collision", "combustion")
 STAGE = Stage()
 
 
-def known(pipeline: ProPhyWanPipeline, captions: list[str]) -> ProPhyWanPipeline:
-    """The pipeline with a tokenizer that knows the captions."""
-    torch.manual_seed(8)
-    tokenizer = build_tokenizer(captions)
-    config = copy.deepcopy(pipeline.text_encoder.config)
-    config.vocab_size = len(tokenizer)
-    pipeline.register_modules(tokenizer=tokenizer, text_encoder=UMT5EncoderModel(config).eval())
-    return pipeline
-
-
 @pytest.fixture
-def pipeline(tiny_transformer, tiny_pipeline) -> ProPhyWanPipeline:
-    """The small random pipeline with an expert for each phenomenon, one for none, and one more."""
-    captions = [one.prompt for shown in (1, 2) for one in asked_clips("test", 12, SCOPE, shown)]
-    pipeline = known(tiny_pipeline, captions)
-    pipeline.attachment.detach()
-    pipeline.attachment = None
-    parts = {name: part for name, part in pipeline.components.items() if name != "branch"}
-    branch = make_branch(tiny_transformer, trained=True, num_refinement_experts=19)
-    for projection in branch.projections:  # so that what it does is seen in pixels
-        torch.nn.init.normal_(projection.weight, std=0.6)
-    torch.nn.init.normal_(branch.refinement.weight_EDD, std=0.5)
-    return ProPhyWanPipeline(**parts, branch=branch)
+def pipeline(tiny_pipeline) -> ProPhyWanPipeline:
+    return with_experts(tiny_pipeline)
 
 
 # --- arithmetic -------------------------------------------------------------------------------------------------------
@@ -167,7 +143,7 @@ def test_a_rising_dose_breaks_nothing():
 # --- which expert, which clips, where ---------------------------------------------------------------------------------
 
 
-def test_experts_are_named_by_their_order_or_matched(pipeline, tiny_branch, tmp_path):
+def test_experts_are_named_by_their_order_or_matched(pipeline, tmp_path):
     names = expert_names(pipeline, tmp_path, SCOPE)
     assert names.by_name
     assert names.experts == {name: IDS.index(name) for name in SCOPE}
@@ -178,7 +154,7 @@ def test_experts_are_named_by_their_order_or_matched(pipeline, tiny_branch, tmp_
     shared = ExpertNames({"melting": 1, "collision": 1, "combustion": 0}, by_name=False)
     assert set(shared.leaving("melting").refinement) == {0}, "an expert that two share is not muted with one of them"
 
-    pipeline.branch.config["num_refinement_experts"] = 5  # what the next lines ask
+    pipeline.branch.register_to_config(num_refinement_experts=5)
     with pytest.raises(FileNotFoundError, match="run `prophy evaluate localisation` first"):
         expert_names(pipeline, tmp_path, SCOPE)
     levels = localisation_result().levels
@@ -189,7 +165,7 @@ def test_experts_are_named_by_their_order_or_matched(pipeline, tiny_branch, tmp_
     )
     with pytest.raises(ValueError, match="matched no expert to combustion"):
         expert_names(pipeline, tmp_path, SCOPE)
-    pipeline.branch.config["num_refinement_experts"] = 2
+    pipeline.branch.register_to_config(num_refinement_experts=2)
     with pytest.raises(ValueError, match="speaks of expert 3, which this branch does not have"):
         expert_names(pipeline, tmp_path, SCOPE[:2])
     with pipeline.attachment.switched(on=False), pytest.raises(ValueError, match="give a model with a branch"):
@@ -225,7 +201,7 @@ def test_real_renders_obey_their_laws_by_phenomenon():
 def test_a_turned_change_moves_the_same_tokens_as_far_as_muting(pipeline):
     block, expert = pipeline.branch.refinement, 4
     x = torch.randn(1, 40, 32, generator=torch.Generator().manual_seed(1))
-    scale = torch.ones(19)
+    scale = torch.ones(EXPERTS)
     scale[expert] = 0
     plain, routing = block(x)
     muted, _ = block(x, scale)
@@ -252,7 +228,7 @@ def test_muting_nothing_changes_nothing_and_everything_is_made_once(pipeline, tm
     assert not np.array_equal(plain, off)
     on, use = expert_use(pipeline, tmp_path, settings, 2)
     assert np.array_equal(on, plain)
-    assert use.shape == (2, 19)
+    assert use.shape == (2, EXPERTS)
     assert use.sum(1) == pytest.approx(np.ones(2), abs=1e-3)
     expert = int(use[0].argmax())
     muted = steered_frames(pipeline, tmp_path, settings, 2, Steering(refinement={expert: 0}))
@@ -286,7 +262,7 @@ def test_the_causal_budget_pairs_off_and_on(pipeline, tmp_path):
         evaluate_budget(pipeline, tmp_path, clips=1, splits=("nowhere",))
 
 
-def test_the_budget_of_a_branch_of_strength_zero_is_nothing(pipeline, tmp_path):
+def test_the_budget_of_a_branch_that_adds_nothing_is_nothing(pipeline, tmp_path):
     for projection in pipeline.branch.projections:
         torch.nn.init.zeros_(projection.weight)
     score = evaluate_budget(pipeline, tmp_path, clips=2, batch=2, steps=1, splits=("test",), phenomena=SCOPE).scores[
@@ -340,24 +316,23 @@ def test_doses_and_single_experts(pipeline, tmp_path):
     assert result.doses[0].more is None
     pixels = [dose.pixels.value for dose in result.doses]
     assert pixels[0] == 0
-    assert pixels == sorted(pixels)
-    enough = result.sufficiency
-    assert enough.off.value == pytest.approx(enough.off.value)
-    assert enough.none is not None
+    assert min(pixels[1:]) > 0
+    assert result.sufficiency.none is not None
+    assert set(result.sufficiency.by_phenomenon) == set(SCOPE)
     assert DoseResult.load(tmp_path).doses == result.doses
     with pytest.raises(ValueError, match="0 must be among them"):
         evaluate_dose(pipeline, tmp_path, clips=1, strengths=(1.0,))
 
 
 def test_specificity_compares_predictions_at_one_latent(pipeline, tmp_path):
-    result = evaluate_specificity(pipeline, tmp_path, clips=4, batch=4, noises=(0.5,), phenomena=SCOPE)
+    result = evaluate_specificity(pipeline, tmp_path, clips=8, batch=4, noises=(0.5,), phenomena=SCOPE)
     (level,) = result.levels
     assert set(level.energy) == {OWN, RANDOM, OTHER}
     assert set(level.by_phenomenon) == set(SCOPE)
     assert result.largest.value >= 1
-    assert SpecificityResult.load(tmp_path).clips == 4
+    assert SpecificityResult.load(tmp_path).clips == 8
     torch.nn.init.zeros_(pipeline.branch.refinement.weight_EDD)
-    (level,) = evaluate_specificity(pipeline, tmp_path, 4, 4, (0.5,), SCOPE).levels
+    (level,) = evaluate_specificity(pipeline, tmp_path, 8, 4, (0.5,), SCOPE).levels
     assert all(size.value < 1e-3 for size in level.size.values() if size.measured)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from causal import with_experts
 from conftest import make_transformer
-from test_causes import SCOPE, pipeline  # noqa: F401 (a fixture)
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.evaluation.measures.cross_attention import alike_to_the_most_attending, record_cross_attention
 from prophy.evaluation.measures.discrimination import (
     confusions,
@@ -23,6 +24,11 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 
 GRID = TokenGrid(1, 3, 4)
+
+
+@pytest.fixture
+def pipeline(tiny_pipeline) -> ProPhyWanPipeline:
+    return with_experts(tiny_pipeline)
 
 
 def made_truth() -> Truth:
@@ -73,7 +79,7 @@ def test_pooled_precision_is_that_of_all_tokens_with_an_interval_over_clips():
     assert not pooled_precision(scores, np.zeros_like(positive), 5)[0].measured
 
 
-def test_discrimination_reads_every_map_of_every_clip(pipeline, tmp_path):  # noqa: F811
+def test_discrimination_reads_every_map_of_every_clip(pipeline, tmp_path):
     result = evaluate_discrimination(pipeline, tmp_path, clips=4, batch=4, noises=(0.2, 0.5))
     assert len(result.phenomena) == 17
     assert [level.noise for level in result.levels] == [0.2, 0.5]

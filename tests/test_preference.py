@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_cogvideox import make_cogvideox_pipeline
-from test_causes import SCOPE, known, pipeline  # noqa: F401 (a fixture)
+from causal import SCOPE, known, with_experts
+from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 
+from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.catalogue.limits import ClipSize
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.evaluation import cli
@@ -36,6 +37,11 @@ def made_pair(law: str = "a law", seed: int = 0, shape: tuple[int, ...] = (17, 6
     """Two clips of noise."""
     valid, impossible = np.random.default_rng(seed).integers(0, 255, (2, *shape), np.uint8)
     return Pair(f"scene {seed}", law, "a red ball", valid, impossible, "melting")
+
+
+@pytest.fixture
+def pipeline(tiny_pipeline) -> ProPhyWanPipeline:
+    return with_experts(tiny_pipeline)
 
 
 # --- the score --------------------------------------------------------------------------------------------------------
@@ -65,7 +71,7 @@ def test_laws_count_alike_and_pairs_of_a_scene_belong_together():
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
-def test_losses_of_wan_are_those_of_a_plain_loop(pipeline):  # noqa: F811
+def test_losses_of_wan_are_those_of_a_plain_loop(pipeline):
     pair, noises = made_pair(), (0.3, 0.7, 0.9)
     found = pair_losses(pipeline, pair, noises, batch=2, seed=5)
     text = encode_caption(pipeline, pair.caption)[None]
@@ -82,8 +88,8 @@ def test_losses_of_wan_are_those_of_a_plain_loop(pipeline):  # noqa: F811
     assert np.array_equal(same[0], same[1]), "the two clips get other noise"
 
 
-def test_losses_of_cogvideox(tmp_path):
-    pipeline = make_cogvideox_pipeline()  # noqa: F811
+def test_losses_of_cogvideox():
+    pipeline = make_cogvideox_pipeline(make_cogvideox())
     pair = made_pair(shape=(9, 64, 96, 3))
     losses = pair_losses(pipeline, pair, (0.2, 0.8))
     assert losses.shape == (2, 2)
@@ -91,7 +97,7 @@ def test_losses_of_cogvideox(tmp_path):
     assert (losses > 0).all()
 
 
-def test_every_column_is_measured_once_on_the_same_pairs(pipeline, tmp_path, monkeypatch):  # noqa: F811
+def test_every_column_is_measured_once_on_the_same_pairs(pipeline, tmp_path, monkeypatch):
     off = PreferenceColumn(partial(switched, pipeline, False))
     on = PreferenceColumn(partial(switched, pipeline, True))
     names = ExpertNames({"melting": IDS.index("melting")}, by_name=True)
@@ -107,17 +113,17 @@ def test_every_column_is_measured_once_on_the_same_pairs(pipeline, tmp_path, mon
     monkeypatch.setattr(pipeline.transformer, "forward", None)
     again = evaluate_preference(columns, lambda: pairs, "made up", tmp_path, noises=(0.5, 0.9))
     assert again.losses == result.losses
-    with pytest.raises(TypeError):  # one pixel is another clip
-        pairs[0].valid[0, 0, 0] += 1
+    pairs[0].valid[0, 0, 0] += 1  # one pixel is another clip
+    with pytest.raises(TypeError):
         evaluate_preference(columns, lambda: pairs, "made up", tmp_path, noises=(0.5, 0.9))
 
 
-def switched(pipeline, on: bool):  # noqa: F811
+def switched(pipeline, on: bool):
     pipeline.attachment.enabled = on
     return pipeline
 
 
-def test_what_is_no_pair_is_refused(pipeline, tmp_path):  # noqa: F811
+def test_what_is_no_pair_is_refused(pipeline, tmp_path):
     column = {PROPHY: PreferenceColumn(lambda: pipeline)}
     short = Pair("a", "b", "c", made_pair().valid, made_pair().impossible[:9])
     for pairs, message in (([short], "are no pair"), ([], "no pairs to compare")):
@@ -209,7 +215,7 @@ def test_a_folder_that_does_not_fit_is_refused_in_one_line(folder, tmp_path):
     refused("is not named SCENARIO_videos")
 
 
-def test_the_command_measures_worlds_and_a_benchmark(pipeline, folder, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_the_command_measures_worlds_and_a_benchmark(pipeline, folder, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("prophy.worlds.scope.SCOPE", SCOPE)
     known(pipeline, [pair.caption for pair in clock_pairs("test", 2, SCOPE)] + ["a ball falls", "a pendulum"])
     pipeline.save_pretrained(tmp_path / "model")
