@@ -22,9 +22,9 @@ from prophy.evaluation.measures.causes import (
     PLACE,
     AreaFinder,
     area_finder,
+    attachment_of,
     backbone_frames,
     pixel_change,
-    require_branch,
     union,
 )
 from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, obeyed_table, score_columns
@@ -69,7 +69,7 @@ def evaluate_budget(
     Raises:
         ValueError: the pipeline has no branch, an unknown split, or no clips.
     """
-    require_branch(pipeline)
+    attachment_of(pipeline)
     if clips < 1:
         raise ValueError(f"--clips {clips}: measure at least one")
     find = area_finder(areas, work, stage)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline
 
+from prophy.branch.attach import Attachment
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.evaluation.clips import ArrayFolder, digest_of, generated_frames
 from prophy.evaluation.judges.segmenter import Segmenter, load_segmenter, segment
@@ -72,7 +73,7 @@ def expert_names(pipeline: DiffusionPipeline, work: Path, phenomena: Sequence[st
         ValueError: the pipeline has no branch, or localisation matched no expert to a phenomenon.
         FileNotFoundError: too few experts, and localisation was not measured.
     """
-    require_branch(pipeline)
+    attachment_of(pipeline)
     if pipeline.branch.config.num_refinement_experts > len(IDS):
         return ExpertNames({name: by_id(name).index for name in phenomena}, by_name=True)
     levels = LocalisationResult.load(work).levels
@@ -86,14 +87,15 @@ def expert_names(pipeline: DiffusionPipeline, work: Path, phenomena: Sequence[st
     return ExpertNames({name: matched[name] for name in phenomena}, by_name=False)
 
 
-def require_branch(pipeline: DiffusionPipeline) -> None:
-    """Refuse a pipeline without a branch.
+def attachment_of(pipeline: DiffusionPipeline) -> Attachment:
+    """The attachment of a pipeline's branch.
 
     Raises:
-        ValueError: it has none, or it is off.
+        ValueError: it has no branch, or it is off.
     """
     if not branch_is_on(pipeline):
         raise ValueError("this measures what a branch causes: give a model with a branch/ folder, or --branch")
+    return pipeline.attachment
 
 
 # --- clips with something done to the branch --------------------------------------------------------------------------

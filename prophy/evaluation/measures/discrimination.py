@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prophy.evaluation.measures.causes import require_branch
+from prophy.evaluation.measures.causes import attachment_of
 from prophy.evaluation.measures.flow_loss import HELD_OUT, held_out_cache
 from prophy.evaluation.measures.localisation import Truth, read_routing, truth_of
 from prophy.evaluation.measures.metrics import bootstrap
@@ -53,7 +53,7 @@ def evaluate_discrimination(
     Raises:
         ValueError: the pipeline has no branch.
     """
-    require_branch(pipeline)
+    attachment_of(pipeline)
     cache = held_out_cache(pipeline, work, clips, stage)
     truth = truth_of(cache)
     levels = tuple(discriminate(noise, read_routing(pipeline, cache, noise, batch).maps_nNP, truth) for noise in noises)

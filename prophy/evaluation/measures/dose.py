@@ -135,8 +135,8 @@ def _sufficiency(
         none = _own(verdicts(steered_frames(pipeline, work, settings, batch, names.leaving()), asked, stage))
     alone = np.full_like(on, np.nan)
     for name in names.experts:
-        rows = np.flatnonzero(~np.isnan(on[:, IDS.index(name)]))
-        if len(rows):
+        rows = np.flatnonzero(~np.isnan(on[:, IDS.index(name)])).tolist()
+        if rows:
             chosen = [settings[row] for row in rows]
             frames = steered_frames(pipeline, work, chosen, batch, names.leaving(name))
             judged = _own(verdicts(frames, [asked[row] for row in rows], stage))

@@ -12,7 +12,7 @@ Shapes: C latent channels, T latent frames, H height, W width, F video frames, V
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import transformers_of
 from prophy.data.encode import encode_caption, encode_clip
 from prophy.evaluation.clips import ArrayFolder
-from prophy.evaluation.measures.causes import ExpertNames
+from prophy.evaluation.measures.causes import ExpertNames, attachment_of
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results.preference import BASE, PairLoss, PreferenceResult, PreferenceScore
 from prophy.files import sha256
@@ -238,7 +238,7 @@ def _noise(shape: torch.Size, seed: int, level: int) -> torch.Tensor:
 
 
 def _expert_of(pair: Pair, names: ExpertNames) -> int:
-    if pair.phenomenon not in names.experts:
+    if pair.phenomenon is None or pair.phenomenon not in names.experts:
         raise ValueError(f"{pair.group}, {pair.law}: no expert is known for {pair.phenomenon or 'its phenomenon'}")
     return names.experts[pair.phenomenon]
 
@@ -246,9 +246,10 @@ def _expert_of(pair: Pair, names: ExpertNames) -> int:
 @contextmanager
 def _without(pipeline: DiffusionPipeline, expert: int | None) -> Iterator[None]:
     """One expert of the branch muted inside the block; None mutes none."""
-    scale_E = None
-    if expert is not None:
-        scale_E = torch.ones(pipeline.branch.config.num_refinement_experts)
-        scale_E[expert] = 0
-    with nullcontext() if scale_E is None else pipeline.attachment.steer(refinement_scale=scale_E):
+    if expert is None:
+        yield
+        return
+    scale_E = torch.ones(pipeline.branch.config.num_refinement_experts)
+    scale_E[expert] = 0
+    with attachment_of(pipeline).steer(refinement_scale=scale_E):
         yield

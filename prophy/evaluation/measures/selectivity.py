@@ -220,7 +220,7 @@ def _draw(work: Path, phenomenon: str, made: _Made, rows: Sequence[int], muted: 
     for row, frames in list(zip(rows, muted, strict=False))[:_PER_SHEET]:
         versions = {"branch on": made.on[row], "branch off": made.off[row], "expert muted": frames}
         chosen = evenly_spaced(len(frames), _SHOWN)
-        shown = [Row(resized(clip[chosen], _TILE), name) for name, clip in versions.items()]
+        shown = [Row(list(resized(clip[chosen], _TILE)), name) for name, clip in versions.items()]
         blocks.append(Block(shown, [made.asked[row].prompt]))
     path = work / FOLDER / f"{SelectivityResult.kind}-{phenomenon}.png"
     write_png(path, draw_sheet(blocks))

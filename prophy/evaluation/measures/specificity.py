@@ -11,8 +11,7 @@ Shapes: B batch, n clips, C latent channels, T latent frames, H height, W width,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from prophy.data.examples import on_latents
-from prophy.evaluation.measures.causes import ExpertNames, expert_names, turned_change
+from prophy.evaluation.measures.causes import ExpertNames, attachment_of, expert_names, turned_change
 from prophy.evaluation.measures.flow_loss import HELD_OUT, Predict, held_out_cache, predictor
 from prophy.evaluation.measures.metrics import bootstrap, energy_over_area
 from prophy.evaluation.results.causes import OTHER, OWN, RANDOM, SpecificityLevel, SpecificityResult
@@ -117,7 +116,7 @@ def _measure(
     fixed = fixed_batch(examples, rows, noise, FlowMatching())
     run = predictor(pipeline, pipeline.transformer, branch=True)
     observed: list[Routing] = []
-    with pipeline.attachment.observe(lambda _, routing: observed.append(routing)):
+    with attachment_of(pipeline).observe(lambda _, routing: observed.append(routing)):
         on_BCTHW = run(fixed)
     off_BCTHW = predictor(pipeline, pipeline.transformer, branch=False)(fixed)
     use_BE = _use(observed[0])
@@ -152,8 +151,7 @@ def _compare(clips: Sequence[_Clip], changed_BCTHW: torch.Tensor, p: int, change
 def _muted(pipeline: ProPhyWanPipeline, run: Predict, fixed: Batch, expert: int) -> torch.Tensor:
     scale_E = torch.ones(pipeline.branch.config.num_refinement_experts)
     scale_E[expert] = 0
-    steered: AbstractContextManager[None] = pipeline.attachment.steer(refinement_scale=scale_E)
-    with steered:
+    with attachment_of(pipeline).steer(refinement_scale=scale_E):
         return run(fixed)
 
 
@@ -174,6 +172,5 @@ def _use(routing: Routing) -> torch.Tensor:
     return torch.zeros(len(ids), routing.probs_BNE.shape[2]).scatter_add_(1, ids.cpu(), weights.cpu())
 
 
-def _chunks(count: int, size: int) -> Iterator[list[int]]:
-    for start in range(0, count, size):
-        yield list(range(start, min(start + size, count)))
+def _chunks(count: int, size: int) -> list[list[int]]:
+    return [list(range(start, min(start + size, count))) for start in range(0, count, size)]
