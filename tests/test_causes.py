@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from causal import EXPERTS, SCOPE, with_experts
 from made_results import localisation_result
 
+from prophy.assets import assets_dir
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.evaluation import cli
 from prophy.evaluation.clips import generated_frames, settings_of
@@ -345,3 +347,20 @@ def test_commands_say_what_is_missing(pipeline, tmp_path):
             cli.main([name, *common, "--no-branch"])
     with pytest.raises(FileNotFoundError, match="segmenter"):
         cli.main(["budget", *common, "--areas", "segmenter", "--clips", "1"])
+
+
+@pytest.mark.shipped
+def test_the_embedded_models_experts_are_matched_by_localisation(tmp_path, capsys):
+    """Eight experts for ten phenomena that cause next to nothing: the commands run, and say so."""
+    (tmp_path / "evaluation").mkdir()
+    shutil.copy(assets_dir() / "evidence" / "evaluation" / "localisation.json", tmp_path / "evaluation")
+    work = ["--work", str(tmp_path), "--steps", "2"]
+    cli.main(["selectivity", *work, "--two", "2", "--one", "0", "--no-pictures"])
+    assert "experts matched by localisation; some share one" in capsys.readouterr().out
+    result = SelectivityResult.load(tmp_path)
+    assert set(result.experts.values()) <= set(range(8))
+    assert result.scores.changes[OWN].pixels.inside.value < 5
+    cli.main(["dose", *work, "--clips", "1"])
+    assert DoseResult.load(tmp_path).doses[0].pixels.value == 0
+    cli.main(["budget", *work, "--clips", "2", "--split", "test"])
+    assert CausalBudgetResult.load(tmp_path).scores["test"].pixels.inside.value > 0
