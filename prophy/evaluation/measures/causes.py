@@ -48,10 +48,17 @@ class ExpertNames:
         experts: by phenomenon id.
         by_name: expert p is that of phenomenon p, as :func:`prophy.branch.losses.routing_loss` teaches it; else the
             one that localisation matched to it, which others may share.
+        further: experts of phenomena that are not looked at.
     """
 
     experts: Mapping[str, int]
     by_name: bool
+    further: tuple[int, ...] = ()
+
+    @property
+    def every(self) -> frozenset[int]:
+        """The experts of all phenomena."""
+        return frozenset((*self.experts.values(), *self.further))
 
     def muting(self, *phenomena: str) -> Steering:
         """The experts of these phenomena muted; nothing for none."""
@@ -60,7 +67,7 @@ class ExpertNames:
     def leaving(self, *phenomena: str) -> Steering:
         """The experts of all other phenomena muted."""
         kept = {self.experts[name] for name in phenomena}
-        return Steering(refinement={expert: 0.0 for expert in self.experts.values() if expert not in kept})
+        return Steering(refinement=dict.fromkeys(self.every - kept, 0.0))
 
 
 def expert_names(pipeline: DiffusionPipeline, work: Path, phenomena: Sequence[str]) -> ExpertNames:
@@ -75,7 +82,8 @@ def expert_names(pipeline: DiffusionPipeline, work: Path, phenomena: Sequence[st
     """
     attachment_of(pipeline)
     if pipeline.branch.config.num_refinement_experts > len(IDS):
-        return ExpertNames({name: by_id(name).index for name in phenomena}, by_name=True)
+        experts = {name: by_id(name).index for name in phenomena}
+        return ExpertNames(experts, True, tuple(set(range(len(IDS))) - set(experts.values())))
     levels = LocalisationResult.load(work).levels
     matched = min(levels, key=lambda level: abs(level.noise - 0.5)).experts
     if missing := [name for name in phenomena if name not in matched]:
@@ -84,7 +92,8 @@ def expert_names(pipeline: DiffusionPipeline, work: Path, phenomena: Sequence[st
         raise ValueError(
             f"localisation speaks of expert {beyond[0]}, which this branch does not have: measure it again"
         )
-    return ExpertNames({name: matched[name] for name in phenomena}, by_name=False)
+    experts = {name: matched[name] for name in phenomena}
+    return ExpertNames(experts, False, tuple(set(matched.values()) - set(experts.values())))
 
 
 def attachment_of(pipeline: DiffusionPipeline) -> Attachment:

@@ -131,7 +131,7 @@ def _sufficiency(
     on = _own(verdicts(generated_frames(pipeline, work, settings, batch), asked, stage))
     off = _own(verdicts(backbone_frames(pipeline, work, settings, batch), asked, stage))
     none = None
-    if len(set(names.experts.values())) < pipeline.branch.config.num_refinement_experts:  # one is left
+    if len(names.every) < pipeline.branch.config.num_refinement_experts:  # one is left
         none = _own(verdicts(steered_frames(pipeline, work, settings, batch, names.leaving()), asked, stage))
     alone = np.full_like(on, np.nan)
     for name in names.experts:
