@@ -296,9 +296,9 @@ def test_clips_that_were_made_are_read_and_damaged_ones_made_again(pipeline, tmp
     whole = generated_frames(pipeline, tmp_path, settings, 2)
     made = []
 
-    def counted(pipeline, wanted, store, *, batch):
+    def counted(pipeline, wanted, store, **how):
         made.extend(one.prompt for name, one in wanted.items() if store.read(name, one) is None)
-        return resumable(pipeline, wanted, store, batch=batch)
+        return resumable(pipeline, wanted, store, **how)
 
     monkeypatch.setattr(clips_module, "resumable", counted)
     paths = {path.stem: path for path in tmp_path.rglob("*.npz")}
