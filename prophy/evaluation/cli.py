@@ -19,7 +19,7 @@ from prophy.evaluation.measures.cli import add_causes
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
-from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, whole
+from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 
@@ -185,16 +185,19 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
-    return load(arguments.model, branch=branch_of(arguments))
+    return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    columns: dict[str, Callable[[], ProPhyWanPipeline]] = {BACKBONE: partial(load, arguments.model, branch=False)}
+    weights = weights_of(arguments)
+    columns: dict[str, Callable[[], ProPhyWanPipeline]] = {
+        BACKBONE: partial(load, arguments.model, branch=False, **weights)
+    }
     columns |= columns_of(arguments, (REAL, AUTOENCODER, BACKBONE, PROPHY))
-    if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
+    if not arguments.no_branch and _load(arguments).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from prophy.data.jobs import stage_of
 from prophy.evaluation.columns import add_columns, columns_of
 from prophy.evaluation.report.readers import as_text
-from prophy.flags import add_model, branch_of, none_or_more, seeds, whole
+from prophy.flags import add_model, branch_of, none_or_more, seeds, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 
@@ -108,7 +108,7 @@ def _add_areas(parser: argparse.ArgumentParser) -> None:
 
 
 def _open(arguments: argparse.Namespace) -> ProPhyWanPipeline:
-    return load(arguments.model, branch=branch_of(arguments))
+    return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
 
 
 def _budget(arguments: argparse.Namespace) -> None:
@@ -200,7 +200,7 @@ def _preference(arguments: argparse.Namespace) -> None:
         stage = stage_of(arguments.size, arguments.fps)
         pairs = partial(clock_pairs, arguments.split, arguments.clips, SCOPE, stage)
         source, name = f"worlds, {arguments.split} split", None
-    columns = {BASE: PreferenceColumn(partial(load, arguments.model, branch=False))}
+    columns = {BASE: PreferenceColumn(partial(load, arguments.model, branch=False, **weights_of(arguments)))}
     for called, opened in columns_of(arguments, (BASE, PROPHY, MUTED)).items():
         columns[called] = PreferenceColumn(opened)
     if not arguments.no_branch and _open(arguments).attachment is not None:
