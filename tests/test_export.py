@@ -285,7 +285,7 @@ def test_a_place_that_would_harm_the_run_or_is_none_is_refused(copy: Run, tmp_pa
     ("settings", "message"),
     [
         ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
-        ({"mode": "expert"}, "index=None is not an expert: experts are numbered from 0"),
+        ({"mode": "expert"}, "index=None is not an expert: use 0 to 255"),
         ({"mode": "expert", "index": -1}, "index=-1 is not an expert"),
         ({"mode": "phenomenon"}, "index=None is not a phenomenon: use 0 to 16"),
         ({"mode": "phenomenon", "index": len(PHENOMENA)}, "index=17 is not a phenomenon"),

@@ -27,7 +27,7 @@ from prophy.evaluation.measures.causes import (
     pixel_change,
     union,
 )
-from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, obeyed_table, score_columns
+from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, score_columns, verdicts_of
 from prophy.evaluation.measures.metrics import bootstrap, bootstrap_of
 from prophy.evaluation.results.causes import BudgetScore, CausalBudgetResult, PixelChange
 from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY
@@ -111,7 +111,7 @@ def _score(
         for name, made in frames.items()
     }
     off, on = frames[BACKBONE], frames[PROPHY]
-    table = {name: obeyed_table(clips) for name, clips in errors.items()}
+    table = {name: verdicts_of(clips)[1] for name, clips in errors.items()}
     return BudgetScore(
         columns=score_columns(errors),
         gain=bootstrap(table[PROPHY] - table[BACKBONE]),

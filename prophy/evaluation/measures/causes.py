@@ -19,7 +19,7 @@ from prophy.branch.attach import Attachment
 from prophy.branch.refinement import RefinementExpertBlock, TokenRouting
 from prophy.evaluation.clips import ArrayFolder, digest_of, generated_frames
 from prophy.evaluation.judges.segmenter import Segmenter, load_segmenter, segment
-from prophy.evaluation.measures.laws import AskedClip, clip_errors, verdicts_of
+from prophy.evaluation.measures.laws import AskedClip, clip_errors, clip_verdicts
 from prophy.evaluation.results.localisation import LocalisationResult
 from prophy.generation.generate import Generation, generate
 from prophy.generation.identity import branch_is_on, branch_switched
@@ -202,7 +202,7 @@ def mean_use(trace: RoutingTrace | None) -> np.ndarray:
 def verdicts(frames_nFHWC: np.ndarray, asked: Sequence[AskedClip], stage: Stage) -> list[Verdicts]:
     """Whether each law of every clip is obeyed, by phenomenon; a lost track breaks all of its laws."""
     pairs = zip(frames_nFHWC, asked, strict=True)
-    return [verdicts_of(clip_errors(frames, one.scenario, stage)) for frames, one in pairs]
+    return [clip_verdicts(clip_errors(frames, one.scenario, stage)) for frames, one in pairs]
 
 
 def obeyed(verdict: Mapping[str, bool]) -> float:

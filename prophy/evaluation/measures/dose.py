@@ -26,7 +26,7 @@ from prophy.evaluation.measures.causes import (
     steered_frames,
     verdicts,
 )
-from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, obeyed_table
+from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, verdicts_of
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results.causes import Dose, DoseResult, Sufficiency
 from prophy.generation.identity import model_hash
@@ -83,7 +83,9 @@ def evaluate_dose(
     asked = asked_clips(split, clips, phenomena)
     settings = settings_of(asked, steps, stage)
     frames = [steered_frames(pipeline, work, settings, batch, Steering(strength=s)) for s in strengths]
-    tables = [obeyed_table([clip_errors(c, a.scenario, stage) for c, a in zip(f, asked, strict=True)]) for f in frames]
+    tables = [
+        verdicts_of([clip_errors(c, a.scenario, stage) for c, a in zip(f, asked, strict=True)])[1] for f in frames
+    ]
     doses = tuple(
         Dose(
             strength=strength,

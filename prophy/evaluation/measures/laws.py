@@ -13,7 +13,7 @@ Shapes: n clips, L laws.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,29 +109,13 @@ def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario, stage: Stage = Stag
     return ClipErrors(errors, lost)
 
 
-def verdicts_of(clip: ClipErrors) -> dict[str, dict[str, bool]]:
+def clip_verdicts(clip: ClipErrors) -> dict[str, dict[str, bool]]:
     """Whether each law of a clip is obeyed, by phenomenon id and then by law."""
-    limits = tolerances()
+    limits = _tolerances()
     verdicts: dict[str, dict[str, bool]] = {}
     for law, error in clip.errors.items():
         verdicts.setdefault(law.partition(", ")[0], {})[law] = error <= limits[law]
     return verdicts
-
-
-def tolerances() -> dict[str, float]:
-    """Up to which error each law is obeyed, by ``scene: law``."""
-    return {
-        f"{phenomenon}, {variant}: {law.name}": law.tolerance
-        for (phenomenon, variant), laws in LAWS.items()
-        for law in laws
-    }
-
-
-def obeyed_table(clips: Sequence[ClipErrors]) -> np.ndarray:
-    """Whether each clip obeys each law, 1 or 0, float64 ``(n, L)``; NaN where it does not show the law's scene."""
-    limits = tolerances()
-    table = _table(clips, limits)
-    return np.where(np.isnan(table), np.nan, table <= np.array(list(limits.values())))
 
 
 def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, ColumnScore]:
@@ -146,18 +130,19 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
     keys = {name: [set(clip.errors) for clip in clips] for name, clips in columns.items()}
     if any(other != next(iter(keys.values())) for other in keys.values()):
         raise ValueError("the columns hold different clips: measure the same prompts in each")
-    limits = tolerances()
-    tables = {name: _table(clips, limits) for name, clips in columns.items()}
-    verdicts = {name: obeyed_table(clips) for name, clips in columns.items()}
+    tolerances = _tolerances()
+    tables = {name: _table(clips, tolerances) for name, clips in columns.items()}
+    limits_L = np.array(list(tolerances.values()))
+    verdicts = {name: np.where(np.isnan(table), np.nan, table <= limits_L) for name, table in tables.items()}
     scores = {}
     for name, clips in columns.items():
         table, obeyed = tables[name], verdicts[name]
         asked = [i for i in range(table.shape[1]) if not np.isnan(table[:, i]).all()]
         by_law = {}
         for i in asked:
-            law = list(limits)[i]
+            law = list(tolerances)[i]
             lost = sum(law in clip.errors and law.rpartition(": ")[0] in clip.lost for clip in clips)
-            by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, limits[law])
+            by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, tolerances[law])
         scenes = [(len(clip.lost), len({law.rpartition(": ")[0] for law in clip.errors})) for clip in clips]
         paired = BACKBONE in tables and name not in (REAL, AUTOENCODER, BACKBONE)
         scores[name] = ColumnScore(
@@ -240,7 +225,22 @@ def evaluate_laws(
     ).save(work)
 
 
-def _table(clips: Sequence[ClipErrors], laws: Iterable[str]) -> np.ndarray:
+def verdicts_of(clips: Sequence[ClipErrors]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Every law by name, and which of them each clip obeys: float64 ``(n, L)`` of 1, 0 and, not shown, NaN."""
+    tolerances = _tolerances()
+    table = _table(clips, tolerances)
+    return tuple(tolerances), np.where(np.isnan(table), np.nan, table <= np.array(list(tolerances.values())))
+
+
+def _tolerances() -> dict[str, float]:
+    """Up to which error each law is obeyed, by ``scene: law``."""
+    return {
+        f"{phenomenon}, {variant}: {law.name}": law.tolerance
+        for (phenomenon, variant), laws in LAWS.items()
+        for law in laws
+    }
+
+
+def _table(clips: Sequence[ClipErrors], tolerances: Mapping[str, float]) -> np.ndarray:
     """Errors of every clip and law, float64 ``(n, L)``; NaN where a clip does not show the law's scene."""
-    laws = tuple(laws)
-    return np.array([[clip.errors.get(law, np.nan) for law in laws] for clip in clips], np.float64)
+    return np.array([[clip.errors.get(law, np.nan) for law in tolerances] for clip in clips], np.float64)

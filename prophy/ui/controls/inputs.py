@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import gradio as gr
 
 from prophy.ui.engine.engine import Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 
-MAX_STEPS = 50
 LARGEST_SEED = 2**31 - 1
 
 
@@ -21,17 +22,18 @@ class Numbers(NamedTuple):
     guidance: gr.Number
 
 
-def numbers(card: ModelCard, prefix: str = "") -> Numbers:
+def numbers(card: ModelCard, most_steps: int, prefix: str = "") -> Numbers:
     """A row of them.
 
     Args:
         card: of the model whose steps and guidance they start at.
+        most_steps: that one generation may have.
         prefix: of their ids in the page.
     """
     with gr.Row(elem_classes="pp-seed"):
         return Numbers(
             _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", card.made.steps, 1, MAX_STEPS, precision=0),
+            _number("Steps", f"{prefix}steps", card.made.steps, 1, most_steps, precision=0),
             _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
         )
 
@@ -50,7 +52,14 @@ def request_of(
     model: str | None,
     profile: str | None,
 ) -> Request:
-    """The request of what is in the controls, which may be empty."""
+    """The request of what is in the controls, which may be empty.
+
+    Raises:
+        EngineError: a program sent something else than numbers.
+    """
+    for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance)):
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise EngineError(f"{name}={value!r:.40} must be a number")
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),

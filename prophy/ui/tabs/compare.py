@@ -17,7 +17,8 @@ from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
-from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, told
 from prophy.ui.views.compare import CompareView, compare_view
@@ -44,7 +45,7 @@ class CompareTab:
                 self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
                 self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
                 self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
-                self._numbers = numbers(card, "compare-")
+                self._numbers = numbers(card, engine.limits.steps, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -126,7 +127,7 @@ class CompareTab:
         try:
             Steering.from_json(document)
         except SteeringError as error:
-            return {self._steering: {}, self._notice: messages.error(str(error))}
+            return {self._steering: {}, self._notice: messages.error(error)}
         return {self._steering: document, self._notice: ""}
 
     def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
@@ -176,7 +177,7 @@ class CompareTab:
                 continue
             moment = None
             title = f"{side} · {request.prompt}"
-            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
+            for moment in follow(self._engine, request, visit, owner, title):
                 if moment.run is None:
                     update = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
@@ -189,7 +190,7 @@ class CompareTab:
         try:
             view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
         except (ValueError, RunError, OSError) as error:
-            yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
+            yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
 

@@ -19,10 +19,11 @@ from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, shelf
-from prophy.ui.engine.engine import Engine, EngineError
-from prophy.ui.engine.files import exporter
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import link_of, owner_of, told
+from prophy.ui.files import exporter
 from prophy.ui.tabs.about import about_model
 from prophy.ui.views.component import STATIC, component
 from prophy.ui.views.figures import expert_timeline
@@ -84,7 +85,7 @@ class GenerateTab:
                     elem_id="prompt",
                 )
                 self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
-                self.numbers: Numbers = numbers(card)
+                self.numbers: Numbers = numbers(card, engine.limits.steps)
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
@@ -115,7 +116,7 @@ class GenerateTab:
 
         # The page stands already; the script never fails, whatever the browser allows.
         came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
-        loaded = came.then(self._on_load, self._secret, [*shown, *lists], **quiet)
+        loaded = came.then(self._on_load, self._secret, [*shown, *lists], queue=False, **quiet)
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, self._secret, shown, queue=False, **quiet)
@@ -183,7 +184,7 @@ class GenerateTab:
         try:
             run = self._engine.find(told(event._data, "id"))
         except EngineError as error:
-            return {self.notice: messages.error(str(error))}
+            return {self.notice: messages.error(error)}
         return {self.notice: "", **self.open(run)}
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
@@ -192,7 +193,7 @@ class GenerateTab:
             self._engine.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
-            said = messages.error(str(error))
+            said = messages.error(error)
         return {**self.history.update(self._engine.history(owner)), self.notice: said}
 
     def _on_example(self, event: gr.EventData) -> tuple[str, int]:
@@ -203,8 +204,8 @@ class GenerateTab:
     # --- generating --------------------------------------------------------------------------------------------------
 
     def _on_ask(self, secret: str | None, *asked: Any) -> dict[Any, Any]:
-        request = request_of(*asked)
         try:
+            request = request_of(*asked)
             return self._turn.begin([request], request.prompt, secret)
         except EngineError as error:
             return self._turn.refuse(error)
@@ -215,7 +216,7 @@ class GenerateTab:
             return
         (request,) = ticket.requests
         owner = owner_of(secret)
-        for moment in follow(self._engine, request, visit.session_hash or "", owner, request.prompt):
+        for moment in follow(self._engine, request, visit, owner, request.prompt):
             update = {self._live: None if moment.live is None else moment.live.as_json()}
             if moment.notice is not None:
                 update[self.notice] = moment.notice

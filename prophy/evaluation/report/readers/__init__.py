@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from prophy.evaluation.report.format import in_words
 from prophy.evaluation.report.readers.ablation import ablation
 from prophy.evaluation.report.readers.annotation import annotation
+from prophy.evaluation.report.readers.autoencoder import autoencoder
 from prophy.evaluation.report.readers.benchmarks import vbench, videophy2, videophy2_comparison
 from prophy.evaluation.report.readers.causes import budget, dose, selectivity, specificity
 from prophy.evaluation.report.readers.data import data
@@ -26,6 +27,7 @@ from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import Result
 from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.annotation import AnnotationResult
+from prophy.evaluation.results.autoencoder import AutoencoderResult
 from prophy.evaluation.results.causes import CausalBudgetResult, DoseResult, SelectivityResult, SpecificityResult
 from prophy.evaluation.results.data import DataResult
 from prophy.evaluation.results.discrimination import DiscriminationResult
@@ -75,6 +77,7 @@ _ALL = (
     Kind(SpecificityResult, specificity, "where does muting an expert change the predicted clip", has_tables=True),
     Kind(PreferenceResult, preference, "which of two clips does the model find likelier", has_tables=True),
     Kind(LawsResult, laws, "do the clips obey the physics they show", has_tables=True, in_readme=True),
+    Kind(AutoencoderResult, autoencoder, "what does the autoencoder keep of the laws", has_tables=True),
     Kind(RecognitionResult, recognition, "do the clips show what was asked for", has_tables=True, in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
     Kind(LocalisationResult, localisation, "does the routing find the physics", has_tables=True, in_readme=True),
