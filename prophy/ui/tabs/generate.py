@@ -14,7 +14,7 @@ from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import Numbers, numbers, request_of
+from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
@@ -86,6 +86,7 @@ class GenerateTab:
                 )
                 self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
                 self.numbers: Numbers = numbers(card, engine.limits.steps)
+                self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
@@ -121,14 +122,14 @@ class GenerateTab:
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
-        asked = [self.prompt, *self.numbers, *self._bar.inputs]
+        asked = [self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [*parts, *lists])
         return loaded
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """What :meth:`for_model` fills."""
-        return [self._about, self.numbers.steps, self.numbers.guidance]
+        return [self._about, self.numbers.steps, self.numbers.guidance, *self._sampling]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model."""
@@ -136,6 +137,12 @@ class GenerateTab:
             self._about: about_model(card),
             self.numbers.steps: card.made.steps,
             self.numbers.guidance: card.made.guidance,
+            self._sampling.negative_prompt: card.made.negative_prompt,
+            self._sampling.guidance_2: gr.update(
+                value=card.made.guidance_2, visible=card.model_config.transformers > 1
+            ),
+            self._sampling.flow_shift: card.made.flow_shift,
+            self._sampling.sampler: "",
         }
 
     # --- opening -----------------------------------------------------------------------------------------------------
