@@ -58,7 +58,7 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     preference = _add(
         commands, "preference", "of a valid and an impossible clip, which the model finds likelier", steps=False
     )
-    preference.add_argument("--clips", type=whole, default=64, help="scenes of the worlds (default: 64)")
+    preference.add_argument("--clips", type=whole, default=8, help="pairs of each law of the worlds (default: 8)")
     preference.add_argument("--split", default="test", help="of the worlds (default: test)")
     preference.add_argument(
         "--pairs",
@@ -183,7 +183,7 @@ def _preference(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.benchmarks.pairs import read_pair_folder
     from prophy.evaluation.measures.causes import expert_names
     from prophy.evaluation.measures.preference import Pairs, PreferenceColumn, evaluate_preference
-    from prophy.evaluation.measures.world_pairs import clock_pairs
+    from prophy.evaluation.measures.world_pairs import law_pairs
     from prophy.evaluation.results.preference import BASE, MUTED, PROPHY
     from prophy.worlds.scope import SCOPE
 
@@ -198,7 +198,7 @@ def _preference(arguments: argparse.Namespace) -> None:
         if arguments.captions is not None:
             raise ValueError("--captions belong to --pairs: the worlds have captions of their own")
         stage = stage_of(arguments.size, arguments.fps)
-        pairs = partial(clock_pairs, arguments.split, arguments.clips, SCOPE, stage)
+        pairs = partial(law_pairs, arguments.split, arguments.clips, SCOPE, stage)
         source, name = f"worlds, {arguments.split} split", None
     columns = {BASE: PreferenceColumn(partial(load, arguments.model, branch=False, **weights_of(arguments)))}
     for called, opened in columns_of(arguments, (BASE, PROPHY, MUTED)).items():

@@ -1,25 +1,23 @@
-"""Pairs of the synthetic worlds for likelihood preference: the same scene, looks and caption, lawful and not."""
+"""Pairs of the synthetic worlds for likelihood preference: the same scene, looks and caption, one law broken."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prophy.evaluation.measures.laws import asked_clips
 from prophy.evaluation.measures.preference import Pair
-from prophy.worlds import Stage, sample_clip
+from prophy.evaluation.prompts.held_out import FIRST_SCENE
+from prophy.worlds import Stage, twin_pairs
 from prophy.worlds.scope import SCOPE
 
 
-def clock_pairs(split: str, clips: int, phenomena: tuple[str, ...] = SCOPE, stage: Stage = Stage()) -> Iterator[Pair]:
-    """A lawful clip of one phenomenon, and the same scene by a clock that obeys no law.
+def law_pairs(split: str, count: int, phenomena: tuple[str, ...] = SCOPE, stage: Stage = Stage()) -> Iterator[Pair]:
+    """``count`` held-out pairs for every law of every scene; see :func:`prophy.worlds.twin_pairs`.
 
     Raises:
-        ValueError: an unknown split, or one without clips of one phenomenon.
+        ValueError: unknown split, or phenomena without a world.
     """
-    for one in asked_clips(split, clips, phenomena, shown=1):
-        valid, impossible = (
-            sample_clip(one.scene, split, phenomena, stage, lawful=lawful).frames for lawful in (True, False)
-        )
-        (event,) = one.scenario.events
-        law = f"{event.phenomenon}, {event.variant}: time"
-        yield Pair(f"{split} {one.scene}", law, one.prompt, valid, impossible, event.phenomenon)
+    for twins in twin_pairs(split, count, phenomena, stage, first=FIRST_SCENE):
+        clip, event = twins.possible, twins.event
+        law = f"{event.phenomenon}, {event.variant}: {twins.broken.law}"
+        frames = clip.frames, twins.impossible.frames
+        yield Pair(f"{split} {clip.seed}", law, clip.caption, *frames, event.phenomenon)
