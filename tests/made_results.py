@@ -21,6 +21,7 @@ from prophy.evaluation.measures.selectivity import matrix_of, scores_of
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.ablation import AblationResult, Training
 from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, AnnotationResult
+from prophy.evaluation.results.autoencoder import AutoencoderResult, KeptLaws
 from prophy.evaluation.results.causes import (
     OTHER,
     OWN,
@@ -250,7 +251,16 @@ def discrimination_result() -> DiscriminationResult:
 
 
 #: one of each kind
+def autoencoder_result() -> AutoencoderResult:
+    some = Interval(0.9, 0.8, 1.0, 6)
+    kept = KeptLaws(
+        Interval(1.0, 1.0, 1.0, 6), some, Interval(0.0, 0.0, 0.0, 6), Interval(31.0, 30.0, 32.0, 6), {"a": some}
+    )
+    return AutoencoderResult({"test": kept, "parameters": kept}, 6, "d" * 64, "64x64x17", 8, ("autoencoder.png",))
+
+
 EVERY_RESULT = (
+    autoencoder_result,
     budget_result,
     selectivity_result,
     specificity_result,
