@@ -129,13 +129,13 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
     shown = export.add_mutually_exclusive_group()
     shown.add_argument(
-        "--mode", help="top1, expert, phenomenon, entropy or margin (default: top1, the strongest expert)"
+        "--mode", help="phenomena, top1, expert, phenomenon, entropy or margin (default: phenomena, all of them)"
     )
     shown.add_argument("--expert", type=int, metavar="N", help="only this expert, from 0")
     shown.add_argument("--phenomenon", metavar="ID", help="only this one, by its id, such as liquid_motion")
     export.add_argument("--index", type=int, metavar="N", help="which expert or phenomenon, for these two modes")
     export.add_argument("--step", type=int, metavar="N", help="denoising step, from 1 (default: the last)")
-    export.add_argument("--opacity", type=float, help="of the routing, 0 to 1 (default: 0.55)")
+    export.add_argument("--opacity", type=float, help="of the routing, 0 to 1 (default: 0.9 for phenomena, else 0.55)")
     export.add_argument(
         "--frame", type=int, metavar="N", help="video frame of a still, from 1 (default: the middle one)"
     )
@@ -275,7 +275,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
     from prophy.phenomena import by_id
     from prophy.runs.export import OverlaySettings
 
-    mode, index = arguments.mode or "top1", arguments.index
+    mode, index = arguments.mode or "phenomena", arguments.index
     for name in ("expert", "phenomenon"):
         if getattr(arguments, name) is not None:
             if index is not None:

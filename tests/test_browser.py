@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 from synthetic import GRID, make_frames, make_record, make_trace
 
+from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
 from prophy.runs import overlay
 from prophy.runs.store import list_runs, write_run
@@ -138,6 +140,7 @@ def palette(trace: RoutingTrace) -> np.ndarray:
 
 
 def assert_overlay_is_the_trace(page, trace: RoutingTrace, frames: list[int]) -> None:
+    page.click("#routing-view [data-mode=top1]")
     slide(page, ".pp-opacity", 100)
     for frame in frames:
         assert seek(page, frame) == trace.grid.latent_frame(frame)
@@ -163,6 +166,94 @@ def test_a_shipped_run_plays_under_its_routing_without_a_model(app: App, visit):
     assert app.engine.open_model is None
 
 
+def grey_of_the_picture(page) -> float:
+    """How far the video on the stage is from grey, 0 to 255, as it is shown."""
+    shot = cv2.imdecode(np.frombuffer(page.locator(".pp-stage").screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    return float(np.ptp(shot.astype(int), axis=2).mean())
+
+
+def test_the_page_opens_on_all_phenomena_in_their_colours_over_the_grey_video(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
+    slide(page, ".pp-opacity", 100)
+    for step in (app.shipped.num_kept - 1, 0):
+        slide(page, ".pp-step", step)
+        for frame in (0, 4, 8):
+            latent = seek(page, frame)
+            maps = app.shipped.phenomenon_maps[step].reshape(*GRID.shape, -1)[latent].astype(np.float32)
+            colours = np.array([overlay.rgb(phenomenon.colour) for phenomenon in PHENOMENA])[maps.argmax(-1)]
+            cells = drawn_cells(page, GRID).astype(int)
+            assert np.abs(cells[..., 3] - np.round(255 * maps.max(-1))).max() <= 1
+            # The canvas keeps colours multiplied by their alpha: a faint one comes back less exactly.
+            assert (np.abs(cells[..., :3] - colours).max(-1) * cells[..., 3] <= 2 * 255).all()
+    slide(page, ".pp-opacity", 5)
+    assert grey_of_the_picture(page) < 12
+    page.click("[data-mode=off]")
+    assert grey_of_the_picture(page) > 40
+
+    # One phenomenon alone, and back to all of them; over the coloured video again.
+    page.click("[data-mode=phenomena]")
+    names = page.locator(".pp-row .pp-name").all_inner_texts()
+    assert sorted(names) == sorted(phenomenon.name for phenomenon in PHENOMENA)
+    page.click(".pp-row >> nth=1")
+    assert page.get_attribute(".pp-row >> nth=1", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
+    page.click(".pp-row >> nth=1")
+    assert page.locator(".pp-row[aria-pressed=true]").count() == 0
+
+
+def test_pointing_at_an_experts_row_shows_where_it_acts_until_the_pointer_leaves(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    page.click("[data-mode=top1]")
+    latent = seek(page, 4)
+    before = drawn_cells(page, GRID)
+    page.hover(".pp-list [data-index='2']")
+    expected = np.round(255 * 0.45 * np.clip(app.shipped.expert_map(2)[latent], 0, 1))
+    assert np.abs(drawn_cells(page, GRID)[..., 3] - expected).max() <= 1
+    assert page.locator(".pp-row[aria-pressed=true]").count() == 0
+    page.mouse.move(0, 0)
+    assert np.array_equal(drawn_cells(page, GRID), before)
+
+
+def test_all_experts_stand_side_by_side_each_with_its_own_tokens(app: App, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    page.click("[data-mode=all]")
+    latent = seek(page, 4)
+    pictures = page.locator(".pp-multiple canvas")
+    assert pictures.count() == app.shipped.num_experts
+    # Colour in a small picture is this expert's own: the ground is grey.
+    coloured = page.evaluate(
+        """([rows, columns]) => [...document.querySelectorAll('.pp-multiple canvas')].map((canvas) => {
+            const context = canvas.getContext('2d');
+            const middle = (i, count, size) => Math.floor(((i + 0.5) / count) * size);
+            const spread = ([r, g, b]) => Math.max(r, g, b) - Math.min(r, g, b);
+            return Array.from({ length: rows * columns }, (_, i) => spread(context.getImageData(
+                middle(i % columns, columns, canvas.width),
+                middle(Math.floor(i / columns), rows, canvas.height), 1, 1).data));
+        })""",
+        [GRID.height, GRID.width],
+    )
+    for expert, spread in enumerate(coloured):
+        weights = app.shipped.expert_map(expert)[latent].ravel()
+        colour = overlay.rgb(overlay.expert_colour(expert))
+        expected = 0.9 * weights * (max(colour) - min(colour))
+        assert np.abs(np.array(spread) - expected).max() < 12, expert
+    page.screenshot(path=tmp_path / "all-experts.png", full_page=True)
+    page.click(".pp-multiple[data-index='3']")
+    assert page.get_attribute(".pp-list [data-index='3']", "aria-pressed") == "true"
+
+
+def test_the_bars_of_a_list_begin_at_one_line(visit):
+    page = visit(reduced_motion="reduce")
+    for mode in ("phenomena", "top1"):
+        page.click(f"[data-mode={mode}]")
+        starts = page.eval_on_selector_all(
+            ".pp-list .pp-meter", "(all) => all.map((n) => n.getBoundingClientRect().left)"
+        )
+        assert len(starts) > 5
+        assert max(starts) - min(starts) < 0.5
+
+
 def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
     page = visit()
     assert_overlay_is_the_trace(page, app.shipped, [4])
@@ -172,7 +263,7 @@ def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
     page.keyboard.press(",")
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '4'")
     page.keyboard.press("2")
-    assert page.get_attribute("[data-mode=expert]", "aria-pressed") == "true"
+    assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
     expected = np.round(255 * np.clip(app.shipped.expert_map(2)[1], 0, 1))
     assert np.abs(drawn_cells(page, GRID)[..., 3] - expected).max() <= 1
     page.keyboard.press("[")
@@ -181,6 +272,7 @@ def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
     assert page.input_value(".pp-opacity") == "100"
     page.keyboard.press("2")
     assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
+    assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "false"
     page.keyboard.press(" ")
     page.wait_for_function("!document.querySelector('video').paused")
 
@@ -192,7 +284,7 @@ def test_a_clicked_tokens_panel_holds_the_traces_numbers(app: App, visit):
     assert page.evaluate("document.querySelector('video').paused"), "one click played the video"
     token = GRID.index(1, 2, 3)
     last = app.shipped.num_kept - 1
-    assert inspected(page) == ("Token (frame 1, row 2, column 3)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 2, column 3, frames 2–5", recorded(app.shipped, last, token))
     texts = page.eval_on_selector_all(".pp-numbers .pp-weight", "(nodes) => nodes.map((node) => node.textContent)")
     assert texts[:-1] == [f"{weight / 255:.3f}" for weight in recorded(app.shipped, last, token).values()]
     others = max(0, 1 - sum(recorded(app.shipped, last, token).values()) / 255)
@@ -206,11 +298,11 @@ def test_a_clicked_tokens_panel_holds_the_traces_numbers(app: App, visit):
     over_time, over_steps = [[dict(map(tuple, bar)) for bar in plot] for plot in plots]
     assert over_time == [recorded(app.shipped, last, GRID.index(t, 2, 3)) for t in range(GRID.frames)]
     assert over_steps == [recorded(app.shipped, d, token) for d in range(app.shipped.num_kept)]
-    assert "frame 1: expert" in page.get_attribute(".pp-over-time svg", "aria-label")
+    assert "frames 2–5: expert" in page.get_attribute(".pp-over-time svg", "aria-label")
 
     page.click("[data-mode=entropy]")
     slide(page, ".pp-step", 0)
-    assert inspected(page) == ("Token (frame 1, row 2, column 3)", recorded(app.shipped, 0, token))
+    assert inspected(page) == ("Token at row 2, column 3, frames 2–5", recorded(app.shipped, 0, token))
     page.click(".pp-close")
     assert page.is_hidden(".pp-inspect")
 
@@ -224,10 +316,10 @@ def test_the_plots_of_a_token_seek_the_video_and_choose_the_step(app: App, visit
     assert page.get_attribute(".pp-canvas", "data-latent") == "2"
     last = app.shipped.num_kept - 1
     token = GRID.index(2, 1, 4)
-    assert inspected(page) == ("Token (frame 2, row 1, column 4)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 1, column 4, frames 6–9", recorded(app.shipped, last, token))
     click_bar(page, ".pp-over-steps", 1, app.shipped.num_kept)
     assert page.input_value(".pp-step") == "1"
-    assert inspected(page) == ("Token (frame 2, row 1, column 4)", recorded(app.shipped, 1, token))
+    assert inspected(page) == ("Token at row 1, column 4, frames 6–9", recorded(app.shipped, 1, token))
     marks = page.eval_on_selector_all(".pp-stack", "(bars) => bars.map((bar) => bar.classList.contains('is-on'))")
     assert marks == [t == 2 for t in range(GRID.frames)] + [d == 1 for d in range(app.shipped.num_kept)]
 
@@ -248,7 +340,7 @@ def test_a_dragged_box_shows_the_mean_of_its_tokens(app: App, visit):
     go_to(1, 1)
     page.mouse.up()
     title, weights = inspected(page)
-    assert title == "Region rows 1–2, columns 1–3"
+    assert title == "Region of rows 1–2, columns 1–3, frames 6–9"
     for expert in range(app.shipped.num_experts):
         mean = 255 * app.shipped.expert_map(expert)[2, 1:3, 1:4].mean()
         assert abs(weights.get(expert, 0) - mean) < 0.6  # of 255: every weight was rounded
@@ -267,22 +359,23 @@ def test_the_keyboard_chooses_moves_and_leaves_a_token(app: App, visit):
     seek(page, 0)
     page.focus(".pp-view")
     page.keyboard.press("Enter")
-    assert inspected(page)[0] == "Token (frame 0, row 2, column 2)"
+    assert inspected(page)[0] == "Token at row 2, column 2, frame 1"
     for key in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
     token = GRID.index(0, 0, 1)
     last = app.shipped.num_kept - 1
-    assert inspected(page) == ("Token (frame 0, row 0, column 1)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 0, column 1, frame 1", recorded(app.shipped, last, token))
     page.focus(".pp-step")
     page.keyboard.press("ArrowLeft")  # a slider's arrows are its own
     assert page.input_value(".pp-step") == str(last - 1)
-    assert inspected(page)[0] == "Token (frame 0, row 0, column 1)"
+    assert inspected(page)[0] == "Token at row 0, column 1, frame 1"
     page.keyboard.press("Escape")
     assert page.is_hidden(".pp-inspect")
 
 
 def test_a_pointer_over_a_token_is_told_its_expert_and_weight(app: App, visit):
     page = visit()
+    page.click("[data-mode=top1]")
     seek(page, 0)
     stage = page.locator(".pp-stage")
     assert page.is_hidden(".pp-label")
@@ -296,17 +389,18 @@ def test_a_pointer_over_a_token_is_told_its_expert_and_weight(app: App, visit):
 
 def test_entropy_and_margin_look_like_the_saved_pictures_and_off_like_the_video(app: App, visit):
     page = visit()
-    slide(page, ".pp-opacity", 100)
     latent = seek(page, 6)
     black = np.zeros((GRID.num_video_frames, GRID.height, GRID.width, 3), np.uint8)
     for mode, tolerance in (("entropy", 0), ("margin", 4)):  # a margin may be one level of the scale off
         page.click(f"[data-mode={mode}]")
+        slide(page, ".pp-opacity", 100)
         assert page.is_hidden(".pp-list")
         assert page.is_visible(".pp-scale")
         saved = overlay.overlay(black, app.shipped, mode, opacity=1)[GRID.video_frames(latent)[0]]
         assert np.abs(drawn_cells(page, GRID)[..., :3].astype(int) - saved).max() <= tolerance
     page.click("[data-mode=off]")
-    assert page.is_visible(".pp-list")
+    assert page.is_hidden(".pp-list"), "nothing is laid over the video, so there is nothing to explain"
+    assert page.is_disabled(".pp-opacity")
     is_clear = page.evaluate(
         "(() => { const canvas = document.querySelector('.pp-canvas'); return canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data.every((value) => value === 0); })()"
@@ -363,7 +457,7 @@ def test_a_finger_finds_every_control_of_the_routing_view(visit):
     seek(page, 4)
     box = page.locator(".pp-stage").bounding_box()
     page.locator(".pp-stage").tap(position={"x": 0.3 * box["width"], "y": 0.6 * box["height"]})
-    assert inspected(page)[0] == "Token (frame 1, row 2, column 1)"
+    assert inspected(page)[0] == "Token at row 2, column 1, frames 2–5"
     assert page.is_hidden(".pp-label")
     heights = page.eval_on_selector_all(
         ".pp-view button, .pp-view input, .pp-inspect svg",
@@ -449,7 +543,7 @@ def test_closing_the_tab_stops_the_generation(visit):
 def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit):
     page = visit(query="?run=made-up&expert=2&frame=5")
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '5'")
-    assert page.get_attribute("[data-mode=expert]", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
     assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
     assert page.evaluate("document.querySelector('video').paused")
 
@@ -474,7 +568,7 @@ def test_a_hostile_link_gets_a_message_and_the_first_run(app: App, visit, query:
 @pytest.mark.parametrize("query", ["?run=made-up&expert=99&frame=99999", "?run=made-up&expert=-1&frame=x"])
 def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, query: str):
     page = visit(query=query)
-    assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
     assert page.is_hidden("#notice .is-error")
 
 

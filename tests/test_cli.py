@@ -112,7 +112,7 @@ def test_flags_change_only_on_purpose(names: tuple):
             "prophy: 'late' is no interval of the noise: write it like 0.3:1",
         ),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
-        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
+        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of phenomena, top1"),
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
         ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),
         ([*EXPORT, "--expert", "2", "--index", "3"], "prophy: --expert says which"),

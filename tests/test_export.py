@@ -24,7 +24,7 @@ from prophy.runs.store import Run, RunError, find_run, read_run, write_run
 from prophy.video import read_video
 
 GALLERY = sorted(path.name for path in gallery_dir().iterdir())
-TOP1 = OverlaySettings()
+TOP1 = OverlaySettings("top1")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def settings_that_show_much(mode: str, trace: RoutingTrace) -> OverlaySettings:
     return OverlaySettings(mode, index.get(mode), step=3, opacity=0.8)
 
 
-@pytest.mark.parametrize("mode", ["top1", "phenomenon", "expert"])
+@pytest.mark.parametrize("mode", ["phenomena", "top1", "phenomenon", "expert"])
 def test_the_video_shows_the_overlay_frame_by_frame(tmp_path: Path, mode: str):
     run = find_run(gallery_dir(), GALLERY[0])
     clip, trace = run.clip(), run.trace()
@@ -111,7 +111,7 @@ def test_the_video_plays_in_browsers_and_keeps_its_frame_times(whole: Run, tmp_p
 def test_a_stills_pixels_are_the_frame_mixed_with_the_colour_of_the_recorded_expert(tmp_path: Path, run_id: str):
     run = find_run(gallery_dir(), run_id)
     trace, frame = run.trace(), 9
-    picture = read_png(export_still(run, tmp_path / "a.png", OverlaySettings(step=20, opacity=0.4), frame))
+    picture = read_png(export_still(run, tmp_path / "a.png", OverlaySettings("top1", step=20, opacity=0.4), frame))
     under = run.clip().frames[frame]
     experts = trace.topk_ids[19, :, 0].reshape(trace.grid.shape)[trace.grid.latent_frame(frame)]
     assert len(np.unique(experts)) > 1
@@ -131,8 +131,8 @@ def test_a_still_of_each_step_and_frame_is_its_own(whole: Run, tmp_path: Path):
 
 def test_the_last_step_is_shown_unless_another_is_asked_for(whole: Run, tmp_path: Path):
     last = export_still(whole, tmp_path / "last.png", TOP1, 0).read_bytes()
-    assert export_still(whole, tmp_path / "4.png", OverlaySettings(step=4), 0).read_bytes() == last
-    assert export_still(whole, tmp_path / "3.png", OverlaySettings(step=3), 0).read_bytes() != last
+    assert export_still(whole, tmp_path / "4.png", OverlaySettings("top1", step=4), 0).read_bytes() == last
+    assert export_still(whole, tmp_path / "3.png", OverlaySettings("top1", step=3), 0).read_bytes() != last
 
 
 def test_the_legend_holds_the_colour_of_every_expert_in_the_clip(whole: Run, tmp_path: Path):
@@ -284,12 +284,13 @@ def test_a_place_that_would_harm_the_run_or_is_none_is_refused(copy: Run, tmp_pa
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
+        ({"mode": "heat"}, "mode 'heat' is not one of phenomena, top1, expert"),
         ({"mode": "expert"}, "index=None is not an expert: experts are numbered from 0"),
         ({"mode": "expert", "index": -1}, "index=-1 is not an expert"),
         ({"mode": "phenomenon"}, "index=None is not a phenomenon: use 0 to 16"),
         ({"mode": "phenomenon", "index": len(PHENOMENA)}, "index=17 is not a phenomenon"),
         ({"mode": "entropy", "index": 2}, "mode entropy shows every expert: leave index=2 out"),
+        ({"mode": "phenomena", "index": 2}, "mode phenomena shows every phenomenon: leave index=2 out"),
         ({"step": 0}, "step=0 is not a denoising step: they are numbered from 1"),
         ({"step": -1}, "step=-1 is not"),
         ({"step": 1.5}, "step=1.5 is not"),
@@ -306,7 +307,7 @@ def test_settings_that_fit_no_run_cannot_be_built(settings: dict, message: str):
 def test_settings_that_do_not_fit_the_run_are_refused_and_name_what_would(whole: Run, tmp_path: Path):
     for settings, frame, message in [
         (OverlaySettings("expert", 6), 0, "the run has no expert 6: use 0 to 5"),
-        (OverlaySettings(step=5), 0, "the run has no denoising step 5: use 1 to 4"),
+        (OverlaySettings("top1", step=5), 0, "the run has no denoising step 5: use 1 to 4"),
         (TOP1, 9, "frame=9 lies outside the clip: use 0 to 8"),
         (TOP1, -1, "frame=-1 lies outside"),
     ]:
@@ -319,6 +320,6 @@ def test_steps_go_by_their_number_also_when_a_trace_keeps_only_some():
     kept = dataclasses.replace(make_trace(steps=51), steps=100)  # the recorder keeps 1, 3, … 99 and 100
     assert kept.step_numbers == (*range(1, 100, 2), 100)
     for step, place in [(1, 0), (3, 1), (99, 49), (100, 50), (None, 50)]:
-        assert OverlaySettings(step=step).kept_step(kept) == place
+        assert OverlaySettings("top1", step=step).kept_step(kept) == place
     with pytest.raises(ExportError, match="step 4 was not kept, only 51 of 100 were: use 3 or 5"):
-        OverlaySettings(step=4).kept_step(kept)
+        OverlaySettings("top1", step=4).kept_step(kept)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 
+from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TokenGrid
 from prophy.runs import overlay
 from prophy.runs.store import write_run
@@ -60,6 +61,7 @@ def test_media_times_and_seeks_name_the_right_frame():
 @pytest.mark.parametrize(
     ("mode", "index"),
     [
+        ("phenomena", None),
         ("top1", None),
         ("expert", 0),
         ("expert", 5),
@@ -80,9 +82,11 @@ def test_cells_are_what_the_saved_pictures_show(sent: dict, mode: str, index: in
     )
     rgba = np.array(cells, float).reshape(*GRID.shape, 4)
     black = np.zeros((GRID.num_video_frames, GRID.height, GRID.width, 3), np.uint8)
+    ground = overlay.greyed(black[0, 0, 0]).astype(float) if mode == "phenomena" else np.zeros(3)
     pictures = overlay.overlay(black, trace, mode, index=index, step=step, opacity=0.6)
     first_of_latent = pictures[[GRID.video_frames(t)[0] for t in range(GRID.frames)]]
-    over_black = rgba[..., :3] * rgba[..., 3:] / 255
+    alpha = rgba[..., 3:] / 255
+    over_black = rgba[..., :3] * alpha + ground * (1 - alpha)
     print("largest difference", np.abs(over_black - first_of_latent).max())
     # Alpha is a whole number of 255 in a browser. A margin is the difference of two rounded weights, so it may be one
     # level of the scale off, and neighbours there differ by up to 4.
@@ -193,13 +197,13 @@ def test_cells_under_the_pointer_boxes_and_moves_stay_in_the_grid(sent: dict):
 
 def test_titles_and_numbers_say_what_they_count():
     titles = run_js(
-        "value.map((region) => js.regionTitle(2, region))",
+        "value.map((region) => js.regionTitle(region))",
         [
             {"rows": [3, 3], "columns": [4, 4]},
             {"rows": [1, 2], "columns": [4, 4]},
         ],
     )
-    assert titles == ["Token (frame 2, row 3, column 4)", "Region rows 1–2, columns 4–4"]
+    assert titles == ["Token at row 3, column 4", "Region of rows 1–2, columns 4–4"]
     assert run_js("js.weightsText([0, 51 / 255, 102 / 255])") == "expert 2 0.400, expert 1 0.200, others 0.400"
     assert run_js("js.othersWeight([0.7, 0.302])") == 0  # two weights that were both rounded up
     assert run_js("[...Array(256).keys()].map((byte) => js.byteText(byte / 255))") == [str(b) for b in range(256)]
@@ -223,6 +227,7 @@ def test_a_label_names_an_expert_and_its_weight_in_every_mode(sent: dict):
                 {**shown, "mode": "expert", "expert": absent},
                 {**shown, "mode": "entropy", "expert": 0},
                 {**shown, "mode": "phenomenon", "expert": 0},
+                {**shown, "mode": "phenomena", "expert": 0},
             ],
         },
     )
@@ -231,6 +236,26 @@ def test_a_label_names_an_expert_and_its_weight_in_every_mode(sent: dict):
     assert labels[3] == f"entropy · {entropy:.2f}, {labels[0]}"
     name, peak = sent["phenomena"][4][0], round(255 * float(trace.phenomenon_maps[step, token, 4])) / 255
     assert labels[4] == f"{name} · {peak:.2f}, {labels[0]}"
+    values = np.round(255 * trace.phenomenon_maps[step, token].astype(np.float32)) / 255
+    assert labels[5] == f"{sent['phenomena'][values.argmax()][0]} · {values.max():.2f}, {labels[0]}"
+
+
+def test_frames_are_counted_from_one_as_the_player_does():
+    texts = run_js("value.map((t) => js.framesText(t, 4))", list(range(GRID.frames)))
+    assert texts == ["frame 1", "frames 2–5", "frames 6–9"]
+    assert [GRID.video_frames(t)[-1] + 1 for t in range(GRID.frames)] == [1, 5, 9]
+
+
+def test_an_expert_is_named_by_what_it_was_measured_to_do_and_only_learnt_phenomena_are_offered():
+    shares = ({"melting": 0.71, "deformation": 0.2}, {"melting": 0.3}, *({},) * (NUM_EXPERTS - 2))
+    learnt = ("melting", "deformation")
+    measured = ExpertShares(shares, (1 / NUM_EXPERTS,) * NUM_EXPERTS, learnt, "0" * 64, clips=8)
+    sent = dataclasses.asdict(RoutingBytes.of(make_trace(), measured))
+    named = run_js("[0, 1].map((e) => js.expertName(js.readRouting(value), e))", sent)
+    assert named == ["Expert 0: melting 71 %", "Expert 1"]
+    assert [sent["phenomena"][p][0] for p in sent["offered"]] == ["deformation", "melting"]
+    other = dataclasses.replace(measured, shares=shares[:2], used=(0.5, 0.5))  # of a branch with fewer experts
+    assert RoutingBytes.of(make_trace(), other).names == [""] * NUM_EXPERTS
 
 
 def test_a_link_carries_what_is_on_show_and_nothing_else():

@@ -84,6 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
 
+    experts = commands.add_parser("experts", help="what each expert does: names for the page, beside the branch")
+    add_model(experts, branch=True)
+    _add_work(experts)
+    experts.add_argument("--clips", type=whole, default=128, help="held-out clips (default: 128)")
+    experts.add_argument("--batch", type=whole, default=16, help="clips at a time (default: 16)")
+    _add_stage(experts)
+    experts.set_defaults(run=_experts)
+
     flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
     add_model(flow, branch=True)
     _add_work(flow)
@@ -294,6 +302,20 @@ def _localisation(arguments: argparse.Namespace) -> None:
     )
     print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
+
+
+def _experts(arguments: argparse.Namespace) -> None:
+    from prophy.assets import default_model
+    from prophy.catalogue.describe import BRANCH_FOLDER
+    from prophy.evaluation.measures.experts import evaluate_experts
+
+    if arguments.no_branch:
+        raise ValueError("this measures the experts of the branch: leave --no-branch out")
+    folder = Path(arguments.branch or Path(arguments.model or default_model()) / BRANCH_FOLDER)
+    pipeline, stage = _load(arguments), stage_of(arguments.size, arguments.fps)
+    measured = evaluate_experts(pipeline, arguments.work, folder, arguments.clips, arguments.batch, stage=stage)
+    for expert, (name, used) in enumerate(zip(measured.names, measured.used, strict=True)):
+        print(f"expert {expert:<3} {name or 'no phenomenon dominates':32} {100 * used:.0f} % of all weight")
 
 
 def _flow(arguments: argparse.Namespace) -> None:

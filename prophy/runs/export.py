@@ -24,6 +24,7 @@ from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
 _CAPTIONS = {
+    "phenomena": "The strongest phenomenon of each token, the fuller the larger its value",
     "top1": "The strongest expert of each token",
     "expert": "The fuller the colour, the larger the expert's weight",
     "phenomenon": "Where the branch's map places the phenomenon",
@@ -45,16 +46,16 @@ class OverlaySettings:
         mode: one of :data:`prophy.runs.overlay.MODES`.
         index: the expert, or the phenomenon's place in :data:`prophy.phenomena.PHENOMENA`; for these two modes only.
         step: a denoising step by its number, from 1; None is the last. Entropy is over all steps and ignores it.
-        opacity: 0 (frames only) to 1.
+        opacity: 0 (frames only) to 1; None: :func:`prophy.runs.overlay.default_opacity` of the mode.
 
     Raises:
         ExportError: a value that no run could have.
     """
 
-    mode: OverlayMode = "top1"
+    mode: OverlayMode = "phenomena"
     index: int | None = None
     step: int | None = None
-    opacity: float = 0.55
+    opacity: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -64,10 +65,11 @@ class OverlaySettings:
         if self.mode == "expert" and (type(self.index) is not int or not 0 <= self.index < MAX_EXPERTS):
             raise ExportError(f"index={self.index} is not an expert: experts are numbered from 0")
         if self.mode not in ("expert", "phenomenon") and self.index is not None:
-            raise ExportError(f"mode {self.mode} shows every expert: leave index={self.index} out")
+            shown = "phenomenon" if self.mode == "phenomena" else "expert"
+            raise ExportError(f"mode {self.mode} shows every {shown}: leave index={self.index} out")
         if self.step is not None and (type(self.step) is not int or not 1 <= self.step <= 1000):
             raise ExportError(f"step={self.step} is not a denoising step: they are numbered from 1")
-        if type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1:
+        if self.opacity is not None and (type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1):
             raise ExportError(f"opacity={self.opacity} must be from 0 to 1")
 
     def kept_step(self, trace: RoutingTrace) -> int:

@@ -108,9 +108,12 @@ def endpoints(engine: Engine) -> None:
             "over_steps": [chosen(d, token) for d in range(trace.num_kept)],
         }
 
-    def export_overlay(run: str, mode: str = "top1", index: int = -1, step: int = 0, opacity: float = 0.55) -> dict:
-        """A run's video with its routing burnt in. Modes: top1, expert, phenomenon, entropy, margin; the expert or the
-        phenomenon by its index; the denoising step by its number (0: the last one)."""
+    def export_overlay(
+        run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
+    ) -> dict:
+        """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
+        expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
+        the mode's own)."""
         try:
             path = export_run(
                 _found(engine, run),
@@ -119,7 +122,7 @@ def endpoints(engine: Engine) -> None:
                 mode=mode,
                 index=None if index < 0 else index,
                 step=step or None,
-                opacity=opacity,
+                opacity=None if opacity == -1 else opacity,
             )
         except EngineError as error:
             raise gr.Error(str(error)) from None

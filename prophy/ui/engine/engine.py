@@ -17,6 +17,7 @@ from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from prophy.assets import gallery_dir
+from prophy.catalogue.experts import ExpertShares
 from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
 from prophy.runs.owner import OwnerError, read_owner, runs_of
@@ -228,6 +229,13 @@ class Engine:
             if name in ("", card.name):
                 return card
         raise EngineError(f"no model {name!r:.80} here: choose {', '.join(card.name for card in self.cards)}")
+
+    def experts_of(self, run: Run) -> ExpertShares | None:
+        """What the experts of the model that made a run were measured to do; None where another one was measured."""
+        for card in self.cards:
+            if (experts := card.experts) is not None and experts.model_sha256 == run.record.model_sha256:
+                return experts
+        return None
 
     def estimate(self, request: Request) -> Estimate:
         """What a request will need; some seconds of work when a model is first asked about.

@@ -22,10 +22,10 @@ def export_run(
     folder: Path,
     what: What,
     *,
-    mode: str = "top1",
+    mode: str = "phenomena",
     index: int | None = None,
     step: int | None = None,
-    opacity: float = 0.55,
+    opacity: float | None = None,
     frame: int = 0,
 ) -> Path:
     """Write one file of a run into ``folder``; see :mod:`prophy.runs.export` for the arguments.

@@ -74,6 +74,8 @@ def view_of(annotation: Annotation, video: bytes, caption: str, clip_id: str, as
         semantic=[],
         experts=[],
         phenomena=entries,
+        names=[],
+        offered=list(range(len(entries))),
     )
     return RunView(
         id=clip_id,

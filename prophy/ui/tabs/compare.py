@@ -187,7 +187,9 @@ class CompareTab:
             runs.append(moment.run)
             yield self._history.update(self._engine.history(owner))
         try:
-            view = CompareView.of(*runs, labels=_labels(*ticket.requests)).as_json()
+            view = CompareView.of(
+                *runs, labels=_labels(*ticket.requests), measured=[self._engine.experts_of(run) for run in runs]
+            ).as_json()
         except (ValueError, RunError, OSError) as error:
             yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
             return

@@ -34,8 +34,8 @@ logger = logging.getLogger(__name__)
 EXAMPLES = tuple(FIXED_PROMPTS[i] for i in (2, 4, 6, 10, 12, 14, 16, 18, 20))
 
 _TIMELINE_HEADING = """
-<h3 class="pp-heading">Experts over time <span>share of each latent frame's tokens whose strongest expert it is, at the
-last denoising step; choose a bar to go there</span></h3>
+<h3 class="pp-heading">Experts over time <span>share of the tokens whose strongest expert it is, at the last denoising
+step; choose a bar to go there</span></h3>
 """
 
 
@@ -46,11 +46,11 @@ class _BuiltIn(NamedTuple):
     trace: RoutingTrace | None
 
     @classmethod
-    def of(cls, run: Run) -> _BuiltIn | None:
+    def of(cls, run: Run, engine: Engine) -> _BuiltIn | None:
         """None for a run that cannot be read: opening it later says why."""
         try:
             trace = run.trace()
-            return cls(RunView.of(run, trace).as_json(), trace)
+            return cls(RunView.of(run, trace, measured=engine.experts_of(run)).as_json(), trace)
         except (RunError, OSError):
             return None
 
@@ -72,7 +72,7 @@ class GenerateTab:
         self._engine, self._bar, self._secret = engine, bar, secret
         shipped = engine.gallery()
         self._first = shipped[0] if shipped else None
-        self._built_in = None if self._first is None else _BuiltIn.of(self._first)
+        self._built_in = None if self._first is None else _BuiltIn.of(self._first, engine)
         card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -145,7 +145,9 @@ class GenerateTab:
         """What shows a run; what says why not, if its files are broken."""
         try:
             trace = run.trace()
-            value = RunView.of(run, trace, expert=expert, frame=frame, by_link=by_link)
+            value = RunView.of(
+                run, trace, measured=self._engine.experts_of(run), expert=expert, frame=frame, by_link=by_link
+            )
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}

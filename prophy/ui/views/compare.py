@@ -5,11 +5,13 @@ Swapping the sides, the layouts and the overlays ask the server nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import gradio as gr
 import numpy as np
 
+from prophy.catalogue.experts import ExpertShares
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.runs.store import Run
 from prophy.ui.views.component import component
@@ -36,13 +38,16 @@ class CompareView:
     pixels: list[float]
 
     @classmethod
-    def of(cls, a: Run, b: Run, labels: tuple[str, str] = ("", "")) -> CompareView:
+    def of(
+        cls, a: Run, b: Run, labels: tuple[str, str] = ("", ""), measured: Sequence[ExpertShares | None] = (None, None)
+    ) -> CompareView:
         """Read two runs' files.
 
         Args:
             a, b: runs of one length, rate and size. That seed and noise are the same is the caller's business; the view
                 names both seeds.
             labels: see the attribute.
+            measured: what the experts of each side's model were measured to do.
 
         Raises:
             ValueError: the runs differ in frames, fps, size, token grid or number of experts.
@@ -52,8 +57,8 @@ class CompareView:
         _check_pair(a, b)
         traces = a.trace(), b.trace()
         return cls(
-            a=RunView.of(a, traces[0]),
-            b=RunView.of(b, traces[1]),
+            a=RunView.of(a, traces[0], measured=measured[0]),
+            b=RunView.of(b, traces[1], measured=measured[1]),
             labels=labels,
             difference=None if None in traces else base64_of(np.round(255 * routing_difference(*traces))),
             pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],

@@ -35,8 +35,7 @@ def expert_timeline(trace: RoutingTrace, step: int = -1) -> go.Figure:
             name=f"expert {expert}",
             marker={"color": expert_colour(expert), "line": {"width": 0}},
             customdata=[[t, _range_text(frames)] for t, frames in enumerate(covered)],
-            hovertemplate=f"expert {expert}: %{{y:.0%}}<br>latent frame %{{customdata[0]}}, %{{customdata[1]}}"
-            "<extra></extra>",
+            hovertemplate=f"expert {expert}: %{{y:.0%}}<br>%{{customdata[1]}}<extra></extra>",
         )
     figure.update_layout(
         barmode="stack",

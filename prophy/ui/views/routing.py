@@ -15,6 +15,7 @@ import gradio as gr
 import numpy as np
 
 from prophy import phenomena
+from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TEMPORAL
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.overlay import expert_colour
@@ -41,6 +42,8 @@ class RoutingBytes:
         semantic: the semantic experts' weights.
         experts: colours by expert.
         phenomena: name and colour by phenomenon.
+        names: what each expert was measured to do, "melting 71 %"; empty where nothing dominates or nobody measured.
+        offered: places of the phenomena to choose from: those that the branch was taught, as far as that is known.
     """
 
     grid: tuple[int, int, int]
@@ -55,10 +58,18 @@ class RoutingBytes:
     semantic: list[float]
     experts: list[str]
     phenomena: list[tuple[str, str]]
+    names: list[str]
+    offered: list[int]
 
     @classmethod
-    def of(cls, trace: RoutingTrace) -> RoutingBytes:
-        """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last."""
+    def of(cls, trace: RoutingTrace, measured: ExpertShares | None = None) -> RoutingBytes:
+        """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last.
+
+        Args:
+            trace: the routing.
+            measured: what its experts were measured to do.
+        """
+        is_measured = measured is not None and len(measured.names) == trace.num_experts
         bytes_a_step = trace.topk_ids[0].size * 2 + trace.phenomenon_maps[0].size
         most = int(np.clip(MAX_ROUTING_BYTES // bytes_a_step, 1, trace.num_kept))
         kept = np.unique(np.linspace(trace.num_kept - 1, 0, most).round().astype(int))
@@ -75,6 +86,8 @@ class RoutingBytes:
             semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
             experts=[expert_colour(e) for e in range(trace.num_experts)],
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
+            names=list(measured.names) if is_measured else [""] * trace.num_experts,
+            offered=[one.index for one in phenomena.PHENOMENA if not is_measured or one.id in measured.learnt],
         )
 
 
@@ -117,6 +130,7 @@ class RunView:
         run: Run,
         trace: RoutingTrace | None,
         *,
+        measured: ExpertShares | None = None,
         expert: int | None = None,
         frame: int | None = None,
         by_link: bool = False,
@@ -126,6 +140,7 @@ class RunView:
         Args:
             run: the run.
             trace: its own, from :meth:`prophy.runs.store.Run.trace`.
+            measured: what the experts of its model were measured to do.
             expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
                 left out.
             by_link: see above.
@@ -148,7 +163,7 @@ class RunView:
             frames=settings["frames"],
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
-            routing=None if trace is None else RoutingBytes.of(trace),
+            routing=None if trace is None else RoutingBytes.of(trace, measured),
             expert=expert if expert is not None and 0 <= expert < experts else None,
             frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
             by_link=by_link,

@@ -43,7 +43,10 @@ let wipe = 50; // percent from the left
 let positions = 1; // of the step slider
 let order = [];
 // What is laid over the clips. Mode and opacity outlive a pair; the rest belongs to it.
-const shown = { mode: "top1", expert: 0, phenomenon: 0, position: 0, opacity: 0.45 };
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, position: 0, opacity: opacities.grey };
+let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
+
+const drawn = () => (pointed ? { ...shown, ...pointed, opacity: opacities[groundOf(pointed.mode)] } : shown);
 
 const routed = () => sides.filter((side) => side.routing);
 
@@ -112,11 +115,12 @@ const cells = document.createElement("canvas");
 
 function cellsOf(side, latent) {
   const { routing } = side;
-  if (!routing || shown.mode === "off") return null;
-  if (shown.mode === "difference") {
+  const laid = drawn();
+  if (!routing || laid.mode === "off") return null;
+  if (laid.mode === "difference") {
     return levels && differenceColours(levels, CIVIDIS, latent, routing.width * routing.height, shown.opacity);
   }
-  return cellColours(routing, { ...shown, step: stepOf(side) }, latent);
+  return cellColours(routing, { ...laid, step: stepOf(side) }, latent);
 }
 
 function paint(slot, side) {
@@ -126,6 +130,8 @@ function paint(slot, side) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  const laid = drawn();
+  if (side.routing && groundOf(laid.mode) === "grey" && laid.opacity > 0) greyOut(context);
   const colours = side.routing ? cellsOf(side, latentFrame(frame, side.routing.temporal)) : null;
   if (colours) {
     cells.width = side.routing.width;
@@ -243,9 +249,12 @@ function stepOf(side) {
 }
 
 function choose(change) {
+  if ("opacity" in change) opacities[groundOf(change.mode || shown.mode)] = change.opacity;
   Object.assign(shown, change);
   const { mode } = shown;
-  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
+  shown.opacity = opacities[groundOf(mode)];
+  pointed = null;
+  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === groupOf(mode))));
   find(".pp-caption").textContent = CAPTIONS[mode];
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
@@ -255,7 +264,7 @@ function choose(change) {
   stepSlider.nextElementSibling.textContent = isOverSteps ? "all" : stepName();
   const ends = SCALES[mode];
   legend.hidden = !ends;
-  find(".pp-table").hidden = Boolean(ends);
+  find(".pp-table").hidden = Boolean(ends) || mode === "off";
   if (ends) [...find(".pp-legend-ends").children].forEach((end, i) => (end.textContent = ends[i]));
   if (routed().length) fillList();
   summarise();
@@ -275,7 +284,7 @@ function listRow(colour, name, onClick) {
 
 // Rows are made once per kind and refilled in place, so that the keyboard's focus stays where it is.
 function fillList() {
-  const isPhenomenon = shown.mode === "phenomenon";
+  const isPhenomenon = isOfPhenomena(shown.mode);
   const { experts, phenomena } = routed()[0].routing;
   const kind = isPhenomenon ? "phenomenon" : "expert";
   if (list.dataset.kind !== kind) {
@@ -284,8 +293,12 @@ function fillList() {
     list.replaceChildren(
       ...(isPhenomenon ? order : experts.map((_, e) => e)).map((i) => {
         const row = isPhenomenon
-          ? listRow(phenomena[i][1], phenomena[i][0], () => choose({ phenomenon: i }))
-          : listRow(experts[i], `Expert ${i}`, () => chooseExpert(i));
+          ? listRow(phenomena[i][1], phenomena[i][0], () => choosePhenomenon(i))
+          : listRow(experts[i], expertName(routed()[0].routing, i), () => chooseExpert(i));
+        row.addEventListener("pointerenter", (event) => {
+          if (event.pointerType !== "touch") point(isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i });
+        });
+        row.addEventListener("pointerleave", () => point(null));
         row.dataset.index = i;
         return row;
       }),
@@ -297,8 +310,9 @@ function fillList() {
   });
   for (const row of list.children) {
     const i = Number(row.dataset.index);
-    const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
+    const isOn = shown.mode === kind && i === shown[kind];
     row.setAttribute("aria-pressed", String(isOn));
+    row.classList.toggle("is-absent", isPhenomenon && !values.some((value) => value && value[i] >= SHOWN_PEAK));
     const [meters, ...shares] = [...row.children].slice(2);
     values.forEach((value, side) => {
       meters.children[side].style.setProperty("--share", value ? value[i] : 0);
@@ -307,7 +321,17 @@ function fillList() {
   }
 }
 
-// Choosing the expert on show again returns to all of them.
+function point(next) {
+  pointed = next;
+  draw();
+}
+
+// Choosing what is on show again returns to all.
+function choosePhenomenon(phenomenon) {
+  const isAgain = shown.mode === "phenomenon" && shown.phenomenon === phenomenon;
+  choose(isAgain ? { mode: "phenomena" } : { mode: "phenomenon", phenomenon });
+}
+
 function chooseExpert(expert) {
   if (shown.mode === "expert" && shown.expert === expert) choose({ mode: "top1" });
   else choose({ mode: "expert", expert });
@@ -344,7 +368,7 @@ function summarise() {
       return make(
         "span",
         "",
-        `${name}mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`,
+        `${name}mean ${here.mean.toFixed(2)} in ${framesText(latent, routing.temporal)}, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`,
       );
     }),
   );
@@ -424,8 +448,9 @@ function fillRouting() {
   shown.expert = shares.indexOf(Math.max(...shares));
   const peaks = known.map(({ routing }, i) => phenomenonPeaks(routing, last[i]));
   const highest = peaks[0].map((_, p) => Math.max(...peaks.map((side) => side[p])));
-  order = highest.map((_, p) => p).sort((a, b) => highest[b] - highest[a]);
+  order = [...known[0].routing.offered].sort((a, b) => highest[b] - highest[a]);
   shown.phenomenon = order[0];
+  if (shown.mode === "phenomenon") shown.mode = "phenomena";
   delete list.dataset.kind;
 }
 
@@ -467,7 +492,7 @@ async function open(next) {
   );
   levels = pair.difference ? bytesOf(pair.difference) : null;
   find("[data-mode=difference]").disabled = !levels;
-  if (!levels && shown.mode === "difference") shown.mode = "top1";
+  if (!levels && shown.mode === "difference") shown.mode = "phenomena";
   fillSides();
   if (routed().length) {
     fillRouting();

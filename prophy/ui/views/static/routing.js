@@ -81,6 +81,15 @@ function phenomenonValue(routing, step, token, phenomenon) {
   return routing.maps[(step * routing.phenomena.length + phenomenon) * routing.tokens + token];
 }
 
+// The phenomenon with the largest value at a token.
+function strongestPhenomenon(routing, step, token) {
+  let best = 0;
+  for (let p = 1; p < routing.phenomena.length; p++) {
+    if (phenomenonValue(routing, step, token, p) > phenomenonValue(routing, step, token, best)) best = p;
+  }
+  return best;
+}
+
 // Of each expert, the share of the clip's tokens where it is the strongest.
 function expertShares(routing, step) {
   const shares = new Array(routing.experts.length).fill(0);
@@ -110,7 +119,7 @@ function levelsOf(routing, mode, step) {
 
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
 // top1, entropy and margin tint every token alike; expert and phenomenon tint a token the more, the stronger it is
-// there; off tints none.
+// there; phenomena does so in the colour of the token's strongest, over a greyed picture; off tints none.
 function cellColours(routing, shown, latent) {
   const perFrame = routing.height * routing.width;
   const rgba = new Uint8ClampedArray(4 * perFrame);
@@ -121,7 +130,11 @@ function cellColours(routing, shown, latent) {
     let colours = CIVIDIS;
     let at = 0;
     let strength = 255;
-    if (mode === "top1") {
+    if (mode === "phenomena") {
+      const strongest = strongestPhenomenon(routing, step, token);
+      colours = routing.phenomenonColours[strongest];
+      strength = phenomenonValue(routing, step, token, strongest);
+    } else if (mode === "top1") {
       colours = routing.expertColours[topExpert(routing, step, token)];
     } else if (mode === "expert") {
       colours = routing.expertColours[shown.expert];
@@ -215,9 +228,21 @@ function weightsText(weights) {
   return [...named, `others ${othersWeight(weights).toFixed(3)}`].join(", ");
 }
 
-function regionTitle(latent, { rows, columns }) {
-  if (isToken({ rows, columns })) return `Token (frame ${latent}, row ${rows[0]}, column ${columns[0]})`;
-  return `Region rows ${rows.join("–")}, columns ${columns.join("–")}`;
+// The video frames that a latent frame covers, counted from 1 as everywhere on the page: "frames 2–5".
+function framesText(latent, temporal) {
+  const [first, last] = [1 + firstVideoFrame(latent, temporal), 1 + temporal * latent];
+  return first === last ? `frame ${first}` : `frames ${first}–${last}`;
+}
+
+function regionTitle({ rows, columns }) {
+  if (isToken({ rows, columns })) return `Token at row ${rows[0]}, column ${columns[0]}`;
+  return `Region of rows ${rows.join("–")}, columns ${columns.join("–")}`;
+}
+
+// An expert as lists name it: its number, and what it was measured to do, if that is known.
+function expertName(routing, expert) {
+  const name = routing.names[expert];
+  return name ? `Expert ${expert}: ${name}` : `Expert ${expert}`;
 }
 
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
@@ -229,9 +254,9 @@ function tokenLabel(routing, shown, token) {
   }
   const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
-  if (shown.mode === "phenomenon") {
-    const [name] = routing.phenomena[shown.phenomenon];
-    return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}, ${weight}`;
+  if (shown.mode === "phenomenon" || shown.mode === "phenomena") {
+    const p = shown.mode === "phenomenon" ? shown.phenomenon : strongestPhenomenon(routing, shown.step, token);
+    return `${routing.phenomena[p][0]} · ${value(phenomenonValue(routing, shown.step, token, p))}, ${weight}`;
   }
   if (shown.mode === "entropy") return `entropy · ${value(routing.entropy[token])}, ${weight}`;
   if (shown.mode === "margin") return `margin · ${value(margin(routing, shown.step, token))}, ${weight}`;
@@ -251,9 +276,11 @@ if (typeof module !== "undefined") {
     bytesOf,
     cellAt,
     cellColours,
+    expertName,
     expertShares,
     expertWeight,
     firstVideoFrame,
+    framesText,
     isToken,
     latentFrame,
     levelsOf,
@@ -272,6 +299,7 @@ if (typeof module !== "undefined") {
     regionWeights,
     rgbOf,
     seekTime,
+    strongestPhenomenon,
     tokenAt,
     tokenLabel,
     topExpert,

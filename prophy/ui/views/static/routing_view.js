@@ -15,6 +15,7 @@ const caption = find(".pp-caption");
 const opacity = find(".pp-opacity");
 const stepSlider = find(".pp-step");
 const modes = [...find(".pp-modes").children];
+const multiples = find(".pp-multiples");
 const scale = find(".pp-scale");
 const label = find(".pp-label");
 const inspect = find(".pp-inspect");
@@ -25,6 +26,7 @@ const linkText = find(".pp-link-text");
 
 const DRAG = 6; // pixels: a pointer that moved less has clicked
 const COPIED_MS = 1600;
+const MULTIPLE_WIDTH = 112; // pixels of each of the small pictures
 
 let run = null;
 let routing = null;
@@ -35,8 +37,15 @@ let drag = null; // the pointer is down: {cell, x, y, region}, region once it ha
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 let resumes = false;
+let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
-const shown = { mode: "top1", expert: 0, phenomenon: 0, step: 0, opacity: 0.45 };
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, step: 0, opacity: opacities.grey };
+
+// What is drawn: a row under the pointer comes before what was chosen, and behind the small pictures stand all experts.
+function drawn() {
+  if (pointed) return { ...shown, ...pointed, opacity: opacities[groundOf(pointed.mode)] };
+  return shown.mode === "all" ? { ...shown, mode: "top1" } : shown;
+}
 
 // --- the picture ------------------------------------------------------------------------------------------------
 
@@ -47,8 +56,10 @@ function draw() {
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!routing) return;
   const latent = latentFrame(frame, routing.temporal);
-  if (shown.mode !== "off") {
-    const colours = cellColours(routing, shown, latent);
+  const laid = drawn();
+  stage.classList.toggle("is-grey", groundOf(laid.mode) === "grey" && laid.opacity > 0);
+  if (laid.mode !== "off") {
+    const colours = cellColours(routing, laid, latent);
     cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
     context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
     context.drawImage(cells, 0, 0, canvas.width, canvas.height);
@@ -58,6 +69,30 @@ function draw() {
   if (hovered && !drag) outline(context, regionBetween(hovered, hovered), 1);
   canvas.dataset.frame = frame;
   canvas.dataset.latent = latent;
+  if (shown.mode === "all") drawMultiples(latent);
+}
+
+const backdrop = document.createElement("canvas"); // the video's picture, small and grey
+
+function drawMultiples(latent) {
+  if (!multiples.clientWidth || !video.videoWidth) return;
+  const width = Math.round(MULTIPLE_WIDTH * (window.devicePixelRatio || 1));
+  backdrop.width = width;
+  backdrop.height = Math.round(width / run.aspect);
+  const ground = backdrop.getContext("2d");
+  ground.drawImage(video, 0, 0, backdrop.width, backdrop.height);
+  greyOut(ground);
+  [...multiples.children].forEach((item, expert) => {
+    const small = item.firstElementChild;
+    small.width = backdrop.width; // empties it
+    small.height = backdrop.height;
+    const context = small.getContext("2d");
+    context.drawImage(backdrop, 0, 0);
+    const colours = cellColours(routing, { ...shown, mode: "expert", expert, opacity: opacities.grey }, latent);
+    cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(cells, 0, 0, small.width, small.height);
+  });
 }
 
 // A white line in a dark one, inside the cells: seen on every colour, and it leaves the neighbours as they are.
@@ -143,71 +178,105 @@ const CAPTIONS = {
   ...OVERLAYS,
   annotation:
     "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
-  off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
+  off: "The bare video. Tokens can still be chosen.",
 };
 
 function choose(change) {
+  if ("opacity" in change) opacities[groundOf(change.mode || shown.mode)] = change.opacity;
   Object.assign(shown, change);
-  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === shown.mode)));
+  shown.opacity = opacities[groundOf(shown.mode)];
+  pointed = null;
+  const group = groupOf(shown.mode);
+  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === group)));
   caption.textContent = CAPTIONS[isAnnotation() ? "annotation" : shown.mode];
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
+  opacity.disabled = shown.mode === "off";
   fillList();
   draw();
   showLabel();
   fillInspect();
 }
 
+const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
+
 // An annotation has maps and no experts: nothing to select, to steer or to save.
 const isAnnotation = () => Boolean(routing) && !routing.experts.length;
 
-function listRow(colour, name, onClick) {
+function listRow(i, isPhenomenon) {
   const row = make("button", "pp-row");
   row.type = "button";
-  row.style.setProperty("--colour", colour);
+  row.dataset.index = i;
+  row.style.setProperty("--colour", isPhenomenon ? routing.phenomena[i][1] : routing.experts[i]);
+  const name = isPhenomenon ? routing.phenomena[i][0] : expertName(routing, i);
   row.append(make("i", "pp-swatch"), make("span", "pp-name", name), make("i", "pp-meter"), make("span", "pp-share"));
-  row.addEventListener("click", onClick);
+  listen(row, i, isPhenomenon);
   return row;
+}
+
+// Choosing shows it alone; pointing at it shows it meanwhile.
+function listen(row, i, isPhenomenon) {
+  row.addEventListener("click", () => (isPhenomenon ? choosePhenomenon(i) : chooseExpert(i)));
+  row.addEventListener("pointerenter", (event) => {
+    if (event.pointerType !== "touch") point(isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i });
+  });
+  row.addEventListener("pointerleave", () => point(null));
+}
+
+function point(next) {
+  pointed = next;
+  draw();
+}
+
+function multiple(expert) {
+  const item = make("button", "pp-multiple");
+  item.type = "button";
+  item.dataset.index = expert;
+  item.style.setProperty("--colour", routing.experts[expert]);
+  item.append(make("canvas"), make("i", "pp-swatch"), make("span", "pp-name", expertName(routing, expert)), make("span", "pp-share"));
+  listen(item, expert, false);
+  return item;
 }
 
 // Rows are made once per kind and refilled in place, once per step: the keyboard's focus stays where it is, and
 // switching experts costs next to nothing.
 function fillList() {
   const isScale = shown.mode === "entropy" || shown.mode === "margin";
+  const isPhenomenon = isOfPhenomena(shown.mode);
   scale.hidden = !isScale;
-  list.hidden = isScale;
+  multiples.hidden = shown.mode !== "all";
+  list.hidden = !isPhenomenon && groupOf(shown.mode) !== "top1";
   if (isScale) {
     scale.setAttribute("aria-label", `Colour scale of the ${shown.mode}: from dark blue, 0, to yellow, 1`);
-    return;
   }
-  const kind = shown.mode === "phenomenon" || isAnnotation() ? "phenomenon" : "expert";
-  const isPhenomenon = kind === "phenomenon";
-  if (list.dataset.kind !== kind) {
-    list.dataset.kind = kind;
-    list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
+  const part = shown.mode === "all" ? multiples : list;
+  if (part.hidden) return;
+  const kind = isPhenomenon ? "phenomenon" : "expert";
+  if (part.dataset.kind !== kind) {
+    part.dataset.kind = kind;
+    if (part === list) list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
     const indices = isPhenomenon ? order : routing.experts.map((_, e) => e);
-    list.replaceChildren(
-      ...indices.map((i) => {
-        const row = isPhenomenon
-          ? listRow(routing.phenomena[i][1], routing.phenomena[i][0], () => choose({ phenomenon: i }))
-          : listRow(routing.experts[i], `Expert ${i}`, () => chooseExpert(i));
-        row.dataset.index = i;
-        return row;
-      }),
-    );
+    part.replaceChildren(...indices.map((i) => (part === list ? listRow(i, isPhenomenon) : multiple(i))));
   }
   let values = null;
-  if (isOutdated(list, kind, shown.step)) {
+  if (isOutdated(part, kind, shown.step)) {
     values = isPhenomenon ? phenomenonPeaks(routing, shown.step) : expertShares(routing, shown.step);
   }
-  for (const row of list.children) {
+  for (const row of part.children) {
     const i = Number(row.dataset.index);
-    const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
+    const isOn = shown.mode === kind && i === shown[kind];
     row.setAttribute("aria-pressed", String(isOn));
     if (!values) continue;
     row.style.setProperty("--share", values[i]);
+    row.classList.toggle("is-absent", isPhenomenon && !isAnnotation() && values[i] < SHOWN_PEAK);
     row.lastElementChild.textContent = percent(values[i]);
   }
+}
+
+// Choosing the phenomenon on show again returns to all of them; an annotation's maps are never laid over each other.
+function choosePhenomenon(phenomenon) {
+  const isAgain = shown.mode === "phenomenon" && shown.phenomenon === phenomenon && !isAnnotation();
+  choose(isAgain ? { mode: "phenomena" } : { mode: "phenomenon", phenomenon });
 }
 
 // Choosing the expert on show again returns to all of them.
@@ -251,7 +320,7 @@ function showLabel() {
   if (label.hidden) return;
   const { row, column } = hovered;
   const token = tokenAt(routing, latentFrame(frame, routing.temporal), row, column);
-  label.textContent = tokenLabel(routing, shown, token);
+  label.textContent = tokenLabel(routing, drawn(), token);
   // Beside the cell, on the side with more room.
   const isRight = column >= routing.width / 2;
   const isLow = row >= routing.height / 2;
@@ -285,13 +354,14 @@ function fillInspect() {
   const { step } = shown;
   const latent = latentFrame(frame, routing.temporal);
   if (!isOutdated(inspect, rows, columns, latent, step)) return;
-  const heading = regionTitle(latent, selected);
+  const here = framesText(latent, routing.temporal);
+  const heading = `${regionTitle(selected)}, ${here}`;
   inspect.querySelector("h3").textContent = heading;
   inspect.setAttribute("aria-label", heading);
   if (isOutdated(overTime, rows, columns, step)) {
     fillPlot(overTime, {
       bars: regionOverTime(routing, step, rows, columns),
-      nameOf: (t) => `frame ${t}`,
+      nameOf: (t) => framesText(t, routing.temporal),
       title: `Over the clip, at denoising step ${routing.steps[step]}`,
       onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
     });
@@ -300,7 +370,7 @@ function fillInspect() {
     fillPlot(overSteps, {
       bars: regionOverSteps(routing, latent, rows, columns),
       nameOf: (d) => `step ${routing.steps[d]}`,
-      title: `Over denoising, at latent frame ${latent}`,
+      title: `Over denoising, at ${here}`,
       onChoose: chooseStep,
     });
   }
@@ -327,7 +397,7 @@ function fillNumbers(weights) {
   };
   find(".pp-numbers").replaceChildren(
     ...ranked(weights).map(([expert, weight]) => {
-      const item = line(routing.experts[expert], `Expert ${expert}`, weight);
+      const item = line(routing.experts[expert], expertName(routing, expert), weight);
       item.dataset.expert = expert;
       item.dataset.weight = byteText(weight);
       return item;
@@ -388,7 +458,8 @@ async function save(button) {
   const said = button.textContent;
   copied.textContent = `making: ${said.toLowerCase()} …`;
   const index = { expert: shown.expert, phenomenon: shown.phenomenon }[shown.mode];
-  const overlay = shown.mode === "off" ? { mode: "top1", opacity: 0 } : { mode: shown.mode, index, opacity: shown.opacity };
+  const mode = { off: "top1", all: "top1" }[shown.mode] || shown.mode;
+  const overlay = { mode, index, opacity: shown.mode === "off" ? 0 : shown.opacity };
   const step = routing ? routing.steps[shown.step] : undefined;
   const wrong = await download({ run: run.id, what: button.dataset.what, frame, step, ...overlay });
   copied.textContent = wrong || "saved";
@@ -431,7 +502,7 @@ function open(next) {
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = null;
   select(null);
-  [list, inspect, overTime, overSteps].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
@@ -458,6 +529,7 @@ function open(next) {
   view.classList.toggle("is-bare", !routing);
   view.classList.toggle("is-annotation", isAnnotation());
   if (isAnnotation()) shown.mode = "phenomenon";
+  if (!routing) stage.classList.remove("is-grey");
   find(".pp-bare").hidden = Boolean(routing);
   if (routing) {
     const sizes = Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal));
@@ -474,12 +546,13 @@ function open(next) {
     if (isChosen(run.expert)) Object.assign(shown, { mode: "expert", expert: run.expert });
     cells.width = routing.width;
     cells.height = routing.height;
-    delete list.dataset.kind;
+    [list, multiples].forEach((part) => delete part.dataset.kind);
     fillBars();
     const peaks = phenomenonPeaks(routing, routing.steps.length - 1);
-    order = peaks.map((_, p) => p);
+    order = [...routing.offered];
     if (!isAnnotation()) order.sort((a, b) => peaks[b] - peaks[a]); // an annotation's maps belong together
     shown.phenomenon = order[0];
+    if (shown.mode === "phenomenon" && !isAnnotation()) shown.mode = "phenomena";
     chooseStep(routing.steps.length - 1);
   }
   showFrame(isChosen(run.frame) ? run.frame : 0);
@@ -534,7 +607,7 @@ video.addEventListener("loadedmetadata", () => run && isChosen(run.frame) && see
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
 stepSlider.addEventListener("input", () => chooseStep(Number(stepSlider.value)));
-modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
+modes.forEach((button) => button.addEventListener("click", () => choose({ mode: modeOf(button) })));
 view.addEventListener("keydown", onKey);
 new ResizeObserver(fitCanvas).observe(stage);
 new ResizeObserver(() => view.classList.toggle("is-narrow", view.clientWidth < NARROW)).observe(view);
