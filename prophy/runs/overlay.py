@@ -81,9 +81,9 @@ def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None
 
     Args:
         trace: the routing.
-        mode: ``phenomena``: the largest P' of all phenomena; ``top1``: the strongest expert's weight; ``expert``: the weight of expert ``index``; ``phenomenon``: P' of
-            phenomenon ``index``; ``entropy``: of the mean distribution over experts, 0 to 1; ``margin``: the first
-            expert's weight less the second's.
+        mode: ``phenomena``: the largest P' of all phenomena; ``top1``: the strongest expert's weight; ``expert``: the
+            weight of expert ``index``; ``phenomenon``: P' of phenomenon ``index``; ``entropy``: of the mean
+            distribution over experts, 0 to 1; ``margin``: the first expert's weight less the second's.
         index: the expert or the phenomenon, for the two modes that need one.
         step: a kept denoising step; negative counts from the last. Entropy is over all steps and ignores it.
 
@@ -126,8 +126,8 @@ def overlay(
     """Lay one view of the routing over every frame.
 
     ``top1``, ``entropy`` and ``margin`` tint every token alike, in the expert's colour or along a dark-to-bright scale;
-    ``expert`` and ``phenomenon`` tint a token the more, the stronger it is there; ``phenomena`` does so in the colour of
-    the token's strongest phenomenon, over a greyed picture.
+    ``expert`` and ``phenomenon`` tint a token the more, the stronger it is there; ``phenomena`` does so in the colour
+    of the token's strongest phenomenon, over a greyed picture.
 
     Args:
         frames: uint8 RGB (F, H, W, 3), at any enlargement of the generated size.
