@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,19 @@ def replace_folder(new: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(new, folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def visible(folder: Path, pattern: str = "*") -> list[Path]:
+    """Paths in a folder that match, sorted; none where there is no folder.
+
+    Hidden ones are left out, such as the ``._name`` that a Mac leaves beside each file on a disk of another system.
+    """
+    return sorted(path for path in Path(folder).glob(pattern) if not path.name.startswith("."))
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first five names, for messages."""
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
 def sha256(content: bytes | str) -> str:

@@ -93,7 +93,7 @@ ZERO = {
     "OptimiserSettings": {"muon_rate", "rate", "warm_up", "weight_decay"},
     "OverlaySettings": {"index", "opacity"},
     "Phase": {"first_share", "last_share"},
-    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema"},
+    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames"},
     "RecogniserRecipe": {"nothing", "rate", "seed", "weight_decay"},
     "Running": {"minutes", "workers"},
     "Schedule": {"interval"},

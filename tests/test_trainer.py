@@ -36,6 +36,7 @@ from prophy.branch.losses import LossWeights, coarse_bce_loss, coarse_loss, tota
 from prophy.catalogue.limits import ClipSize
 from prophy.cli import main
 from prophy.data.encode import encode_clip
+from prophy.data.examples import FirstFrames
 from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
 from prophy.generation.generate import GenerationSettings, generate, model_hash
 from prophy.generation.pipelines import load
@@ -168,7 +169,16 @@ CHANGES: dict[str, dict[str, object]] = {
         "counterfactual.share": 0.35,
     },
 }
-BASES = ("wan_1_3b", "cogvideox_5b", "tiny_together", "tiny_transformer", "tiny_base", "tiny_branch", "tiny")
+BASES = (
+    "wan_1_3b",
+    "cogvideox_5b",
+    "tiny_together",
+    "tiny_transformer",
+    "tiny_stills",
+    "tiny_base",
+    "tiny_branch",
+    "tiny",
+)
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name not in BASES])
@@ -684,6 +694,28 @@ def test_what_one_process_or_this_machine_cannot_do_is_refused_in_one_line(tmp_p
     with pytest.raises(ValueError, match="--device abacus cannot be used here: give cpu or"):
         run(tmp_path, running=Running(device="abacus"))
     assert not (tmp_path / "checkpoint").exists()
+
+
+def test_a_recipe_of_stills_sees_the_first_latent_frame_of_every_clip_and_its_targets():
+    clips = RandomClips(size=(3, 2, 4))
+    stills = FirstFrames(clips, 1)
+    whole, still = clips.example(3, 0), stills.example(3, 0)
+    assert stills.latent_size(3) == (1, 2, 4)
+    assert torch.equal(still.latents_CTHW, whole.latents_CTHW[:, :1])
+    assert torch.equal(still.targets_NP, whole.targets_NP[: 2 * 4])
+    assert stills.example(5, 0).targets_NP is None
+    batch = Batches(stills, RECIPE, FlowMatching(), Share())[0]
+    assert batch.noisy_BCTHW.shape[2:] == batch.weight_BTHW.shape[1:] == (1, 2, 4)
+    with pytest.raises(ValueError, match="latent_frames=4, and a clip has 3: lower latent_frames"):
+        FirstFrames(clips, 4)
+
+
+def test_a_training_on_stills_goes_on_with_whole_clips(tmp_path: Path):
+    stills = run(tmp_path / "stills", replace(RECIPE, latent_frames=1, steps=2), held_out=RandomClips(8, seed=1))
+    published = publish(stills, tmp_path / "model")
+    clips = run(tmp_path / "clips", replace(RECIPE, steps=2), initial=published)
+    assert load_checkpoint(clips / "checkpoint")["recipe"]["latent_frames"] == 0
+    assert [line["kind"] for line in read_lines(stills)].count("validation") >= 1
 
 
 def test_validation_is_the_same_whatever_the_size_of_a_batch():

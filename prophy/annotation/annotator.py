@@ -25,7 +25,7 @@ from prophy.annotation.config import BACKGROUND_QUESTION, PROMPT_VERSION, Annota
 from prophy.annotation.families import family_of
 from prophy.annotation.record import Annotation, AnnotationRecord, Answer
 from prophy.annotation.vlm import VisionLanguageModel
-from prophy.files import file_sha256, sha256
+from prophy.files import file_sha256, sha256, visible
 from prophy.grid import TokenGrid
 from prophy.routing.targets import TokenTargets
 
@@ -182,5 +182,5 @@ class Annotator:
 
 def _folder_digest(folder: Path) -> str:
     """Stands for a commit where there is none: weights, configuration and tokenizer, whatever the folder is called."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES and not path.name.startswith("."))
+    files = [path for path in visible(folder) if path.suffix in _MODEL_FILES]
     return sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files))[:16]

@@ -61,7 +61,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     from prophy.annotation.config import read_config
     from prophy.annotation.pipeline import annotate_all
     from prophy.data.jobs import Shard
-    from prophy.data.present import some_of
+    from prophy.files import some_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # All of this before the weights: a typo should not cost minutes.

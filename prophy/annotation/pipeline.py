@@ -26,7 +26,7 @@ from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
 from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
-from prophy.files import write_text
+from prophy.files import visible, write_text
 from prophy.video import write_video
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry:
             bar.update()
             bar.set_postfix(skipped=skipped + skipped_before, refresh=False)
     asked = {job.folder for job in jobs}
-    foreign = sorted(path.name for path in (out / CLIPS).glob("*") if path.is_dir() and path.name not in asked)
+    foreign = [path.name for path in visible(out / CLIPS) if path.is_dir() and path.name not in asked]
     return Outcome(done, before, skipped + skipped_before, tuple(changed), tuple(recaptioned), tuple(foreign))
 
 

@@ -21,6 +21,7 @@ from prophy.catalogue.describe import BRANCH_FOLDER, is_local
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipRules
 from prophy.catalogue.published import PublishedModel, published_like
+from prophy.files import visible
 
 #: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
 BranchSource = str | Path | ProPhyBranch | Literal[False] | None
@@ -177,11 +178,11 @@ def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]
 
 def _check_weights(folder: Path) -> None:
     """Refuse weight files that are missing or cut short, by their sizes alone."""
-    for index in folder.glob("*.safetensors.index.json"):
+    for index in visible(folder, "*.safetensors.index.json"):
         for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in visible(folder, "*.safetensors"):
         if path.stat().st_size != _safetensors_size(path):
             raise ValueError(f"{path} is cut short or damaged: copy or download it again")
 

@@ -24,8 +24,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from prophy.data.present import CLIPS, PRESENT, expected_ids, present_keys, read_list, some_of, write_list
-from prophy.files import file_sha256, replacing, sha256, write_text
+from prophy.data.present import CLIPS, PRESENT, expected_ids, present_keys, read_list, write_list
+from prophy.files import file_sha256, replacing, sha256, some_of, visible, write_text
 
 FORMAT = "prophy-cache-v1"
 ABOUT = "cache.json"
@@ -87,7 +87,7 @@ class TensorCache:
         if recipe is not None and (differing := _differing(self.recipe, recipe)):
             raise ValueError(f"{self.folder} was made with another {', '.join(differing)}: choose another folder")
         self._entries: dict[str, Entry] = {}
-        for index in sorted(self.folder.glob("*.json")):
+        for index in visible(self.folder, "*.json"):
             if index.name != ABOUT:
                 self._entries |= {entry.key: entry for entry in _read_index(index)[1]}
 
@@ -142,7 +142,7 @@ class TensorCache:
             name: of this one.
         """
         write_list(self.folder / PRESENT / f"{name}.json", {})
-        for path in (self.folder / PRESENT).glob("*.json"):
+        for path in visible(self.folder / PRESENT, "*.json"):
             if path.stem not in workers:
                 path.unlink(missing_ok=True)
 
@@ -243,7 +243,7 @@ def verify(folder: Path) -> list[Problem]:
     problems: list[Problem] = []
     sound: dict[str, Entry] = {}
     indexed = set()
-    for index in sorted(folder.glob("*.json")):
+    for index in visible(folder, "*.json"):
         if index.name == ABOUT:
             continue
         try:
@@ -257,7 +257,7 @@ def verify(folder: Path) -> list[Problem]:
         problems += [Problem(shard.name, what) for what in wrong]
         if not wrong:
             sound |= {entry.key: entry for entry in entries}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder):
         if path.suffix == ".new":
             problems.append(Problem(path.name, "a killed worker's: delete it"))
         elif path.suffix == ".safetensors" and path.name not in indexed | {EMPTY_TEXT}:

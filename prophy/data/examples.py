@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -60,6 +60,44 @@ class Examples(ABC):
     def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
         """Read the clips of a batch; see :meth:`example`."""
         return [self.example(index, wording) for index, wording in zip(indices, wordings, strict=True)]
+
+
+class FirstFrames(Examples):
+    """The first latent frames of every clip of another set.
+
+    Args:
+        examples: the other set.
+        frames: latent frames that are kept; 1 leaves stills.
+
+    Raises:
+        ValueError: a clip that is shorter.
+    """
+
+    def __init__(self, examples: Examples, frames: int) -> None:
+        self._examples, self._frames = examples, frames
+        shortest = min(examples.latent_size(index)[0] for index in range(len(examples)))
+        if shortest < frames:
+            raise ValueError(f"latent_frames={frames}, and a clip has {shortest}: lower latent_frames")
+        self.fingerprint = examples.fingerprint
+        self.empty_text_LD = examples.empty_text_LD
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def latent_size(self, index: int) -> tuple[int, int, int]:
+        return (self._frames, *self._examples.latent_size(index)[1:])
+
+    def example(self, index: int, wording: int) -> Example:
+        return self.read([index], [wording])[0]
+
+    def read(self, indices: Sequence[int], wordings: Sequence[int]) -> list[Example]:
+        return [self._cut(example) for example in self._examples.read(indices, wordings)]
+
+    def _cut(self, example: Example) -> Example:
+        targets = example.targets_NP
+        if targets is not None:
+            targets = targets[: len(targets) // example.latents_CTHW.shape[1] * self._frames]
+        return replace(example, latents_CTHW=example.latents_CTHW[:, : self._frames], targets_NP=targets)
 
 
 def on_latents(share_BN: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from prophy.data.labels import WISA_17, LabelReader, LabelSet, Tallies
+from prophy.data.names import VideoFinder
 from prophy.data.records import (
     ClipRecord,
     Fault,
@@ -14,11 +15,11 @@ from prophy.data.records import (
     RowError,
     find_videos,
     is_plain,
-    is_there,
     read_captions,
     read_number,
 )
 from prophy.data.tables import read_rows
+from prophy.files import visible
 
 _NEEDED = ("file", "caption")
 _OPTIONAL = ("phenomena", "duration", "width")
@@ -44,6 +45,7 @@ def read_folder(path: str | Path, *, labels: LabelSet = WISA_17) -> Reading:
     """
     table = _table(Path(path))
     folder = table.parent
+    finder = VideoFinder(folder)
     reader, notes = LabelReader(labels), Tallies()
     rows = list(read_rows(table))
     _check_columns(table, [row.fields for row in rows if row.fields is not None], notes)
@@ -57,7 +59,7 @@ def read_folder(path: str | Path, *, labels: LabelSet = WISA_17) -> Reading:
         name = row.fields.get("file")
         name = name.strip() if isinstance(name, str) else ""
         try:
-            video = _video(folder, name)
+            video = _video(finder, name)
             found.setdefault(video, [])
             found[video].append((row.where, _record(row.fields, name, video, reader, notes)))
         except RowError as error:
@@ -83,7 +85,7 @@ def _table(path: Path) -> Path:
                 f"{path} is neither a folder nor a table of captions: tables end in {' or '.join(_TABLES)}"
             )
         return path
-    tables = sorted(file for file in path.iterdir() if file.suffix.lower() in _TABLES)
+    tables = [file for file in visible(path) if file.suffix.lower() in _TABLES]
     if not tables:
         raise ValueError(f"{path} holds no table of captions: add captions.csv with the columns file,caption")
     if len(tables) > 1:
@@ -106,17 +108,14 @@ def _check_columns(table: Path, rows: list[Mapping[str, object]], notes: Tallies
             notes.add(f"column {column!r} not read", table.name)
 
 
-def _video(folder: Path, name: str) -> Path:
+def _video(finder: VideoFinder, name: str) -> Path:
     if not name:
         raise RowError("names no video")
     if not is_plain(name):
         raise RowError("its name holds control characters or half of a surrogate pair")
-    video = folder / name
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if any(path.is_absolute() or ".." in path.parts for path in (Path(name), PureWindowsPath(name))):
         raise RowError("its video lies outside the folder", "give a path below the table's own folder")
-    if not is_there(video):
-        raise RowError("its video is not there", str(video))
-    return video
+    return finder.find(name)
 
 
 def _record(fields: Mapping[str, object], name: str, video: Path, reader: LabelReader, notes: Tallies) -> ClipRecord:

@@ -22,7 +22,8 @@ from transformers import PreTrainedTokenizerBase
 
 from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.data.cache import Problem
-from prophy.files import file_sha256, write_text
+from prophy.files import file_sha256, visible, write_text
+from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import Stage, sample_clip, sample_scenario
@@ -195,9 +196,11 @@ def open_cache(
                 scenario, first = sample_scenario(row, split, phenomena)
                 words = np.random.default_rng([row, 7])
                 texts = [first] + [scenario.describe(words, split == "wordings") for _ in range(CAPTIONS - 1)]
-                arrays["ids"][row] = tokenizer(
-                    texts, padding="max_length", truncation=True, return_tensors="np"
-                ).input_ids
+                for text, tokens in too_long(tokenizer, texts, tokenizer.model_max_length).items():
+                    raise ValueError(
+                        f"clip {row}: {text!r} is {tokens} tokens long and the model reads {tokenizer.model_max_length}"
+                    )
+                arrays["ids"][row] = tokenizer(texts, padding="max_length", return_tensors="np").input_ids
                 batch.append(to_pixels(frames))
                 if len(batch) == 8 or row == count - 1:
                     videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
@@ -228,7 +231,7 @@ def verify_worlds(folder: Path) -> list[Problem]:
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MARKER} does not describe a cache of the worlds ({error}): make another") from None
     cure = "delete the folder and encode the clips again"
-    problems = [Problem(path.name, "a killed process's: delete it") for path in sorted(folder.glob("*.new*"))]
+    problems = [Problem(path.name, "a killed process's: delete it") for path in visible(folder, "*.new*")]
     arrays: dict[str, np.ndarray] = {}
     for name in ARRAYS:
         path = folder / f"{name}.npy"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from prophy.files import write_text
+from prophy.files import some_of, visible, write_text
 
 CLIPS, PRESENT = "clips.txt", "present"
 
@@ -37,7 +37,7 @@ def present_keys(folder: Path, entries: Iterable[tuple[str, str]]) -> dict[str, 
     Raises:
         ValueError: two lists, or no list and two entries, for one clip; or a list is damaged.
     """
-    lists = sorted((folder / PRESENT).glob("*.json"))
+    lists = visible(folder / PRESENT, "*.json")
     named = [pair for path in lists for pair in read_list(path).items()] if lists else list(entries)
     expected = expected_ids(folder)
     if expected is not None:
@@ -70,8 +70,3 @@ def write_list(path: Path, keys: Mapping[str, str]) -> None:
     """Write a worker's list."""
     path.parent.mkdir(exist_ok=True)
     write_text(path, json.dumps(dict(keys), indent=0) + "\n", shared=True)
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first five names, for messages."""
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

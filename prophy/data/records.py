@@ -218,9 +218,10 @@ def read_number(value: object) -> float | None:
 
 
 def find_videos(folder: Path) -> tuple[Path, ...]:
-    """Files with a video's suffix in a folder and the folders below, hidden ones left out, sorted."""
+    """Files with a video's suffix in a folder and the folders below, hidden files and folders left out, sorted."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
-    return tuple(sorted(path for path in found if not path.name.startswith(".")))
+    shown = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return tuple(sorted(shown))
 
 
 Bound = Annotated[float, Field(ge=0, le=1e9)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +49,20 @@ def read_text(path: Path) -> str:
         ) from None
 
 
+def read_mended_text(path: Path) -> tuple[str, int]:
+    """A file's text, whose bytes that are not UTF-8 are read as Windows-1252, and how many those were.
+
+    For tables of others, which are known to mix both. Raises as :func:`read_text`, but for these bytes.
+    """
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return read_text(path), 0
+    text = data.decode("utf-8-sig", errors="surrogateescape")
+    stray = re.compile("[\udc80-\udcff]")
+    count = len(stray.findall(text))
+    return stray.sub(lambda m: bytes([ord(m.group()) - 0xDC00]).decode("cp1252", errors="replace"), text), count
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a ``.json`` (a list of objects), ``.jsonl`` (an object a line) or ``.csv`` (a header line) file.
 
@@ -62,7 +77,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if suffix not in SUFFIXES:
         raise ValueError(f"{path.name} must end in {', '.join(SUFFIXES)}")
     text = read_text(path)
-    reader = {".json": _json_rows, ".jsonl": _json_lines, ".csv": _csv_rows}[suffix]
+    reader = {".json": _json_rows, ".jsonl": _json_lines, ".csv": csv_rows}[suffix]
     return reader(path, text)
 
 
@@ -103,7 +118,12 @@ def _kind(item: object) -> str:
     return names.get(type(item), "a number")
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[Row]:
+def csv_rows(path: Path, text: str) -> Iterator[Row]:
+    """The rows of a CSV's text; see :func:`read_rows`.
+
+    Raises:
+        ValueError: the CSV is broken as a whole, or its header is.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [name.strip() for name in _next_row(path, reader) or []]
     if not any(header):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prophy.data.labels import QUESTIONS, WISA_17, LabelReader, LabelSet, Tallies
+from prophy.data.names import VideoFinder
 from prophy.data.records import (
     ClipRecord,
     Fault,
@@ -24,14 +25,12 @@ from prophy.data.records import (
     Range,
     Reading,
     RowError,
-    find_videos,
     is_plain,
-    is_there,
     read_captions,
     read_number,
 )
 from prophy.data.tables import SUFFIXES, read_rows
-from prophy.files import sha256
+from prophy.files import sha256, visible
 
 _CAPTIONS = ("captions", "en_caption", "detail_caption", "en_caption_1")
 _NUMBERS = {"duration": "duration", "width": "width", "text_bbox_num": "text_boxes"}
@@ -72,7 +71,7 @@ def read_wisa(path: str | Path, *, labels: LabelSet = WISA_17, videos: str | Pat
         OSError: a file cannot be read.
     """
     files = _metadata_files(Path(path))
-    finder = _VideoFinder(Path(videos)) if videos is not None else None
+    finder = None if videos is None else VideoFinder(_folder_of_videos(Path(videos)), anywhere=True)
     reader, notes = LabelReader(labels), Tallies()
     by_id: dict[str, list[tuple[str, ClipRecord]]] = defaultdict(list)
     faults: list[Fault] = []
@@ -107,34 +106,17 @@ def read_wisa(path: str | Path, *, labels: LabelSet = WISA_17, videos: str | Pat
 def _metadata_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(file for folder in (path, path / "data") for file in folder.glob("*") if file.suffix in SUFFIXES)
+    found = visible(path) + visible(path / "data")
+    files = sorted(file for file in found if file.suffix.lower() in SUFFIXES)
     if not files:
         raise ValueError(f"{path} holds no metadata: it should have wisa-80k.json, or another .json, .jsonl or .csv")
     return files
 
 
-class _VideoFinder:
-    """Finds videos by name in a folder of shards."""
-
-    def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise ValueError(f"{folder} is not a folder of videos")
-        self.folder = folder
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        for video in find_videos(folder):
-            self._by_name[video.name].append(video)
-
-    def find(self, name: str) -> Path:
-        if is_there(exact := self.folder / name):
-            return exact
-        # Paths in the data are those of the machine it was made on: only the last part says something here.
-        base = re.split(r"[/\\]", name)[-1]
-        found = self._by_name.get(base) or self._by_name.get(f"{base}.mp4") or []
-        if not found:
-            raise RowError("its video is not there", f"{base} is not in {self.folder}")
-        if len(found) > 1:
-            raise RowError("its video's name is not unique", ", ".join(map(str, found)))
-        return found[0]
+def _folder_of_videos(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not a folder of videos")
+    return folder
 
 
 def _text(fields: Mapping[str, object], *names: str) -> str:
@@ -159,7 +141,7 @@ def _record_id(fields: Mapping[str, object]) -> str:
     return f"prompt-{sha256(caption.encode(errors='replace'))[:12]}"
 
 
-def _video(fields: Mapping[str, object], folder: Path, finder: _VideoFinder | None) -> Path | None:
+def _video(fields: Mapping[str, object], folder: Path, finder: VideoFinder | None) -> Path | None:
     name = _text(fields, "file", "video_name")
     if not is_plain(name):
         raise RowError("its video's name holds control characters or half of a surrogate pair")

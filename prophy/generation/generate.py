@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from prophy.backbones.pipeline import rules_of
+from prophy.files import some_of
 from prophy.generation.identity import branch_is_on, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
 from prophy.generation.settings import GenerationError, GenerationSettings
@@ -348,13 +349,19 @@ def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings
     """:func:`check` of several clips, before time is spent on the first.
 
     Raises:
-        GenerationError: one of them cannot be made; the message begins with its prompt.
+        GenerationError: some of them cannot be made; the message begins with the first one's prompt, and counts and
+            names the others.
     """
+    refused: dict[str, str] = {}
     for one in settings:
         try:
             check(pipeline, one)
         except GenerationError as error:
-            raise GenerationError(f"{one.prompt[:60]!r}: {error}") from None
+            refused.setdefault(f"{one.prompt[:60]!r}", str(error))
+    if refused:
+        first, *others = refused
+        more = f"; and {len(others)} more of {len(settings)}: {some_of(others)}" if others else ""
+        raise GenerationError(f"{first}: {refused[first]}{more}")
 
 
 def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:

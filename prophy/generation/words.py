@@ -1,8 +1,13 @@
-"""What a tokenizer makes of a prompt: the words it has never seen, and prompts that the model cannot read."""
+"""What a tokenizer makes of a text: the words it has never seen, and texts that the model cannot read.
+
+One rule for prompts and captions: a text longer than the model reads is never cut. It is counted and named before
+anything starts: a prompt is refused, and so is a whole set of prompts; of a data set the clip is left out.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tokenizers.models import WordLevel
@@ -32,6 +37,13 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[str,
     return tuple(word for word in dict.fromkeys(words) if not _is_known(tokenizer, word))
 
 
+def too_long(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], text_tokens: int) -> dict[str, int]:
+    """The texts that the model would cut, and how many tokens each has; arguments as for :func:`check_prompt`."""
+    limit = min(tokenizer.model_max_length, text_tokens)
+    counts = {text: len(tokenizer(text, truncation=False, verbose=False).input_ids) for text in dict.fromkeys(texts)}
+    return {text: count for text, count in counts.items() if count > limit}
+
+
 def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: int = LONGEST_PROMPT_TOKENS) -> None:
     """Refuse a prompt that the model would cut or cannot read at all.
 
@@ -44,9 +56,8 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: i
     Raises:
         GenerationError: more tokens than the model reads, or not one known word.
     """
-    count = len(tokenizer(prompt, truncation=False, verbose=False).input_ids)
-    limit = min(tokenizer.model_max_length, text_tokens)
-    if count > limit:
+    if count := too_long(tokenizer, [prompt], text_tokens).get(prompt):
+        limit = min(tokenizer.model_max_length, text_tokens)
         raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
     words = re.findall(r"[^\W_]+", prompt.lower())
     if _is_word_level(tokenizer) and not any(_is_known(tokenizer, word) for word in words):

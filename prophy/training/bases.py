@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from torch import nn
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
+from prophy.catalogue.describe import describe_model
 from prophy.catalogue.limits import ClipSize
 from prophy.data.cache import TensorCache
-from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.examples import CONTENT, Examples
 from prophy.data.folder import read_folder
 from prophy.data.jobs import video_digest
@@ -33,6 +34,7 @@ from prophy.generation.generate import generate
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.settings import GenerationSettings
+from prophy.generation.words import check_prompt
 from prophy.training.cached_examples import CachedExamples, FreshExamples, keep_empty_text, kept_empty_text
 from prophy.training.devices import autocast
 from prophy.training.objectives import Objective, objective_for
@@ -141,10 +143,12 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
     if not videos:
         raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
     pipeline = load(base)
+    captions = readable(pipeline, {record.id: record.captions for record in videos})
+    videos = [record for record in videos if record.id in captions]
     _, *size = rules_of(pipeline).latent_shape(clip)
     wanted = clip.frames, fps, clip.height, clip.width
     clips = [
-        _VideoFile(record.id, record.captions, record.labels or (), partial(sample_frames, record.video, *wanted))
+        _VideoFile(record.id, captions[record.id], record.labels or (), partial(sample_frames, record.video, *wanted))
         for record in videos
     ]
     about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
@@ -182,6 +186,19 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
     embedded = encode_caption(pipeline, "").cpu()
     keep_empty_text(cache.folder, cache.recipe, embedded)
     return embedded
+
+
+def check_samples(base: str, settings: Sequence[GenerationSettings]) -> None:
+    """Refuse clips that a base model cannot make before a training starts that shall make them on the way.
+
+    Raises:
+        ValueError: a prompt longer than it reads, or a size that it cannot make. One line.
+    """
+    rules = describe_model(base).rules
+    tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
+    for one in settings:
+        rules.grid(one.frames, one.height, one.width)
+        check_prompt(tokenizer, one.prompt, rules.text_tokens)
 
 
 def sampler(base: str, settings: list[GenerationSettings], precision: str) -> Sampler:

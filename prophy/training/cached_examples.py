@@ -18,8 +18,7 @@ from safetensors.torch import save_file
 
 from prophy.data.cache import EMPTY_TEXT
 from prophy.data.examples import Example, Examples
-from prophy.data.present import some_of
-from prophy.files import replacing, sha256
+from prophy.files import replacing, sha256, some_of
 from prophy.phenomena import IDS
 
 log = logging.getLogger(__name__)

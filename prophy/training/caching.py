@@ -24,11 +24,10 @@ from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
 from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
-from prophy.data.encode import encode_caption, encode_clip
+from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
 from prophy.data.latents import cached_as, is_worlds_cache, verify_worlds
-from prophy.data.present import some_of
-from prophy.files import sha256
+from prophy.files import sha256, some_of
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
@@ -48,7 +47,8 @@ def fill(
 ) -> tuple[int, int]:
     """Encode the annotated clips of a shard that are not in the cache yet; its list then names exactly these clips.
 
-    An annotation of another video or of other labels than a clip has now counts as none, and is named.
+    An annotation of another video or of other labels than a clip has now counts as none, and is named. A clip whose
+    caption is longer than the model reads is left out and named before the first is encoded.
 
     Args:
         pipeline: whose autoencoder and text encoder are used.
@@ -74,6 +74,8 @@ def fill(
         "annotations": sha256(json.dumps(annotated, sort_keys=True))[:16],
         "phenomena": phenomena.VERSION,
     }
+    read_whole = readable(pipeline, {job.id: (job.caption,) for job in jobs})
+    jobs = [job for job in jobs if job.id in read_whole]
     cache = TensorCache(out, recipe)
     cache.expect(job.id for job in jobs if annotations is None or _targets(annotations, job).exists())
     workers = [f"{index + 1:04d}-of-{shard.count:04d}" for index in range(shard.count)]

@@ -130,7 +130,7 @@ def main(argv: list[str]) -> None:
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from prophy.generation.settings import GenerationSettings
-    from prophy.training.bases import base_of, open_backbone, open_examples, open_folder, sampler
+    from prophy.training.bases import base_of, check_samples, open_backbone, open_examples, open_folder, sampler
     from prophy.training.devices import join_processes
     from prophy.training.trainer import Running, train
 
@@ -154,6 +154,11 @@ def main(argv: list[str]) -> None:
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)
     defaults = defaults_for(transformer, arguments.size)
+    sample = None
+    if arguments.prompt:
+        wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
+        check_samples(base, wanted)
+        sample = sampler(base, wanted, recipe.precision)
     with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
             about = {"stage": stage, "lawful": False} if arguments.unlawful else {"stage": stage}
@@ -165,10 +170,6 @@ def main(argv: list[str]) -> None:
         held_out = None
         if arguments.held_out is not None:
             held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test", stage=stage)
-    sample = None
-    if arguments.prompt:
-        wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
-        sample = sampler(base, wanted, recipe.precision)
     train(
         recipe,
         transformer,

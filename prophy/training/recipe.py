@@ -150,6 +150,8 @@ class Recipe:
         counterfactual: see :mod:`prophy.training.counterfactual`.
         foreground: how much more the tokens with physics weigh in the diffusion loss; 0 weighs all alike.
         null_share: of the clips, whose caption is dropped: they train the unconditional pass, and no physics.
+        latent_frames: only so many of each clip, from the first; 0: all. Stills (1) are a fifth of the work of the
+            embedded model's clips, and enough to learn what things look like.
         steps: of the optimiser, in all.
         batch: clips in a step, over all processes and accumulated parts.
         accumulation: parts of a batch that are computed one after the other. Eqs. 3-4 compare clips within a part.
@@ -177,6 +179,7 @@ class Recipe:
     counterfactual: Counterfactual = field(default_factory=Counterfactual)
     foreground: LossWeight = 0.0
     null_share: Share = 0.1
+    latent_frames: AtLeastNone = 0
     steps: AtLeastOne = 10_000
     batch: BatchSize = 32
     accumulation: BatchSize = 1

@@ -109,19 +109,29 @@ def tiny_together() -> Recipe:
     )
 
 
-def tiny_base() -> Recipe:
-    """The second embedded model's backbone from nothing, on clips whose clocks obey no law (``--unlawful``).
+def tiny_stills() -> Recipe:
+    """The second embedded model's backbone from nothing, on the first latent frame of each clip (``--unlawful``).
 
-    It learns what things look like and nothing of how they move: that is left to :func:`tiny_branch`.
+    A still is a fifth of a clip's work, and what things look like, their colours and their places are all in it.
     """
     alone = tiny_transformer()
     return replace(
         alone,
-        scratch=BackboneShape(width=256, heads=4, layers=8),
-        steps=10_000,
-        optimiser=replace(alone.optimiser, cool_down=0.3),
+        latent_frames=1,
+        steps=6000,
+        batch=64,
+        optimiser=replace(alone.optimiser, cool_down=0.1),
         ema=0.999,
     )
+
+
+def tiny_base() -> Recipe:
+    """:func:`tiny_stills` goes on, by ``--initial``, with whole clips whose clocks obey no law.
+
+    It learns how things look from frame to frame and nothing of how they move: that is left to :func:`tiny_branch`.
+    """
+    stills = tiny_stills()
+    return replace(stills, latent_frames=0, steps=5000, batch=16, optimiser=replace(stills.optimiser, cool_down=0.5))
 
 
 def tiny_branch() -> Recipe:
@@ -209,6 +219,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     **_with_variants(tiny_together, adapted=False),
     **_with_variants(tiny_branch, adapted=True),
     "tiny_transformer": tiny_transformer,
+    "tiny_stills": tiny_stills,
     "tiny_base": tiny_base,
 }
 

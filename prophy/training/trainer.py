@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from prophy.branch import ProPhyBranch
-from prophy.data.examples import Examples
+from prophy.data.examples import Examples, FirstFrames
 from prophy.schema import AtLeastOne, check_fields
 from prophy.training.batches import NOISE_LEVELS, Batches, Share, fixed_batch
 from prophy.training.checkpoints import refuse_older_layout
@@ -131,6 +131,9 @@ def train(
     out, running = Path(out), running or Running()
     if sample is not None and running.sharded:
         raise ValueError("samples need whole weights on one process: leave --fsdp or --sample-every out")
+    if recipe.latent_frames:
+        examples = FirstFrames(examples, recipe.latent_frames)
+        held_out = None if held_out is None else FirstFrames(held_out, recipe.latent_frames)
     refuse_older_layout(out)
     refuse_other_data(out, examples.fingerprint)
     # 1. the module, and the devices

@@ -8,17 +8,16 @@ PhyGround's ``prompts/phyground.json``. What is odd in a file is counted and tol
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
+from prophy.data.tables import csv_rows, read_mended_text
 from prophy.evaluation.results import write_json
 from prophy.files import sha256
 from prophy.schema import STRICT, decoded
@@ -109,12 +108,9 @@ def read_videophy2(path: Path, text_field: str = "upsampled_caption") -> PromptS
     if text_field not in CAPTIONS:
         raise ValueError(f"unknown caption field {text_field!r}: use {' or '.join(CAPTIONS)}")
     raw = _read(path)
-    text, repaired = _decoded(raw)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [name for name in (*CAPTIONS, "is_hard") if name not in (reader.fieldnames or ())]:
-        raise ValueError(f"{path} has no column {missing[0]}: give VideoPhy2's videophy2_test.csv")
-    groups: dict[str, list[dict[str, str]]] = {}
-    for number, row in enumerate(reader, 2):
+    text, repaired = read_mended_text(Path(path))
+    groups: dict[str, list[Mapping[str, str]]] = {}
+    for number, row in enumerate(columns(path, text, (*CAPTIONS, "is_hard"), "give VideoPhy2's videophy2_test.csv"), 2):
         caption = _one_line(row["caption"])
         if not caption:
             raise ValueError(f"{path}, row {number}: the caption is empty: mend or remove the row")
@@ -212,7 +208,8 @@ def _check_unique(prompts: Iterable[BenchmarkPrompt], path: Path) -> None:
 
 def _entries(path: Path, fields: tuple[str, ...]) -> list[dict]:
     try:
-        entries = json.loads(_decoded(_read(path))[0])
+        _read(path)
+        entries = json.loads(read_mended_text(Path(path))[0])
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not JSON ({error}): give the benchmark's own file") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -230,12 +227,18 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _decoded(raw: bytes) -> tuple[str, int]:
-    """Text of bytes that are mostly UTF-8, and how many bytes were not."""
-    text = raw.decode("utf-8-sig", errors="surrogateescape")
-    stray = re.compile("[\udc80-\udcff]")
-    repaired = len(stray.findall(text))
-    return stray.sub(lambda m: bytes([ord(m.group()) - 0xDC00]).decode("cp1252", errors="replace"), text), repaired
+def columns(path: Path, text: str, needed: Sequence[str], cure: str) -> Iterator[Mapping[str, str]]:
+    """The rows of a CSV that has these columns.
+
+    Raises:
+        ValueError: one of them is missing, or a row cannot be read; ``cure`` ends the message.
+    """
+    for row in csv_rows(Path(path), text):
+        if row.fields is None:
+            raise ValueError(f"{row.where}: {row.problem}")
+        if missing := [name for name in needed if name not in row.fields]:
+            raise ValueError(f"{path} has no column {missing[0]}, only {', '.join(row.fields)}: {cure}")
+        yield row.fields
 
 
 def _one_line(text: str | None) -> str:

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prophy.evaluation.benchmarks.prompts import PromptSet
+from prophy.data.tables import read_mended_text
+from prophy.evaluation.benchmarks.prompts import PromptSet, columns
 from prophy.evaluation.benchmarks.videos import missing_videos
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results.protocol import Protocol
@@ -82,11 +83,8 @@ def read_scores(path: Path, prompts: PromptSet) -> dict[str, Score]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: run the judge on the CSV that `generate` wrote")
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        reader = csv.DictReader(file)
-        if missing := {"videopath", "score"} - set(reader.fieldnames or ()):
-            raise ValueError(f"{path} has no column {sorted(missing)[0]}: give the judge's output, not its input")
-        rows = list(reader)
+    text, _ = read_mended_text(path)
+    rows = list(columns(path, text, ("score", "videopath"), "give the judge's output, not its input"))
     scores: dict[str, Score] = {prompt.stem: None for prompt in prompts.prompts}
     seen: set[str] = set()
     for row in rows:

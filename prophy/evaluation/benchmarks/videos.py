@@ -18,7 +18,7 @@ from prophy.data.jobs import Shard
 from prophy.evaluation.benchmarks.prompts import PromptSet
 from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.files import write_text
-from prophy.generation.generate import Generation
+from prophy.generation.generate import Generation, check_all
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
@@ -86,6 +86,7 @@ def generate_videos(
         prompt.stem: replace(settings, prompt=prompt.text, seed=settings.seed + number)
         for number, prompt in shard.take(list(enumerate(prompts.prompts))[:limit])
     }
+    check_all(pipeline, [replace(settings, prompt=prompt.text) for prompt in prompts.prompts[:limit]])  # of all shards
     before = set(missing_videos(prompts, out))
     resumable(pipeline, wanted, VideoFolder(out, protocol), title=f"shard {shard}")
     return len(before & wanted.keys())

@@ -16,7 +16,7 @@ from prophy.evaluation.report.html import SCRIPT, STYLE, head, opening, rest, un
 from prophy.evaluation.report.sections import Section, read_sections, result_paths
 from prophy.evaluation.results import stamp, write_json
 from prophy.evaluation.results.data import DataResult, DataSet
-from prophy.files import file_sha256, sha256, write_text
+from prophy.files import file_sha256, sha256, visible, write_text
 
 #: Of the page around the evidence; the app has its own
 _PAGE = """
@@ -86,7 +86,7 @@ def data_sets(work: Path) -> tuple[DataSet, ...]:
     found = []
     for marker in sorted(Path(work).glob("*/cache.json")):
         about = json.loads(marker.read_text())
-        arrays = sorted(marker.parent.glob("*.npy"))
+        arrays = visible(marker.parent, "*.npy")
         content = sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in arrays))
         found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), content))
     return tuple(found)
@@ -94,7 +94,7 @@ def data_sets(work: Path) -> tuple[DataSet, ...]:
 
 def judge_hashes(work: Path) -> dict[str, str]:
     """SHA-256 of the small judges that were trained in a work folder, by file name."""
-    return {path.name: file_sha256(path) for path in sorted(Path(work).glob("*.safetensors"))}
+    return {path.name: file_sha256(path) for path in visible(Path(work), "*.safetensors")}
 
 
 def render_page(sections: Sequence[Section]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from prophy.evaluation.report.readers import KINDS, body_of, read_result
 from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import FOLDER, Result
-from prophy.files import file_sha256
+from prophy.files import file_sha256, visible
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def result_paths(work: Path) -> tuple[Path, ...]:
         FileNotFoundError: there are none.
     """
     folder = Path(work) / FOLDER
-    paths = tuple(sorted(folder.glob("*.json")))
+    paths = tuple(visible(folder, "*.json"))
     if not paths:
         raise FileNotFoundError(f"{folder} holds no results: run `prophy evaluate recognition` or another first")
     return paths

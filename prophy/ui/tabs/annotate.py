@@ -16,6 +16,7 @@ from prophy import phenomena
 from prophy.annotation import maps
 from prophy.annotation.record import Annotation, Answer
 from prophy.assets import assets_dir
+from prophy.files import visible
 from prophy.grid import TEMPORAL, TokenGrid
 from prophy.ui.controls import messages
 from prophy.ui.views.routing import RoutingBytes, RunView, base64_of, routing_view
@@ -112,7 +113,7 @@ def shipped() -> dict[str, Path]:
     """Annotated clips that came with the code: caption -> folder."""
     folder = assets_dir() / "annotated"
     found = {}
-    for clip in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for clip in visible(folder):
         if (clip / "clip.json").is_file():
             found[json.loads((clip / "clip.json").read_text(encoding="utf-8"))["caption"]] = clip
     return found
