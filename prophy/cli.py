@@ -108,6 +108,12 @@ def build_parser() -> argparse.ArgumentParser:
         "bottom as shares of the picture). Repeat for more",
     )
     generate.add_argument(
+        "--strength",
+        type=float,
+        metavar="X",
+        help="multiply what the branch adds, 0 to 4: 0 is the backbone alone (default: 1, exactly the branch)",
+    )
+    generate.add_argument(
         "--branch-interval",
         metavar="LOW:HIGH",
         help="run the branch only at this noise, as shares, such as 0.3:1; 0 is clean, 1 pure noise (default: always)",
@@ -200,7 +206,9 @@ def _generate(arguments: argparse.Namespace) -> None:
     if arguments.branch_interval or arguments.branch_conditional:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
-    scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
+    strength = only_set(arguments, "strength")
+    scales = replace(parse_scales(arguments.steer), **strength)
+    boxes = [parse_force(spec) for spec in arguments.force]
     without_then = source is not None and source.routing_path is None and settings.schedule.is_every_pass
     off = arguments.no_branch or (without_then and arguments.branch is None)
     branch = branch_of(arguments) if source is None else arguments.branch
@@ -217,10 +225,11 @@ def _generate(arguments: argparse.Namespace) -> None:
         if arguments.model is None:
             raise ValueError(f"{difference}: open them with --model, which also lets any other model try")
         print(f"{difference}: expect other frames")
+    steering = settings.steering
     if arguments.steer or arguments.force:
         grid = token_grid(pipeline, settings)
-        steering = replace(scales, forced=tuple(box.on(grid) for box in boxes))
-        settings = replace(settings, steering=steering)
+        steering = replace(scales, forced=tuple(box.on(grid) for box in boxes), strength=steering.strength)
+    settings = replace(settings, steering=replace(steering, **strength))
 
     # The delay keeps the bar away from an error that comes before the first step.
     with (

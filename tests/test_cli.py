@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
-        *("--branch-interval", "--branch-conditional"),
+        *("--strength", "--branch-interval", "--branch-conditional"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
@@ -104,6 +105,7 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "a ball", "--steer", "3"], "such as refinement:3=0"),
         (["generate", "a ball", "--steer", "3=9"], "must be a number from -4 to 4"),
         (["generate", "a ball", "--steer", "3=0", "--steer", "refinement:3=2"], "steered twice"),
+        (["generate", "a ball", "--strength", "5"], "strength of the branch must be a number from 0 to 4"),
         (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
         (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
         (["generate", "a ball", "--profile", "fast"], "prophy: no memory profile 'fast': use one of all, all+tiling, "),
@@ -225,6 +227,10 @@ def test_flags_replace_what_the_run_says(model: Path, tmp_path: Path):
     assert other.record.seed == 6
     assert other.record.settings == first.record.settings
     assert other.record.steering == Steering(refinement={1: 2})
+    half = make_run(tmp_path / "c", "--again", str(first.path), "--strength", "0.5")
+    assert half.record.steering == replace(first.record.steering, strength=0.5)
+    boosted = make_run(tmp_path / "d", "--again", str(half.path), "--steer", "1=boost")
+    assert boosted.record.steering == Steering(refinement={1: 2}, strength=0.5)
 
 
 def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path: Path, capsys):
