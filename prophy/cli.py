@@ -128,9 +128,11 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--what",
         required=True,
-        choices=("overlay", "still", "trace", "zip"),
-        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it",
+        choices=("overlay", "still", "trace", "zip", "side", "wipe"),
+        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it; "
+        "side, wipe: .mp4 of two runs, see --beside",
     )
+    export.add_argument("--beside", metavar="RUN", help="the other run of side (by side) and wipe")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
     shown = export.add_mutually_exclusive_group()
@@ -256,14 +258,19 @@ def _generate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     what, out, overwrite = arguments.what, arguments.out, arguments.overwrite
     overlay_only = ("mode", "expert", "phenomenon", "index", "step", "opacity")
-    unused = {"overlay": ("frame",), "still": (), "trace": (*overlay_only, "frame"), "zip": (*overlay_only, "frame")}
-    for name in unused[what]:
+    of_a_pair = what in ("side", "wipe")
+    unused = {"overlay": ("frame", "beside"), "still": ("beside",)}
+    for name in unused.get(what, (*overlay_only, "frame", *(() if of_a_pair else ("beside",)))):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
+    if of_a_pair and arguments.beside is None:
+        raise ValueError(f"a {what} shows two runs: give the other one with --beside")
 
-    from prophy.runs.export import export_overlay, export_still, export_trace, export_zip
+    from prophy.runs.export import export_overlay, export_pair, export_still, export_trace, export_zip
 
-    if what in ("trace", "zip"):
+    if of_a_pair:
+        export_pair(_run_named(arguments.source), _run_named(arguments.beside), out, what, overwrite=overwrite)
+    elif what in ("trace", "zip"):
         write = export_trace if what == "trace" else export_zip
         write(_run_named(arguments.source), out, overwrite=overwrite)
     else:

@@ -639,6 +639,8 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     brush.click(position={"x": 0.5 / 8 * box["width"], "y": 0.5 / 8 * box["height"]})
     assert page.get_attribute(".pp-brush", "data-cells") == "1"
     page.click(".pp-add")
+    assert page.get_attribute(".pp-brush", "data-cells") == "0"
+    assert page.get_attribute(".pp-brush", "data-added") == "1", "what was painted vanished"
     said = "expert 1 muted · expert 2 forced on 1 cell, latent frames 0–1"
     assert page.inner_text(".pp-steer-said") == said
     page.screenshot(path=tmp_path / "steer.png", full_page=True)
@@ -651,6 +653,71 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     assert trace.top1()[0, 0, 0] == trace.top1()[1, 0, 0] == 2
     assert not (trace.topk_ids[..., 0] == 1).any()
     page.screenshot(path=tmp_path / "compare.png", full_page=True)
+
+    # The same in words and files; and the form takes what a side was made with.
+    assert page.inner_text(".pp-verdict").startswith("The pictures ")
+    page.click(".pp-compare .pp-save summary")
+    with page.expect_download() as caught:
+        page.click(".pp-compare .pp-save [data-what=wipe]")
+    caught.value.save_as(tmp_path / "wipe.mp4")
+    assert len(read_video(tmp_path / "wipe.mp4").frames) == 2 * steered.record.settings["frames"]
+    page.click(".pp-steer .pp-reset")
+    assert page.inner_text(".pp-steer-said") == "Every expert is as it is."
+    page.click(".pp-copy-side")
+    page.wait_for_timeout(500)
+    assert page.inner_text(".pp-steer-said") == "Every expert is as it is.", "A is not steered"
+    page.click(".pp-swap")
+    page.click(".pp-copy-side")
+    page.wait_for_function("(said) => document.querySelector('.pp-steer-said').textContent === said", arg=said)
+
+
+def test_the_strength_of_the_branch_is_chosen_recorded_and_at_nought_the_backbone_alone(app: App, visit):
+    page = visit()
+    ask(page, PROMPT, steps=2)
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    page.click(".pp-to-steer")
+    page.wait_for_selector(".pp-steer .pp-knob")
+    assert page.inner_text(".pp-strength output") == "×1, as trained"
+    shares = page.locator("[data-kind=refinement] .pp-does").all_inner_texts()
+    assert len(shares) == 8
+    assert all("used " in share for share in shares)
+    page.get_by_role("button", name="Twice the branch").click()
+    assert page.inner_text(".pp-steer-said") == "branch ×2"
+    assert page.input_value(".pp-strength input") == "2"
+    page.eval_on_selector(
+        ".pp-strength input",
+        "(n) => { n.value = 0; for (const name of ['input', 'change']) n.dispatchEvent(new Event(name)); }",
+    )
+    assert page.inner_text(".pp-strength output") == "×0, off: the backbone alone"
+    page.click("#compare")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    assert steered.record.steering.strength == 0
+    assert steered.trace() is not None, "the routing is still observed"
+    mute = page.locator(".pp-preset").first
+    assert mute.inner_text().startswith("Mute ")
+    mute.click()
+    assert "muted" in page.inner_text(".pp-steer-said")
+
+
+def test_swapping_the_sides_swaps_the_prompts_they_were_asked_with(visit):
+    page = visit()
+    page.get_by_role("tab", name="Compare and steer").click()
+    page.fill("#compare-prompt-a textarea", PROMPT)
+    page.fill("#compare-prompt-b textarea", "a blue ball bounces on the floor")
+    page.fill("#compare-steps input", "1")
+    page.click("#compare")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    page.click(".pp-swap")
+    page.wait_for_function(
+        "(prompt) => document.querySelector('#compare-prompt-b textarea').value === prompt", arg=PROMPT
+    )
+    assert page.inner_text(".pp-side.is-b .pp-prompt") == PROMPT
+    page.click(".pp-copy-side")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#compare-prompt-a textarea, #compare-prompt-b textarea')]"
+        ".every((box) => box.value.startsWith('a blue'))"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -29,7 +29,7 @@ FLAGS = {
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
-        *("--index", "--step", "--opacity", "--frame"),
+        *("--index", "--step", "--opacity", "--frame", "--beside"),
     },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
@@ -114,6 +114,8 @@ def test_flags_change_only_on_purpose(names: tuple):
             "prophy: 'late' is no interval of the noise: write it like 0.3:1",
         ),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
+        (["export", "explosion", "--what", "wipe", "--out", "a.mp4"], "prophy: a wipe shows two runs: give the other"),
+        ([*EXPORT, "--beside", "mirror"], "prophy: --beside changes nothing in a still: leave it out"),
         ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of phenomena, top1"),
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
         ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),

@@ -18,7 +18,15 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
 from prophy.runs import export
-from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.export import (
+    ExportError,
+    OverlaySettings,
+    export_overlay,
+    export_pair,
+    export_still,
+    export_trace,
+    export_zip,
+)
 from prophy.runs.overlay import expert_colour, overlay, rgb
 from prophy.runs.store import Run, RunError, find_run, read_run, write_run
 from prophy.video import read_video
@@ -276,6 +284,47 @@ def test_a_place_that_would_harm_the_run_or_is_none_is_refused(copy: Run, tmp_pa
         with pytest.raises(ExportError, match=message):
             export_overlay(copy, out, TOP1, overwrite=True)
     assert {path.name: path.read_bytes() for path in copy.path.iterdir()} == before
+
+
+# --- two runs in one video --------------------------------------------------------------------------------------------
+
+
+def plain_run(folder: Path, name: str, level: int, grid: TokenGrid = GRID) -> Run:
+    frames = np.full_like(make_frames(grid=grid), level)
+    return write_run(folder, make_record(grid=grid), frames, run_id=name)
+
+
+def test_two_clips_stand_side_by_side_or_are_wiped_over_twice(tmp_path: Path):
+    dark, light = plain_run(tmp_path / "runs", "dark", 40), plain_run(tmp_path / "runs", "light", 200)
+    _, height, width, _ = dark.clip().frames.shape
+    side = read_video(export_pair(dark, light, tmp_path / "side.mp4", "side", legend=False))
+    assert side.fps == 8.0
+    assert side.frames.shape == (GRID.num_video_frames, height, 2 * width + 8, 3)
+    assert np.abs(side.frames[:, :, : width - 2].astype(int) - 40).max() < 12
+    assert np.abs(side.frames[:, :, width + 10 :].astype(int) - 200).max() < 12
+
+    wipe = read_video(export_pair(dark, light, tmp_path / "wipe.mp4", "wipe", legend=False)).frames
+    assert wipe.shape == (2 * GRID.num_video_frames, height, width, 3)
+    of_a = (wipe[:, height // 2, :, 0] < 120).mean(1)  # the share of the picture that is A's
+    assert of_a[0] > 0.97
+    assert of_a[-1] > 0.97
+    assert of_a.min() < 0.1
+    assert (np.diff(of_a[: len(of_a) // 2]) < 0).all()
+
+    whole = read_video(export_pair(dark, light, tmp_path / "legend.mp4")).frames
+    assert whole.shape[1] > height
+
+
+def test_two_clips_that_do_not_fit_are_refused(tmp_path: Path):
+    a = plain_run(tmp_path / "runs", "a", 40)
+    longer = plain_run(tmp_path / "runs", "longer", 40, TokenGrid(4, 4, 5))
+    with pytest.raises(ExportError, match=r"A has \d+×\d+, 9 frames at 8 a second and B \d+×\d+, 13 frames"):
+        export_pair(a, longer, tmp_path / "a.mp4")
+    with pytest.raises(ExportError, match="layout 'above' is not one of side, wipe"):
+        export_pair(a, a, tmp_path / "a.mp4", "above")
+    with pytest.raises(ExportError, match="lies inside the run"):
+        export_pair(a, longer, longer.path / "a.mp4")
+    assert not list(tmp_path.glob("*.mp4"))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

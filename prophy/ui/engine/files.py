@@ -1,4 +1,4 @@
-"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, or all of it in a zip."""
+"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, all of it in a zip; two in one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.export import (
+    ExportError,
+    OverlaySettings,
+    PairLayout,
+    export_overlay,
+    export_pair,
+    export_still,
+    export_trace,
+    export_zip,
+)
 from prophy.runs.store import Run, RunError
 from prophy.ui.engine.engine import Engine, EngineError
 
@@ -48,6 +57,18 @@ def export_run(
         raise EngineError(str(error)) from None
 
 
+def export_both(a: Run, b: Run, folder: Path, layout: PairLayout) -> Path:
+    """Write two runs as one video into ``folder``; see :func:`prophy.runs.export.export_pair`.
+
+    Raises:
+        EngineError: they cannot be; one line.
+    """
+    try:
+        return export_pair(a, b, Path(folder) / f"{a.id}-{layout}.mp4", layout, overwrite=True)
+    except (ExportError, RunError) as error:
+        raise EngineError(str(error)) from None
+
+
 def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
     """What the page's scripts call as ``server.export_run``. Its argument comes from a browser and may be anything."""
 
@@ -59,7 +80,11 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
             names = ("mode", "index", "step", "opacity", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
             with tempfile.TemporaryDirectory() as folder:
-                path = export_run(run, Path(folder), asked.get("what"), **given)
+                if asked.get("beside") is not None:
+                    beside = engine.find(str(asked["beside"]))
+                    path = export_both(run, beside, Path(folder), asked.get("what"))
+                else:
+                    path = export_run(run, Path(folder), asked.get("what"), **given)
                 data = base64.b64encode(path.read_bytes()).decode()
             return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
         except EngineError as error:

@@ -5,7 +5,7 @@ Swapping the sides, the layouts and the overlays ask the server nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import gradio as gr
@@ -69,13 +69,18 @@ class CompareView:
         return asdict(self)
 
 
-def compare_view() -> gr.HTML:
+def compare_view(export_run: Callable[[object], dict[str, str]] | None = None) -> gr.HTML:
     """The component. Its value is :meth:`CompareView.as_json`, or None for an invitation to make two runs.
 
-    Its event ``copy`` ("Copy A to B") carries the ids of the runs on show: ``{"from": A's, "to": B's}``. They change
-    places when the visitor swaps the sides.
+    Its event ``copy`` ("Copy A to the form") carries ``{"id": the run's on side A}``; ``swap`` comes after the sides
+    have changed places.
+
+    Args:
+        export_run: gives a visitor a file of both; see :func:`routing_view`. None: there are no files.
     """
-    return component("compare_view", ("routing.js", "parts.js", "compare.js", "compare_view.js"))
+    scripts = ("routing.js", "parts.js", "compare.js", "download.js", "compare_view.js")
+    functions = [] if export_run is None else [export_run]
+    return component("compare_view", scripts, server_functions=functions)
 
 
 def _check_pair(a: Run, b: Run) -> None:

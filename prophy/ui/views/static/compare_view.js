@@ -1,5 +1,5 @@
 // Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js and compare.js
-// stand before this text.
+// stand before this text; download.js too.
 //
 // No <video> plays here: two of them drift, however often they are corrected, and lose each other at every loop. Each
 // clip is read once, frame by frame, into memory, and one clock draws the same number from both: they cannot come apart.
@@ -130,6 +130,11 @@ function paint(slot, side) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  root.dataset[slot.frameKey] = frame;
+  if (root.dataset.layout === "amplified") {
+    amplify(context);
+    return;
+  }
   const laid = drawn();
   if (side.routing && groundOf(laid.mode) === "grey" && laid.opacity > 0) greyOut(context);
   const colours = side.routing ? cellsOf(side, latentFrame(frame, side.routing.temporal)) : null;
@@ -140,7 +145,18 @@ function paint(slot, side) {
     context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
     context.drawImage(cells, 0, 0, canvas.width, canvas.height);
   }
-  root.dataset[slot.frameKey] = frame;
+}
+
+// What is on the canvas less the other side's picture, either way round, doubled as often as it takes to be seen.
+function amplify(context) {
+  const { canvas } = context;
+  const other = sides[1].pictures[frame];
+  if (!other) return;
+  context.globalCompositeOperation = "difference";
+  context.drawImage(other, 0, 0, canvas.width, canvas.height);
+  context.globalCompositeOperation = "lighter";
+  for (let i = 0; i < doublings(pair.pixels); i++) context.drawImage(canvas, 0, 0);
+  context.globalCompositeOperation = "source-over";
 }
 
 function draw() {
@@ -175,7 +191,8 @@ function showFrame(next) {
   scrub.setAttribute("aria-valuetext", `frame ${frame + 1} of ${frames}`);
   if (isReady) time.textContent = `${frame + 1} / ${frames}`;
   [...curve.children].forEach((mark, f) => mark.classList.toggle("is-on", f === frame));
-  find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${percent(pair.pixels[frame])}`;
+  const here = `${(255 * pair.pixels[frame]).toFixed(1)} of 255`;
+  find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${here}`;
   summarise();
   draw();
 }
@@ -213,6 +230,7 @@ function seek(next) {
 
 function chooseLayout(layout) {
   root.dataset.layout = layout;
+  draw();
   layouts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.layout === layout)));
 }
 
@@ -432,11 +450,22 @@ function fillSides() {
   if (bare.length < 2) fillBars();
 }
 
+// The form follows, where each side has a field of its own.
 function swap() {
   if (!pair) return;
   sides.reverse();
   fillSides();
   choose({});
+  trigger("swap", {});
+}
+
+async function save(button) {
+  find(".pp-save").open = false;
+  const said = find(".pp-copied");
+  said.textContent = "making the video …";
+  const wrong = await download({ run: sides[0].run.id, beside: sides[1].run.id, what: button.dataset.what });
+  said.textContent = wrong || "saved";
+  setTimeout(() => (said.textContent = ""), wrong ? 6000 : 1600);
 }
 
 function fillRouting() {
@@ -490,6 +519,8 @@ async function open(next) {
       return mark;
     }),
   );
+  find(".pp-verdict").textContent = verdict(pair.pixels);
+  find("[data-layout=amplified]").textContent = `Difference ×${2 ** doublings(pair.pixels)}`;
   levels = pair.difference ? bytesOf(pair.difference) : null;
   find("[data-mode=difference]").disabled = !levels;
   if (!levels && shown.mode === "difference") shown.mode = "phenomena";
@@ -548,7 +579,11 @@ stepSlider.addEventListener("input", () => choosePosition(Number(stepSlider.valu
 modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
 layouts.forEach((button) => button.addEventListener("click", () => chooseLayout(button.dataset.layout)));
 find(".pp-swap").addEventListener("click", swap);
-find(".pp-copy-side").addEventListener("click", () => trigger("copy", { from: sides[0].run.id, to: sides[1].run.id }));
+find(".pp-copy-side").addEventListener("click", () => trigger("copy", { id: sides[0].run.id }));
+for (const button of find(".pp-save").querySelectorAll("button")) button.addEventListener("click", () => save(button));
+document.addEventListener("click", (event) => {
+  if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
+});
 pad.addEventListener("pointerdown", (event) => {
   pad.setPointerCapture(event.pointerId);
   divider.focus({ preventScroll: true });
