@@ -22,7 +22,7 @@ from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Requ
 from prophy.ui.engine.files import exporter
 from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
-from prophy.ui.engine.visitors import Link, link_of, owner_of, told
+from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.views import routing as routing_view
 from prophy.ui.views.component import STATIC
 from prophy.ui.views.figures import expert_timeline
@@ -161,6 +161,9 @@ def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wa
     mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames(), owner=ME)
     write_run(tmp_path, make_record(), make_frames(), owner=OTHER)
     assert [run.id for run in engine.history(ME)] == [mine.id, earlier.id]
+    assert [run.id for run in public.history(ME)] == [mine.id]
+    late = write_run(tmp_path, make_record(created="2026-01-03T00:00:00Z"), make_frames())
+    assert [run.id for run in engine.history(ME)] == [late.id, mine.id, earlier.id]
     assert [run.id for run in public.history(ME)] == [mine.id]
     assert public.history("") == []
     assert public.gallery() == []
@@ -319,7 +322,7 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         (["shipped"], "malformed"),
         ({}, "is not a run id"),
         ({"run": "../gallery/shipped", "what": "zip"}, "is not a run id"),
-        ({"run": "absent", "what": "zip"}, "no run at"),
+        ({"run": "absent", "what": "zip"}, "no run absent here: it was deleted, or made elsewhere"),
         ({"run": "shipped", "what": "weights"}, "cannot be exported: choose overlay, still, trace, zip"),
         ({"run": "shipped", "what": {"a": 1}}, "cannot be exported"),
         ({"run": "bare", "what": "overlay"}, "without a branch"),
@@ -341,9 +344,9 @@ def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_
 
 
 def test_links_are_read_and_what_is_no_number_is_not_there():
-    assert link_of({"run": "a-b", "expert": "3", "frame": "16"}) == Link("a-b", 3, 16)
-    assert link_of({}) == link_of({"run": "", "expert": "-1", "frame": "1e9"}) == Link(None, None, None)
-    assert link_of({"run": "<script>", "expert": "٣", "frame": "9" * 400}) == Link("<script>", None, None)
+    assert run_of({"run": "a-b", "expert": "3", "frame": "16"}) == "a-b"
+    assert run_of({}) is run_of({"run": "", "expert": "-1"}) is None
+    assert run_of({"run": "<script>"}) == "<script>"
 
 
 @pytest.mark.parametrize(

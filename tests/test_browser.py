@@ -49,6 +49,7 @@ def app(tmp_path_factory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("app")
     trace = make_trace()
     write_run(folder / "gallery", make_record(), make_frames(), trace=trace, run_id="made-up")
+    write_run(folder / "gallery", make_record(seed=4), make_frames(4), trace=make_trace(seed=4), run_id="second")
     engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
     address = launch(demo, port=free_port())
@@ -181,7 +182,8 @@ def test_the_page_opens_on_all_phenomena_in_their_colours_over_the_grey_video(ap
         for frame in (0, 4, 8):
             latent = seek(page, frame)
             maps = app.shipped.phenomenon_maps[step].reshape(*GRID.shape, -1)[latent].astype(np.float32)
-            colours = np.array([overlay.rgb(phenomenon.colour) for phenomenon in PHENOMENA])[maps.argmax(-1)]
+            strongest = np.round(255 * maps).argmax(-1)  # of the same bytes the first, as in the browser
+            colours = np.array([overlay.rgb(phenomenon.colour) for phenomenon in PHENOMENA])[strongest]
             cells = drawn_cells(page, GRID).astype(int)
             assert np.abs(cells[..., 3] - np.round(255 * maps.max(-1))).max() <= 1
             # The canvas keeps colours multiplied by their alpha: a faint one comes back less exactly.
@@ -442,14 +444,39 @@ def test_a_copied_link_names_the_run_the_expert_and_the_frame(app: App, visit):
     page.click(".pp-copy")
     page.wait_for_function("document.querySelector('.pp-copied').textContent === 'copied'")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert link == f"{app.address}/?run=made-up&expert=2&frame=4"
+    assert link == f"{app.address}/?run=made-up&view=expert&expert=2&opacity=45&frame=5"
     page.wait_for_function("document.querySelector('.pp-copied').textContent === ''")
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
     page.click("[data-mode=top1]")
     page.click(".pp-copy")
     page.wait_for_selector(".pp-link-text")
-    assert page.input_value(".pp-link-text") == f"{app.address}/?run=made-up&frame=4"
+    assert page.input_value(".pp-link-text") == f"{app.address}/?run=made-up&view=top1&opacity=45&frame=5"
     assert page.evaluate("document.activeElement.className") == "pp-link-text"
+
+
+def test_the_address_bar_follows_what_is_on_show_and_back_returns_to_it(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    assert page.evaluate("location.search") == "", "nothing was chosen yet"
+    page.click("[data-mode=top1]")
+    page.click(".pp-list [data-index='2']")
+    slide(page, ".pp-step", 1)
+    slide(page, ".pp-opacity", 60)
+    seek(page, 4)
+    page.wait_for_function("location.search === '?run=made-up&view=expert&expert=2&step=2&opacity=60&frame=5'")
+    page.reload()
+    page.wait_for_selector(".pp-list [data-index='2'][aria-pressed=true]")
+    page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '4'")
+    assert (page.input_value(".pp-step"), page.input_value(".pp-opacity")) == ("1", "60")
+
+    page.click("#gallery .pp-card >> nth=1")
+    page.wait_for_selector(".pp-view[data-run=second]")
+    assert page.evaluate("location.search").startswith("?run=second&view=")
+    page.go_back()
+    page.wait_for_selector(".pp-view[data-run=made-up]")
+    page.wait_for_selector(".pp-list [data-index='2'][aria-pressed=true]")
+    assert page.evaluate("location.search").startswith("?run=made-up&view=expert&expert=2&step=2")
+    page.go_forward()
+    page.wait_for_selector(".pp-view[data-run=second]")
 
 
 def test_a_finger_finds_every_control_of_the_routing_view(visit):
@@ -478,6 +505,25 @@ def test_a_finger_finds_every_control_of_the_routing_view(visit):
     ],
     ids=["html", "empty", "long"],
 )
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", "5000", "Steps=5000 must be a whole number from 1 to 1000"),
+        ("steps", "0", "Steps=0 must be"),
+        ("guidance", "99", "Guidance=99.0 must be a number from 0 to 30"),
+        ("seed", "-1", "Seed=-1 must be a whole number from 0"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_range(visit, field: str, value: str, message: str):
+    page = visit()
+    page.fill("#prompt textarea", PROMPT)
+    page.fill(f"#{field} input", value)
+    page.click("#generate")
+    page.wait_for_selector("#notice .is-error")
+    assert page.inner_text("#notice").startswith(message)
+    assert page.is_enabled("#generate")
+
+
 def test_a_bad_prompt_gets_a_message_and_runs_nothing(visit, prompt: str, message: str):
     page = visit()
     ask(page, prompt, steps=4)
@@ -541,7 +587,7 @@ def test_closing_the_tab_stops_the_generation(visit):
 
 
 def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit):
-    page = visit(query="?run=made-up&expert=2&frame=5")
+    page = visit(query="?run=made-up&expert=2&frame=6")
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '5'")
     assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
     assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
@@ -573,7 +619,7 @@ def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, que
 
 
 @pytest.mark.parametrize(
-    ("what", "suffix"), [("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
+    ("what", "suffix"), [("video", ".mp4"), ("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
 )
 def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: str):
     page = visit()
@@ -583,7 +629,7 @@ def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: 
     saved = tmp_path / caught.value.suggested_filename
     caught.value.save_as(saved)
     assert saved.suffix == suffix
-    if what == "overlay":
+    if what in ("video", "overlay"):
         assert len(read_video(saved).frames) == GRID.num_video_frames
     assert saved.stat().st_size > 500
 

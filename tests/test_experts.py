@@ -1,11 +1,12 @@
 """Experts named by what they were measured to do, and nothing named that was not."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+from synthetic import make_frames, make_record, make_trace
 
 from prophy.assets import default_model
 from prophy.catalogue.experts import DOMINATES, FILE, ExpertShares, read_experts
@@ -14,8 +15,11 @@ from prophy.evaluation.measures.localisation import Truth
 from prophy.evaluation.results.documents import write_json
 from prophy.grid import TokenGrid
 from prophy.phenomena import BY_ID, IDS
+from prophy.routing.steering import Steering
+from prophy.runs.store import write_run
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.models import ModelCard, ModelSource
+from prophy.ui.views.routing import RunView
 from prophy.worlds.scope import SCOPE
 
 MEASURED = ExpertShares(
@@ -78,6 +82,22 @@ def test_the_shipped_models_experts_were_measured_and_its_own_runs_carry_their_n
     engine = Engine(runs=tmp_path)
     run = engine.gallery()[0]
     assert engine.experts_of(run) == card.experts
-    foreign = replace(run, record=replace(run.record, model_sha256="b" * 64))
-    assert engine.experts_of(foreign) is None
+    view = RunView.of(run, run.trace(), measured=card.experts)
+    assert view.routing.names == list(card.experts.names)
+    assert not any("other weights" in fact for fact in view.facts)
+
+
+def test_a_run_of_other_weights_or_of_steered_experts_says_so(tmp_path: Path):
+    steering = Steering(refinement=dict.fromkeys(range(6), -1.0), strength=2)
+    record = make_record(model_sha256="b" * 64, steering=steering)
+    run = write_run(tmp_path, record, make_frames(), trace=make_trace())
+    view = RunView.of(run, run.trace(), measured=MEASURED)
+    assert "made with other weights than this app has, whose experts have no names here" in view.facts
+    assert set(view.routing.names) == {""}
+    (steered,) = [fact for fact in view.facts if fact.startswith("steered: ")]
+    assert steered == "steered: " + ", ".join(f"expert {e} inverted" for e in range(4)) + ", and 3 more"
+
+
+def test_the_shipped_file_is_read_as_it_lies():
+    card = ModelCard.of(ModelSource())
     assert read_experts(default_model()) == card.experts

@@ -60,6 +60,10 @@ class ExpertShares:
         """By expert, such as "melting 71 %"; empty where nothing dominates."""
         return tuple(map(_name, self.shares))
 
+    def is_of(self, model_sha256: str) -> bool:
+        """Whether these very weights were measured."""
+        return self.model_sha256 == model_sha256
+
     @property
     def of(self) -> tuple[str, ...]:
         """By expert, the id of the phenomenon that it is named by; empty where nothing dominates."""

@@ -9,9 +9,6 @@ import gradio as gr
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.models import ModelCard
 
-MAX_STEPS = 50
-LARGEST_SEED = 2**31 - 1
-
 
 class Numbers(NamedTuple):
     """Seed, denoising steps and guidance."""
@@ -30,16 +27,15 @@ def numbers(card: ModelCard, prefix: str = "") -> Numbers:
     """
     with gr.Row(elem_classes="pp-seed"):
         return Numbers(
-            _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", card.made.steps, 1, MAX_STEPS, precision=0),
-            _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
+            _number("Seed", f"{prefix}seed", Request.seed, precision=0),
+            _number("Steps", f"{prefix}steps", card.made.steps, precision=0),
+            _number("Guidance", f"{prefix}guidance", card.made.guidance, precision=1),
         )
 
 
-def _number(label: str, elem_id: str, value: float, low: float, high: float, *, precision: int) -> gr.Number:
-    return gr.Number(
-        label=label, value=value, precision=precision, minimum=low, maximum=high, min_width=72, elem_id=elem_id
-    )
+def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:
+    # Without a range: gradio would refuse a number without naming what it is. The engine names it, and its range.
+    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id)
 
 
 def request_of(

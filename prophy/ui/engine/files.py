@@ -21,8 +21,8 @@ from prophy.runs.export import (
 from prophy.runs.store import Run, RunError
 from prophy.ui.engine.engine import Engine, EngineError
 
-What = Literal["overlay", "still", "trace", "zip"]
-_SUFFIXES: dict[What, str] = {"overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
+What = Literal["video", "overlay", "still", "trace", "zip"]
+_SUFFIXES: dict[What, str] = {"video": ".mp4", "overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".npz": "application/octet-stream", ".zip": "application/zip"}
 
 
@@ -46,6 +46,9 @@ def export_run(
         raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
     out = Path(folder) / f"{run.id}-{what}{_SUFFIXES[what]}"
     try:
+        if what == "video":
+            out.write_bytes(run.read_bytes("video.mp4"))
+            return out
         if what == "overlay":
             return export_overlay(run, out, OverlaySettings(mode, index, step, opacity), overwrite=True)
         if what == "still":

@@ -22,7 +22,7 @@ from prophy.ui.controls.run_list import Shelf, shelf
 from prophy.ui.engine.engine import Engine, EngineError
 from prophy.ui.engine.files import exporter
 from prophy.ui.engine.models import ModelCard
-from prophy.ui.engine.visitors import link_of, owner_of, told
+from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.tabs.about import about_model
 from prophy.ui.views.component import STATIC, component
 from prophy.ui.views.figures import expert_timeline
@@ -119,6 +119,7 @@ class GenerateTab:
         self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, self._secret, shown, queue=False, **quiet)
+        self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         asked = [self.prompt, *self.numbers, *self._bar.inputs]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [*parts, *lists])
@@ -139,15 +140,11 @@ class GenerateTab:
 
     # --- opening -----------------------------------------------------------------------------------------------------
 
-    def open(
-        self, run: Run, expert: int | None = None, frame: int | None = None, *, by_link: bool = False
-    ) -> dict[Any, Any]:
+    def open(self, run: Run, *, by_link: bool = False) -> dict[Any, Any]:
         """What shows a run; what says why not, if its files are broken."""
         try:
             trace = run.trace()
-            value = RunView.of(
-                run, trace, measured=self._engine.experts_of(run), expert=expert, frame=frame, by_link=by_link
-            )
+            value = RunView.of(run, trace, measured=self._engine.experts_of(run), by_link=by_link)
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}
@@ -161,17 +158,17 @@ class GenerateTab:
 
     def _on_load(self, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
         mine = self._engine.history(owner_of(secret))
-        link, complaint = link_of(visit.query_params), None
+        asked, complaint = run_of(visit.query_params), None
         opened = {}
-        if link.run is not None:
+        if asked is not None:
             try:
-                opened = self.open(self._engine.find(link.run), link.expert, link.frame, by_link=True)
+                opened = self.open(self._engine.find(asked), by_link=True)
             except EngineError as error:
                 complaint = messages.error(f"the link cannot be opened: {error}")
         elif self._built_in is not None:
             opened = self._over_time(self._built_in.trace)
         if not opened and (first := self._first or next(iter(mine), None)) is not None:
-            opened = self.open(first, by_link=link.run is not None)
+            opened = self.open(first, by_link=asked is not None)
         return {
             **self.history.update(mine),
             # The live view is left alone: on a slow machine a generation may have begun meanwhile.
@@ -179,14 +176,19 @@ class GenerateTab:
             **({} if complaint is None else {self.notice: complaint}),
         }
 
-    def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+    def _on_choose(
+        self, secret: str | None, event: gr.EventData, visit: gr.Request, by_link: bool = False
+    ) -> dict[Any, Any]:
         if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
             return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
         try:
             run = self._engine.find(told(event._data, "id"))
         except EngineError as error:
             return {self.notice: messages.error(str(error))}
-        return {self.notice: "", **self.open(run)}
+        return {self.notice: "", **self.open(run, by_link=by_link)}
+
+    def _on_revisit(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        return self._on_choose(secret, event, visit, by_link=True)
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
         owner = owner_of(secret)

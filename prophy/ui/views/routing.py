@@ -8,7 +8,7 @@ server nothing.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import gradio as gr
@@ -105,10 +105,8 @@ class RunView:
         fps: frames a second.
         aspect: width over height.
         routing: None for a run made without a branch.
-        expert: the view opens on this expert alone; None for the mode it is in.
-        frame: the view opens paused at this video frame, from 0; None to play from the start.
-        by_link: the answer to the page's link. Until it comes such a page shows nothing, and it would not notice a
-            value equal to the one it was built with.
+        by_link: the answer to the page's address, which says what is laid over the run: the view reads it. Until the
+            answer comes such a page shows nothing, and it would not notice a value equal to the one it was built with.
     """
 
     id: str
@@ -120,8 +118,6 @@ class RunView:
     fps: float
     aspect: float
     routing: RoutingBytes | None
-    expert: int | None = None
-    frame: int | None = None
     by_link: bool = False
 
     @classmethod
@@ -131,8 +127,6 @@ class RunView:
         trace: RoutingTrace | None,
         *,
         measured: ExpertShares | None = None,
-        expert: int | None = None,
-        frame: int | None = None,
         by_link: bool = False,
     ) -> RunView:
         """Read a run's video and put its routing beside it.
@@ -141,8 +135,6 @@ class RunView:
             run: the run.
             trace: its own, from :meth:`prophy.runs.store.Run.trace`.
             measured: what the experts of its model were measured to do.
-            expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
-                left out.
             by_link: see above.
 
         Raises:
@@ -153,7 +145,11 @@ class RunView:
         if record.timings:
             facts.append(f"made in {sum(record.timings.values()):.1f} s")
         scheduled = [] if record.schedule.is_every_pass else [f"branch {record.schedule.describe()}"]
-        experts = 0 if trace is None else trace.num_experts
+        if not record.steering.is_neutral:
+            scheduled.append(f"steered: {_shortened(record.steering.describe())}")
+        if trace is not None and measured is not None and not measured.is_of(record.model_sha256):
+            scheduled.append("made with other weights than this app has, whose experts have no names here")
+            measured = None
         return cls(
             id=run.id,
             prompt=record.prompt,
@@ -164,8 +160,6 @@ class RunView:
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
             routing=None if trace is None else RoutingBytes.of(trace, measured),
-            expert=expert if expert is not None and 0 <= expert < experts else None,
-            frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
             by_link=by_link,
         )
 
@@ -181,7 +175,8 @@ def routing_view(
 
     The value it is built with is not shown on a page whose link names a run: that one follows.
 
-    Its event ``steer`` carries ``{"id": run id}``.
+    Its events ``steer`` and ``revisit`` carry ``{"id": run id}``: to steer this run; to show the one that the visitor's
+    browser went back to.
 
     Args:
         export_run: gives a visitor a file of the run; see :func:`prophy.ui.engine.files.exporter`. None: there are no
@@ -192,6 +187,11 @@ def routing_view(
     scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
     functions = [] if export_run is None else [export_run]
     return component("routing_view", scripts, value, elem_id=elem_id, server_functions=functions)
+
+
+def _shortened(lines: Sequence[str], most: int = 4) -> str:
+    rest = len(lines) - most
+    return ", ".join([*lines[:most], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _quantised(values: np.ndarray) -> np.ndarray:

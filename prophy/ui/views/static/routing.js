@@ -263,15 +263,56 @@ function tokenLabel(routing, shown, token) {
   return weight;
 }
 
-// The address that opens a run as it is on show. `expert` and `frame` may be null.
-function linkTo(page, run, expert, frame) {
-  const parts = Object.entries({ run, expert, frame }).filter(([, value]) => value !== null);
-  return `${page}?${parts.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
+// --- the address bar ---------------------------------------------------------------------------------------------
+
+const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "entropy", "margin", "off"];
+const idOf = (name) => name.replaceAll(" ", "_");
+
+// What the address says of a run on show, as {name: text}; `frame` is null while it plays. Frames and steps count from 1.
+function addressOf(run, routing, shown, frame) {
+  const parts = { run };
+  if (routing) {
+    parts.view = shown.mode;
+    if (shown.mode === "expert") parts.expert = shown.expert;
+    if (shown.mode === "phenomenon") parts.phenomenon = idOf(routing.phenomena[shown.phenomenon][0]);
+    if (shown.step < routing.steps.length - 1) parts.step = routing.steps[shown.step];
+    parts.opacity = Math.round(100 * shown.opacity);
+  }
+  if (frame !== null) parts.frame = frame + 1;
+  return parts;
+}
+
+function linkTo(page, parts) {
+  return `${page}?${new URLSearchParams(parts)}`;
+}
+
+// What of an address, which anyone may have typed, a run has: the change to what is shown, and the frame or null. A link
+// that names an expert or a phenomenon and no view shows that one.
+function readAddress(search, routing, frames) {
+  const asked = new URLSearchParams(search);
+  const whole = (name) => (/^\d{1,6}$/.test(asked.get(name) || "") ? Number(asked.get(name)) : null);
+  const number = whole("frame");
+  const frame = number !== null && number >= 1 && number <= frames ? number - 1 : null;
+  if (!routing) return { change: {}, frame };
+  const change = {};
+  const expert = whole("expert");
+  const phenomenon = routing.phenomena.findIndex(([name]) => idOf(name) === asked.get("phenomenon"));
+  if (expert !== null && expert < routing.experts.length) Object.assign(change, { mode: "expert", expert });
+  else if (phenomenon >= 0) Object.assign(change, { mode: "phenomenon", phenomenon });
+  const view = asked.get("view");
+  const isAlone = view === "expert" || view === "phenomenon";
+  if (VIEWS.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
+  const step = routing.steps.indexOf(whole("step"));
+  if (step >= 0) change.step = step;
+  const opacity = whole("opacity");
+  if (opacity !== null && opacity <= 100) change.opacity = opacity / 100;
+  return { change, frame };
 }
 
 if (typeof module !== "undefined") {
   module.exports = {
     CIVIDIS,
+    addressOf,
     byteText,
     bytesOf,
     cellAt,
@@ -285,6 +326,7 @@ if (typeof module !== "undefined") {
     latentFrame,
     levelsOf,
     linkTo,
+    readAddress,
     margin,
     movedRegion,
     othersWeight,

@@ -1,5 +1,6 @@
 // The routing view of one run. gradio gives `element`, `props`, `trigger`, `watch` and `server`; routing.js,
-// parts.js, stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the run's id.
+// parts.js, stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the
+// run's id; going back to another run triggers 'revisit' with its id.
 
 const view = element.querySelector(".pp-view");
 const find = (selector) => view.querySelector(selector);
@@ -26,6 +27,7 @@ const linkText = find(".pp-link-text");
 
 const DRAG = 6; // pixels: a pointer that moved less has clicked
 const COPIED_MS = 1600;
+const ADDRESS_MS = 400; // without a change, after which the address bar is written: browsers refuse to do so often
 const MULTIPLE_WIDTH = 112; // pixels of each of the small pictures
 
 let run = null;
@@ -37,6 +39,8 @@ let drag = null; // the pointer is down: {cell, x, y, region}, region once it ha
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 let resumes = false;
+let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // the next run is the address's own
+let writing = 0;
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
 const shown = { mode: "phenomena", expert: 0, phenomenon: 0, step: 0, opacity: opacities.grey };
@@ -196,6 +200,7 @@ function choose(change) {
   draw();
   showLabel();
   fillInspect();
+  writeAddress();
 }
 
 const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
@@ -476,9 +481,57 @@ function bindTimeline() {
   });
 }
 
+// Only the page's main view has the address bar. It stays bare until something is chosen.
+const hasAddress = Boolean(element.closest("#routing-view"));
+let addressed = null; // the run that the address bar follows; none while an address is being obeyed
+
+function address(at) {
+  return linkTo(location.origin + location.pathname, addressOf(run.id, routing, shown, at));
+}
+
+function writeAddress() {
+  clearTimeout(writing);
+  if (run && hasAddress && addressed) writing = setTimeout(() => visit("replaceState"), ADDRESS_MS);
+}
+
+// In another site's frame the browser may refuse; then there is nothing to go back to.
+function visit(how) {
+  clearTimeout(writing);
+  addressed = run.id;
+  try {
+    history[how](null, "", address(video.paused ? frame : null));
+  } catch {
+    // refused
+  }
+}
+
+// Back and forward: the same run as it was, or another one from the server.
+function revisit() {
+  const id = new URLSearchParams(location.search).get("run") || firstRun;
+  if (!run || !hasAddress) return;
+  if (id !== run.id) {
+    isArriving = true;
+    trigger("revisit", { id });
+    return;
+  }
+  addressed = null; // nothing is written while what the address says is shown
+  obeyAddress();
+  addressed = run.id;
+}
+
+function obeyAddress() {
+  const { change, frame: at } = readAddress(location.search, routing, run.frames);
+  if (routing) {
+    const { step, ...rest } = change;
+    Object.assign(shown, rest);
+    if ("opacity" in rest) opacities[groundOf(shown.mode)] = rest.opacity;
+    chooseStep(step ?? routing.steps.length - 1);
+  }
+  if (at !== null) seek(at);
+}
+
 async function copyLink() {
-  const expert = routing && shown.mode === "expert" ? shown.expert : null;
-  const link = linkTo(location.origin + location.pathname, run.id, expert, frame);
+  const link = address(frame);
   linkText.value = link;
   try {
     await navigator.clipboard.writeText(link);
@@ -495,7 +548,8 @@ async function copyLink() {
 
 // --- a run ------------------------------------------------------------------------------------------------------
 
-const isChosen = (number) => typeof number === "number";
+let startAt = null; // the frame that the address names
+let firstRun = null; // the one that the bare address shows
 
 function open(next) {
   run = next;
@@ -525,6 +579,9 @@ function open(next) {
   source = URL.createObjectURL(new Blob([bytesOf(run.video)], { type: "video/mp4" }));
   video.src = source;
   scrub.max = run.frames - 1;
+  const isAsked = isArriving && run.by_link && new URLSearchParams(location.search).get("run") === run.id;
+  const asked = isAsked ? readAddress(location.search, routing, run.frames) : { change: {}, frame: null };
+  startAt = asked.frame;
 
   view.classList.toggle("is-bare", !routing);
   view.classList.toggle("is-annotation", isAnnotation());
@@ -543,7 +600,6 @@ function open(next) {
     stepSlider.max = routing.steps.length - 1;
     const shares = expertShares(routing, routing.steps.length - 1);
     shown.expert = shares.indexOf(Math.max(...shares));
-    if (isChosen(run.expert)) Object.assign(shown, { mode: "expert", expert: run.expert });
     cells.width = routing.width;
     cells.height = routing.height;
     [list, multiples].forEach((part) => delete part.dataset.kind);
@@ -553,11 +609,17 @@ function open(next) {
     if (!isAnnotation()) order.sort((a, b) => peaks[b] - peaks[a]); // an annotation's maps belong together
     shown.phenomenon = order[0];
     if (shown.mode === "phenomenon" && !isAnnotation()) shown.mode = "phenomena";
-    chooseStep(routing.steps.length - 1);
+    Object.assign(shown, asked.change);
+    if ("opacity" in asked.change) opacities[groundOf(shown.mode)] = asked.change.opacity;
+    chooseStep(asked.change.step ?? routing.steps.length - 1);
   }
-  showFrame(isChosen(run.frame) ? run.frame : 0);
+  showFrame(startAt ?? 0);
   fitCanvas();
-  if (!isStill.matches && !isChosen(run.frame)) video.play().catch(() => {});
+  if (!isStill.matches && startAt === null) video.play().catch(() => {});
+  if (hasAddress && firstRun && !(isArriving && run.by_link)) visit("pushState");
+  addressed = run.id;
+  firstRun = firstRun || run.id;
+  isArriving = false;
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -602,7 +664,10 @@ document.addEventListener("click", (event) => {
 });
 const result = element.closest(".pp-result");
 if (result) new MutationObserver(bindTimeline).observe(result, { childList: true, subtree: true });
-video.addEventListener("loadedmetadata", () => run && isChosen(run.frame) && seek(run.frame));
+video.addEventListener("loadedmetadata", () => run && startAt !== null && seek(startAt));
+video.addEventListener("pause", writeAddress);
+video.addEventListener("seeked", () => video.paused && writeAddress());
+window.addEventListener("popstate", revisit);
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
@@ -617,4 +682,4 @@ showPlaying();
 follow();
 watch("value", () => open(props.value));
 // On a page whose link names a run, that one follows.
-open(new URLSearchParams(location.search).get("run") ? null : props.value || null);
+open(hasAddress && isArriving ? null : props.value || null);
