@@ -25,7 +25,6 @@ from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.views import routing as routing_view
 from prophy.ui.views.component import STATIC
-from prophy.ui.views.figures import expert_timeline
 from prophy.ui.views.live import LiveView
 from prophy.ui.views.routing import RoutingBytes, RunView
 
@@ -407,14 +406,6 @@ def test_templates_have_no_place_where_text_could_run(path: Path):
 def test_nothing_of_the_page_names_another_machine():
     for path in STATIC.iterdir():
         assert not re.search(r"https?://|//cdn|@import", path.read_text()), path.name
-
-
-def test_the_timeline_shares_sum_to_one_over_every_video_frame():
-    trace = make_trace()
-    figure = expert_timeline(trace)
-    assert np.allclose(np.sum([bar.y for bar in figure.data], axis=0), 1)
-    assert [round(width) for width in figure.data[0].width] == [1, 4, 4]
-    assert [bar.name for bar in figure.data] == [f"expert {e}" for e in np.unique(trace.top1())]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -163,7 +163,19 @@ def test_a_shipped_run_plays_under_its_routing_without_a_model(app: App, visit):
     latent = int(page.get_attribute(".pp-canvas", "data-latent"))
     assert np.array_equal(drawn_cells(page, GRID)[..., :3], palette(app.shipped)[app.shipped.top1(0)[latent]])
     assert page.locator(".pp-bars > div").count() == len(app.shipped.semantic_weights)
-    page.wait_for_selector("#timeline .js-plotly-plot .bars")
+    bars = page.eval_on_selector_all(
+        ".pp-timeline .pp-stack",
+        "(bars) => bars.map((bar) => [...bar.querySelectorAll('[data-expert]')].map((r) => [+r.dataset.expert,"
+        " +r.dataset.weight / 255, r.getBoundingClientRect().width]))",
+    )
+    for shares, bar in zip(app.shipped.expert_shares(0), bars, strict=True):
+        assert {expert: round(share, 3) for expert, share, _ in bar} == {
+            e: round(float(share), 3) for e, share in enumerate(shares) if share > 0
+        }
+    assert bars[1][0][2] > 3 * bars[0][0][2], "four video frames are as wide as one"
+    svg = page.locator(".pp-timeline svg")
+    svg.click(position={"x": 0.9 * svg.bounding_box()["width"], "y": 20})
+    page.wait_for_function("document.querySelector('.pp-canvas').dataset.latent === '2'")
     assert app.engine.open_model is None
 
 
@@ -770,7 +782,7 @@ def test_swapping_the_sides_swaps_the_prompts_they_were_asked_with(visit):
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_a_phone_and_a_desk_by_day_and_by_night(visit, tmp_path: Path, width: int, scheme: str):
     page = visit(width, 844, color_scheme=scheme, reduced_motion="reduce")
-    page.wait_for_selector("#timeline .js-plotly-plot")
+    page.wait_for_selector(".pp-timeline .pp-stack")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".pp-stage").bounding_box()["width"] >= 300
     panel = page.locator(".pp-panel").bounding_box()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
 from prophy import phenomena
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
-from prophy.routing.trace import RoutingTrace
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import Numbers, numbers, request_of
@@ -25,34 +24,12 @@ from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.tabs.about import about_model
 from prophy.ui.views.component import STATIC, component
-from prophy.ui.views.figures import expert_timeline
 from prophy.ui.views.live import live_view
 from prophy.ui.views.routing import RunView, routing_view
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = tuple(FIXED_PROMPTS[i] for i in (2, 4, 6, 10, 12, 14, 16, 18, 20))
-
-_TIMELINE_HEADING = """
-<h3 class="pp-heading">Experts over time <span>share of the tokens whose strongest expert it is, at the last denoising
-step; choose a bar to go there</span></h3>
-"""
-
-
-class _BuiltIn(NamedTuple):
-    """A run that the page is built with: on show before anything is asked of the server."""
-
-    view: dict[str, Any]
-    trace: RoutingTrace | None
-
-    @classmethod
-    def of(cls, run: Run, engine: Engine) -> _BuiltIn | None:
-        """None for a run that cannot be read: opening it later says why."""
-        try:
-            trace = run.trace()
-            return cls(RunView.of(run, trace, measured=engine.experts_of(run)).as_json(), trace)
-        except (RunError, OSError):
-            return None
 
 
 class GenerateTab:
@@ -72,7 +49,7 @@ class GenerateTab:
         self._engine, self._bar, self._secret = engine, bar, secret
         shipped = engine.gallery()
         self._first = shipped[0] if shipped else None
-        self._built_in = None if self._first is None else _BuiltIn.of(self._first, engine)
+        self._built_in = None if self._first is None else _built_in(self._first, engine)
         card = engine.card()
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -92,10 +69,7 @@ class GenerateTab:
                 self._about = gr.HTML(about_model(card), apply_default_css=False, elem_id="about-model")
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view()
-                self.view = routing_view(exporter(engine), self._built_in and self._built_in.view)
-                with gr.Column(visible=False, elem_id="timeline") as self._timeline_part:
-                    gr.HTML(_TIMELINE_HEADING, apply_default_css=False)
-                    self._timeline = gr.Plot(show_label=False, container=False)
+                self.view = routing_view(exporter(engine), self._built_in)
         self._turn = Turn(engine, generate, stop, self._live, self.notice, secret)
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
@@ -108,8 +82,7 @@ class GenerateTab:
         Returns:
             The event that a page is complete.
         """
-        parts = [self.view, self._timeline_part, self._timeline]
-        shown = [*parts, self._live, self.notice]
+        shown = [self.view, self._live, self.notice]
         lists = self.history.outputs
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
 
@@ -122,7 +95,7 @@ class GenerateTab:
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         asked = [self.prompt, *self.numbers, *self._bar.inputs]
-        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [*parts, *lists])
+        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
 
     @property
@@ -148,13 +121,7 @@ class GenerateTab:
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}
-        return {self.view: value.as_json(), self._live: None, **self._over_time(trace)}
-
-    def _over_time(self, trace: RoutingTrace | None) -> dict[Any, Any]:
-        return {
-            self._timeline_part: gr.update(visible=trace is not None),
-            self._timeline: None if trace is None else expert_timeline(trace),
-        }
+        return {self.view: value.as_json(), self._live: None}
 
     def _on_load(self, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
         mine = self._engine.history(owner_of(secret))
@@ -165,9 +132,8 @@ class GenerateTab:
                 opened = self.open(self._engine.find(asked), by_link=True)
             except EngineError as error:
                 complaint = messages.error(f"the link cannot be opened: {error}")
-        elif self._built_in is not None:
-            opened = self._over_time(self._built_in.trace)
-        if not opened and (first := self._first or next(iter(mine), None)) is not None:
+        is_open = self._built_in is not None and asked is None
+        if not opened and not is_open and (first := self._first or next(iter(mine), None)) is not None:
             opened = self.open(first, by_link=asked is not None)
         return {
             **self.history.update(mine),
@@ -228,6 +194,15 @@ class GenerateTab:
             if moment.run is not None:
                 update |= {**self.history.update(self._engine.history(owner)), **self.open(moment.run)}
             yield update
+
+
+def _built_in(run: Run, engine: Engine) -> dict[str, Any] | None:
+    """The view of a run that the page is built with: on show before anything is asked of the server. None for a run
+    that cannot be read: opening it later says why."""
+    try:
+        return RunView.of(run, run.trace(), measured=engine.experts_of(run)).as_json()
+    except (RunError, OSError):
+        return None
 
 
 def _chip(index: int) -> dict[str, Any]:

@@ -439,6 +439,7 @@ function fillSides() {
     unknown.hidden = run.unknown_words.length === 0;
     unknown.textContent = `The model has never seen: ${run.unknown_words.join(", ")}.`;
     stage.style.aspectRatio = run.aspect;
+    root.style.setProperty("--aspect", run.aspect);
   });
   const bare = sides.flatMap((side, i) => (side.routing ? [] : ["AB"[i]]));
   root.classList.toggle("is-bare", bare.length === 2);

@@ -4,7 +4,7 @@ const ICONS = {
   play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
   pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
 };
-const NARROW = 700; // pixels of a view's own width: below this its parts stand one under the other
+const NARROW = 600; // pixels of a view's own width: below this its parts stand one under the other
 const OVERLAYS = {
   phenomena: "Each token has the colour of its strongest phenomenon, the fuller the larger its value. Percentages: the peak of each map. Choose one to see it alone.",
   top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens. Point at an expert to see where it acts.",

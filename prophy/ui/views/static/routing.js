@@ -97,6 +97,16 @@ function expertShares(routing, step) {
   return shares;
 }
 
+// The same for each latent frame's tokens.
+function expertSharesOverTime(routing, step) {
+  const perFrame = routing.height * routing.width;
+  return Array.from({ length: routing.frames }, (_, t) => {
+    const shares = new Array(routing.experts.length).fill(0);
+    for (let i = 0; i < perFrame; i++) shares[topExpert(routing, step, t * perFrame + i)] += 1 / perFrame;
+    return shares;
+  });
+}
+
 // Of each phenomenon, the largest value in the clip, 0 to 1.
 function phenomenonPeaks(routing, step) {
   return routing.phenomena.map((_, p) => {
@@ -319,6 +329,7 @@ if (typeof module !== "undefined") {
     cellColours,
     expertName,
     expertShares,
+    expertSharesOverTime,
     expertWeight,
     firstVideoFrame,
     framesText,

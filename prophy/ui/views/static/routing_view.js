@@ -22,6 +22,7 @@ const label = find(".pp-label");
 const inspect = find(".pp-inspect");
 const overTime = find(".pp-over-time");
 const overSteps = find(".pp-over-steps");
+const timeline = find(".pp-timeline");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
@@ -141,6 +142,7 @@ function showFrame(next) {
   if (routing) {
     const latent = latentFrame(frame, routing.temporal);
     [...latents.children].forEach((mark, t) => mark.classList.toggle("is-on", t === latent));
+    markBar(timeline.querySelector("svg"), latent);
   }
   draw();
   showLabel();
@@ -197,6 +199,7 @@ function choose(change) {
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   opacity.disabled = shown.mode === "off";
   fillList();
+  fillTimeline();
   draw();
   showLabel();
   fillInspect();
@@ -294,6 +297,22 @@ function chooseStep(step) {
   stepSlider.value = step;
   stepSlider.nextElementSibling.textContent = `${routing.steps[step]} of ${routing.total_steps}`;
   choose({ step });
+}
+
+function fillTimeline() {
+  if (isAnnotation() || !isOutdated(timeline, shown.step)) return;
+  stackedBars(timeline.querySelector("svg"), {
+    bars: expertSharesOverTime(routing, shown.step),
+    colours: routing.experts,
+    nameOf: (t) => framesText(t, routing.temporal),
+    title: `Experts over time, at denoising step ${routing.steps[shown.step]}`,
+    onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
+    widths: Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal)),
+  });
+  const [first, last] = timeline.querySelector(".pp-ends").children;
+  first.textContent = framesText(0, routing.temporal);
+  last.textContent = routing.frames > 1 ? framesText(routing.frames - 1, routing.temporal) : "";
+  markBar(timeline.querySelector("svg"), latentFrame(frame, routing.temporal));
 }
 
 function fillBars() {
@@ -471,16 +490,6 @@ async function save(button) {
   setTimeout(() => (copied.textContent = ""), wrong ? 4 * COPIED_MS : COPIED_MS);
 }
 
-// The timeline beneath is plotly's, in a part of its own: choosing a bar goes to its latent frame.
-function bindTimeline() {
-  const plot = document.querySelector("#timeline .js-plotly-plot");
-  if (!plot || !plot.on || plot.dataset.seeks) return;
-  plot.dataset.seeks = "yes";
-  plot.on("plotly_click", ({ points }) => {
-    if (run && routing) seek(firstVideoFrame(points[0].customdata[0], routing.temporal));
-  });
-}
-
 // Only the page's main view has the address bar. It stays bare until something is chosen.
 const hasAddress = Boolean(element.closest("#routing-view"));
 let addressed = null; // the run that the address bar follows; none while an address is being obeyed
@@ -556,7 +565,7 @@ function open(next) {
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = null;
   select(null);
-  [list, multiples, inspect, overTime, overSteps].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
@@ -576,6 +585,7 @@ function open(next) {
   unknown.textContent = `The model has never seen: ${run.unknown_words.join(", ")}. It worked from the other words.`;
 
   stage.style.aspectRatio = run.aspect;
+  view.style.setProperty("--aspect", run.aspect);
   source = URL.createObjectURL(new Blob([bytesOf(run.video)], { type: "video/mp4" }));
   video.src = source;
   scrub.max = run.frames - 1;
@@ -662,8 +672,6 @@ for (const button of find(".pp-save").querySelectorAll("button")) button.addEven
 document.addEventListener("click", (event) => {
   if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
 });
-const result = element.closest(".pp-result");
-if (result) new MutationObserver(bindTimeline).observe(result, { childList: true, subtree: true });
 video.addEventListener("loadedmetadata", () => run && startAt !== null && seek(startAt));
 video.addEventListener("pause", writeAddress);
 video.addEventListener("seeked", () => video.paused && writeAddress());
