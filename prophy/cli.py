@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prophy.flags import add_model, branch_of, only_set
+from prophy.flags import add_model, branch_of, only_set, weights_of
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
@@ -218,7 +218,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip)
+    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip, **weights_of(arguments))
     digests = {model_hash(pipeline)}  # as release 0.1 recorded it, also of a run without the branch
     with branch_switched(pipeline, on=not off):
         digests.add(model_hash(pipeline))

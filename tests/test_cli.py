@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import WanPipeline
+from safetensors.torch import save_file
+from test_lora import pairs_for, write_wan
 
 from prophy.cli import build_parser, main
 from prophy.generation.identity import model_hash
@@ -25,7 +27,7 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
-        *("--strength", "--branch-interval", "--branch-conditional"),
+        *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
@@ -233,6 +235,29 @@ def test_flags_replace_what_the_run_says(model: Path, tmp_path: Path):
     assert half.record.steering == replace(first.record.steering, strength=0.5)
     boosted = make_run(tmp_path / "d", "--again", str(half.path), "--steer", "1=boost")
     assert boosted.record.steering == Steering(refinement={1: 2}, strength=0.5)
+
+
+def test_a_lora_is_applied_and_one_that_fits_nothing_is_refused_in_one_line(
+    model: Path, tiny_pipeline, tmp_path: Path, capsys
+):
+    pairs = pairs_for(tiny_pipeline.transformer.blocks)
+    lora = write_wan(tmp_path / "motion.safetensors", pairs, "comfy")
+    plain = make_run(tmp_path / "a", "a red ball", *SIZE)
+    strong = make_run(tmp_path / "b", "a red ball", *SIZE, "--lora", str(lora))
+    weak = make_run(tmp_path / "c", "a red ball", *SIZE, "--lora", f"{lora}:0.5")
+    made = [run.clip().frames for run in (plain, strong, weak)]
+    assert (made[0] != made[1]).any()
+    assert (made[1] != made[2]).any()
+    foreign = {
+        "blocks.0.attn1.to_q.lora_A.weight": torch.ones(2, 99),
+        "blocks.0.attn1.to_q.lora_B.weight": torch.ones(99, 2),
+    }
+    save_file(foreign, tmp_path / "foreign.safetensors")
+    capsys.readouterr()
+    asked = ["generate", "a red ball", *SIZE, "--lora", str(tmp_path / "foreign.safetensors")]
+    assert main([*asked, "--out", str(tmp_path / "d")]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("prophy: foreign.safetensors fits no layer of this model (WanTransformer3DModel): it is for")
 
 
 def test_a_run_without_its_branch_is_made_again_without_it(model: Path, tmp_path: Path, capsys):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,10 +18,12 @@ from safetensors import safe_open
 from torch import nn
 
 from prophy.backbones.backbone import backbone_of, backbones
+from prophy.backbones.lora import apply_lora, converted, fits_all, read_lora, remove_adapter
 from prophy.branch import Attachment, ProPhyBranch, attach, check_fits
 from prophy.catalogue.describe import BRANCH_FOLDER, is_local
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipRules
+from prophy.catalogue.lora import LoraSource
 from prophy.catalogue.published import PublishedModel, published_like
 from prophy.files import visible
 
@@ -33,12 +37,17 @@ class ProPhyPipeline(DiffusionPipeline):
     A family's class derives from this one and from the stock pipeline, in this order; its ``__init__`` ends with
     :meth:`add_branch`.
 
+    LoRAs are loaded, fused and taken out by diffusers' methods of the same names, in any memory profile.
+
     Attributes:
         attachment: observe, steer, schedule, switch off. None without a branch.
+        rearranged: gives a context in which modules may be replaced: no offloading hook holds them there. Afterwards
+            the memory profile is as before; :func:`prophy.memory.offload.apply` sets it.
     """
 
     _optional_components: ClassVar[list[str]] = ["branch"]
     attachment: Attachment | None
+    rearranged: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
 
     def add_branch(self, branch: ProPhyBranch | None) -> None:
         """Attach a branch to the transformers that are registered, and register it; None registers that there is none.
@@ -50,7 +59,9 @@ class ProPhyPipeline(DiffusionPipeline):
         self.attachment = None if branch is None else attach(transformers_of(self), branch)
 
     @classmethod
-    def from_pretrained(cls, base: str | Path, branch: BranchSource = None, **kwargs: Any) -> ProPhyPipeline:
+    def from_pretrained(
+        cls, base: str | Path, branch: BranchSource = None, *, variant: str | None = None, **kwargs: Any
+    ) -> ProPhyPipeline:
         """Open a base model and, beside it, a branch. Further arguments as in diffusers.
 
         Args:
@@ -58,6 +69,8 @@ class ProPhyPipeline(DiffusionPipeline):
             branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
                 False opens the backbone alone. What ``prophy publish`` wrote brings what the backbone became beside
                 it: its LoRA, or the transformer.
+            variant: of the weight files, such as ``fp16``; default: the plain ones. In a folder a part that has no
+                plain ones takes the only variant there is.
 
         Raises:
             FileNotFoundError: a folder that holds no model or no branch.
@@ -71,24 +84,107 @@ class ProPhyPipeline(DiffusionPipeline):
             branch = inside
         if branch is False:
             branch, kwargs["branch"] = None, None
-        lora = _lora_beside(branch)
+        lora = _file_beside(branch, LORA_WEIGHT_NAME_SAFE)
         if branch is not None:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             if "transformer" not in kwargs and (config := _file_beside(branch, "transformer/config.json")):
                 kwargs["transformer"] = _open_transformer(index, config.parent, dtype)
             adapts_only = (lora or "transformer" in kwargs) and not _file_beside(branch, "config.json")
             kwargs["branch"] = None if adapts_only else _open_branch(branch, dtype)
+        if lora is not None and _is_branchs_own(lora, kwargs.get("branch")):
+            lora = None
         if Path(base).is_dir():
             _check_components(Path(base), index, given=kwargs.keys())
+            variant = _variant_in(Path(base), index, variant, given=kwargs.keys())
+        if variant is not None:
+            kwargs["variant"] = variant
         try:
             if kwargs.get("branch") is not None:
                 check_fits(_transformers(base, index, kwargs), kwargs["branch"])
             pipeline = super().from_pretrained(str(base), **kwargs)
             if lora is not None:
-                pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+                pipeline.add_loras([LoraSource(lora)])
             return pipeline
         except Exception as error:
             raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+
+    # --- LoRAs -------------------------------------------------------------------------------------------------------
+
+    def add_loras(self, loras: Iterable[LoraSource]) -> list[str]:
+        """Load LoRAs beside those that act already: all of them, or none. Returns their adapters' names.
+
+        Args:
+            loras: what to load; without a noise it acts on every transformer of the pipeline.
+
+        Raises:
+            FileNotFoundError: no such file or folder.
+            ValueError: it fits no layer or not all of it does, it is no LoRA that diffusers converts, or the pipeline
+                has one transformer and a noise was given. One line that names the file; nothing was changed.
+        """
+        wanted = [(self._transformers_for(one), read_lora(one.file(), self), one.strength) for one in loras]
+        names: list[str] = []
+        with self.rearranged():
+            try:
+                for transformers, file, strength in wanted:
+                    names.append(apply_lora(self, transformers, file, strength))
+            except BaseException:
+                for name, (transformers, *_) in zip(names, wanted, strict=False):
+                    for transformer in transformers:
+                        remove_adapter(transformer, name)
+                raise
+        return names
+
+    def _transformers_for(self, lora: LoraSource) -> list[nn.Module]:
+        every = transformers_of(self)
+        if lora.noise is None:
+            return every
+        if len(every) == 1:
+            raise ValueError(f"this model has one transformer for all noise: give {lora.name} without {lora.noise}=")
+        return [every[0 if lora.noise == "high" else 1]]
+
+    def load_lora_weights(
+        self,
+        source: str | Path | dict[str, torch.Tensor],
+        adapter_name: str | None = None,
+        hotswap: bool = False,
+        *,
+        weight_name: str | None = None,
+        load_into_transformer_2: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Load one LoRA at strength 1; see diffusers for the arguments, and :meth:`add_loras` for what is refused."""
+        if hotswap:
+            second = {"load_into_transformer_2": True} if load_into_transformer_2 else {}
+            with self.rearranged():
+                super().load_lora_weights(source, adapter_name, True, weight_name=weight_name, **second, **kwargs)
+            return
+        if isinstance(source, dict) or kwargs:  # a revision, a token: what only diffusers' own reader knows
+            how = {**kwargs, "weight_name": weight_name, "return_lora_metadata": True}
+            tensors, config = type(self).lora_state_dict(source, **how)
+            file = converted("the LoRA", tensors, self, config)
+        else:
+            file = read_lora(LoraSource(source if weight_name is None else f"{source}/{weight_name}").file(), self)
+        every = transformers_of(self)
+        if load_into_transformer_2 and len(every) == 1:
+            raise ValueError("this model has one transformer for all noise: leave load_into_transformer_2 out")
+        with self.rearranged():
+            apply_lora(self, [every[load_into_transformer_2]], file, adapter_name=adapter_name)
+
+    def unload_lora_weights(self) -> None:
+        with self.rearranged():
+            super().unload_lora_weights()
+
+    def delete_adapters(self, adapter_names: list[str] | str) -> None:
+        with self.rearranged():
+            super().delete_adapters(adapter_names)
+
+    def fuse_lora(self, *args: Any, **kwargs: Any) -> None:
+        with self.rearranged():
+            super().fuse_lora(*args, **kwargs)
+
+    def unfuse_lora(self, *args: Any, **kwargs: Any) -> None:
+        with self.rearranged():
+            super().unfuse_lora(*args, **kwargs)
 
 
 # --- what an opened pipeline says -------------------------------------------------------------------------------------
@@ -162,6 +258,34 @@ def _check_components(folder: Path, index: dict[str, Any], given: Collection[str
         _check_weights(folder / name)
 
 
+def _variant_in(folder: Path, index: dict[str, Any], variant: str | None, given: Collection[str]) -> str | None:
+    """Which variant of the weight files to open; None for the plain ones."""
+    needed: set[str] = set()
+    offered: set[str] = set()
+    for name in sorted(index.keys() - set(given)):
+        variants = _variants(folder / name)
+        if variants and "" not in variants and variant not in variants:
+            if len(variants) > 1 or variant is not None:
+                raise ValueError(f"{folder / name} holds its weights as {' and '.join(sorted(variants))}: {_NAME_IT}")
+            needed |= variants
+        offered |= variants - {""}
+    if len(needed) > 1:
+        raise ValueError(f"the parts of {folder} need different variants ({', '.join(sorted(needed))}): {_NAME_IT}")
+    if variant is not None and variant not in offered:
+        has = f"it has {', '.join(sorted(offered))}" if offered else "it has the plain ones only"
+        raise ValueError(f"{folder} holds no weights of the variant {variant}: {has}")
+    return variant or next(iter(needed), None)
+
+
+_NAME_IT = "say which with --variant, or variant= in Python"
+
+
+def _variants(part: Path) -> set[str]:
+    """The variants of a part's weight files, such as ``fp16``; empty text for the plain ones."""
+    names = (re.fullmatch(r"[^.]+?(?:\.([^.]+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)", p.name) for p in visible(part))
+    return {name.group(1) or "" for name in names if name}
+
+
 def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]) -> list[nn.Module]:
     """The transformers that will be opened, by their configurations: reading their weights can take minutes."""
     found = []
@@ -178,7 +302,7 @@ def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]
 
 def _check_weights(folder: Path) -> None:
     """Refuse weight files that are missing or cut short, by their sizes alone."""
-    for index in visible(folder, "*.safetensors.index.json"):
+    for index in visible(folder, "*.safetensors.index*.json"):
         for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
@@ -226,14 +350,13 @@ def _file_beside(branch: str | Path | ProPhyBranch | None, name: str) -> Path | 
         return None
 
 
-def _lora_beside(branch: str | Path | ProPhyBranch | None) -> Path | None:
-    """The backbone's LoRA in a published folder; one of the branch itself may lie there too, under other names."""
-    path = _file_beside(branch, LORA_WEIGHT_NAME_SAFE)
-    if path is None:
-        return None
-    _check_weights(path.parent)
-    with safe_open(path, "pt") as file:
-        return path if any(name.startswith("transformer.") for name in file.keys()) else None  # noqa: SIM118
+def _is_branchs_own(lora: Path, branch: ProPhyBranch | None) -> bool:
+    """Whether a LoRA beside a branch adapts the branch itself: it fits there, and does not say transformer."""
+    _check_weights(lora.parent)
+    if branch is None:
+        return False
+    with safe_open(lora, "pt") as file:
+        return fits_all(branch, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
 def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any) -> nn.Module:

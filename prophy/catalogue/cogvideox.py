@@ -90,6 +90,7 @@ _COMMON: dict[str, Any] = {
 COGVIDEOX = FamilyFacts(
     transformer_class=_TRANSFORMER,
     clip_rules=clip_rules,
+    blocks="transformer_blocks",
     published=MappingProxyType(
         {
             "cogvideox-2b": PublishedModel(

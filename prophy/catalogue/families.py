@@ -25,11 +25,13 @@ class FamilyFacts:
         transformer_class: class name of its transformer, which names the family.
         clip_rules: what a model of it asks of a clip.
         published: its published models, by the short names that commands take.
+        blocks: what the transformer calls its blocks.
     """
 
     transformer_class: str
     clip_rules: ClipRulesOf
     published: Mapping[str, PublishedModel] = field(default_factory=dict)
+    blocks: str = "blocks"
 
 
 _FACTS: dict[str, FamilyFacts] = {}

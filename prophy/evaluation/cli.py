@@ -19,7 +19,7 @@ from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
-from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, whole
+from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
@@ -206,14 +206,14 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
-    return load(arguments.model, branch=branch_of(arguments))
+    return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
 
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
-    columns = {BACKBONE: partial(load, arguments.model, branch=False)}
+    columns = {BACKBONE: partial(load, arguments.model, branch=False, **weights_of(arguments))}
     own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
     for column in arguments.column:
         name, _, folder = column.partition("=")
@@ -222,7 +222,7 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanP
         if not any((Path(folder) / file).is_file() for file in _COLUMN_FILES):  # before other columns take minutes
             raise FileNotFoundError(f"--column {column}: {folder} holds none of {', '.join(_COLUMN_FILES)}")
         columns[name] = partial(_load_column, arguments.model, Path(folder))
-    if not arguments.no_branch and load(arguments.model, branch=arguments.branch).attachment is not None:
+    if not arguments.no_branch and _load(arguments).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from prophy.backbones.pipeline import (
 from prophy.backbones.wan import ProPhyWanPipeline  # noqa: F401  until evaluation asks for ProPhyPipeline
 from prophy.catalogue.describe import hub_id
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.catalogue.lora import LoraSource
 from prophy.memory.offload import apply
 from prophy.memory.plan import plan_parts
 from prophy.memory.profiles import AUTO, OffloadMode, Profile
@@ -30,6 +32,8 @@ def load(
     branch: BranchSource = None,
     dtype: torch.dtype | None = None,
     *,
+    loras: Sequence[str | Path | LoraSource] = (),
+    variant: str | None = None,
     profile: str = AUTO,
     device: torch.device | str | None = None,
     clip: ClipSize | None = None,
@@ -43,6 +47,8 @@ def load(
         branch: a folder, a hub id or the branch itself; default: the one saved inside ``model``, if there is one.
             False opens the backbone alone, and what it makes is recorded as made by it alone.
         dtype: of the weights; default: bfloat16 on an accelerator, float32 on the CPU.
+        loras: of the backbone, as :meth:`prophy.catalogue.lora.LoraSource.parse` reads them.
+        variant: of the weights, such as ``fp16``; default: the plain ones, or the only ones there are.
         profile: a memory profile by its name, see :data:`prophy.memory.profiles.PROFILES`; ``auto`` plans which is the
             fastest that fits the accelerator's free memory.
         device: default: the accelerator, if there is one.
@@ -50,9 +56,12 @@ def load(
         components: parts to use instead of the base's, by their names there: a fine-tuned ``transformer``, say.
 
     Raises:
-        As :meth:`prophy.backbones.pipeline.ProPhyPipeline.from_pretrained`; and ValueError for an unknown profile or
-        device, or when no profile fits.
+        As :meth:`prophy.backbones.pipeline.ProPhyPipeline.from_pretrained` and its ``add_loras``; and ValueError for
+        an unknown profile or device, or when no profile fits.
     """
+    wanted = [LoraSource.parse(one) for one in loras]
+    for one in wanted:
+        one.file()  # before minutes are spent
     if profile != AUTO:
         Profile.parse(profile)  # before minutes are spent
     base = default_model() if model is None else hub_id(model)
@@ -61,7 +70,10 @@ def load(
     device = accelerator() if device is None else torch.device(device)
     if dtype is None:
         dtype = default_dtype(device)
-    pipeline = pipeline_classes()[index["_class_name"]].from_pretrained(base, branch=branch, dtype=dtype, **components)
+    pipeline = pipeline_classes()[index["_class_name"]].from_pretrained(
+        base, branch=branch, dtype=dtype, variant=variant, **components
+    )
+    pipeline.add_loras(wanted)
     place(pipeline, profile, device=device, clip=clip)
     return pipeline
 

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import accelerate
@@ -59,10 +60,20 @@ def apply(pipeline: DiffusionPipeline, profile: Profile, device: torch.device | 
         pipeline.vae.enable_tiling()
     else:
         pipeline.vae.disable_tiling()
-    {OffloadMode.ALL: _all, OffloadMode.MODEL: _model, OffloadMode.GROUP: _group, OffloadMode.SEQUENTIAL: _sequential}[
-        profile.mode
-    ](pipeline, device)
+    _PLACED[profile.mode](pipeline, device)
     pipeline.memory_profile = profile
+    pipeline.rearranged = partial(_rearranged, pipeline, profile.mode, device)
+
+
+@contextmanager
+def _rearranged(pipeline: DiffusionPipeline, mode: OffloadMode, device: torch.device) -> Iterator[None]:
+    """Inside, a pipeline in a profile has no hooks, so that its modules can be replaced; then all is as before."""
+    if mode is not OffloadMode.ALL:
+        _withdraw(pipeline)
+    try:
+        yield
+    finally:
+        _PLACED[mode](pipeline, device)
 
 
 def _present(device: torch.device | str) -> torch.device:
@@ -152,6 +163,14 @@ def _sequential(pipeline: DiffusionPipeline, device: torch.device) -> None:
             _offload_branch(part, device)
         else:
             accelerate.cpu_offload(part, device, offload_buffers=len(part._parameters) > 0)
+
+
+_PLACED = {
+    OffloadMode.ALL: _all,
+    OffloadMode.MODEL: _model,
+    OffloadMode.GROUP: _group,
+    OffloadMode.SEQUENTIAL: _sequential,
+}
 
 
 def streams(device_type: str) -> bool:

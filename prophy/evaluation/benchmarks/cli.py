@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.flags import add_model, branch_of, only_set, seeds, whole
+from prophy.flags import add_model, branch_of, only_set, seeds, weights_of, whole
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -115,7 +115,13 @@ def _generate(arguments: argparse.Namespace) -> None:
     prompts = PromptSet.load(arguments.prompts)
     chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width", "fps")
     settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
-    pipeline = load(arguments.model, branch=branch_of(arguments), profile=arguments.profile, device=arguments.device)
+    pipeline = load(
+        arguments.model,
+        branch=branch_of(arguments),
+        profile=arguments.profile,
+        device=arguments.device,
+        **weights_of(arguments),
+    )
     made = generate_videos(pipeline, prompts, arguments.out, settings, shard, arguments.limit)
     left = len(missing_videos(prompts, arguments.out))
     print(f"videos   {arguments.out} ({made} made, {left} of {len(prompts.prompts)} missing)")
