@@ -509,15 +509,6 @@ def test_a_finger_finds_every_control_of_the_routing_view(visit):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "message"),
-    [
-        ("<img src=x onerror='window.ran=1'> ball", "The prompt looks like HTML: describe the event in plain words."),
-        ("", "The prompt is empty"),
-        ("ball " * 500, "The prompt has 2500 characters"),
-    ],
-    ids=["html", "empty", "long"],
-)
-@pytest.mark.parametrize(
     ("field", "value", "message"),
     [
         ("steps", "5000", "Steps=5000 must be a whole number from 1 to 1000"),
@@ -536,6 +527,15 @@ def test_a_number_out_of_range_is_named_with_its_range(visit, field: str, value:
     assert page.is_enabled("#generate")
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("<img src=x onerror='window.ran=1'> ball", "The prompt looks like HTML: describe the event in plain words."),
+        ("", "The prompt is empty"),
+        ("ball " * 500, "The prompt has 2500 characters"),
+    ],
+    ids=["html", "empty", "long"],
+)
 def test_a_bad_prompt_gets_a_message_and_runs_nothing(visit, prompt: str, message: str):
     page = visit()
     ask(page, prompt, steps=4)

@@ -310,3 +310,26 @@ def test_shares_and_peaks_are_the_traces_own(sent: dict):
     assert np.allclose(shares, np.bincount(trace.top1(1).ravel(), minlength=trace.num_experts) / GRID.num_tokens)
     peaks = run_js("js.phenomenonPeaks(js.readRouting(value), 1)", sent)
     assert np.abs(np.array(peaks) - trace.phenomenon_maps[1].max(0)).max() < 0.003
+
+
+def test_the_browser_names_the_same_unknown_words_as_python():
+    from transformers import AutoTokenizer
+
+    from prophy.assets import default_model
+    from prophy.generation.words import known_words, unknown_words
+
+    tokenizer = AutoTokenizer.from_pretrained(default_model() / "tokenizer")
+    prompts = [
+        "a red ball bounces on the floor",
+        "A RED zebra's ball, café & 3 candles—burns’s x2",
+        "zzz  zzz\nthe",
+        "",
+    ]
+    script = (
+        f"const js = require({json.dumps(str(STATIC / 'words.js'))});"
+        "const value = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        "process.stdout.write(JSON.stringify(value.prompts.map((p) => js.unknownWords(p, value.words, false))));"
+    )
+    value = json.dumps({"prompts": prompts, "words": known_words(tokenizer)})
+    done = subprocess.run([node, "-e", script], input=value, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [list(unknown_words(tokenizer, prompt)) for prompt in prompts]

@@ -9,6 +9,8 @@ import gradio as gr
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.models import ModelCard
 
+_SEEDS = 10**6  #: that the dice chooses from: short enough to be read out
+
 
 class Numbers(NamedTuple):
     """Seed, denoising steps and guidance."""
@@ -26,11 +28,15 @@ def numbers(card: ModelCard, prefix: str = "") -> Numbers:
         prefix: of their ids in the page.
     """
     with gr.Row(elem_classes="pp-seed"):
-        return Numbers(
+        made = Numbers(
             _number("Seed", f"{prefix}seed", Request.seed, precision=0),
             _number("Steps", f"{prefix}steps", card.made.steps, precision=0),
             _number("Guidance", f"{prefix}guidance", card.made.guidance, precision=1),
         )
+        dice = gr.Button("Random seed", size="sm", min_width=72, elem_id=f"{prefix}dice", elem_classes="pp-dice")
+    # In the browser alone: no request, and no two visitors get the same.
+    dice.click(None, None, made.seed, js=f"() => Math.floor({_SEEDS} * Math.random())", api_visibility="private")
+    return made
 
 
 def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:

@@ -57,7 +57,7 @@ def shelf(elem_id: str, name: str, note: str, engine: Engine, runs: Sequence[Run
         gr.HTML(heading, apply_default_css=False)
         cards = component(
             "run_list",
-            ("routing.js", "download.js", "run_list.js"),
+            ("routing.js", "download.js", "to_player.js", "run_list.js"),
             [_card(run, is_own) for run in runs],
             elem_id=elem_id,
             server_functions=[exporter(engine)],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,7 @@ from gradio.events import Dependency
 
 from prophy import phenomena
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+from prophy.evaluation.prompts.gallery import SHIPPED
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import Numbers, numbers, request_of
@@ -29,7 +31,9 @@ from prophy.ui.views.routing import RunView, routing_view
 
 logger = logging.getLogger(__name__)
 
-EXAMPLES = tuple(FIXED_PROMPTS[i] for i in (2, 4, 6, 10, 12, 14, 16, 18, 20))
+#: Fixed prompts whose results are shipped, so that an example opens at once.
+EXAMPLES = tuple(one for one in FIXED_PROMPTS if one.seed in SHIPPED and one.seed not in (101, 122, 123))
+BATCH = 4  #: clips of one prompt, of seeds in a row
 
 
 class GenerateTab:
@@ -60,8 +64,11 @@ class GenerateTab:
                     max_lines=5,
                     elem_id="prompt",
                 )
-                self._examples = component("examples", ("examples.js",), [_chip(i) for i in range(len(EXAMPLES))])
+                self._words = component("typed_words", ("words.js", "typed_words.js"), list(card.words))
+                chips = [_chip(i) for i in range(len(EXAMPLES))]
+                self._examples = component("examples", ("to_player.js", "examples.js"), chips)
                 self.numbers: Numbers = numbers(card)
+                self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
@@ -89,24 +96,26 @@ class GenerateTab:
         # The page stands already; the script never fails, whatever the browser allows.
         came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
         loaded = came.then(self._on_load, self._secret, [*shown, *lists], **quiet)
-        self._examples.choose(self._on_example, None, [self.prompt, self.numbers.seed], queue=False, **quiet)
+        filled = [*shown, self.prompt, *self.numbers]
+        self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
-            runs.cards.choose(self._on_choose, self._secret, shown, queue=False, **quiet)
+            runs.cards.choose(self._on_choose, self._secret, filled, queue=False, **quiet)
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
-        asked = [self.prompt, *self.numbers, *self._bar.inputs]
+        asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """What :meth:`for_model` fills."""
-        return [self._about, self.numbers.steps, self.numbers.guidance]
+        return [self._about, self._words, self.numbers.steps, self.numbers.guidance]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model."""
         return {
             self._about: about_model(card),
+            self._words: list(card.words),
             self.numbers.steps: card.made.steps,
             self.numbers.guidance: card.made.guidance,
         }
@@ -142,19 +151,33 @@ class GenerateTab:
             **({} if complaint is None else {self.notice: complaint}),
         }
 
-    def _on_choose(
-        self, secret: str | None, event: gr.EventData, visit: gr.Request, by_link: bool = False
+    def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        return self._open_asked(told(event._data, "id"), secret, visit)
+
+    def _on_revisit(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
+        return self._open_asked(told(event._data, "id"), secret, visit, by_link=True)
+
+    def _open_asked(
+        self, run_id: str, secret: str | None, visit: gr.Request, *, by_link: bool = False
     ) -> dict[Any, Any]:
+        """What shows a run that was chosen, and asks for it in the form, unless the browser only went back to it."""
         if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
             return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
         try:
-            run = self._engine.find(told(event._data, "id"))
+            run = self._engine.find(run_id)
         except EngineError as error:
             return {self.notice: messages.error(str(error))}
-        return {self.notice: "", **self.open(run, by_link=by_link)}
+        return {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
 
-    def _on_revisit(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
-        return self._on_choose(secret, event, visit, by_link=True)
+    def _asked_as(self, run: Run) -> dict[Any, Any]:
+        """The form as it would ask for a run."""
+        record = run.record
+        return {
+            self.prompt: record.prompt,
+            self.numbers.seed: record.seed,
+            self.numbers.steps: record.settings["steps"],
+            self.numbers.guidance: record.settings["guidance"],
+        }
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
         owner = owner_of(secret)
@@ -165,17 +188,21 @@ class GenerateTab:
             said = messages.error(str(error))
         return {**self.history.update(self._engine.history(owner)), self.notice: said}
 
-    def _on_example(self, event: gr.EventData) -> tuple[str, int]:
+    def _on_example(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
         index = event._data.get("index") if isinstance(event._data, dict) else 0
         example = EXAMPLES[index % len(EXAMPLES) if isinstance(index, int) else 0]
-        return example.prompt, example.seed
+        for run in self._engine.gallery():
+            if (run.record.prompt, run.record.seed) == (example.prompt, example.seed):
+                return self._open_asked(run.id, secret, visit)
+        return {self.prompt: example.prompt, self.numbers.seed: example.seed}
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def _on_ask(self, secret: str | None, *asked: Any) -> dict[Any, Any]:
+    def _on_ask(self, secret: str | None, batch: bool, *asked: Any) -> dict[Any, Any]:
         request = request_of(*asked)
+        requests = [replace(request, seed=request.seed + i) for i in range(BATCH if batch else 1)]
         try:
-            return self._turn.begin([request], request.prompt, secret)
+            return self._turn.begin(requests, request.prompt, secret)
         except EngineError as error:
             return self._turn.refuse(error)
 
@@ -183,17 +210,34 @@ class GenerateTab:
         if not self._turn.admits(ticket, secret):
             yield self._turn.nothing()
             return
-        (request,) = ticket.requests
-        owner = owner_of(secret)
-        for moment in follow(self._engine, request, visit.session_hash or "", owner, request.prompt):
-            update = {self._live: None if moment.live is None else moment.live.as_json()}
-            if moment.notice is not None:
-                update[self.notice] = moment.notice
-            if moment.is_over:
-                update |= self._turn.ended()
-            if moment.run is not None:
-                update |= {**self.history.update(self._engine.history(owner)), **self.open(moment.run)}
-            yield update
+        owner, count, made = owner_of(secret), len(ticket.requests), []
+        for place, request in enumerate(ticket.requests, 1):
+            if self._turn.is_withdrawn(ticket):  # stopped between two
+                yield {self._live: None, **self._turn.ended()}
+                return
+            title = request.prompt if count == 1 else f"{place} of {count}, seed {request.seed} · {request.prompt}"
+            moment = None
+            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
+                update = {self._live: None if moment.live is None else moment.live.as_json()}
+                if moment.notice is not None:
+                    update[self.notice] = moment.notice
+                if moment.is_over and (moment.run is None or place == count):
+                    update |= self._turn.ended()
+                if moment.run is not None:
+                    made.append(moment.run)
+                    update |= self.history.update(self._engine.history(owner))
+                    if place == count:
+                        update |= {**self.open(made[0]), self.notice: _made_in_a_row(made)}
+                yield update
+            if moment is None or moment.run is None:
+                return
+
+
+def _made_in_a_row(runs: list[Run]) -> str:
+    if len(runs) == 1:
+        return ""
+    first, last = runs[0].record.seed, runs[-1].record.seed
+    return messages.note(f"{len(runs)} clips were made, seeds {first} to {last}: the first is on show, all are below.")
 
 
 def _built_in(run: Run, engine: Engine) -> dict[str, Any] | None:

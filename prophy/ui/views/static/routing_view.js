@@ -241,7 +241,9 @@ function multiple(expert) {
   item.type = "button";
   item.dataset.index = expert;
   item.style.setProperty("--colour", routing.experts[expert]);
-  item.append(make("canvas"), make("i", "pp-swatch"), make("span", "pp-name", expertName(routing, expert)), make("span", "pp-share"));
+  item.append(make("canvas"), make("i", "pp-swatch"), make("span", "", `Expert ${expert}`));
+  item.append(make("small", "", routing.names[expert]), make("span", "pp-share"));
+  item.title = expertName(routing, expert);
   listen(item, expert, false);
   return item;
 }
