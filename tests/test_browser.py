@@ -870,6 +870,23 @@ def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
     assert {run.id for run in list_runs(app.runs)} - before == {*shown}
 
 
+def test_two_tabs_of_one_visitor_keep_both_histories_and_runs_of_the_command_line_appear(app: App, visit):
+    page = visit()
+    other = page.context.new_page()
+    other.goto(app.address)
+    other.wait_for_selector("#routing-view .pp-view[data-run]")
+    prompts = ["a yellow ball bounces on the floor", "a purple ball bounces on the floor"]
+    for tab, prompt in zip((page, other), prompts, strict=True):
+        ask(tab, prompt, steps=1)
+        tab.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    late = write_run(app.runs, make_record("made by the command line"), make_frames(), trace=make_trace())
+    for tab in (page, other):
+        tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        for prompt in (*prompts, "made by the command line"):
+            tab.wait_for_selector(f"#history .pp-card:has-text('{prompt}')")
+    app.engine.delete(late.id, "")
+
+
 def test_a_large_upload_is_refused(app: App):
     boundary = "b"
     body = (

@@ -102,6 +102,7 @@ class GenerateTab:
             runs.cards.choose(self._on_choose, self._secret, filled, queue=False, **quiet)
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
+        self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
         asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
@@ -178,6 +179,9 @@ class GenerateTab:
             self.numbers.steps: record.settings["steps"],
             self.numbers.guidance: record.settings["guidance"],
         }
+
+    def _on_refresh(self, secret: str | None) -> dict[Any, Any]:
+        return self.history.update(self._engine.history(owner_of(secret)))
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
         owner = owner_of(secret)

@@ -1,5 +1,5 @@
 // Runs as cards. Choosing one triggers 'choose' with its id; a visitor's own can also be downloaded and deleted, which
-// triggers 'delete'. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, download.js
+// triggers 'delete'; 'refresh' comes when the page is looked at again. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, download.js
 // and to_player.js stand before.
 
 const cards = element.querySelector(".pp-runs");
@@ -74,5 +74,11 @@ function fill(runs) {
   cards.replaceChildren(...(runs || []).map(card));
 }
 
+// Meanwhile another tab, or the command line, may have made or deleted one.
+if (element.closest("#history")) {
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") trigger("refresh", {});
+  });
+}
 watch("value", () => fill(props.value));
 fill(props.value);
