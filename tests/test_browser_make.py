@@ -95,6 +95,11 @@ def test_a_word_that_the_model_does_not_know_is_named_while_it_is_typed(page):
     page.wait_for_selector(".pp-typed:has-text('The model has never seen: zebra.')")
     page.fill("#prompt textarea", PROMPT)
     page.wait_for_selector(".pp-typed", state="hidden")
+    page.fill("#prompt textarea", "zebra")
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_selector(".pp-typed:has-text('zebra')")
+    page.click(".pp-chip >> nth=0")
+    page.wait_for_selector(".pp-typed", state="hidden")
 
 
 def test_a_prompt_of_function_words_only_is_refused(page):

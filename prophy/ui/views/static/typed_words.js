@@ -2,6 +2,8 @@
 // none for a model that spells. words.js stands before this text.
 
 const said = element.querySelector(".pp-typed");
+const AGAIN_MS = 500; // an example may replace the text, which no event of the browser tells
+let again = 0;
 
 function say(box) {
   // The word at the end may still grow, as long as the typing goes on there.
@@ -9,6 +11,8 @@ function say(box) {
   const words = unknownWords(box.value, props.value || [], isTyping);
   said.hidden = words.length === 0;
   said.textContent = `The model has never seen: ${words.join(", ")}.`;
+  clearTimeout(again);
+  if (words.length) again = setTimeout(() => say(box), AGAIN_MS);
 }
 
 for (const name of ["input", "focusout"]) {
