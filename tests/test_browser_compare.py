@@ -177,11 +177,11 @@ def test_the_difference_is_drawn_in_its_own_colours_on_both_sides(pair: Pair, vi
 
 def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, visit, tmp_path: Path):
     page = visit(reduced_motion="reduce")
-    slide(page, ".pp-compare .pp-opacity", 100)
     traces = {"a": pair.a.trace(), "b": pair.b.trace()}
     grid = traces["a"].grid
     for mode in ("entropy", "margin"):
         page.click(f".pp-compare [data-mode={mode}]")
+        slide(page, ".pp-compare .pp-opacity", 100)
         assert page.is_disabled(".pp-compare .pp-step") == (mode == "entropy"), "entropy is over all steps"
         summaries = page.inner_text(".pp-summary").splitlines()
         for name, summary in zip("ab", summaries, strict=True):

@@ -33,7 +33,7 @@ def opening(sections: Sequence[Section]) -> str:
 def contents(sections: Sequence[Section]) -> str:
     """The table of contents: a link to each section."""
     links = "".join(f'<li><a href="#{quote(_anchor(one))}">{text(one.body.title)}</a></li>' for one in sections)
-    return f'<nav class="ev-contents" aria-label="Contents"><h2>Contents</h2><ol>{links}</ol></nav>'
+    return f'<nav class="ev-contents" aria-label="Contents"><h3>Contents</h3><ol>{links}</ol></nav>'
 
 
 def head(section: Section) -> str:
