@@ -313,10 +313,8 @@ function fillList() {
         const row = isPhenomenon
           ? listRow(phenomena[i][1], phenomena[i][0], () => choosePhenomenon(i))
           : listRow(experts[i], expertName(routed()[0].routing, i), () => chooseExpert(i));
-        row.addEventListener("pointerenter", (event) => {
-          if (event.pointerType !== "touch") point(isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i });
-        });
-        row.addEventListener("pointerleave", () => point(null));
+        const alone = isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i };
+        whenPointedAt(row, (isPointed) => point(isPointed ? alone : null));
         row.dataset.index = i;
         return row;
       }),

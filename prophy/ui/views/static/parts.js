@@ -32,6 +32,21 @@ const groundOf = (mode) => (mode === "phenomena" ? "grey" : "colour");
 // Below this everywhere, a phenomenon is not in the clip: SHOWN_PEAK of prophy/runs/overlay.py.
 const SHOWN_PEAK = 0.1;
 
+// Calls onPoint(true) once a pointer has moved over a row, and onPoint(false) when it has left. A row that a scroll or a
+// new layout brings under a resting pointer is not pointed at, nor is one under a finger.
+function whenPointedAt(row, onPoint) {
+  let isPointed = false;
+  row.addEventListener("pointermove", (event) => {
+    if (isPointed || event.pointerType === "touch" || !(event.movementX || event.movementY)) return;
+    isPointed = true;
+    onPoint(true);
+  });
+  row.addEventListener("pointerleave", () => {
+    if (isPointed) onPoint(false);
+    isPointed = false;
+  });
+}
+
 const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
 
 function showOnButton(playButton, isPlaying) {

@@ -225,10 +225,8 @@ function listRow(i, isPhenomenon) {
 // Choosing shows it alone; pointing at it shows it meanwhile.
 function listen(row, i, isPhenomenon) {
   row.addEventListener("click", () => (isPhenomenon ? choosePhenomenon(i) : chooseExpert(i)));
-  row.addEventListener("pointerenter", (event) => {
-    if (event.pointerType !== "touch") point(isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i });
-  });
-  row.addEventListener("pointerleave", () => point(null));
+  const alone = isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i };
+  whenPointedAt(row, (isPointed) => point(isPointed ? alone : null));
 }
 
 function point(next) {
