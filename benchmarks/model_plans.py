@@ -1,12 +1,15 @@
 """Run with: python benchmarks/model_plans.py
 
 What ``prophy plan`` says of every published model on cards of 8, 12, 24 and 80 GiB: the profile it would choose, its
-peak and its slow-down; and each profile's peak. Writes the tables to model_plans.md beside it; docs/models.md quotes
-them. Nothing is downloaded and nothing generated: every number follows from shapes.
+peak and its slow-down; and each profile's peak. Writes the tables to model_plans.md beside it; the first of them, and
+the comments of the commands by card, also to docs/models.md. A test compares both. Nothing is downloaded and nothing
+generated: every number follows from shapes.
 """
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 from prophy.catalogue.limits import ClipSize
@@ -14,6 +17,9 @@ from prophy.catalogue.published import PUBLISHED
 from prophy.memory.plan import GIB, PartSize, Plan, choose, plan
 from prophy.memory.profiles import PROFILES
 
+ROOT = Path(__file__).resolve().parents[1]
+HERE, GUIDE = ROOT / "benchmarks" / "model_plans.md", ROOT / "docs" / "models.md"
+BEGIN, END = "<!-- written by benchmarks/model_plans.py: begin -->", "<!-- end -->"
 CARDS = (8, 12, 24, 80)
 SMALLER = {name: ClipSize(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {
     "wan2.2-ti2v-5b": ClipSize(704, 480, 81)
@@ -52,8 +58,14 @@ def table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def main() -> None:
-    made = {case: plan(case[0], case[1]) for case in cases()}
+@cache
+def planned(name: str, clip: ClipSize) -> Plan:
+    return plan(name, clip)
+
+
+def tables() -> str:
+    """The text of model_plans.md."""
+    made = {case: planned(*case) for case in cases()}
     named = {case: f"`--model {case[0]} --size {size(case[1])}`" for case in made}
     chosen = [[named[case], *(choice(one, card) for card in CARDS)] for case, one in made.items()]
     peaks = [
@@ -62,7 +74,7 @@ def main() -> None:
     ]
     weights = [[named[case], *map(weight, one.parts), total(one)] for case, one in made.items()]
     parts = [part.name for part in next(iter(made.values())).parts]
-    text = "\n\n".join(
+    return "\n\n".join(
         (
             f"# What the plan says of the published models\n\n{__doc__.strip()}",
             "Profile, peak in GiB and slow-down, by the card's GiB (`--vram`):",
@@ -70,11 +82,48 @@ def main() -> None:
             "Peak of each profile, GiB:",
             table(["`prophy plan …`", *(f"`{profile}`" for profile in PROFILES)], peaks),
             "Weights in bfloat16, GiB; together they lie in host memory in every profile but `all`:",
-            table(["`prophy plan …`", *parts, "together"], weights),
+            table(["`prophy plan …`", *parts, "together"], weights) + "\n",
         )
     )
-    (Path(__file__).parent / "model_plans.md").write_text(text + "\n")
-    print(text)
+
+
+def guide(text: str) -> str:
+    """docs/models.md with the table between its two marks, and the comment behind each command by card, as of now."""
+    rows = [
+        [f"`{name}` `{size(clip)}`", *(choice(planned(name, clip), card) for card in CARDS)] for name, clip in cases()
+    ]
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines, card = [], 0
+    for line in after.split("\n"):
+        if heading := re.match(r"# (\d+) GB", line):
+            card = int(heading[1])
+        elif card and line.startswith("prophy generate"):
+            line = commented(line, card)
+        elif line.startswith("```"):
+            card = 0
+        lines.append(line)
+    shown = table(["`--model`, `--size`", *map(str, CARDS)], rows)
+    return f"{before}{BEGIN}\n{shown}\n{END}" + "\n".join(lines)
+
+
+def commented(line: str, card: int) -> str:
+    """A ``prophy generate`` line with the profile that fits the card, and its peak."""
+    command = line.partition("  #")[0].rstrip()
+    flags = dict(re.findall(r"--(\w+) (\S+)", command))
+    own = PUBLISHED[flags["model"]].defaults.clip
+    clip = ClipSize(*(int(flags.get(name, getattr(own, name))) for name in ("width", "height", "frames")))
+    chosen, _ = choose(planned(flags["model"], clip).profiles, card * GIB)
+    if chosen is None:
+        raise ValueError(f"{command}: no profile fits {card} GiB: print a smaller clip")
+    peak = planned(flags["model"], clip).of(chosen).peak.total
+    return f"{command}  # {chosen}, {peak / GIB:.1f} GiB"
+
+
+def main() -> None:
+    HERE.write_text(tables())
+    GUIDE.write_text(guide(GUIDE.read_text()))
+    print(tables())
 
 
 if __name__ == "__main__":

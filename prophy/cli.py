@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prophy import __version__
 from prophy.flags import add_model, branch_of, only_set, weights_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ _EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the process's exit code: 0, 2 for a user's error, 130 when interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        build_parser().print_help()
+        return 0
     try:
         if argv and argv[0] in _FORWARDED:
             importlib.import_module(_FORWARDED[argv[0]][0]).main(argv[1:])
@@ -65,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Every command and flag. A test freezes what it says."""
     parser = argparse.ArgumentParser(prog="prophy", description="Token-level physics for text-to-video diffusion.")
+    parser.add_argument("--version", action="version", version=f"prophy {__version__}", help="which release this is")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
     generate = commands.add_parser("generate", help="make a clip and its routing from a prompt")
@@ -191,6 +196,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     from prophy.catalogue.describe import describe_model
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
+    from prophy.files import check_writable
     from prophy.generation.generate import generate, token_grid
     from prophy.generation.identity import branch_switched, model_hash
     from prophy.generation.settings import GenerationSettings
@@ -215,6 +221,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     off = arguments.no_branch or (without_then and arguments.branch is None)
     branch = branch_of(arguments) if source is None else arguments.branch
 
+    check_writable(arguments.out)
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)

@@ -50,7 +50,7 @@ class TokenGrid:
         if num_frames < 1 or (num_frames - 1) % TEMPORAL:
             raise ValueError(f"num_frames={num_frames} is not 1 + {TEMPORAL}k: use {nearest_length(num_frames)}")
         if height % cell or width % cell:
-            raise ValueError(f"{height}×{width} pixels do not divide into {cell}-pixel tokens: use multiples of {cell}")
+            raise ValueError(f"{width}×{height} pixels do not divide into {cell}-pixel tokens: use multiples of {cell}")
         return cls(1 + (num_frames - 1) // TEMPORAL, height // cell, width // cell)
 
     @property

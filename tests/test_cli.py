@@ -14,7 +14,9 @@ from diffusers import WanPipeline
 from safetensors.torch import save_file
 from test_lora import pairs_for, write_wan
 
+import prophy as prophy_package
 from prophy.cli import build_parser, main
+from prophy.files import check_writable
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.phenomena import by_id
@@ -41,7 +43,6 @@ EXPORT = ("export", "explosion", "--what", "still", "--out", "a.png")
 
 
 UNPARSABLE = [
-    [],
     ["fly"],
     ["generate"],
     ["generate", "a", "--branch", "x", "--no-branch"],
@@ -84,6 +85,62 @@ def test_help_names_every_command_and_answers_at_once():
     ]:
         assert command in result.stdout
     assert time.perf_counter() - started < 2  # a fifth of a second on a quiet machine; torch alone takes more than this
+
+
+def test_without_a_command_it_prints_its_help_and_with_version_its_release(capsys):
+    assert main([]) == 0
+    assert "usage: prophy" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"prophy {prophy_package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("generate", "a red ball bounces", "--out"),
+        ("train", "--recipe", "tiny", "--data", "absent", "--out"),
+        ("annotate", "--data", "worlds", "--clips", "1", "--vlm", "absent", "--out"),
+        ("cache", "fill", "--data", "worlds", "--clips", "1", "--model", "absent", "--out"),
+        ("evaluate", "recognition", "--model", "absent", "--work"),
+        ("evaluate", "videophy2", "generate", "absent.json", "--out"),
+        ("app", "--model", "absent", "--runs"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_noticed_before_anything_is_opened(command: tuple, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    assert main([*command, str(tmp_path / "file" / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be written to (Not a directory): give another folder" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(tmp_path: Path):
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept").mkdir()
+    check_writable(tmp_path / "kept" / "c")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--port", "0"), "--port 0 is no port: use 1 to 65535"),
+        (("--port", "-1"), "--port -1 is no port: use 1 to 65535"),
+        (("--port", "65536"), "--port 65536 is no port: use 1 to 65535"),
+        (("--root-path", "tools"), "--root-path tools must begin with / or http, as in /tools/prophy"),
+        (("--root-path", "//evil"), "must begin with / or http"),
+        (("--root-path", "ftp://x/y"), "must begin with / or http"),
+    ],
+)
+def test_where_the_app_listens_is_checked_in_one_line(flags: tuple, said: str, capsys):
+    assert main(["app", *flags]) == 2
+    found = capsys.readouterr().err
+    assert said in found
+    assert found.count("\n") == 1
 
 
 def test_help_imports_nothing_heavy():

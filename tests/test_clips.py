@@ -125,7 +125,7 @@ def test_a_size_is_three_whole_numbers(text: str):
 
 def test_a_clip_that_cannot_be_made_is_refused_with_the_nearest_that_can():
     wan = rules_of_shape(make_transformer())
-    with pytest.raises(ValueError, match="30×48 pixels .* steps of 16: use 32×48"):
+    with pytest.raises(ValueError, match="48×30 pixels .* steps of 16: use 48×32"):
         wan.check(9, 30, 48)
     with pytest.raises(ValueError, match=r"frames=3 is not 1 \+ 4k, all this model can make: use 5"):
         wan.check(3, 32, 48)

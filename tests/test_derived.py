@@ -382,3 +382,24 @@ def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base
     path.write_text(text.replace(f", content {digest}", ""))
     assert train(base, run, 2, *data) == 0
     assert "was begun by a release that noted no content of its clips" in caplog.text
+
+
+def test_a_run_is_not_resumed_on_a_base_of_other_weights_under_the_same_name(base, tmp_path, capsys):
+    """Encoders and worlds are the same: the training set cannot tell."""
+    own = tmp_path / "base"
+    shutil.copytree(base, own)
+    data = ("--data", str(tmp_path / "cache"), "--worlds", "4")
+    assert train(own, tmp_path / "run", 1, *data) == 0
+    changed = make_transformer()
+    with torch.no_grad():
+        changed.blocks[1].ffn.net[2].bias.add_(1e-3)
+    changed.save_pretrained(own / "transformer")
+    capsys.readouterr()
+    assert train(own, tmp_path / "run", 2, *data) == 2
+    assert (
+        "began with a base of other weights: give the same --model, or choose another --out" in capsys.readouterr().err
+    )
+    shutil.rmtree(own / "transformer")
+    shutil.copytree(base / "transformer", own / "transformer")
+    assert train(own, tmp_path / "run", 2, *data) == 0
+    assert steps_of(tmp_path / "run") == [1, 2]

@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from small_training import LONGER, MODES, MOVED, ZERO, RandomClips, losses_of, run
 
 from prophy.training.checkpoints import load_checkpoint
+from prophy.training.devices import join_processes
+from prophy.training.fit import fit
 from prophy.training.log import read_lines
 from prophy.training.trainer import Running
 
@@ -114,16 +117,31 @@ def test_a_deepspeed_configuration_that_cannot_be_is_refused(tmp_path: Path, con
     assert not (tmp_path / "run").exists()
 
 
-def test_the_documented_command_trains_one_model_on_two_processes(tmp_path: Path):
+@pytest.mark.parametrize(("flags_of_device", "use_cpu"), [(("--device", "cpu"), "false"), ((), "true")])
+def test_the_documented_command_trains_one_model_on_two_processes(tmp_path: Path, flags_of_device, use_cpu: str):
     """docs/training.md: torchrun --nproc_per_node 2 -m prophy train …"""
     settings = ["steps=3", "batch=2", "precision=float32", "optimiser.kind=adamw", "branch.sites=0,7"]
     flags = [part for setting in settings for part in ("--set", setting)]
     command = ["-m", "prophy", "train", "--recipe", "tiny", "--data", str(tmp_path / "cache"), "--worlds", "4"]
-    more = ["--out", str(tmp_path / "run"), "--device", "cpu", "--log-every", "1", "--workers", "0", *flags]
-    done = torchrun(*command, *more, environment={"ACCELERATE_USE_CPU": "false"})
+    more = ["--out", str(tmp_path / "run"), *flags_of_device, "--log-every", "1", "--workers", "0", *flags]
+    done = torchrun(*command, *more, environment={"ACCELERATE_USE_CPU": use_cpu})
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
     assert [line["step"] for line in read_lines(tmp_path / "run")] == [1, 2, 3], "each trained by itself"
+
+
+def test_several_processes_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Each would train everything, and they would collide over the checkpoint; a small training runs on one alone."""
+    assert join_processes("cpu").num_processes == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for address in (None, "127.0.0.1"):  # without torchrun, and after something joined none
+        if address is not None:
+            monkeypatch.setenv("MASTER_ADDR", address)
+        with pytest.raises(ValueError, match="2 processes were started, but did not find each other: .* torchrun"):
+            join_processes("cpu")
+    module = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match="one process trains this: start it without torchrun"):
+        fit(module, None, None, steps=1, name="x", recipe=LONGER, folder=tmp_path)
 
 
 def test_a_dead_process_ends_all_and_loses_nothing(tmp_path: Path):

@@ -275,8 +275,8 @@ def test_cogvideox_generates_with_a_trace_that_lines_up_and_live_previews(cogvid
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"height": 72}, "72×96 pixels do not divide into this model's steps of 16: use 64×96"),
-        ({"width": 101}, "64×101 pixels do not divide into this model's steps of 16: use 64×96"),
+        ({"height": 72}, "96×72 pixels do not divide into this model's steps of 16: use 96×64"),
+        ({"width": 101}, "101×64 pixels do not divide into this model's steps of 16: use 96×64"),
         # its autoencoder decodes an even number of latent frames to four pictures each, the first one too
         ({"frames": 13}, r"frames=13 is not 1 \+ 8k, all this model can make: use 17"),
         ({"frames": 5}, r"frames=5 is not 1 \+ 8k, all this model can make: use 9"),

@@ -72,7 +72,7 @@ def test_its_memory_is_planned_from_its_small_files_and_when_it_is_open(base: Pa
     assert {part["name"] for part in planned["parts"]} == {"text encoder", "transformer", "branch", "autoencoder"}
     assert str(fastest_profile(prophy.load(base), 8 * 2**30, ClipSize(32, 48, 9))) == "all"
     assert main(["plan", "--model", str(base), "--size", "30x48x9"]) == 2
-    assert "steps of 8: use 48×32" in capsys.readouterr().err
+    assert "steps of 8: use 32×48" in capsys.readouterr().err
 
 
 def test_a_branch_is_trained_beside_it_published_and_generates_with_a_trace(base: Path, tmp_path: Path):

@@ -427,7 +427,7 @@ def test_a_less_than_sign_is_not_html():
 
 def test_a_size_the_model_cannot_make_is_refused_before_any_step(tiny_pipeline, prompt):
     seen = []
-    with pytest.raises(GenerationError, match="36×48 pixels do not divide into this model's steps of 16: use 32×48"):
+    with pytest.raises(GenerationError, match="48×36 pixels do not divide into this model's steps of 16: use 48×32"):
         generate(tiny_pipeline, GenerationSettings(prompt, **{**SIZE, "height": 36}), on_step=seen.append)
     assert seen == []
 

@@ -102,7 +102,7 @@ def test_pooling_undoes_showing():
         (lambda: TokenGrid(3, 4, "5"), ValueError, "width='5'"),
         (lambda: TokenGrid.from_video(16, 64, 64, 8), ValueError, r"num_frames=16 is not 1 \+ 4k: use 17"),
         (lambda: TokenGrid.from_video(0, 64, 64, 8), ValueError, r"num_frames=0 is not 1 \+ 4k: use 1"),
-        (lambda: TokenGrid.from_video(17, 64, 60, 8), ValueError, "64×60 pixels do not divide .* multiples of 8"),
+        (lambda: TokenGrid.from_video(17, 64, 60, 8), ValueError, "60×64 pixels do not divide .* multiples of 8"),
         (lambda: GRID.index(3, 0, 0), IndexError, "outside a grid"),
         (lambda: GRID.index(0, -1, 0), IndexError, "outside a grid"),
         (lambda: GRID.position(60), IndexError, "token 60 lies outside a grid of 60"),

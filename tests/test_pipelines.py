@@ -203,6 +203,12 @@ def cut_off_the_network(monkeypatch) -> dict[str, bytes]:
     return uploaded
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.int8])
+def test_a_dtype_that_does_not_compute_is_refused_and_names_layerwise_casting(wan_base: Path, dtype: torch.dtype):
+    with pytest.raises(ValueError, match="do not compute: load in bfloat16, .*enable_layerwise_casting"):
+        load(wan_base, dtype=dtype)
+
+
 def test_pushing_a_pipeline_to_the_hub_carries_the_branch(pipeline, monkeypatch, tmp_path: Path):
     uploaded = cut_off_the_network(monkeypatch)
     pipeline.push_to_hub("someone/model")

@@ -203,7 +203,7 @@ def test_the_command_prints_json_for_machines(capsys):
         (["--model", "wan2.1-1.3b", "--size", "832x480"], "is not WxHxF: give three numbers"),
         (
             ["--model", "wan2.1-1.3b", "--size", "830x480x81"],
-            "this model's steps of 16: use 480×832",
+            "this model's steps of 16: use 832×480",
         ),
         (["--model", "wan2.1-1.3b", "--size", "832x480x80"], "is not 1 + 4k, all this model can make: use 81"),
         (["--model", "wan2.1-1.3b", "--size", "0x480x81"], "is not WxHxF: give three numbers"),
@@ -272,3 +272,14 @@ def test_two_transformers_of_one_shape_are_another_model_than_one():
     a14b = PUBLISHED["wan2.2-a14b"]
     assert published_like(a14b.transformer_class, a14b.transformer, transformers=2) is a14b
     assert published_like(a14b.transformer_class, a14b.transformer) is PUBLISHED["wan2.1-14b"]
+
+
+@pytest.mark.timeout(400)
+def test_the_documents_say_what_the_plan_says():
+    """``python benchmarks/model_plans.py`` writes them."""
+    import model_plans
+
+    assert model_plans.HERE.read_text() == model_plans.tables(), "run python benchmarks/model_plans.py"
+    text = model_plans.GUIDE.read_text()
+    assert text == model_plans.guide(text), "run python benchmarks/model_plans.py"
+    assert text.count(" GiB\n") >= 6, "the commands by card say their peaks"

@@ -81,6 +81,6 @@ def test_a_schedule_under_which_the_branch_never_ran_is_no_other_model(tiny_pipe
 
 
 def test_a_clip_that_cannot_be_made_is_named_before_any_is(tiny_pipeline, tmp_path: Path):
-    with pytest.raises(GenerationError, match="'a blue ball': 36×48 pixels do not divide"):
+    with pytest.raises(GenerationError, match="'a blue ball': 48×36 pixels do not divide"):
         seeds_made(tiny_pipeline, tmp_path, {**WANTED, "odd": replace(SETTINGS, prompt="a blue ball", height=36)})
     assert list_runs(tmp_path) == []

@@ -11,12 +11,14 @@ import torch
 from conftest import make_text_encoder, make_transformer, make_vae
 from diffusers import UniPCMultistepScheduler, WanPipeline
 
+from prophy.annotation.cli import build_parser
+from prophy.annotation.config import read_config
 from prophy.catalogue.limits import ClipSize
 from prophy.cli import main
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, readable
 from prophy.data.folder import read_folder
-from prophy.data.jobs import Geometry, Job, Shard, jobs_of_worlds
+from prophy.data.jobs import Geometry, Job, Shard, jobs_of_worlds, read_jobs
 from prophy.data.wisa import read_wisa
 from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet, read_videophy2
 from prophy.evaluation.benchmarks.videophy2 import read_scores
@@ -101,12 +103,13 @@ def test_a_prompt_for_samples_is_checked_before_the_training_starts(base, tmp_pa
 
 
 def test_every_prompt_of_a_benchmark_is_read_before_the_first_clip_whatever_the_shard(tiny_pipeline, tmp_path):
-    texts = (SHORT, LONG, SHORT, LONG + " and melts")
+    texts = (SHORT, LONG, SHORT, LONG + " and melts", "a " * 1001)
     prompts = tuple(BenchmarkPrompt(f"{i:04d}", text, text, None, "") for i, text in enumerate(texts))
     made = PromptSet("videophy2", "0" * 64, "caption", prompts, ())
     settings = GenerationSettings("any", steps=1, guidance=1.0, frames=5, height=16, width=32)
     for shard in (Shard(0, 2), Shard(1, 2)):
-        with pytest.raises(GenerationError, match="^'a red ball .* tokens long and the model reads .*: shorten it"):
+        said = r"3 of 5 prompts cannot be made, such as 0001: .* tokens long .*: shorten it; the others: 0003, 0004"
+        with pytest.raises(GenerationError, match=said):
             generate_videos(tiny_pipeline, made, tmp_path, settings, shard)
     assert not list(tmp_path.glob("*.mp4"))
     assert generate_videos(tiny_pipeline, made, tmp_path, settings, Shard(0, 2), limit=1) == 1
@@ -117,6 +120,25 @@ def test_all_prompts_that_cannot_be_made_are_counted_and_named(tiny_pipeline):
     asked = [settings, replace(settings, prompt=LONG), replace(settings, prompt=f"two of {LONG}"), settings]
     with pytest.raises(GenerationError, match=r"shorten it; and 1 more of 4: 'two of a red ball"):
         check_all(tiny_pipeline, asked)
+
+
+def test_what_a_reader_changed_in_a_table_is_said_before_the_work_on_it(tmp_path, caplog):
+    write_clip(tmp_path / "a.mp4")
+    rows = [{"file": "a.mp4", "caption": "melting " * 1000, "mood": "glad", "phenomena": "melting"}]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = build_parser().parse_args(["--data", "folder", "--path", str(tmp_path), "--vlm", "x"])
+    jobs, _, _ = read_jobs(arguments)
+    assert len(jobs) == 1
+    assert "caption cut after 4,096 characters: 1, such as a.mp4" in caplog.text
+    assert "column 'mood' not read: 1" in caplog.text
+
+
+def test_settings_with_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + b'{"fps": 3.0}')
+    assert read_config(tmp_path / "a.json").fps == 3.0
+    (tmp_path / "a.json").write_bytes('{"fps": 3.0}'.encode("utf-16"))
+    with pytest.raises(ValueError, match="is UTF-16, not UTF-8"):
+        read_config(tmp_path / "a.json")
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

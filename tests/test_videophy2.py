@@ -14,7 +14,7 @@ from transformers import UMT5EncoderModel
 from prophy.data.jobs import Shard
 from prophy.evaluation import cli
 from prophy.evaluation.benchmarks.prompts import PromptSet, read_phygenbench, read_phyground, read_videophy2
-from prophy.evaluation.benchmarks.vbench import QUALITY, read_vbench
+from prophy.evaluation.benchmarks.vbench import QUALITY, evaluate_vbench, read_vbench
 from prophy.evaluation.benchmarks.videophy2 import (
     compare_runs,
     parse_score,
@@ -25,7 +25,9 @@ from prophy.evaluation.benchmarks.videophy2 import (
     write_judge_inputs,
 )
 from prophy.evaluation.benchmarks.videos import missing_videos
+from prophy.evaluation.report.readers.benchmarks import vbench
 from prophy.evaluation.results.protocol import Protocol
+from prophy.evaluation.results.vbench import VBenchResult
 from prophy.evaluation.results.videophy2 import VideoPhy2Result
 from prophy.tiny.text import build_tokenizer
 
@@ -359,7 +361,6 @@ def test_vbench_quality_is_the_weighted_mean_of_normalised_dimensions(tmp_path):
         (lambda d: d.pop("dynamic_degree"), "did not measure dynamic_degree"),
         (lambda d: d["imaging_quality"].__setitem__(0, float("nan")), "not a share"),
         (lambda d: d["imaging_quality"].__setitem__(0, 71.3), "not a share"),
-        (lambda d: d["imaging_quality"][1].pop(), "different numbers of videos"),
         (lambda d: d["imaging_quality"].__setitem__(1, []), "no video"),
         (lambda d: d.update(imaging_quality=None), "not a result of VBench"),
     ],
@@ -370,6 +371,22 @@ def test_a_vbench_result_that_cannot_be_scored_is_refused(tmp_path, change, mess
     (tmp_path / "a.json").write_text(json.dumps(document))
     with pytest.raises(ValueError, match=message):
         read_vbench([tmp_path / "a.json"])
+
+
+def test_vbench_dimensions_of_its_standard_suite_have_their_own_numbers_of_videos(tmp_path):
+    document = vbench_document()
+    document["imaging_quality"][1].pop()
+    (tmp_path / "a_eval_results.json").write_text(json.dumps(document))
+    evaluate_vbench([tmp_path / "a_eval_results.json"], tmp_path)
+    kept = VBenchResult.read(tmp_path / "evaluation" / "vbench.json")
+    assert (kept.videos, kept.counts["imaging_quality"], kept.counts["dynamic_degree"]) == (2, 1, 2)
+    body = vbench(kept)
+    assert body.notes == ("1 to 2 videos a dimension",)
+    assert body.tables[0].header[-1] == "videos"
+    about = json.loads((tmp_path / "evaluation" / "vbench.json").read_text())
+    del about["counts"]
+    (tmp_path / "evaluation" / "vbench.json").write_text(json.dumps(about))
+    assert VBenchResult.read(tmp_path / "evaluation" / "vbench.json").counts == {}, "results of before are read"
 
 
 def test_vbench_dimensions_may_come_in_several_files_but_each_once(tmp_path, capsys):

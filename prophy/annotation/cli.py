@@ -61,7 +61,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     from prophy.annotation.config import read_config
     from prophy.annotation.pipeline import annotate_all
     from prophy.data.jobs import Shard
-    from prophy.files import some_of
+    from prophy.files import check_writable, some_of
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # All of this before the weights: a typo should not cost minutes.
@@ -70,6 +70,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     jobs, left_out, geometry = read_jobs(arguments)
     if not jobs:
         raise ValueError(f"no clip to annotate: {left_out} have no phenomenon or no video")
+    check_writable(arguments.out)
 
     from prophy.annotation.annotator import Annotator
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from prophy.data.tables import read_text
 from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
@@ -89,8 +90,9 @@ def read_config(path: str | Path) -> AnnotationConfig:
         path = path / CONFIG_FILE
         if not path.is_file():
             return AnnotationConfig()
+    text = read_text(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     known = AnnotationConfig.__dataclass_fields__

@@ -111,10 +111,10 @@ class ClipRules:
             ValueError: a size or a length that does not divide; the message names the nearest that does.
         """
         step = self.size_step
-        nearest = [step * max(1, round(size / step)) for size in (height, width)]
-        if nearest != [height, width]:
+        nearest = [step * max(1, round(size / step)) for size in (width, height)]
+        if nearest != [width, height]:
             raise ValueError(
-                f"{height}×{width} pixels do not divide into this model's steps of {step}: "
+                f"{width}×{height} pixels do not divide into this model's steps of {step}: "
                 f"use {nearest[0]}×{nearest[1]}"
             )
         if (frames - 1) % self.frame_step:

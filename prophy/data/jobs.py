@@ -268,7 +268,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
     filters = Filters(
         min_duration=arguments.min_duration, min_width=arguments.min_width, max_text_boxes=arguments.max_text_boxes
     )
-    records, _ = apply_filters(reading.records, filters)
+    records, _ = apply_filters(reading.say_notes().records, filters)
     if arguments.sample is not None:
         records = random_subset(records, arguments.sample, arguments.seed)
     jobs, left_out = jobs_of(records, geometry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter
@@ -15,6 +16,8 @@ from pydantic import Field
 from prophy.data.labels import LabelReport, LabelSet, Tallies, Tally
 from prophy.files import sha256
 from prophy.schema import check_fields
+
+log = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -124,6 +127,12 @@ class Reading:
     def rows(self) -> int:
         """Rows in the files."""
         return len(self.records) + len(self.faults)
+
+    def say_notes(self) -> Reading:
+        """The reading itself, for chains; what was changed or not understood is logged, a line for each kind."""
+        for note in self.notes:
+            log.warning("%s: %d, such as %s", note.text, note.count, ", ".join(note.examples))
+        return self
 
     def refuse_faults(self) -> Reading:
         """The reading itself, for chains.

@@ -19,6 +19,7 @@ from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
+from prophy.files import check_writable
 from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
 
@@ -33,6 +34,9 @@ def main(argv: list[str]) -> None:
         ValueError, FileNotFoundError: an input is missing or does not fit; one line that names the cure.
     """
     arguments = build_parser().parse_args(argv)
+    for name in ("out", "work") if "measures" in arguments else ("out",):  # a report only reads its work folder
+        if (path := getattr(arguments, name, None)) is not None:
+            check_writable(path.parent if path.suffix else path)
     running = running_command.set(as_typed("prophy evaluate", argv))
     try:
         arguments.run(arguments)
@@ -203,6 +207,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
     )
+    parser.set_defaults(measures=True)
 
 
 def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:

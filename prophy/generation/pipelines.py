@@ -57,7 +57,7 @@ def load(
 
     Raises:
         As :meth:`prophy.backbones.pipeline.ProPhyPipeline.from_pretrained` and its ``add_loras``; and ValueError for
-        an unknown profile or device, or when no profile fits.
+        an unknown profile or device, a dtype of one byte, or when no profile fits.
     """
     wanted = [LoraSource.parse(one) for one in loras]
     for one in wanted:
@@ -70,6 +70,11 @@ def load(
     device = accelerator() if device is None else torch.device(device)
     if dtype is None:
         dtype = default_dtype(device)
+    if dtype.itemsize == 1:
+        raise ValueError(
+            f"weights of {str(dtype).removeprefix('torch.')} do not compute: load in bfloat16, then store them so with "
+            "pipeline.transformer.enable_layerwise_casting"
+        )
     pipeline = pipeline_classes()[index["_class_name"]].from_pretrained(
         base, branch=branch, dtype=dtype, variant=variant, **components
     )

@@ -136,7 +136,7 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         ValueError: a folder without readable clips, or a size that the base cannot take.
         OSError: the table cannot be read.
     """
-    reading = read_folder(folder)
+    reading = read_folder(folder).say_notes()
     for fault in reading.faults:
         log.warning("left out %s", fault)
     videos = [record for record in reading.records if record.video is not None]

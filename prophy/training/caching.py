@@ -27,7 +27,7 @@ from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
 from prophy.data.latents import cached_as, is_worlds_cache, verify_worlds
-from prophy.files import sha256, some_of
+from prophy.files import check_writable, sha256, some_of
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
 from prophy.routing.targets import TokenTargets
@@ -172,6 +172,7 @@ def _fill(arguments: argparse.Namespace) -> None:
         raise ValueError("only the worlds know where their phenomena are: give --annotations, made by prophy annotate")
     shard = Shard.of(arguments.shard, os.environ)
     jobs, _, geometry = read_jobs(arguments)
+    check_writable(arguments.out)
     pipeline = load(arguments.model)
     done, without = fill(pipeline, jobs, arguments.annotations, arguments.out, geometry, shard)
     print(f"shard {shard}: {done} clips encoded, {without} without annotation")

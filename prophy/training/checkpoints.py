@@ -117,13 +117,14 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
 
 
 class Saved(NamedTuple):
-    """A checkpoint without its tensors: the step it holds, when it was written, in seconds since the epoch, and the
-    fingerprint of its data, if it notes one.
+    """A checkpoint without its tensors: the step it holds, when it was written, in seconds since the epoch, and what it
+    notes of its inputs: the fingerprint of its data and the digest of the backbone that it started from.
     """
 
     step: int
     when: float
     data: str | None = None
+    backbone: str | None = None
 
 
 def saved_in(folder: Path) -> Saved | None:
@@ -137,7 +138,7 @@ def saved_in(folder: Path) -> Saved | None:
         path = candidate / "state.json"
         try:
             state = dict(json.loads(path.read_text())["__dict__"])
-            return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"))
+            return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"), state.get("backbone"))
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, OSError):

@@ -129,6 +129,7 @@ def main(argv: list[str]) -> None:
     stage = stage_of(arguments.size, arguments.fps) if worlds and (arguments.size or arguments.fps) else None
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from prophy.files import check_writable
     from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, check_samples, open_backbone, open_examples, open_folder, sampler
     from prophy.training.devices import join_processes
@@ -150,6 +151,7 @@ def main(argv: list[str]) -> None:
         sample_every=arguments.sample_every,
         tracker=arguments.tracker,
     )
+    check_writable(arguments.out)
     processes = join_processes(arguments.device)
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)

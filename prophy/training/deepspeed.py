@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from prophy.data.tables import read_text
 from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
@@ -164,7 +165,7 @@ class _Spread:
 
 def _read(config: Path) -> dict:
     try:
-        settings = json.loads(Path(config).read_text())
+        settings = json.loads(read_text(Path(config)))
     except FileNotFoundError:
         raise ValueError(f"{config} does not exist: give a DeepSpeed configuration") from None
     except ValueError as error:

@@ -37,9 +37,10 @@ def join_processes(device: str | None = None) -> PartialState:
         ValueError: no such device; or torchrun started several processes, and each would train alone. One line.
     """
     wanted = chosen_device("cpu" if device is None and parse_flag_from_env("ACCELERATE_USE_CPU") else device)
-    state = PartialState(cpu=wanted.type == "cpu")
     started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started > 1 and state.num_processes == 1:
+    met = "MASTER_ADDR" in os.environ  # torchrun says where
+    state = PartialState(cpu=wanted.type == "cpu") if started == 1 or met else None
+    if state is None or (started > 1 and state.num_processes == 1):
         raise ValueError(f"{started} processes were started, but did not find each other: start them with torchrun")
     if state.num_processes == 1 and state.device != wanted:  # an earlier training in this process had another one
         AcceleratorState._reset_state()

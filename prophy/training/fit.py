@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -86,8 +87,10 @@ def fit(
 
     Raises:
         TrainingStopped: the loss is not a number, or explodes.
-        ValueError: the folder holds another training. One line.
+        ValueError: the folder holds another training, or torchrun started several processes. One line.
     """
+    if folder is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("one process trains this: start it without torchrun")
     device = next(model.parameters()).device
     progress, reports = Progress(), None
     if folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from safetensors import SafetensorError
+from torch import nn
 
 from prophy.data.examples import CONTENT
 from prophy.files import write_text
@@ -32,25 +34,37 @@ from prophy.training.trainable import TrainableModule
 log = logging.getLogger(__name__)
 
 
-def refuse_other_data(out: Path, data: str) -> None:
-    """Refuse to resume a run on other data than it was trained on, before anything else is compared or opened.
+def refuse_other_inputs(out: Path, data: str, backbone: str | None) -> None:
+    """Refuse to resume a run on another training set or base than it began with, before anything else is compared.
 
     Args:
         out: the run's folder.
         data: fingerprint of the training set, see :class:`prophy.data.examples.Examples`.
+        backbone: see :func:`weights_digest`; None: the run begins with random weights.
 
     Raises:
-        ValueError: its checkpoint is of other data, or damaged. One line.
+        ValueError: its checkpoint is of other data or another base, or damaged. One line.
     """
     saved = saved_in(out / CHECKPOINT)
-    if saved is None or saved.data == data:
+    if saved is None:
         return
-    if saved.data == data.partition(CONTENT)[0]:
+    if saved.data == data.partition(CONTENT)[0] != data:
         log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
-        return
-    raise ValueError(
-        f"{out} was trained on other data ({saved.data}, now {data}): give the same --data, or choose another --out"
-    )
+    elif saved.data != data:
+        raise ValueError(
+            f"{out} was trained on other data ({saved.data}, now {data}): give the same --data, or choose another --out"
+        )
+    if saved.backbone not in (None, backbone):
+        raise ValueError(f"{out} began with a base of other weights: give the same --model, or choose another --out")
+
+
+def weights_digest(module: nn.Module) -> str:
+    """A digest of a module's weights and their names, wherever they were opened from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 class RunState:
@@ -62,6 +76,7 @@ class RunState:
         strategy: that holds its weights.
         ema: their average.
         data: fingerprint of the training set.
+        backbone: digest of the backbone that the run begins with, see :func:`refuse_other_inputs`.
         out: the run's folder.
         accelerator: of this process.
     """
@@ -73,11 +88,12 @@ class RunState:
         strategy: Strategy,
         ema: Ema,
         data: str,
+        backbone: str | None,
         out: Path,
         accelerator: Accelerator,
     ) -> None:
         self._recipe, self._module, self._strategy, self._ema = recipe, module, strategy, ema
-        self._data, self._out, self._accelerator = data, out, accelerator
+        self._data, self._backbone, self._out, self._accelerator = data, backbone, out, accelerator
         self._random: State = None
         self._last: int | None = None
 
@@ -138,6 +154,7 @@ class RunState:
         about = {
             "recipe": self._recipe.record(),
             "data": self._data,
+            "backbone": self._backbone,
             "step": progress.step,
             "mean_loss": progress.mean_loss,
             "random": self.from_all([random_state(self._accelerator.device)]),

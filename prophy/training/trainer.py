@@ -40,7 +40,7 @@ from prophy.training.objectives import Objective
 from prophy.training.progress import Stop, TrainingStopped
 from prophy.training.recipe import Recipe
 from prophy.training.run_folder import SAMPLES
-from prophy.training.run_state import RunState, refuse_other_data
+from prophy.training.run_state import RunState, refuse_other_inputs, weights_digest
 from prophy.training.step import expert_usage, train_step
 from prophy.training.strategies import AccelerateStrategy, Strategy
 from prophy.training.trainable import Prediction, TrainableModule, build_trainable, start_from
@@ -135,7 +135,8 @@ def train(
         examples = FirstFrames(examples, recipe.latent_frames)
         held_out = None if held_out is None else FirstFrames(held_out, recipe.latent_frames)
     refuse_older_layout(out)
-    refuse_other_data(out, examples.fingerprint)
+    backbone = None if recipe.scratch is not None else weights_digest(transformer)
+    refuse_other_inputs(out, examples.fingerprint, backbone)
     # 1. the module, and the devices
     join_processes(running.device)
     accelerator = Accelerator(
@@ -160,7 +161,7 @@ def train(
     ema = Ema(module, recipe.ema)
 
     # 2. what was there before
-    run = RunState(recipe, module, strategy, ema, examples.fingerprint, out, accelerator)
+    run = RunState(recipe, module, strategy, ema, examples.fingerprint, backbone, out, accelerator)
     progress = run.resume(name, base, "" if initial is None else str(initial))
     tracked = accelerator if running.tracker else None
     reports = Log(out, progress.step, writes=accelerator.is_main_process, tracked=tracked)

@@ -6,6 +6,7 @@ import argparse
 import ctypes
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Timer
 
 from prophy.catalogue.limits import ClipSize
+from prophy.files import check_writable
 from prophy.memory.profiles import AUTO
 from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
@@ -75,6 +77,12 @@ def build_parser() -> argparse.ArgumentParser:
         "machine only (default: 127.0.0.1)",
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
+    parser.add_argument(
+        "--root-path",
+        metavar="PATH",
+        help="where a proxy shows the app, such as /tools/prophy or https://example.org/tools/prophy (default: at the "
+        "top of its host)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
     parser.set_defaults(sources=None)
     return parser
@@ -104,11 +112,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run the app until it is interrupted.
 
     Raises:
-        ValueError: no such model, branch or memory profile, or a clip that the model cannot make.
-        OSError: the port is taken, or there is no folder to watch.
+        ValueError: no such model, branch, memory profile or port, or a clip that the model cannot make.
+        OSError: the port is taken, there is no folder to watch, or runs cannot be written.
         SystemExit: a flag is wrong, or ``--help``.
     """
     arguments = build_parser().parse_args(argv)
+    if arguments.port is not None and not 1 <= arguments.port <= 65535:
+        raise ValueError(f"--port {arguments.port} is no port: use 1 to 65535, or leave it out")
+    if arguments.root_path is not None and not re.match(r"/[^/]|https?://[^/]+/.", arguments.root_path):
+        raise ValueError(f"--root-path {arguments.root_path} must begin with / or http, as in /tools/prophy")
+    check_writable(arguments.runs)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
     on_space = "SPACE_ID" in os.environ
@@ -129,6 +142,7 @@ def main(argv: list[str] | None = None) -> None:
             port=arguments.port,
             open_browser=not (arguments.no_browser or on_space),
             max_upload="64mb" if arguments.vlm else "1mb",
+            root_path=arguments.root_path,
         )
     print(f"ProPhy is at {address}", flush=True)
     # The first page that is complete does this too; earlier, importing torch would keep that page waiting.

@@ -112,6 +112,7 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
+        demo.load(None, None, None, js=(STATIC / "below.js").read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo
 
@@ -123,6 +124,7 @@ def launch(
     port: int | None = None,
     open_browser: bool = False,
     max_upload: str = "1mb",
+    root_path: str | None = None,
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
@@ -132,6 +134,7 @@ def launch(
         port: None for the first free one from 7860.
         open_browser: open a tab.
         max_upload: largest file that a visitor may send; only the Annotate view takes any.
+        root_path: where a proxy shows the page, if not at the top of its host.
 
     Returns:
         The address of the page.
@@ -153,6 +156,7 @@ def launch(
         css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
         show_error=True,
         max_file_size=max_upload,
+        root_path=None if root_path is None else root_path.rstrip("/"),
         quiet=True,
     )
     return address

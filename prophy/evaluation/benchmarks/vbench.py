@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from prophy.data.tables import read_text
 from prophy.evaluation.results.vbench import VBenchResult
 
 #: dimension -> (lowest, highest, weight): normalised to (x - lowest) / (highest - lowest)
@@ -29,8 +30,7 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no VBench result, a dimension that is missing, given twice, not a number or out of range, or
-            dimensions measured on different numbers of videos.
+        ValueError: no VBench result, or a dimension that is missing, given twice, not a number or out of range.
     """
     raw: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -43,13 +43,10 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
             raw[dimension], counts[dimension] = value, count
     if missing := [dimension for dimension in QUALITY if dimension not in raw]:
         raise ValueError(f"VBench did not measure {', '.join(missing)}: the quality score needs all seven dimensions")
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise ValueError(f"the dimensions were measured on different numbers of videos ({told}): measure them together")
     normalised = {name: (raw[name] - low) / (high - low) for name, (low, high, _) in QUALITY.items()}
     weights = {name: weight for name, (_, _, weight) in QUALITY.items()}
     quality = sum(normalised[name] * weight for name, weight in weights.items()) / sum(weights.values())
-    return VBenchResult(quality, raw, normalised, next(iter(counts.values())))
+    return VBenchResult(quality, raw, normalised, max(counts.values()), counts)
 
 
 def evaluate_vbench(paths: Sequence[Path], work: Path) -> VBenchResult:
@@ -62,7 +59,7 @@ def _read(path: Path) -> dict[str, tuple[float, int]]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give VBench's *_eval_results.json")
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(read_text(path))
         found = {name: (float(entry[0]), len(entry[1])) for name, entry in document.items()}
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of VBench ({error}): give its *_eval_results.json") from error

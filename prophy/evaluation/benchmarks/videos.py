@@ -9,19 +9,20 @@ protocol: another model, size or seed is refused, not mixed in.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
 from prophy.data.jobs import Shard
-from prophy.evaluation.benchmarks.prompts import PromptSet
+from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet
 from prophy.evaluation.results.protocol import PROTOCOL, Protocol
-from prophy.files import write_text
-from prophy.generation.generate import Generation, check_all
+from prophy.files import some_of, write_text
+from prophy.generation.generate import Generation, check
 from prophy.generation.identity import branch_is_on, model_hash
 from prophy.generation.resume import resumable
-from prophy.generation.settings import GenerationSettings
+from prophy.generation.settings import GenerationError, GenerationSettings
 from prophy.video import write_video
 
 
@@ -82,14 +83,36 @@ def generate_videos(
         seed=settings.seed,
         **settings.scalars,
     )
-    wanted = {
-        prompt.stem: replace(settings, prompt=prompt.text, seed=settings.seed + number)
-        for number, prompt in shard.take(list(enumerate(prompts.prompts))[:limit])
-    }
-    check_all(pipeline, [replace(settings, prompt=prompt.text) for prompt in prompts.prompts[:limit]])  # of all shards
+    asked = _checked(pipeline, prompts.prompts[:limit], settings)  # of all shards, before the first clip of any
+    wanted = dict(shard.take(list(asked.items())))
     before = set(missing_videos(prompts, out))
     resumable(pipeline, wanted, VideoFolder(out, protocol), title=f"shard {shard}")
     return len(before & wanted.keys())
+
+
+def _checked(
+    pipeline: DiffusionPipeline, prompts: Sequence[BenchmarkPrompt], settings: GenerationSettings
+) -> dict[str, GenerationSettings]:
+    """Settings of each prompt's clip, by its stem.
+
+    Raises:
+        GenerationError: some cannot be made; all of them are counted and named.
+    """
+    wanted: dict[str, GenerationSettings] = {}
+    refused: dict[str, str] = {}
+    for number, prompt in enumerate(prompts):
+        try:
+            wanted[prompt.stem] = replace(settings, prompt=prompt.text, seed=settings.seed + number)
+            check(pipeline, wanted[prompt.stem])
+        except GenerationError as error:
+            refused[prompt.stem] = str(error)
+    if refused:
+        first, *others = refused
+        more = f"; the others: {some_of(others)}" if others else ""
+        raise GenerationError(
+            f"{len(refused)} of {len(prompts)} prompts cannot be made, such as {first}: {refused[first]}{more}"
+        )
+    return wanted
 
 
 def missing_videos(prompts: PromptSet, folder: Path) -> list[str]:

@@ -65,10 +65,20 @@ def vbench(result: VBenchResult) -> Body:
         ("dimension", "raw", "normalised"),
         tuple(row(name, share(raw), share(result.normalised[name])) for name, raw in result.raw.items()),
     )
-    videos = f"{result.videos} videos"
+    alike = len({*result.counts.values()}) < 2
+    fewest = f"{min(result.counts.values(), default=result.videos)} to "
+    videos = f"{result.videos} videos" if alike else f"{fewest}{result.videos} videos a dimension"
+    counted = Table(
+        "",
+        (*dimensions.header, "videos"),
+        tuple(
+            row(name, share(raw), share(result.normalised[name]), str(result.counts.get(name, result.videos)))
+            for name, raw in result.raw.items()
+        ),
+    )
     return Body(
         "VBench quality",
-        (dimensions.with_rows(row("quality", share(None), share(result.quality))),),
+        (counted.with_rows(row("quality", share(None), share(result.quality), "")),),
         (bars("VBench", "%", dimensions),),
         (Headline("VBench quality", share(result.quality), videos),),
         notes=(videos,),
