@@ -53,7 +53,7 @@ def test_every_example_is_a_shipped_result(app: App):
 def test_an_example_opens_its_stored_result_and_fills_the_form(app: App, page):
     page.click(".pp-chip >> nth=2")
     page.wait_for_function(
-        "(prompt) => document.querySelector('.pp-prompt').textContent === prompt", arg=EXAMPLES[2].prompt
+        "(prompt) => document.querySelector('#routing-view .pp-prompt').textContent === prompt", arg=EXAMPLES[2].prompt
     )
     page.wait_for_function(
         "(prompt) => document.querySelector('#prompt textarea').value === prompt", arg=EXAMPLES[2].prompt
@@ -67,7 +67,9 @@ def test_a_card_opens_its_run_fills_the_form_and_brings_the_player_into_view(pag
     card.scroll_into_view_if_needed()
     prompt = card.locator(".pp-card-prompt").inner_text()
     card.locator(".pp-card-open").click()
-    page.wait_for_function("(prompt) => document.querySelector('.pp-prompt').textContent === prompt", arg=prompt)
+    page.wait_for_function(
+        "(prompt) => document.querySelector('#routing-view .pp-prompt').textContent === prompt", arg=prompt
+    )
     page.wait_for_function("Math.abs(document.querySelector('#routing-view').getBoundingClientRect().top) < 200")
     assert page.input_value("#prompt textarea") == prompt
 
