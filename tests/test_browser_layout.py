@@ -22,12 +22,14 @@ OUTSIDE = """() => {
     };
     const name = (node) => `${node.tagName}.${node.className} ${(node.textContent || '').trim().slice(0, 30)}`;
     const found = [];
+    let seen = 0;
     const kinds = 'button, input, select, textarea, summary, canvas, video, img, svg, h2, h3, p, li, td';
-    for (const node of document.querySelectorAll(`main :is(${kinds})`)) {
+    for (const node of document.querySelectorAll(`.gradio-container :is(${kinds})`)) {
         if (!isShown(node) || node.closest('.visually-hidden, [aria-hidden=true], .sr-only, .js-plotly-plot')) continue;
         if (getComputedStyle(node).position === 'absolute' && getComputedStyle(node).opacity === '0') continue;
         const box = node.getBoundingClientRect();
         if (box.width < 2 || box.height < 2) continue;
+        seen += 1;
         const scrolled = inScroller(node);
         if (!scrolled && (box.left < -1 || box.right > innerWidth + 1))
             found.push(['window', name(node), box.left, box.right]);
@@ -38,7 +40,7 @@ OUTSIDE = """() => {
         if (node.matches('button, summary') && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
             found.push(['cut', name(node), node.scrollWidth, node.clientWidth]);
     }
-    return found;
+    return [seen, found];
 }"""
 
 pytestmark = [
@@ -80,7 +82,9 @@ def open_page(address: str, browser):
 
 def assert_all_in_its_box(page, where: object) -> None:
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, where
-    assert page.evaluate(OUTSIDE) == [], where
+    seen, found = page.evaluate(OUTSIDE)
+    assert seen > 10, where
+    assert found == [], where
 
 
 def test_nothing_leaves_its_box_at_any_width_on_any_tab_in_any_layout(open_page, tmp_path: Path):

@@ -75,6 +75,8 @@ def test_a_card_opens_its_run_fills_the_form_and_brings_the_player_into_view(pag
 
 
 def test_the_dice_choose_another_seed_and_ask_nothing_of_the_server(page):
+    page.click("#dice")
+    page.wait_for_timeout(2000)  # what the page asks for when it is loaded has come
     asked = []
     page.on("request", lambda request: asked.append(request.url))
     seen = set()
