@@ -53,9 +53,9 @@ class App(NamedTuple):
 
 
 @contextmanager
-def app_at(folder: Path) -> Iterator[App]:
+def app_at(folder: Path, *flags: str) -> Iterator[App]:
     """The app in a process of its own, its runs in ``folder``."""
-    command = [sys.executable, "-m", "prophy", "app", "--no-browser", "--runs", str(folder)]
+    command = [sys.executable, "-m", "prophy", "app", "--no-browser", "--runs", str(folder), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield App(next(line.split()[-1] for line in process.stdout if line.startswith("ProPhy is at")), process.pid)

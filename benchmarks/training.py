@@ -256,7 +256,7 @@ def measure_waiting(steps: int) -> dict[str, float]:
     base = str(default_model())
     recipe = replace(recipe_named("tiny"), steps=steps)
     with tempfile.TemporaryDirectory() as name:
-        examples = open_examples(Path(name) / "cache", base, worlds=32)
+        examples = open_examples(Path(name) / "cache", base, 32)
         transformer, objective = open_backbone(base, recipe)
         running = Running(workers=1, log_every=max(1, steps // 4), checkpoint_every=10 * steps)
         train(recipe, transformer, objective, examples, Path(name) / "run", running=running)

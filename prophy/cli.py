@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from prophy import __version__
 from prophy.flags import add_model, branch_of, only_set, weights_of
+from prophy.threads import wait_without_spinning
 
 if TYPE_CHECKING:
     from prophy.runs.export import OverlaySettings
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     if not argv:
         build_parser().print_help()
         return 0
+    wait_without_spinning()
     try:
         if argv and argv[0] in _FORWARDED:
             importlib.import_module(_FORWARDED[argv[0]][0]).main(argv[1:])

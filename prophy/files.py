@@ -1,14 +1,26 @@
-"""Files and folders that are written whole or not at all, and digests of what they hold (no torch)."""
+"""Files and folders that are written whole or not at all, locks, and digests of what they hold (no torch)."""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
+from typing import IO, BinaryIO, ParamSpec, TypeVar
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks: there nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @contextmanager
@@ -83,6 +95,114 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """A file's bytes, if it is a file and not too large.
+
+    Raises:
+        ValueError: a folder, a pipe, a device or a socket; or larger. Pipes and devices are not waited for.
+        OSError: it cannot be opened.
+    """
+    with open_regular(path) as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"{Path(path).name} is larger than {most_bytes >> 20} MiB")
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read, if it is one; see :func:`read_regular`."""
+    # O_NONBLOCK: opening a named pipe would wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{Path(path).name} is not a file")
+    return os.fdopen(descriptor, "rb")
+
+
+def check_file(path: Path) -> Path:
+    """The path of a file, for libraries that would wait for a pipe; raises as :func:`read_regular`."""
+    open_regular(path).close()
+    return path
+
+
+def take_lock(path: Path) -> IO[bytes] | None:
+    """Lock a file, which is made if it is missing, until what is returned is closed; None if another holds it.
+
+    The system frees the lock of a process that is killed. The file stays: removing it would let two hold "the" lock.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    file = open(path, "ab")  # noqa: SIM115  it is the caller's to close
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """A function that two processes, or two threads, may not run at once on one folder: the second is refused.
+
+    Workers of one work, each with its own ``shard``, are not in each other's way; of the processes of one training the
+    first stands for all. The lock of a process that is killed is free.
+
+    Args:
+        what: it does, in words for the refusal.
+        folder: the name of its parameter that holds the folder; where that is None there is nothing to lock.
+
+    Raises:
+        ValueError: from the function, when another has the folder.
+    """
+
+    def wrap(function: Callable[P, T]) -> Callable[P, T]:
+        signature = inspect.signature(function)
+
+        @wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+            asked = signature.bind(*args, **kwargs).arguments
+            out, shard = asked.get(folder), asked.get("shard")
+            if out is None or os.environ.get("RANK", "0") != "0":
+                return function(*args, **kwargs)
+            name = ".lock" if shard is None else f".lock-{shard.index + 1}-of-{shard.count}"
+            with _held(Path(out), name, what):
+                return function(*args, **kwargs)
+
+        return alone
+
+    return wrap
+
+
+@contextmanager
+def _held(folder: Path, name: str, what: str) -> Iterator[None]:
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    lock = take_lock(path)
+    while lock is not None and not _is_at(lock, path):  # its last holder removed it meanwhile
+        lock.close()
+        lock = take_lock(path)
+    if lock is None:
+        raise ValueError(f"another process is {what} into {folder}: wait for it, or choose another folder")
+    with lock:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            if is_new:
+                with suppress(OSError):  # something was written
+                    folder.rmdir()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
 def sha256(content: bytes | str) -> str:
     """SHA-256 of bytes, or of a text in UTF-8: 64 hexadecimal digits."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
@@ -90,5 +210,5 @@ def sha256(content: bytes | str) -> str:
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content: 64 hexadecimal digits."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from prophy.files import read_regular
 
 T = TypeVar("T")
 
@@ -26,6 +30,7 @@ LearningRate = Annotated[float, Field(ge=0, le=10)]  #: 0 leaves the weights as 
 DenoisingSteps = Annotated[int, Field(ge=1, le=1000)]  #: as many as there are noise levels
 FrameRate = Annotated[float, Field(gt=0, le=1000)]  #: frames a second
 
+_KINDS = {list: "list", str: "text", bool: "truth value", type(None): "null"}
 _BUILT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 _WORDS = {
     "greater_than_equal": "must be at least {ge:g}",
@@ -53,7 +58,7 @@ def check_fields(built: Any, part: str = "") -> None:
             adapter.validate_python([value])
         except ValidationError as error:
             whole = f"{part}.{name}" if part else name
-            raise ValueError(f"{whole}={_shown(value)} {_complaint(error)}") from None
+            raise ValueError(f"{whole}={shown(value)} {complaint(error)}") from None
 
 
 def decoded(kind: type[T], raw: bytes) -> T:
@@ -71,6 +76,49 @@ def decoded(kind: type[T], raw: bytes) -> T:
         raise ValueError(f"{where}: {what}" if where else what) from error
 
 
+def read_json(path: Path, most_bytes: int = 2**26) -> Any:
+    """What a JSON file holds, whatever that is.
+
+    Raises:
+        ValueError: no file, such as a pipe; too large, not UTF-8, no JSON, or nested without end. One line.
+        OSError: it cannot be opened.
+    """
+    return parsed(read_regular(path, most_bytes))
+
+
+def parsed(raw: bytes | str) -> Any:
+    """What a JSON text holds.
+
+    Raises:
+        ValueError: no JSON, not UTF-8, or nested without end.
+    """
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_object(path: Path, cure: str, most_bytes: int = 2**26) -> dict[str, Any]:
+    """What a JSON file holds that must hold an object.
+
+    Args:
+        path: of the file.
+        cure: what to do if it is damaged, for the message.
+        most_bytes: of the file.
+
+    Raises:
+        ValueError: as :func:`read_json`, or it holds something else; names the file and the cure.
+        OSError: it cannot be opened.
+    """
+    try:
+        document = read_json(path, most_bytes)
+        if not isinstance(document, dict):
+            raise ValueError(f"it holds a {_KINDS.get(type(document), 'number')}, not an object")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): {cure}") from None
+    return document
+
+
 @cache
 def _adapters(kind: type) -> dict[str, TypeAdapter]:
     hints = get_type_hints(kind, include_extras=True)
@@ -78,7 +126,8 @@ def _adapters(kind: type) -> dict[str, TypeAdapter]:
     return {f.name: TypeAdapter(list[hints[f.name]], config=_BUILT) for f in fields(kind)}
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a message shows it: cut, if it is long."""
     try:
         text = repr(value)
     except ValueError:  # more digits than Python writes
@@ -86,7 +135,8 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _complaint(error: ValidationError) -> str:
+def complaint(error: ValidationError) -> str:
+    """What is wrong with a value, in words that follow it."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in _WORDS:
         return _WORDS[first["type"]].format(**first["ctx"])

@@ -183,7 +183,7 @@ def test_an_uploaded_clip_is_annotated_in_a_browser(browser, tmp_path):
     write_video(tmp_path / "my own clip.mp4", frames, 8.0)
     write_video(tmp_path / "short.mp4", frames[:2], 8.0)
     demo = build_demo(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"), str(vlm))
-    address = launch(demo, max_upload="64mb")
+    address = launch(demo)
     errors: list[str] = []
     try:
         page = browser.new_page()

@@ -19,10 +19,10 @@ from prophy.routing.steering import Steering
 from prophy.runs import overlay
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
-from prophy.ui.engine.files import exporter
 from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.visitors import owner_of, run_of, told
+from prophy.ui.files import exporter
 from prophy.ui.views import routing as routing_view
 from prophy.ui.views.component import STATIC
 from prophy.ui.views.live import LiveView
@@ -327,7 +327,7 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         ({"run": "bare", "what": "overlay"}, "without a branch"),
         ({"run": "shipped", "what": "overlay", "mode": "<b>"}, "is not one of"),
         ({"run": "shipped", "what": "overlay", "opacity": "x"}, "must be from 0 to 1"),
-        ({"run": "shipped", "what": "overlay", "mode": "expert", "index": 10**30}, "has no expert"),
+        ({"run": "shipped", "what": "overlay", "mode": "expert", "index": 10**30}, "is not an expert"),
         ({"run": "shipped", "what": "still", "frame": "../../x"}, "lies outside the clip"),
         ({"run": "shipped", "what": "still", "step": [1]}, "is not a denoising step"),
     ],
@@ -425,8 +425,9 @@ def test_flags_change_only_on_purpose():
     from prophy.ui.cli import build_parser
 
     flags = set(build_parser()._option_string_actions) - {"-h", "--help"}
-    known = "--model --branch --size --profile --vlm --training --evidence --runs --host --port --no-browser"
-    assert flags == set(known.split())
+    known = "--model --branch --size --profile --vlm --training --evidence --runs --host --port --root-path"
+    limits = "--no-browser --jobs-per-visitor --jobs-per-address --line --max-steps --keep-runs --keep-gib --keep-days"
+    assert flags == set(f"{known} {limits}".split())
 
 
 def test_the_engine_imports_nothing_heavy():

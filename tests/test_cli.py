@@ -381,3 +381,16 @@ def test_a_shipped_run_is_exported_by_its_id_and_its_parts_by_their_folder(tmp_p
     assert Path("a.png").read_bytes() == expected
     assert main([*still, "--overwrite"]) == 0
     assert Path("a.png").read_bytes() != expected
+
+
+def test_threads_of_a_command_sleep_while_they_wait_unless_the_environment_says_otherwise():
+    code = """
+import os, prophy.cli
+prophy.cli.main(["export", "none", "--what", "zip", "--out", "x"])
+print(os.environ["OMP_WAIT_POLICY"])
+"""
+    for said, kept in ((None, "PASSIVE"), ("ACTIVE", "ACTIVE")):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        environment |= {} if said is None else {"OMP_WAIT_POLICY": said}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.stdout.split()[-1] == kept, done.stderr

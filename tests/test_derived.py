@@ -187,7 +187,7 @@ def test_worlds_of_other_phenomena_are_other_clips_under_the_same_names(annotato
     outcome = annotate_all(annotator, second, tmp_path, geometry, Shard(0, 1))
     assert len(outcome.changed) == outcome.annotated == 3
     with pytest.raises(ValueError, match="holds annotations of 2 other clips under these names"):
-        open_examples(tmp_path / "cache", str(base), worlds=2, annotations=tmp_path)
+        open_examples(tmp_path / "cache", str(base), clips=2, annotations=tmp_path)
 
 
 def test_annotations_without_a_digest_are_made_again(annotator, clips):
@@ -274,7 +274,7 @@ def test_the_empty_prompt_beside_a_cache_is_by_its_own_encoder(base, tmp_path):
 
 def test_a_cache_of_worlds_is_verified(base, tmp_path, capsys):
     cache = tmp_path / "cache"
-    open_examples(cache, str(base), worlds=5)
+    open_examples(cache, str(base), clips=5)
     assert verify_worlds(cache) == []
     assert main(["cache", "verify", str(cache)]) == 0
     assert "5 clips, nothing wrong" in capsys.readouterr().out
@@ -360,7 +360,7 @@ def test_a_run_is_never_resumed_on_changed_clips_however_many_steps_are_asked(ba
 def test_a_run_of_worlds_is_not_resumed_on_other_targets(annotator, base, tmp_path, capsys):
     """Under the same recipe: a clip annotated anew with another answer."""
     annotations = tmp_path / "ann"
-    open_examples(tmp_path / "cache", str(base), worlds=2)
+    open_examples(tmp_path / "cache", str(base), clips=2)
     annotate_all(annotator, jobs_of_worlds(2, "train", SCOPE), annotations, Geometry.of_worlds(), Shard(0, 1))
     data = ("--data", str(tmp_path / "cache"), "--annotations", str(annotations))
     assert train(base, tmp_path / "run", 1, *data) == 0

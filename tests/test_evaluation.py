@@ -66,7 +66,7 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage, sample_clip
+from prophy.worlds import Stage, WorldSet, sample_clip
 from prophy.worlds.scope import SCOPE
 
 
@@ -256,7 +256,7 @@ def test_held_out_prompts_are_new_different_and_fixed():
 
 
 def test_training_captions_are_those_the_latent_cache_holds(pipeline, tmp_path):
-    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 2, SCOPE)
+    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 2)
     captions = sorted(training_captions(clips=2, text_captions=0))
     length = pipeline.tokenizer.model_max_length
     ids = pipeline.tokenizer(captions, padding="max_length", max_length=length, return_tensors="np").input_ids
@@ -402,7 +402,7 @@ def test_centre_prior_is_highest_in_the_middle_of_every_frame():
 
 
 def test_image_free_control_never_looks_at_a_latent(pipeline, tmp_path):
-    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3, SCOPE)
+    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3)
     blind = LatentCache(np.full_like(cache.latents, np.nan), cache.ids, cache.masks, cache.phenomena)
     recipe = ImageFreeRecipe(steps=3, batch=2, width=16)
     maps = [
@@ -430,7 +430,7 @@ def test_paired_differences_are_taken_clip_by_clip():
 
 def test_untrained_branch_changes_no_loss(pipeline, zero_branch, tmp_path):
     pipeline.branch.load_state_dict(zero_branch.state_dict())
-    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3, SCOPE, "wordings")
+    cache = open_cache(tmp_path, pipeline.vae, pipeline.tokenizer, 3, WorldSet(split="wordings"))
     models = predictors(pipeline, None)
     examples = WorldExamples(cache, pipeline.text_encoder)
     losses = [clip_losses(models[name], examples, 0.5, 2) for name in (BACKBONE, BRANCH)]

@@ -334,7 +334,7 @@ def test_two_clips_that_do_not_fit_are_refused(tmp_path: Path):
     ("settings", "message"),
     [
         ({"mode": "heat"}, "mode 'heat' is not one of phenomena, top1, expert"),
-        ({"mode": "expert"}, "index=None is not an expert: experts are numbered from 0"),
+        ({"mode": "expert"}, "index=None is not an expert: use 0 to 255"),
         ({"mode": "expert", "index": -1}, "index=-1 is not an expert"),
         ({"mode": "phenomenon"}, "index=None is not a phenomenon: use 0 to 16"),
         ({"mode": "phenomenon", "index": len(PHENOMENA)}, "index=17 is not a phenomenon"),

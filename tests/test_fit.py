@@ -1,7 +1,7 @@
 """The loop of the small trainings: exact resuming, one log, and the stages of the embedded model that use it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,23 @@ def test_the_autoencoders_stage_resumes_bit_identically(tmp_path: Path, monkeypa
         assert torch.equal(cut.state_dict()[name], weights), name
     scores = [line["scores"] for line in read_lines(tmp_path / "cut" / "vae") if line["kind"] == "validation"]
     assert [score.keys() for score in scores] == [{"psnr"}] * 2
+
+
+def test_an_autoencoder_goes_on_from_weights_at_the_step_that_they_have_behind_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    clips = vae.validation_clips
+    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
+    later = replace(VAE, behind=VAE.steps - 1)
+    assert later.steps == 1
+    assert later.at(0)[0] == VAE.at(VAE.steps - 1)[0], "the same phase"
+    start = vae.build_vae()
+    start.save_pretrained(tmp_path / "start")
+    made = train_vae(tmp_path / "work", later, CPU, initial=tmp_path / "start")
+    far = max(float((a - b).abs().max()) for a, b in zip(made.parameters(), start.parameters(), strict=True))
+    assert 0 < far < 0.1, "one small step away from where it began"
+    with pytest.raises(ValueError, match="--initial and --behind go together"):
+        vae.main(["--work", str(tmp_path), "--behind", "3"])
 
 
 def test_half_of_the_autoencoders_clips_obey_no_law_and_small_events_weigh_more(tmp_path: Path):

@@ -275,7 +275,7 @@ def test_a_trace_that_would_fill_the_memory_is_refused_unread(saved: Path, monke
     rewrite(saved, mean_probs=np.zeros((GRID.num_tokens, 10_000), np.float32))
     assert saved.stat().st_size < 2**15
     monkeypatch.setattr(np, "load", None)
-    assert "larger than half a gigabyte" in refusal(saved)
+    assert "declares more than 2 MiB" in refusal(saved)
 
 
 def test_an_array_that_claims_more_than_it_holds_is_refused(saved: Path):

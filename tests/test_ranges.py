@@ -23,6 +23,7 @@ from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import ForcedBox, ForcedRegion
 from prophy.runs.export import OverlaySettings
+from prophy.runs.keep import RunLimits
 from prophy.tiny.text import TextRecipe
 from prophy.tiny.vae import VaeRecipe
 from prophy.tiny.vlm import VlmRecipe
@@ -34,6 +35,7 @@ from prophy.training.recipe import BackboneShape, BranchShape, OptimiserSettings
 from prophy.training.recipes import RECIPES
 from prophy.training.run_folder import CHECKPOINT
 from prophy.training.trainer import Running
+from prophy.ui.engine.line import LineLimits
 from prophy.worlds.stage import Stage
 
 #: One of each kind, with a number in every field that takes one.
@@ -66,6 +68,8 @@ BUILT = [
     ForcedRegion(2, 0, 1, ((0, 0), (3, 4))),
     ForcedBox(2, 0, 1, 0.1, 0.2, 0.3, 0.4),
     OverlaySettings("expert", 1, step=3),
+    LineLimits(),
+    RunLimits(runs=5, gib=1.0, days=2.0),
     Stage(),
     TokenGrid(5, 8, 8),
 ]
@@ -100,6 +104,8 @@ ZERO = {
     "SegmenterRecipe": {"rate", "seed", "weight_decay"},
     "TextRecipe": {"learning_rate", "seed", "twins", "word_dropout"},
     "VaeRecipe": {
+        "behind",
+        "ema",
         "adamw_rate",
         "edge_weight",
         "event_weight",
@@ -162,7 +168,7 @@ def test_every_recipe_and_setting_of_the_package_is_walked():
     settings = {
         name
         for name in named
-        if name[0] != "_" and name.endswith(("Recipe", "Settings", "Config", "Defaults", "Shape"))
+        if name[0] != "_" and name.endswith(("Recipe", "Settings", "Config", "Defaults", "Shape", "Limits"))
     }
     walked = {type(built).__name__ for built in BUILT}
     assert settings - DESCRIPTIONS <= walked

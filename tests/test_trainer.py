@@ -921,6 +921,7 @@ def test_flags_of_training_change_only_on_purpose():
             "--deepspeed",
             "--workers",
             *("--held-out-worlds", "--initial", "--device", "--compile", "--plain-attention", "--validation-clips"),
+            *("--phenomena", "--grammar"),
         ),
         *("--minutes", "--checkpoint-every", "--validate-every", "--log-every", "--sample-every", "--prompt", "--size"),
         *("--tracker", "--unlawful"),
@@ -979,7 +980,7 @@ def test_worlds_are_learnt_from_annotations_instead_of_masks(base: Path, tmp_pat
     data, annotations = tmp_path / "cache", tmp_path / "annotations"
     annotator = Annotator(make_model("qwen2_5_vl"), make_tokenizer(), AnnotationConfig(max_answer_tokens=3))
     annotate_all(annotator, jobs_of_worlds(2, "train", SCOPE), annotations, WORLDS, Shard(0, 1))
-    masked = open_examples(data, str(base), worlds=2)
+    masked = open_examples(data, str(base), clips=2)
     taught = open_examples(data, str(base), annotations=annotations)
     for index, job in enumerate(jobs_of_worlds(2, "train", SCOPE)):
         targets = TokenTargets.load(annotations / "clips" / job.folder / "targets.npz")
@@ -996,7 +997,7 @@ def test_worlds_are_learnt_from_annotations_instead_of_masks(base: Path, tmp_pat
     capsys.readouterr()
     assert train_by_command(base, data, tmp_path / "run", *one_step) == 2
     assert "was trained on other data" in capsys.readouterr().err
-    open_examples(data, str(base), worlds=3)
+    open_examples(data, str(base), clips=3)
     assert train_by_command(base, data, tmp_path / "more", "--annotations", str(annotations), *one_step) == 2
     assert "lacks 1 of 3 clips, such as train-000002: prophy annotate --data worlds" in capsys.readouterr().err
 

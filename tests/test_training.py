@@ -44,7 +44,7 @@ from prophy.training.recipes import recipe_named
 from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import COLOURS, Stage, sample_clip, sample_scenario
+from prophy.worlds import COLOURS, Stage, WorldSet, sample_clip, sample_scenario
 from prophy.worlds.language import GRAMMARS, Telling, Told
 from prophy.worlds.sample import sample_telling
 from prophy.worlds.scope import SCOPE
@@ -198,7 +198,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save_pretrained(folder / "model" / "tokenizer")
     encoder.save_pretrained(folder / "model" / "text_encoder")
     parts = load_parts(folder / "model")
-    open_cache(folder / "latents", parts.vae, parts.tokenizer, CLIPS, SCOPE)
+    open_cache(folder / "latents", parts.vae, parts.tokenizer, CLIPS)
     return folder
 
 
@@ -209,7 +209,7 @@ def parts(work: Path) -> TinyParts:
 
 @pytest.fixture(scope="module")
 def cache(work: Path, parts) -> LatentCache:
-    return open_cache(work / "latents", parts.vae, parts.tokenizer, CLIPS, SCOPE)
+    return open_cache(work / "latents", parts.vae, parts.tokenizer, CLIPS)
 
 
 def test_the_cache_holds_normalised_latents_of_the_same_clips(cache, parts):
@@ -250,32 +250,33 @@ def test_cached_captions_describe_the_clip_in_several_wordings(cache, parts):
 def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Path, parts):
     other_words = build_tokenizer(["a red ball"])
     for other, arguments in (
-        ("weights", (random_vae(2), parts.tokenizer, CLIPS, SCOPE, "train")),
-        ("weights", (parts.vae, other_words, CLIPS, SCOPE, "train")),
-        ("phenomena", (parts.vae, parts.tokenizer, CLIPS, SCOPE[:3], "train")),
-        ("clips", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "test")),
-        ("sizes", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(96, 64))),
-        ("clocks", (parts.vae, parts.tokenizer, CLIPS, SCOPE, "train", Stage(), False)),
+        ("weights", (random_vae(2), parts.tokenizer, CLIPS)),
+        ("weights", (parts.vae, other_words, CLIPS)),
+        ("phenomena", (parts.vae, parts.tokenizer, CLIPS, WorldSet(SCOPE[:3]))),
+        ("clips", (parts.vae, parts.tokenizer, CLIPS, WorldSet(split="test"))),
+        ("sizes", (parts.vae, parts.tokenizer, CLIPS, WorldSet(stage=Stage(96, 64)))),
+        ("clocks", (parts.vae, parts.tokenizer, CLIPS, WorldSet(lawful=False))),
+        ("captions", (parts.vae, parts.tokenizer, CLIPS, WorldSet(grammar="plain"))),
     ):
         with pytest.raises(ValueError, match=f"cached with other {other}: delete it or choose another"):
             open_cache(work / "latents", *arguments)
 
 
 def test_a_cache_of_the_first_generation_is_one_of_the_default_stage(tmp_path: Path, parts):
-    arguments = tmp_path, parts.vae, parts.tokenizer, 2, ("melting",)
-    made = np.array(open_cache(*arguments).latents)
+    arguments = tmp_path, parts.vae, parts.tokenizer, 2
+    made = np.array(open_cache(*arguments, WorldSet(("melting",))).latents)
     marker = tmp_path / "cache.json"
     about = json.loads(marker.read_text())
     marker.write_text(json.dumps({key: about[key] for key in ("made_by", "phenomena", "split", "count")}))
-    np.testing.assert_array_equal(open_cache(*arguments).latents, made)
+    np.testing.assert_array_equal(open_cache(*arguments, WorldSet(("melting",))).latents, made)
     with pytest.raises(ValueError, match="cached with other sizes"):
-        open_cache(*arguments, "train", Stage(96, 64))
+        open_cache(*arguments, WorldSet(("melting",), stage=Stage(96, 64)))
 
 
 @pytest.mark.parametrize("lawful", [True, False], ids=["lawful", "unlawful"])
 def test_a_cache_holds_clips_of_any_size_and_unlawful_ones(tmp_path: Path, parts, lawful: bool):
     stage = Stage(96, 64, 33, 16)
-    cache = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, ("melting",), "train", stage, lawful)
+    cache = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, WorldSet(("melting",), "train", stage, lawful))
     grid = grid_of(stage, parts.vae)
     assert cache.latents.shape == (2, 4, *grid.shape)
     assert grid.shape == (9, 8, 12)
@@ -288,7 +289,7 @@ def test_a_cache_holds_clips_of_any_size_and_unlawful_ones(tmp_path: Path, parts
 def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(
     tmp_path: Path, parts, monkeypatch: pytest.MonkeyPatch
 ):
-    few = ("collision", "melting")
+    few = WorldSet(("collision", "melting"))
     small = open_cache(tmp_path, parts.vae, parts.tokenizer, 2, few)
     kept = {name: np.array(getattr(small, name)) for name in ("latents", "ids", "masks", "phenomena")}
     with monkeypatch.context() as patch:

@@ -8,13 +8,13 @@ prophy annotate show annotations/clips/CLIP
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 from pathlib import Path
 
 from prophy.data.jobs import add_data, add_geometry, add_shard, read_jobs
 from prophy.flags import whole
+from prophy.schema import read_object
 
 
 def main(argv: list[str]) -> None:
@@ -112,7 +112,7 @@ def _show(arguments: argparse.Namespace) -> None:
     if arguments.rows < 1:
         raise ValueError(f"--rows {arguments.rows} must be at least 1")
     annotation = Annotation.load(folder)
-    about = json.loads((folder / "clip.json").read_text(encoding="utf-8"))
+    caption = str(read_object(folder / "clip.json", "annotate the clip again").get("caption", ""))
     out = arguments.out or folder.with_name(folder.name + ".png")
-    write_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, about["caption"], arguments.rows))
+    write_png(out, sheet(annotation, read_video(folder / "clip.mp4").frames, caption, arguments.rows))
     print(f"sheet    {out}")

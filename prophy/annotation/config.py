@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from prophy.data.tables import read_text
-from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields
+from prophy.schema import AtLeastNone, BatchSize, FrameRate, Seed, Width, check_fields, parsed
 
 #: A model's own choices, beside its weights: read where nobody says otherwise.
 CONFIG_FILE = "annotation.json"
@@ -92,7 +91,7 @@ def read_config(path: str | Path) -> AnnotationConfig:
             return AnnotationConfig()
     text = read_text(path)
     try:
-        fields = json.loads(text)
+        fields = parsed(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     known = AnnotationConfig.__dataclass_fields__

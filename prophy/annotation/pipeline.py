@@ -26,7 +26,8 @@ from prophy.annotation.config import PROMPT_VERSION
 from prophy.annotation.record import TARGETS
 from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
-from prophy.files import visible, write_text
+from prophy.files import exclusive, visible, write_text
+from prophy.schema import read_json, read_object
 from prophy.video import write_video
 
 log = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ class ClipInputs:
         if not (folder / TARGETS).exists():
             return None
         try:
-            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+            about = read_json(folder / ABOUT)
             return cls(about["id"], about["caption"], tuple(about["phenomena"]), about.get("content", ""))
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -99,6 +100,7 @@ class ClipInputs:
         return before is not None and self.content == before.content != "" and self.phenomena == before.phenomena
 
 
+@exclusive("annotating")
 def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry: Geometry, shard: Shard) -> Outcome:
     """Annotate a shard of the clips; those done before are not done again unless their video or labels changed.
 
@@ -221,7 +223,7 @@ def _claim(out: Path, annotator: Annotator, geometry: Geometry) -> None:
     if not (out / RECIPE).exists():
         write_text(out / RECIPE, json.dumps(recipe, indent=2) + "\n", shared=True)
     try:
-        found = json.loads((out / RECIPE).read_text())
+        found = read_object(out / RECIPE, "annotate again")
     except ValueError:
         found = {}
     if differing := [name for name, value in recipe.items() if found.get(name) != value]:

@@ -14,10 +14,12 @@ import numpy as np
 
 from prophy import phenomena
 from prophy.annotation.config import AnnotationConfig
+from prophy.arrays import read_npz
 from prophy.files import replacing
 from prophy.routing.targets import TokenTargets
 
 TARGETS, ATTENTION = "targets.npz", "attention.npz"
+MAX_BYTES = 2**28  #: of an opened file of attention maps
 
 
 @dataclass(frozen=True)
@@ -122,18 +124,18 @@ class Annotation:
         folder = Path(folder)
         targets = TokenTargets.load(folder / TARGETS)
         try:
-            with np.load(folder / ATTENTION, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-                answers = {}
-                for name, said in about["answers"].items():
-                    layers = f"layers:{name}"
-                    answers[name] = Answer(
-                        said["question"],
-                        said["text"],
-                        said["tokens"],
-                        file[f"attention:{name}"],
-                        file.get(layers),
-                    )
+            file = read_npz(folder / ATTENTION, MAX_BYTES)
+            about = json.loads(str(file["about"]))
+            answers = {}
+            for name, said in about["answers"].items():
+                layers = f"layers:{name}"
+                answers[name] = Answer(
+                    said["question"],
+                    said["text"],
+                    said["tokens"],
+                    file[f"attention:{name}"],
+                    file.get(layers),
+                )
             version = about["phenomena_version"]
             record = _read_record(about["record"])
             background = answers.pop("")

@@ -31,6 +31,7 @@ from torch import nn
 from prophy.backbones.backbone import backbone_of
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.published import PUBLISHED
+from prophy.files import check_file
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def read_lora(path: Path, pipeline: DiffusionPipeline) -> LoraFile:
         ValueError: it is damaged, or no LoRA that diffusers converts for this pipeline. One line.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(check_file(path), "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:

@@ -20,12 +20,13 @@ from torch import nn
 from prophy.backbones.backbone import backbone_of, backbones
 from prophy.backbones.lora import apply_lora, converted, fits_all, read_lora, remove_adapter
 from prophy.branch import Attachment, ProPhyBranch, attach, check_fits
-from prophy.catalogue.describe import BRANCH_FOLDER, is_local
+from prophy.catalogue.describe import BRANCH_FOLDER, check_part, is_local, read_branch
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipRules
 from prophy.catalogue.lora import LoraSource
 from prophy.catalogue.published import PublishedModel, published_like
-from prophy.files import visible
+from prophy.files import open_regular, visible
+from prophy.schema import read_object
 
 #: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
 BranchSource = str | Path | ProPhyBranch | Literal[False] | None
@@ -232,7 +233,7 @@ def read_index(base: str | Path) -> dict[str, Any]:
     _check_folder(base, "model_index.json", "model")
     try:
         if (Path(base) / "model_index.json").is_file():
-            return json.loads((Path(base) / "model_index.json").read_text())
+            return read_object(Path(base) / "model_index.json", "copy or download it again")
         return DiffusionPipeline.load_config(str(base))
     except Exception as error:
         raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
@@ -255,6 +256,7 @@ def _check_components(folder: Path, index: dict[str, Any], given: Collection[str
     for name in sorted(parts - set(given)):
         if not (folder / name).is_dir():
             raise ValueError(f"{folder} lacks its component {name}/: copy or download that folder again")
+        check_part(folder / name)
         _check_weights(folder / name)
 
 
@@ -303,7 +305,7 @@ def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]
 def _check_weights(folder: Path) -> None:
     """Refuse weight files that are missing or cut short, by their sizes alone."""
     for index in visible(folder, "*.safetensors.index*.json"):
-        for shard in sorted(set(json.loads(index.read_text())["weight_map"].values())):
+        for shard in _shards(index):
             if not (folder / shard).is_file():
                 raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
     for path in visible(folder, "*.safetensors"):
@@ -311,9 +313,19 @@ def _check_weights(folder: Path) -> None:
             raise ValueError(f"{path} is cut short or damaged: copy or download it again")
 
 
+def _shards(index: Path) -> list[str]:
+    """The files that an index of weights names, in its own folder."""
+    cure = "copy or download that file again"
+    named = read_object(index, cure).get("weight_map")
+    files = named.values() if isinstance(named, dict) else [None]
+    if not all(isinstance(file, str) and file == Path(file).name for file in files):
+        raise ValueError(f"{index} is damaged (weight_map names no files): {cure}")
+    return sorted(set(files))
+
+
 def _safetensors_size(path: Path) -> int:
     """The size that a safetensors file says it has, -1 where it says nothing sensible."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(min(length, 100_000_000)))
@@ -328,6 +340,7 @@ def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
         return branch
     _check_folder(branch, "config.json", "branch")
     if Path(branch).is_dir():
+        read_branch(branch)
         _check_weights(Path(branch))
     if isinstance(dtype, dict):
         dtype = dtype.get("branch", dtype.get("default"))

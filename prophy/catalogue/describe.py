@@ -6,15 +6,16 @@ other hub id by the same files there, which the hub's client keeps.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prophy.catalogue.check import check_branch, check_config
 from prophy.catalogue.families import facts_of, is_registered
 from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS, ClipRules, GenerationDefaults
 from prophy.catalogue.published import PUBLISHED, PublishedModel, published_like
+from prophy.schema import read_object
 
 BRANCH_FOLDER = "branch"
 
@@ -75,7 +76,7 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Model
     Raises:
         ValueError: no such model or branch, files that are damaged, or a model of another kind. One line.
     """
-    physics = None if branch is None else _read(branch, "config.json", "branch")
+    physics = None if branch is None else read_branch(branch)
     for key, known in PUBLISHED.items():
         if str(model) in (key, known.repo):
             return ModelConfig(
@@ -92,12 +93,12 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Model
                 branch=physics,
             )
     if branch is None and is_local(model) and (Path(model) / BRANCH_FOLDER / "config.json").is_file():
-        physics = _read(model, f"{BRANCH_FOLDER}/config.json", "branch")
+        physics = read_branch(Path(model) / BRANCH_FOLDER)
     index = _read(model, "model_index.json", "model")
 
     def part(name: str, library: str) -> tuple[str, dict[str, Any]]:
-        origin, class_name = (index.get(name) or [None, None])[:2]
-        if origin != library and not is_registered(class_name):
+        origin, class_name = _named(index, name)
+        if class_name is None or (origin != library and not is_registered(class_name)):
             raise ValueError(f"{model} has no {name} of a stock class: give the folder of a text-to-video pipeline")
         return class_name, _read(model, f"{name}/config.json", name)
 
@@ -112,17 +113,53 @@ def describe_model(model: str | Path, branch: str | Path | None = None) -> Model
         name=Path(model).resolve().name if is_local(model) else str(model),
         transformer_class=transformer_class,
         transformer=transformer,
-        transformers=1 if (index.get("transformer_2") or [None])[0] is None else 2,
+        transformers=1 if _named(index, "transformer_2")[0] is None else 2,
         vae_class=vae_class,
         vae=vae,
         text_encoder_class=text_encoder_class,
         text_encoder=text_encoder,
-        tokenizer_limit=tokenizer.get("model_max_length", LONGEST_PROMPT_TOKENS),
+        tokenizer_limit=_limit(tokenizer.get("model_max_length")),
         pipeline_config={name: value for name, value in index.items() if not _is_part_or_note(name, value)},
         branch=physics,
     )
-    _ = described.rules  # refuses a family that is not registered
+    try:
+        _ = described.rules  # refuses a family that is not registered
+    except (TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
+        raise ValueError(f"{model} is damaged (its parts do not fit together: {error}): copy it again") from None
     return described
+
+
+def read_branch(branch: str | Path) -> dict[str, Any]:
+    """The configuration of a branch: of a folder or a hub id.
+
+    Raises:
+        ValueError: no branch there, or its file holds what cannot be. One line.
+    """
+    return _read(branch, "config.json", "branch")
+
+
+def check_part(folder: Path) -> None:
+    """Check the configuration of a part in a local folder, if it has one.
+
+    Raises:
+        ValueError: it holds what cannot be. One line.
+    """
+    if (folder / "config.json").is_file():
+        _read(folder, "config.json", folder.name)
+
+
+def _named(index: dict[str, Any], part: str) -> tuple[str | None, str | None]:
+    """Library and class of a part in ``model_index.json``; None for one that is not there, or not so named."""
+    entry = index.get(part)
+    if not isinstance(entry, list) or len(entry) != 2 or not all(isinstance(name, str) for name in entry):
+        return None, None
+    return entry[0], entry[1]
+
+
+def _limit(said: object) -> float:
+    """The most tokens of a tokenizer; one without a limit says 10^30."""
+    is_number = isinstance(said, int | float) and not isinstance(said, bool) and said >= 1
+    return float(said) if is_number else LONGEST_PROMPT_TOKENS
 
 
 def hub_id(model: str | Path) -> str | Path:
@@ -147,10 +184,13 @@ def _read(origin: str | Path, name: str, kind: str) -> dict[str, Any]:
         path = _from_hub(str(origin), name, kind)
     elif not path.is_file():
         raise ValueError(f"{path.parent} holds no {kind} ({path.name} is missing): give a {kind} folder or a hub id")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): write it again") from None
+    cure = "write it again"
+    config = read_object(path, cure)
+    if kind == "branch":
+        check_branch(config, path, cure)
+    elif kind != "tokenizer":  # whose file may say that it has no limit, by a huge number, and lists every token
+        check_config(config, path, cure)
+    return config
 
 
 def _from_hub(repo: str, name: str, kind: str) -> Path:

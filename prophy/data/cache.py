@@ -25,7 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from prophy.data.present import CLIPS, PRESENT, expected_ids, present_keys, read_list, write_list
-from prophy.files import file_sha256, replacing, sha256, some_of, visible, write_text
+from prophy.files import check_file, file_sha256, replacing, sha256, some_of, visible, write_text
+from prophy.schema import read_json
 
 FORMAT = "prophy-cache-v1"
 ABOUT = "cache.json"
@@ -125,9 +126,9 @@ class TensorCache:
         """
         entry = self._entries[key]
         try:
-            with safe_open(entry.shard, "pt") as file:
+            with safe_open(check_file(entry.shard), "pt") as file:
                 return {name: file.get_tensor(f"{key}/{name}") for name in entry.tensors}
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise ValueError(f"{entry.shard.name} is damaged ({error}): see prophy cache verify") from error
 
     def expect(self, ids: Iterable[str]) -> None:
@@ -288,7 +289,7 @@ def _check_shard(shard: Path, digest: str, entries: list[Entry]) -> list[str]:
         return [f"is not what was written (its hash differs): {cure}"]
     wrong = []
     try:
-        with safe_open(shard, "pt") as file:
+        with safe_open(check_file(shard), "pt") as file:
             names = set(file.keys())
             for entry in entries:
                 for name, (dtype, shape) in entry.tensors.items():
@@ -302,24 +303,25 @@ def _check_shard(shard: Path, digest: str, entries: list[Entry]) -> list[str]:
                         wrong.append(f"{name} of {entry.id} is {is_now}, not {dtype} {shape}: {cure}")
                     elif tensor.is_floating_point() and not tensor.isfinite().all():
                         wrong.append(f"{name} of {entry.id} holds values that are not numbers: {cure}")
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         return [f"cannot be opened ({error}): {cure}"]
     return wrong
 
 
 def _read_about(path: Path) -> dict[str, object]:
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] != FORMAT:
-            raise ValueError(f"{path} is of format {about['format']!r}, not {FORMAT!r}: fill another folder")
-        return dict(about["recipe"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        about = read_json(path)
+        found, recipe = about["format"], dict(about["recipe"])
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} does not describe a cache ({error}): restore it or fill another folder") from None
+    if found != FORMAT:
+        raise ValueError(f"{path} is of format {found!r:.80}, not {FORMAT!r}: fill another folder")
+    return recipe
 
 
 def _read_index(path: Path) -> tuple[str, list[Entry]]:
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = read_json(path)
         shard = path.with_suffix(".safetensors")
         entries = [
             Entry(row["id"], key, shard, {n: (dtype, tuple(shape)) for n, (dtype, shape) in row["tensors"].items()})

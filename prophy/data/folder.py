@@ -19,7 +19,7 @@ from prophy.data.records import (
     read_number,
 )
 from prophy.data.tables import read_rows
-from prophy.files import visible
+from prophy.files import some_of, visible
 
 _NEEDED = ("file", "caption")
 _OPTIONAL = ("phenomena", "duration", "width")
@@ -69,7 +69,7 @@ def read_folder(path: str | Path, *, labels: LabelSet = WISA_17) -> Reading:
         if len(named) == 1:
             records.append(named[0][1])
         else:
-            lines = ", ".join(where for where, _ in named)
+            lines = some_of([where for where, _ in named])  # not all: each of them gets this line
             faults += [
                 Fault(where, record.id, "several rows name this video", f"{lines}; keep one") for where, record in named
             ]

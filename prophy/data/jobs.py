@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -52,6 +52,18 @@ class Geometry:
     def __post_init__(self) -> None:
         check_fields(self)
         self.grid  # noqa: B018 (refuses what does not divide)
+
+    @classmethod
+    def of_recipe(cls, recipe: Mapping[str, Any], path: Path) -> Geometry:
+        """The one that a recipe of annotations names.
+
+        Raises:
+            ValueError: it names none, or an impossible one; ``path`` is its file.
+        """
+        try:
+            return cls(**recipe["geometry"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is damaged (geometry: {error}): annotate the clips again") from None
 
     @property
     def grid(self) -> TokenGrid:
@@ -229,7 +241,8 @@ def stage_of(size: str | None, fps: float | None) -> Stage:
     return Stage.parse(size, rate)
 
 
-def _scope(names: str | None) -> tuple[str, ...]:
+def scope_of(names: str | None) -> tuple[str, ...]:
+    """The ids that ``--phenomena`` means: ``all``, names with commas between, or by default the embedded model's."""
     if names is None:
         return SCOPE
     return IDS if names == "all" else tuple(dict.fromkeys(name.strip() for name in names.split(",")))
@@ -248,7 +261,7 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
                 raise ValueError(f"--{name.replace('_', '-')} changes nothing in the worlds: leave it out")
         stage = stage_of(arguments.size, arguments.fps)
         geometry = Geometry.of_worlds(stage, **only_set(arguments, "cell"))
-        jobs = jobs_of_worlds(arguments.clips, arguments.split, _scope(arguments.phenomena), stage=stage)
+        jobs = jobs_of_worlds(arguments.clips, arguments.split, scope_of(arguments.phenomena), stage=stage)
         return jobs, 0, geometry
     if arguments.phenomena is not None:
         raise ValueError(f"--phenomena changes nothing in --data {arguments.data}: leave it out")

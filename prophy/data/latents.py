@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
-from prophy.worlds import Stage, sample_clip, sample_scenario
+from prophy.schema import read_object
+from prophy.worlds import Stage, WorldSet
 
 CAPTIONS = 4  #: wordings kept for each clip
 MARKER = "cache.json"
@@ -40,6 +41,7 @@ WORDS = {
     "split": "clips",
     "stage": "sizes",
     "lawful": "clocks",
+    "grammar": "captions",
 }
 
 
@@ -96,10 +98,7 @@ def is_worlds_cache(folder: Path) -> bool:
     marker = Path(folder) / MARKER
     if not marker.is_file():
         raise FileNotFoundError(f"{folder} holds no cache ({MARKER} is missing)")
-    try:
-        return "made_by" in json.loads(marker.read_text(encoding="utf-8"))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{marker} is damaged ({error}): restore it or fill another folder") from None
+    return "made_by" in read_object(marker, "restore it or fill another folder")
 
 
 def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
@@ -108,8 +107,8 @@ def grid_of(stage: Stage, vae: AutoencoderKLWan) -> TokenGrid:
     return TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
 
 
-def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stage, lawful: bool, seed: int):
-    clip = sample_clip(seed, split, phenomena, stage, lawful)
+def _render(grid: TokenGrid, worlds: WorldSet, seed: int):
+    clip = worlds.clip(seed)
     masks = np.zeros((2, grid.num_tokens), np.uint8)
     shown = len(clip.masks)
     masks[:shown] = np.round(grid.pool_masks(np.stack(list(clip.masks.values()))) * 255)
@@ -118,9 +117,21 @@ def _render(grid: TokenGrid, split: str, phenomena: tuple[str, ...], stage: Stag
     return clip.frames, masks, phenomena
 
 
-def cached_as(folder: Path) -> dict:
-    """What the cache in a folder was made with; those of the first generation do not say their size."""
-    return {"stage": asdict(Stage()), "lawful": True} | json.loads((Path(folder) / MARKER).read_text())
+def cached_set(folder: Path) -> WorldSet | None:
+    """Which clips the cache in a folder holds; None if there is none.
+
+    Raises:
+        ValueError: its description is damaged, or it is a cache of other clips.
+    """
+    marker = Path(folder) / MARKER
+    if not marker.is_file():
+        return None
+    if not is_worlds_cache(folder):
+        raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
+    try:
+        return WorldSet.from_record(read_object(marker, "restore it or fill another folder"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 
 
 def _digest(vae: AutoencoderKLWan, tokenizer: PreTrainedTokenizerBase) -> str:
@@ -135,10 +146,7 @@ def open_cache(
     vae: AutoencoderKLWan,
     tokenizer: PreTrainedTokenizerBase,
     count: int,
-    phenomena: tuple[str, ...],
-    split: str = "train",
-    stage: Stage = Stage(),
-    lawful: bool = True,
+    worlds: WorldSet = WorldSet(),
 ) -> LatentCache:
     """Open the cache of clips ``0 .. count-1``, making or extending it first.
 
@@ -147,10 +155,7 @@ def open_cache(
         vae: encodes the clips.
         tokenizer: of their captions.
         count: of clips.
-        phenomena: ids to draw from.
-        split: of the worlds.
-        stage: size, length and rate of the clips.
-        lawful: or each event runs by a clock that obeys no law.
+        worlds: which clips.
 
     Raises:
         ValueError: the folder holds a cache made otherwise, or a size that the autoencoder cannot take.
@@ -158,18 +163,12 @@ def open_cache(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / MARKER
-    grid = grid_of(stage, vae)
-    about = {
-        "made_by": _digest(vae, tokenizer),
-        "phenomena": list(phenomena),
-        "split": split,
-        "stage": asdict(stage),
-        "lawful": lawful,
-    }
+    grid = grid_of(worlds.stage, vae)
+    about = {"made_by": _digest(vae, tokenizer), **worlds.record()}
     done = 0
-    if marker.exists():
-        found = cached_as(folder)
-        done = found.pop("count")
+    if (held := cached_set(folder)) is not None:
+        noted = json.loads(marker.read_text(encoding="utf-8"))
+        found, done = {"made_by": noted["made_by"], **held.record()}, noted["count"]
         if other := [WORDS[key] for key in about if found.get(key) != about[key]]:
             raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
     channels = vae.config.z_dim
@@ -186,16 +185,14 @@ def open_cache(
             arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
             if old is not None:
                 arrays[name][:done] = old[:done]
-        render = partial(_render, grid, split, phenomena, stage, lawful)
+        render = partial(_render, grid, worlds)
         with ProcessPoolExecutor(1) as executor, torch.no_grad():
             made = executor.map(render, range(done, count), chunksize=8)
-            clips = tqdm(made, f"encode {split}", count - done, mininterval=10)
+            clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
             batch = []
             for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
                 arrays["masks"][row], arrays["phenomena"][row] = masks, shown
-                scenario, first = sample_scenario(row, split, phenomena)
-                words = np.random.default_rng([row, 7])
-                texts = [first] + [scenario.describe(words, split == "wordings") for _ in range(CAPTIONS - 1)]
+                texts = worlds.captions(row, CAPTIONS)
                 for text, tokens in too_long(tokenizer, texts, tokenizer.model_max_length).items():
                     raise ValueError(
                         f"clip {row}: {text!r} is {tokens} tokens long and the model reads {tokenizer.model_max_length}"
@@ -225,9 +222,8 @@ def verify_worlds(folder: Path) -> list[Problem]:
     """
     folder = Path(folder)
     try:
-        about = cached_as(folder)
-        count, stage, digests = int(about["count"]), Stage(**about["stage"]), dict(about.get("sha256", {}))
-        told = about["split"], tuple(about["phenomena"]), stage, bool(about["lawful"])
+        about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        worlds, count, digests = WorldSet.from_record(about), int(about["count"]), dict(about.get("sha256", {}))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / MARKER} does not describe a cache of the worlds ({error}): make another") from None
     cure = "delete the folder and encode the clips again"
@@ -253,10 +249,10 @@ def verify_worlds(folder: Path) -> list[Problem]:
     latents = arrays["latents"]
     if any(not np.isfinite(latents[start : start + 64]).all() for start in range(0, count, 64)):
         problems.append(Problem("latents.npy", f"holds values that are not numbers: {cure}"))
+    stage = worlds.stage
     grid = TokenGrid.from_video(stage.frames, stage.height, stage.width, stage.height // latents.shape[3])
-    split, phenomena, stage, lawful = told
     for row in sorted({int(row) for row in np.linspace(0, count - 1, _LOOKED_AT)}):
-        _, masks, shown = _render(grid, split, phenomena, stage, lawful, row)
+        _, masks, shown = _render(grid, worlds, row)
         if not (np.array_equal(masks, arrays["masks"][row]) and np.array_equal(shown, arrays["phenomena"][row])):
             problems.append(Problem("masks.npy", f"clip {row} is another in this release's worlds: {cure}"))
     return problems

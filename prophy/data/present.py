@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prophy.files import some_of, visible, write_text
+from prophy.schema import read_json
 
 CLIPS, PRESENT = "clips.txt", "present"
 
@@ -59,7 +60,7 @@ def read_list(path: Path) -> dict[str, str]:
         ValueError: it is damaged.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(read_json(path))
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:

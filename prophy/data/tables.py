@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from prophy.files import read_regular
+from prophy.schema import parsed
+
 SUFFIXES = (".json", ".jsonl", ".csv")
+_MAX_BYTES = 2**30  # of a table
 _MAX_CELL = 16 * 1024**2  #: characters; Python's own limit, 131,072, would end the file at one over-long caption
 
 
@@ -35,7 +38,7 @@ def read_text(path: Path) -> str:
         ValueError: it is not UTF-8; the message gives the first offending byte and the cure.
         OSError: it cannot be read.
     """
-    data = path.read_bytes()
+    data = read_regular(path, _MAX_BYTES)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"{path} is UTF-16, not UTF-8 (offset 0): convert it with iconv -f UTF-16 -t UTF-8")
     mark = 3 if data.startswith(b"\xef\xbb\xbf") else 0  # a byte order mark: Excel writes one
@@ -54,7 +57,7 @@ def read_mended_text(path: Path) -> tuple[str, int]:
 
     For tables of others, which are known to mix both. Raises as :func:`read_text`, but for these bytes.
     """
-    data = path.read_bytes()
+    data = read_regular(path, _MAX_BYTES)
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return read_text(path), 0
     text = data.decode("utf-8-sig", errors="surrogateescape")
@@ -83,8 +86,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _json_rows(path: Path, text: str) -> Iterator[Row]:
     try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        items = parsed(text)
+    except ValueError as error:
         cure = "; one object a line is .jsonl" if "Extra data" in str(error) else ""
         raise ValueError(f"{path} is not JSON: {error}{cure}") from None
     if not isinstance(items, list):
@@ -100,8 +103,8 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            item = parsed(line)
+        except ValueError as error:
             yield Row(where, None, f"not JSON: {error}")
         else:
             yield _json_row(where, item)

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
+from prophy.assets import default_model
 from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.report.cli import add_reports
@@ -22,6 +24,7 @@ from prophy.evaluation.results import as_typed, running_command
 from prophy.files import check_writable
 from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import ProPhyWanPipeline, load
+from prophy.worlds import SPLITS
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
 _COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
@@ -55,6 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
     _add_recipe(recogniser)
     _add_stage(recogniser)
     recogniser.set_defaults(run=_recogniser)
+
+    autoencoder = commands.add_parser("autoencoder", help="what real renders keep of their laws behind an autoencoder")
+    add_model(autoencoder)
+    _add_work(autoencoder)
+    autoencoder.add_argument("--clips", type=whole, default=96, help="of each split (default: 96)")
+    autoencoder.add_argument("--batch", type=whole, default=4, help="clips at a time (default: 4)")
+    autoencoder.add_argument("--split", action="append", choices=SPLITS, help="repeat (default: the held-out ones)")
+    autoencoder.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
+    _add_stage(autoencoder)
+    autoencoder.set_defaults(run=_autoencoder)
 
     recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
     add_model(recognition, branch=True)
@@ -259,6 +272,26 @@ def _recogniser(arguments: argparse.Namespace) -> None:
     result = train_recogniser(arguments.work, recipe, vae, device=device, minutes=arguments.minutes)
     print(as_text(result))
     print(f"exact: {_gate(result.exact, GATE)}")
+
+
+def _autoencoder(arguments: argparse.Namespace) -> None:
+    from diffusers import AutoencoderKLWan
+
+    from prophy.evaluation.measures.autoencoder import GATE_KEPT, GATE_PSNR, evaluate_autoencoder
+    from prophy.evaluation.measures.laws import SPLITS_MEASURED
+    from prophy.training.devices import chosen_device
+
+    folder = Path(arguments.model or default_model()) / "vae"
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no autoencoder (config.json is missing): give a diffusers folder")
+    vae = AutoencoderKLWan.from_pretrained(folder, dtype=torch.float32).eval().to(chosen_device(arguments.device))
+    stage = stage_of(arguments.size, arguments.fps)
+    splits = tuple(arguments.split or SPLITS_MEASURED)
+    result = evaluate_autoencoder(vae, arguments.work, arguments.clips, splits, stage=stage, batch=arguments.batch)
+    print(as_text(result))
+    for split, one in result.splits.items():
+        verdict = "passed" if one.psnr.value >= GATE_PSNR else "NOT passed"
+        print(f"{split}: {_gate(one.kept.value, GATE_KEPT)}; {one.psnr.value:.1f} dB (gate {GATE_PSNR:g}: {verdict})")
 
 
 def _recognition(arguments: argparse.Namespace) -> None:

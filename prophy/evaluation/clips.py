@@ -9,7 +9,6 @@ Shapes: n clips, F video frames of H×W pixels.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 from diffusers import DiffusionPipeline
 
+from prophy.arrays import read_npz
 from prophy.evaluation.results import FOLDER, write_arrays
 from prophy.files import sha256
 from prophy.generation.generate import Generation
@@ -28,6 +28,7 @@ from prophy.worlds import Stage
 
 Made = TypeVar("Made")
 Arrays = Mapping[str, np.ndarray]
+_MAX_BYTES = 2**31  # of the arrays of one clip: the frames of the largest that can be asked for, and its maps
 
 
 class Asked(Protocol):
@@ -73,9 +74,8 @@ class ArrayFolder(Generic[Made]):
     def read(self, name: str, settings: GenerationSettings) -> Arrays | None:
         """The arrays under a digest of the settings; None where there are none, or they are damaged."""
         try:
-            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as data:
-                return dict(data)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return read_npz(self._folder / f"{name}.npz", _MAX_BYTES)
+        except (OSError, ValueError):
             return None
 
     def write(self, name: str, made: Made) -> Arrays:

@@ -13,8 +13,11 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
+from prophy.arrays import read_npz
 from prophy.files import replacing
 from prophy.grid import TokenGrid
+
+MAX_BYTES = 2**27  #: of an opened file: those of the longest clip of a published model have a fifteenth of it
 
 
 @dataclass(frozen=True)
@@ -99,14 +102,17 @@ class TokenTargets:
             ValueError: damaged, or made with another list of phenomena.
         """
         try:
-            with np.load(path, allow_pickle=False) as data:
-                about = json.loads(str(data["about"]))
-                values, labelled = data["values"], data["labelled"]
+            data = read_npz(path, MAX_BYTES)
+            about = json.loads(str(data["about"]))
+            values, labelled = data["values"], data["labelled"]
             grid, source, version = TokenGrid(*about["grid"]), about["source"], about["phenomena_version"]
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ValueError(f"{Path(path).name} does not hold token targets: annotate the clip again") from error
+            reason = f" ({error})" if isinstance(error, ValueError) else ""
+            raise ValueError(
+                f"{Path(path).name} does not hold token targets{reason}: annotate the clip again"
+            ) from error
         if version != phenomena.VERSION:
             raise ValueError(f"targets {Path(path).name} use phenomena {version!r}, not {phenomena.VERSION!r}")
         return cls(values, labelled, grid, source)

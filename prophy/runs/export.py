@@ -67,7 +67,7 @@ class OverlaySettings:
         if self.mode == "phenomenon" and self.index not in range(len(phenomena.PHENOMENA)):
             raise ExportError(f"index={self.index} is not a phenomenon: use 0 to {len(phenomena.PHENOMENA) - 1}")
         if self.mode == "expert" and (type(self.index) is not int or not 0 <= self.index < MAX_EXPERTS):
-            raise ExportError(f"index={self.index} is not an expert: experts are numbered from 0")
+            raise ExportError(f"index={self.index} is not an expert: use 0 to {MAX_EXPERTS - 1}")
         if self.mode not in ("expert", "phenomenon") and self.index is not None:
             shown = "phenomenon" if self.mode == "phenomena" else "expert"
             raise ExportError(f"mode {self.mode} shows every {shown}: leave index={self.index} out")

@@ -19,6 +19,7 @@ import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.files import replace_folder
+from prophy.schema import read_json
 from prophy.tiny.parts import load_parts, save_pipeline
 from prophy.training.publish import publish
 
@@ -60,7 +61,7 @@ def ship(runs: Sequence[Path], model: Path, out: Path) -> Path:
             branch = ProPhyBranch.from_pretrained(sources["branch"], dtype=torch.float32)
             branch.half().save_pretrained(new / BRANCH_FOLDER)
     for path in new.rglob("*.json"):
-        config = json.loads(path.read_text())
+        config = read_json(path)
         if config.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     replace_folder(new, out)

@@ -18,9 +18,22 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 
 from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
-from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed, Share, Width, check_fields
+from prophy.flags import only_set, whole
+from prophy.schema import (
+    AtLeastNone,
+    AtLeastOne,
+    BatchSize,
+    LearningRate,
+    LossWeight,
+    Seed,
+    Share,
+    ShareBelowOne,
+    Width,
+    check_fields,
+)
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import autocast, chosen_device
+from prophy.training.ema import Ema
 from prophy.training.fit import fit
 from prophy.training.optim import MuonAdamW
 from prophy.worlds import Stage, sample_clip
@@ -28,7 +41,7 @@ from prophy.worlds import Stage, sample_clip
 #: What the embedded model shows: two seconds, wide enough for two events side by side. docs/EXPERIMENTS.md says why.
 STAGE = Stage(192, 128, 17, 8)
 PATCH = 4  #: pixels on a side that the first layer takes together; a latent cell has four times as many
-LATENT_CHANNELS = 64
+LATENT_CHANNELS = 96
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +92,8 @@ class VaeRecipe:
         most_weight: of one pixel: a tiny event must not be all that counts.
         edge_weight: of the differences of neighbouring pixels.
         motion_weight: of the differences of neighbouring frames.
+        behind: steps of the phases that the first weights have behind them, see :func:`train_vae`.
+        ema: decay of the moving average of the weights, which is what is kept.
         precision: of matrix products.
         seed: of the start and of the windows.
     """
@@ -97,6 +112,8 @@ class VaeRecipe:
     most_weight: LossWeight = 10.0
     edge_weight: LossWeight = 0.25
     motion_weight: LossWeight = 0.5
+    behind: AtLeastNone = 0
+    ema: ShareBelowOne = 0.998
     precision: str = "bfloat16"
     seed: Seed = 0
 
@@ -105,11 +122,12 @@ class VaeRecipe:
 
     @property
     def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
+        return sum(phase.steps for phase in self.phases) - self.behind
 
     def at(self, step: int) -> tuple[Phase, float]:
         """The phase ``step`` falls in, and the share of the peak learning rate it uses."""
         warm = min(1.0, (step + 1) / self.warm_up)
+        step += self.behind
         for phase in self.phases:
             if step < phase.steps:
                 done = step / phase.steps
@@ -119,7 +137,7 @@ class VaeRecipe:
 
 
 def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
-    """The tiny autoencoder: 64 latent channels, 4× shorter, 16× smaller (a 4×4 patch and two 2× stages).
+    """The tiny autoencoder: 96 latent channels, 4× shorter, 16× smaller (a 4×4 patch and two 2× stages).
 
     Its residual shortcuts (those of Wan2.2's autoencoder) carry pixels past the convolutions: without them
     training is several times slower.
@@ -194,7 +212,7 @@ def channels_last(model: torch.nn.Module) -> torch.nn.Module:
 
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The windows and weights of one step: a function of the step alone, so that a resumed run sees the same."""
-    rng = np.random.default_rng([recipe.seed, step])
+    rng = np.random.default_rng([recipe.seed, recipe.behind + step])
     phase, _ = recipe.at(step)
     count, frames, height, width = pool.events.shape
     room = np.array([height, width]) - phase.crop
@@ -291,8 +309,21 @@ def train_vae(
     device: torch.device,
     minutes: float | None = None,
     checkpoint_every: int = 500,
+    initial: Path | None = None,
 ) -> AutoencoderKLWan | None:
     """Train to the end of the recipe, resuming from ``work/vae``. None if the time ended first.
+
+    Args:
+        work: folder of the stages.
+        recipe: how.
+        device: where.
+        minutes: stop, resumable, after this long.
+        checkpoint_every: steps.
+        initial: a saved autoencoder to start from instead of chance, with a new optimiser: one that another machine
+            trained for ``recipe.behind`` steps.
+
+    Returns:
+        It, with its averaged weights.
 
     Raises:
         ValueError: the folder holds the training of another recipe. One line.
@@ -301,6 +332,8 @@ def train_vae(
     torch.manual_seed(recipe.seed)
     vae = build_vae()
     quiet_posterior(vae)
+    if initial is not None:
+        vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
     channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
@@ -311,6 +344,7 @@ def train_vae(
     others = [p for p, muon in zip(vae.parameters(), inner, strict=True) if not muon]
     pool = ClipPool(work / "pool", recipe.pool, STAGE)
     held_out = validation_clips(32)
+    ema = Ema(vae, recipe.ema)
 
     def loss_at(step: int) -> torch.Tensor:
         video, weight = _batch(pool, recipe, step)
@@ -327,11 +361,15 @@ def train_vae(
             share_of_peak=lambda step: recipe.at(step)[1],
             recipe=recipe,
             folder=work / "vae",
+            ema=ema,
             minutes=minutes,
             measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
             checkpoint_every=checkpoint_every,
         )
-    return vae if made == recipe.steps else None
+    if made < recipe.steps:
+        return None
+    vae.load_state_dict({**vae.state_dict(), **ema.average})
+    return vae
 
 
 @torch.no_grad()
@@ -350,10 +388,14 @@ def latent_statistics(
 
 def main(argv: list[str]) -> None:
     parser = stage_parser("vae", __doc__)
+    parser.add_argument("--initial", type=Path, metavar="DIR", help="start from this autoencoder, with a new optimiser")
+    parser.add_argument("--behind", type=whole, help="steps of the recipe that --initial has behind it")
     args = parser.parse_args(argv)
-    recipe = VaeRecipe()
+    if (args.initial is None) != (args.behind is None):
+        raise ValueError("--initial and --behind go together: weights, and how many steps they have behind them")
+    recipe = VaeRecipe(**only_set(args, "behind"))
     device = chosen_device(args.device)
-    vae = train_vae(args.work, recipe, device, args.minutes)
+    vae = train_vae(args.work, recipe, device, args.minutes, initial=args.initial)
     if vae is None:
         return
     mean, std = latent_statistics(vae, precision=recipe.precision)

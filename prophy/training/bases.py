@@ -21,7 +21,7 @@ from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import rules_of
 from prophy.branch import ProPhyBranch, attach
-from prophy.catalogue.describe import describe_model
+from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipSize
 from prophy.data.cache import TensorCache
 from prophy.data.encode import encode_caption, encode_clip, readable
@@ -42,8 +42,7 @@ from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
 from prophy.video import sample_frames
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 log = logging.getLogger(__name__)
 
@@ -91,32 +90,26 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
 def open_examples(
     folder: Path,
     base: str,
-    worlds: int | None = None,
-    split: str = "train",
+    clips: int | None = None,
+    worlds: WorldSet | None = None,
     annotations: Path | None = None,
-    stage: Stage | None = None,
-    lawful: bool | None = None,
 ) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
     Args:
         folder: of the cache.
         base: the base model, whose encoders it must have been made with.
-        worlds: make or extend a cache of so many clips of the worlds.
-        split: of new worlds.
+        clips: make or extend a cache of so many clips of the worlds.
+        worlds: which clips; see :func:`prophy.training.world_examples.open_worlds`.
         annotations: of the worlds' clips, to learn from instead of their masks.
-        stage: size, length and rate of the worlds' clips; see :func:`prophy.training.world_examples.open_worlds`.
-        lawful: whether they obey laws; see there.
 
     Raises:
         FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
         ValueError: it was made with another model, or is damaged; or ``annotations`` of a cache that holds its own.
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
-    if worlds is not None or not marker.is_file():
-        return open_worlds(folder, Path(base), worlds, SCOPE, split, annotations, stage, lawful)
-    if is_worlds_cache(folder):
-        return open_worlds(folder, Path(base), annotations=annotations, stage=stage, lawful=lawful)
+    if clips is not None or not marker.is_file() or is_worlds_cache(folder):
+        return open_worlds(folder, Path(base), clips, worlds, annotations)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     cache = TensorCache(folder)
@@ -188,14 +181,17 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
     return embedded
 
 
-def check_samples(base: str, settings: Sequence[GenerationSettings]) -> None:
+def check_samples(base: str, transformer: ModelMixin, settings: Sequence[GenerationSettings]) -> None:
     """Refuse clips that a base model cannot make before a training starts that shall make them on the way.
 
     Raises:
         ValueError: a prompt longer than it reads, or a size that it cannot make. One line.
     """
-    rules = describe_model(base).rules
+    index = DiffusionPipeline.load_config(base)
+    vae = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
     tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
+    facts = facts_of(type(transformer).__name__)  # the base may hold no transformer yet
+    rules = facts.clip_rules(transformer.config, vae, tokenizer.model_max_length)
     for one in settings:
         rules.grid(one.frames, one.height, one.width)
         check_prompt(tokenizer, one.prompt, rules.text_tokens)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from prophy.data.cache import EMPTY_TEXT
 from prophy.data.examples import Example, Examples
-from prophy.files import replacing, sha256, some_of
+from prophy.files import check_file, replacing, sha256, some_of
 from prophy.phenomena import IDS
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ def keep_empty_text(folder: Path, recipe: Mapping[str, object], text_LD: torch.T
 def kept_empty_text(folder: Path, recipe: Mapping[str, object]) -> torch.Tensor | None:
     """What :func:`keep_empty_text` kept for this recipe; None where there is none, or it is damaged."""
     try:
-        with safe_open(folder / EMPTY_TEXT, "pt") as file:
+        with safe_open(check_file(folder / EMPTY_TEXT), "pt") as file:
             fits = (file.metadata() or {}).get("recipe") == _digest(recipe)
             return file.get_tensor("text").clone() if fits else None  # a copy: the file may be written anew
     except (OSError, SafetensorError):

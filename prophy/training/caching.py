@@ -26,16 +26,18 @@ from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
-from prophy.data.latents import cached_as, is_worlds_cache, verify_worlds
-from prophy.files import check_writable, sha256, some_of
+from prophy.data.latents import MARKER, is_worlds_cache, verify_worlds
+from prophy.files import check_writable, exclusive, read_regular, sha256, some_of
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
-from prophy.routing.targets import TokenTargets
+from prophy.routing.targets import MAX_BYTES, TokenTargets
+from prophy.schema import read_object
 from prophy.training.cached_examples import keep_empty_text, kept_empty_text
 
 log = logging.getLogger(__name__)
 
 
+@exclusive("encoding")
 def fill(
     pipeline: DiffusionPipeline,
     jobs: Sequence[Job],
@@ -98,7 +100,7 @@ def fill(
                 content = targets.values.tobytes()
             else:
                 targets = TokenTargets.load(_targets(annotations, job))
-                content = _targets(annotations, job).read_bytes()
+                content = read_regular(_targets(annotations, job), MAX_BYTES)
             key = cache.key(sha256(frames.tobytes() + caption + content))
             if key in cache:
                 writer.keep(job.id, key)
@@ -125,8 +127,8 @@ def _recipe_of(annotations: Path, geometry: Geometry) -> dict[str, object]:
     recipe_file = Path(annotations) / RECIPE
     if not recipe_file.exists():
         raise FileNotFoundError(f"{annotations} holds no annotations ({RECIPE} is missing)")
-    annotated = json.loads(recipe_file.read_text())
-    if Geometry(**annotated["geometry"]) != geometry:
+    annotated = read_object(recipe_file, "annotate the clips again")
+    if Geometry.of_recipe(annotated, recipe_file) != geometry:
         raise ValueError(f"{annotations} was made for other clips ({annotated['geometry']}): give the same sizes")
     return annotated
 
@@ -186,5 +188,5 @@ def _verify(arguments: argparse.Namespace) -> None:
         print(problem)
     if wrong := [problem for problem in problems if not problem.harmless]:
         raise ValueError(f"{len(wrong)} things are wrong with {folder}")
-    clips = cached_as(folder)["count"] if of_worlds else len(TensorCache(folder).entries())
+    clips = json.loads((folder / MARKER).read_text())["count"] if of_worlds else len(TensorCache(folder).entries())
     print(f"{folder}: {clips} clips, nothing wrong")

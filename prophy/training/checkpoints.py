@@ -11,11 +11,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from prophy.files import replace_folder
+from prophy.files import check_file, replace_folder
+from prophy.schema import read_json
 
 if TYPE_CHECKING:
     import torch
 
+MOST_BYTES = 2**28  #: of a checkpoint's state.json: without its tensors
 #: anything made of dicts, lists, tensors and JSON scalars, as ``state_dict()`` returns
 State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | bool | None"
 
@@ -77,8 +79,8 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         if (candidate / "state.json").exists():
             try:
-                plan = json.loads((candidate / "state.json").read_text())
-                return _restore(plan, load_file(candidate / "tensors.safetensors"))
+                plan = read_json(candidate / "state.json", MOST_BYTES)
+                return _restore(plan, load_file(check_file(candidate / "tensors.safetensors")))
             except Exception as error:
                 raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
     return None
@@ -137,7 +139,7 @@ def saved_in(folder: Path) -> Saved | None:
     for candidate in (folder, folder.with_name(folder.name + ".old")):
         path = candidate / "state.json"
         try:
-            state = dict(json.loads(path.read_text())["__dict__"])
+            state = dict(read_json(path, MOST_BYTES)["__dict__"])
             return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"), state.get("backbone"))
         except FileNotFoundError:
             continue

@@ -14,7 +14,9 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
-from prophy.flags import add_model, time_limit, whole
+from prophy.flags import add_model, only_set, time_limit, whole
+from prophy.worlds import WorldSet
+from prophy.worlds.language import GRAMMARS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--unlawful", action="store_true", help="of --worlds: each event runs by a clock that obeys no law"
+    )
+    parser.add_argument(
+        "--phenomena",
+        metavar="IDS",
+        help="of --worlds: all, or ids with commas between (default: those of the embedded model)",
+    )
+    parser.add_argument(
+        "--grammar", choices=GRAMMARS, help="of --worlds: the words of captions (default: the embedded model's)"
     )
     parser.add_argument(
         "--size", metavar="WxHxF", help="of --folder, --worlds and --prompt (default: as the base recommends)"
@@ -106,7 +116,6 @@ def main(argv: list[str]) -> None:
     """
     parser = build_parser()
     arguments = parser.parse_args(argv)
-    from prophy.data.jobs import stage_of
     from prophy.training.recipes import RECIPES, recipe_named
 
     if arguments.list:
@@ -124,9 +133,9 @@ def main(argv: list[str]) -> None:
     worlds = arguments.worlds is not None or arguments.held_out_worlds is not None
     if arguments.fps is not None and arguments.folder is None and not worlds:
         raise ValueError("--fps belongs to --folder and --worlds: leave it out")
-    if arguments.unlawful and not worlds:
-        raise ValueError("--unlawful belongs to --worlds: leave it out")
-    stage = stage_of(arguments.size, arguments.fps) if worlds and (arguments.size or arguments.fps) else None
+    for flag in ("unlawful", "phenomena", "grammar"):
+        if getattr(arguments, flag) and not worlds:
+            raise ValueError(f"--{flag} belongs to --worlds: leave it out")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from prophy.files import check_writable
@@ -159,19 +168,19 @@ def main(argv: list[str]) -> None:
     sample = None
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
-        check_samples(base, wanted)
+        check_samples(base, transformer, wanted)
         sample = sampler(base, wanted, recipe.precision)
     with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
-            about = {"stage": stage, "lawful": False} if arguments.unlawful else {"stage": stage}
-            clips, targets = arguments.worlds, arguments.annotations
-            examples = open_examples(arguments.data, base, clips, annotations=targets, **about)
+            clips = _worlds(arguments, arguments.data, "train") if worlds else None
+            examples = open_examples(arguments.data, base, arguments.worlds, clips, arguments.annotations)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
             examples = open_folder(arguments.folder, base, defaults.clip, fps)
         held_out = None
         if arguments.held_out is not None:
-            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, "test", stage=stage)
+            others = _worlds(arguments, arguments.held_out, "test") if worlds else None
+            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, others)
     train(
         recipe,
         transformer,
@@ -185,6 +194,22 @@ def main(argv: list[str]) -> None:
         running=running,
         sample=sample,
     )
+
+
+def _worlds(arguments: argparse.Namespace, folder: Path, split: str) -> WorldSet:
+    """Which clips of the worlds: as the flags say, and where they say nothing as those that are cached."""
+    from prophy.data.jobs import scope_of, stage_of
+    from prophy.data.latents import cached_set
+
+    known = cached_set(folder) or WorldSet(split=split)
+    given = only_set(arguments, "grammar")
+    if arguments.unlawful:
+        given["lawful"] = False
+    if arguments.phenomena:
+        given["phenomena"] = scope_of(arguments.phenomena)
+    if arguments.size or arguments.fps:
+        given["stage"] = stage_of(arguments.size, arguments.fps)
+    return replace(known, **given)
 
 
 def changed(recipe, settings: list[str]):

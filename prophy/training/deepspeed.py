@@ -6,7 +6,6 @@ come out of them, and a training may go on with any other strategy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from prophy.data.tables import read_text
+from prophy.schema import parsed
 from prophy.training.recipe import Recipe
 from prophy.training.trainable import TrainableModule, trained
 
@@ -165,7 +165,7 @@ class _Spread:
 
 def _read(config: Path) -> dict:
     try:
-        settings = json.loads(read_text(Path(config)))
+        settings = parsed(read_text(Path(config)))
     except FileNotFoundError:
         raise ValueError(f"{config} does not exist: give a DeepSpeed configuration") from None
     except ValueError as error:
@@ -174,7 +174,8 @@ def _read(config: Path) -> dict:
         raise ValueError(f"{config} must hold an object: give a DeepSpeed configuration")
     if decided := sorted(settings.keys() & set(_OURS)):
         raise ValueError(f"{config} sets {', '.join(decided)}, which the recipe decides: leave it out")
-    stage = settings.get("zero_optimization", {}).get("stage")
+    zero = settings.get("zero_optimization")
+    stage = zero.get("stage") if isinstance(zero, dict) else None
     if stage not in (1, 2):
         raise ValueError(f"{config} has zero_optimization.stage={stage}: use 1 or 2; --fsdp shards weights too")
     return settings

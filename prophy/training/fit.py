@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from prophy.files import write_text
+from prophy.files import exclusive, write_text
 from prophy.training.checkpoints import (
     State,
     load_checkpoint,
@@ -52,6 +52,7 @@ class Optimiser(Protocol):
     def load_state_dict(self, state: list[dict]) -> None: ...
 
 
+@exclusive("training", folder="folder")
 def fit(
     model: nn.Module,
     loss_at: Callable[[int], torch.Tensor],

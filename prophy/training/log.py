@@ -12,13 +12,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from prophy.files import write_text
+from prophy.files import read_regular, write_text
+from prophy.schema import parsed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from prophy.training.step import ExpertUsage
 
+_MAX_BYTES = 2**30  # of a log: some millions of lines
 LOG_FILE = "log.jsonl"
 
 Line: TypeAlias = "dict[str, str | int | float | list[float] | dict[str, float] | None]"
@@ -209,10 +211,10 @@ def _holds(values: dict[str, object], fields: dict[str, type]) -> bool:
 
 
 def _lines(path: Path):
-    for text in path.read_text().splitlines():
+    for text in read_regular(path, _MAX_BYTES).decode(errors="replace").splitlines():
         try:
-            yield json.loads(text)
-        except json.JSONDecodeError:
+            yield parsed(text)
+        except ValueError:
             return
 
 

@@ -7,7 +7,6 @@ backbone that was trained whole in ``transformer/``; ``training/`` holds recipe,
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
 from prophy.files import replace_folder, write_text
+from prophy.schema import read_object
 from prophy.training.checkpoints import State, load_checkpoint
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
@@ -40,7 +40,7 @@ def publish(run: Path, out: Path) -> Path:
     state = load_checkpoint(run / CHECKPOINT) if run.is_dir() else None
     if state is None or not (run / RUN_FILE).is_file():
         raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
-    about = json.loads((run / RUN_FILE).read_text())
+    about = read_object(run / RUN_FILE, "train into a new folder")
     recipe = Recipe.from_record(state["recipe"])
     _require_finite({**state["still"], **state["ema"]}, run)
     lines = read_lines(run)

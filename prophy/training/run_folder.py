@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from prophy.runs.store import Run, RunError, find_run
+from prophy.schema import read_json
 from prophy.training.checkpoints import Saved, saved_in
 from prophy.training.log import GrowingLog, Line
 
@@ -178,7 +178,7 @@ def _read_about(path: Path) -> About:
         ValueError: it is damaged. One line.
     """
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         base = str(about["base"])
         is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith((".", "~"))
         return About(

@@ -15,6 +15,7 @@ from torch import nn
 
 from prophy.data.examples import CONTENT
 from prophy.files import write_text
+from prophy.schema import read_object
 from prophy.training.checkpoints import (
     State,
     load_checkpoint,
@@ -194,8 +195,8 @@ class RunState:
     def _note_recipe(self) -> None:
         """Its end may be another one than when the run was described."""
         path = self._out / RUN_FILE
-        about = json.loads(path.read_text()) if path.is_file() else None
-        if about is not None and about["recipe"] != self._recipe.record():
+        about = read_object(path, "train into a new folder") if path.is_file() else None
+        if about is not None and about.get("recipe") != self._recipe.record():
             about["recipe"] = self._recipe.record()
             write_text(path, json.dumps(about, indent=2) + "\n")
 

@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from prophy.branch import ProPhyBranch
 from prophy.data.examples import Examples, FirstFrames
+from prophy.files import exclusive
 from prophy.schema import AtLeastOne, check_fields
 from prophy.training.batches import NOISE_LEVELS, Batches, Share, fixed_batch
 from prophy.training.checkpoints import refuse_older_layout
@@ -91,6 +92,7 @@ class Running:
         check_fields(self)
 
 
+@exclusive("training")
 def train(
     recipe: Recipe,
     transformer: ModelMixin,

@@ -20,10 +20,11 @@ from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import CONTENT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
-from prophy.data.latents import MARKER, LatentCache, cached_as, is_worlds_cache, open_cache
+from prophy.data.latents import MARKER, LatentCache, cached_set, open_cache
 from prophy.files import file_sha256, sha256
 from prophy.routing.targets import TokenTargets
-from prophy.worlds import Stage
+from prophy.schema import read_object
+from prophy.worlds import Stage, WorldSet
 
 
 class WorldExamples(Examples):
@@ -86,11 +87,8 @@ def open_worlds(
     folder: Path,
     base: Path,
     clips: int | None = None,
-    scope: tuple[str, ...] = (),
-    split: str = "train",
+    worlds: WorldSet | None = None,
     annotations: Path | None = None,
-    stage: Stage | None = None,
-    lawful: bool | None = None,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -98,11 +96,8 @@ def open_worlds(
         folder: of the cache.
         base: the model whose autoencoder and text encoder are used.
         clips: how many; makes or extends the cache. Default: those that are there.
-        scope: phenomena of a new cache.
-        split: of a new cache.
+        worlds: which clips; default: as they are there, else those of the embedded model.
         annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
-        stage: size, length and rate; default: as they are there, else the worlds' own.
-        lawful: or each event runs by a clock that obeys no law; default: as they are there, else lawful.
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
@@ -110,32 +105,28 @@ def open_worlds(
     """
     folder, base = Path(folder), Path(base)
     marker = folder / MARKER
-    if marker.is_file():
-        if not is_worlds_cache(folder):
-            raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
-        about = cached_as(folder)
-        scope, split = tuple(about["phenomena"]), about["split"]
-        clips = about["count"] if clips is None else clips
-        stage = Stage(**about["stage"]) if stage is None else stage
-        lawful = about["lawful"] if lawful is None else lawful
-    elif clips is None:
+    held = cached_set(folder)
+    if held is None and clips is None:
         raise FileNotFoundError(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
+    worlds = worlds or held or WorldSet()
+    clips = json.loads(marker.read_text())["count"] if clips is None else clips
     vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
-    stage, lawful = stage or Stage(), lawful is not False
-    cache = open_cache(folder, vae, tokenizer, clips, scope, split, stage, lawful)
-    made_by = json.loads(marker.read_text())["made_by"]
-    fingerprint, content = f"worlds {made_by} {split} {clips} {','.join(scope)}", cache.content()
-    if stage != Stage() or not lawful:
-        fingerprint += f", {stage}{'' if lawful else ', unlawful'}"
+    cache = open_cache(folder, vae, tokenizer, clips, worlds)
+    made_by = read_object(marker, "encode the clips into another folder").get("made_by")
+    fingerprint, content = f"worlds {made_by} {worlds.split} {clips} {','.join(worlds.phenomena)}", cache.content()
+    if worlds.stage != Stage() or not worlds.lawful:
+        fingerprint += f", {worlds.stage}{'' if worlds.lawful else ', unlawful'}"
+    if worlds.grammar != WorldSet.grammar:
+        fingerprint += f", {worlds.grammar}"
     if annotations is None:
         return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}")
-    jobs = jobs_of_worlds(clips, split, scope, stage=stage)
-    cell = stage.height // cache.latents.shape[3]
-    recipe, targets = _annotated(Path(annotations), jobs, split, Geometry.of_worlds(stage, cell))
+    jobs = jobs_of_worlds(clips, worlds.split, worlds.phenomena, stage=worlds.stage)
+    geometry = Geometry.of_worlds(worlds.stage, worlds.stage.height // cache.latents.shape[3])
+    recipe, targets = _annotated(Path(annotations), jobs, worlds.split, geometry)
     content = sha256(content + "".join(map(file_sha256, targets)))
     return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}{CONTENT}{content[:16]}", targets)
 
@@ -151,8 +142,8 @@ def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry
     recipe = folder / RECIPE
     if not recipe.is_file():
         raise FileNotFoundError(f"{folder} holds no annotations ({RECIPE} is missing)")
-    about = json.loads(recipe.read_text())
-    if Geometry(**about["geometry"]) != geometry:
+    about = read_object(recipe, "annotate the clips again")
+    if Geometry.of_recipe(about, recipe) != geometry:
         raise ValueError(f"{folder} holds annotations of other clips: make them with prophy annotate --data worlds")
     targets = [folder / CLIPS / job.folder / TARGETS for job in jobs]
     missing = [job.id for job, path in zip(jobs, targets, strict=True) if not path.exists()]

@@ -9,11 +9,13 @@ What is wrong with an argument is said in one line, and raised in the caller's p
 
 from __future__ import annotations
 
+import inspect
+import logging
 import secrets
 import shutil
-import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,21 @@ from prophy import phenomena
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.store import Run, RunError
-from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
-from prophy.ui.engine.files import export_run
+from prophy.ui.controls.visit import asked_by, visitor_of
+from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.errors import EngineError, for_visitors
+from prophy.ui.engine.line import Waiting
+from prophy.ui.engine.slots import Slots
+from prophy.ui.files import export_run
 
-_KEPT_SECONDS = 3600  # of a file made for a caller
+logger = logging.getLogger(__name__)
 
 
 def endpoints(engine: Engine) -> None:
     """Add the endpoints to the page under construction."""
 
     def generate(
+        visit: gr.Request,
         prompt: str,
         seed: int = 0,
         steps: int = 0,
@@ -45,13 +52,14 @@ def endpoints(engine: Engine) -> None:
         """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
         first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own."""
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
-        for event in _events(engine, request):
+        for event in _events(engine, request, visit):
             if isinstance(event, Run):
-                yield {"event": "finished", "video": _sent(event.video_path, event.id), **_about(event)}
+                yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
             else:
                 yield event
 
     def compare(
+        visit: gr.Request,
         prompt_a: str,
         prompt_b: str,
         seed: int = 0,
@@ -66,7 +74,7 @@ def endpoints(engine: Engine) -> None:
         token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame."""
         a = _request(prompt_a, seed, steps, guidance, True, {}, model, profile)
         b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b, model, profile)
-        runs = [next(event for event in _events(engine, request) if isinstance(event, Run)) for request in (a, b)]
+        runs = [_made(engine, request, visit) for request in (a, b)]
         traces = [run.trace() for run in runs]
         distance = None if None in traces else routing_difference(*traces)
         pixels = pixel_difference(*(run.clip().frames for run in runs))
@@ -77,20 +85,21 @@ def endpoints(engine: Engine) -> None:
             "pixel_difference": pixels.round(5).tolist(),
         }
 
-    def inspect_token(run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
+    def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
         """What was recorded at one token: a latent frame, a row and a column, at a denoising step (0: the last one)."""
-        trace = _found(engine, run).trace()
+        with _slot(engine.inspections, visit):
+            trace = _found(engine, run).trace()
         if trace is None:
-            raise gr.Error(f"run {run} was made without a branch: it has no routing")
+            raise _refusal(f"run {run} was made without a branch: it has no routing")
         numbers = trace.step_numbers
         if step != 0 and step not in numbers:
-            raise gr.Error(f"step={step} was not kept: choose one of {', '.join(map(str, numbers))}, or 0 for the last")
+            raise _refusal(f"step={step} was not kept: choose one of {', '.join(map(str, numbers))}, or 0 for the last")
         kept = numbers.index(step or numbers[-1])
         try:
             token = trace.grid.index(frame, row, column)
         except (IndexError, TypeError):
             shape = "×".join(map(str, trace.grid.shape))
-            raise gr.Error(f"token ({frame}, {row}, {column}) lies outside the grid of {shape}") from None
+            raise _refusal(f"token ({frame}, {row}, {column}) lies outside the grid of {shape}") from None
 
         def chosen(d: int, n: int) -> dict[str, float]:
             return {str(int(e)): float(w) for e, w in zip(trace.topk_ids[d, n], trace.topk_weights[d, n], strict=True)}
@@ -109,32 +118,31 @@ def endpoints(engine: Engine) -> None:
         }
 
     def export_overlay(
-        run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
+        visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
         """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
         expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
         the mode's own)."""
-        try:
+        with _slot(engine.exports, visit):
             path = export_run(
                 _found(engine, run),
-                _folder(),
+                engine.scratch.new_folder(),
                 "overlay",
                 mode=mode,
                 index=None if index < 0 else index,
                 step=step or None,
                 opacity=None if opacity == -1 else opacity,
             )
-        except EngineError as error:
-            raise gr.Error(str(error)) from None
         return _file(path)
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""
         return [_about(run) for run in engine.gallery()]
 
-    for endpoint, limit in ((generate, None), (compare, None), (inspect_token, 4), (export_overlay, 2)):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=limit)
-    gr.api(list_gallery, api_name="list_gallery", queue=False)
+    # Gradio's own limits would let one visitor's calls wait before everybody else's, untold: the engine refuses.
+    for endpoint in (generate, compare, inspect_token, export_overlay):
+        gr.api(_guarded(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
+    gr.api(_guarded(list_gallery), api_name="list_gallery", queue=False)
 
 
 def _request(
@@ -152,17 +160,68 @@ def _request(
         steered = Steering.from_json(steering)
         return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
     except SteeringError as error:
-        raise gr.Error(str(error)) from None
+        raise _refusal(error) from None
 
 
-def _events(engine: Engine, request: Request) -> Iterator[dict | Run]:
+def _made(engine: Engine, request: Request, visit: gr.Request) -> Run:
+    return next(event for event in _events(engine, request, visit) if isinstance(event, Run))
+
+
+@contextmanager
+def _slot(slots: Slots, visit: gr.Request) -> Iterator[None]:
+    try:
+        with slots.taken(visitor_of(visit).name):
+            yield
+    except EngineError as error:
+        raise _refusal(error) from None
+
+
+def _refusal(message: str | BaseException) -> gr.Error:
+    """What a caller is told, without a traceback in the log: refusing is no failure."""
+    return gr.Error(for_visitors(message), print_exception=False)
+
+
+def _guarded(endpoint: Callable) -> Callable:
+    """An endpoint whose every failure is one line: what nobody foresaw is logged, and the caller told no more."""
+    if inspect.isgeneratorfunction(endpoint):
+
+        @wraps(endpoint)
+        def streamed(*asked: Any, **named: Any) -> Iterator[dict]:
+            with _one_line(endpoint.__name__):
+                yield from endpoint(*asked, **named)
+
+        return streamed
+
+    @wraps(endpoint)
+    def answered(*asked: Any, **named: Any) -> Any:
+        with _one_line(endpoint.__name__):
+            return endpoint(*asked, **named)
+
+    return answered
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except (EngineError, RunError, OSError) as error:
+        raise _refusal(error) from None
+    except Exception:
+        logger.exception("the endpoint %s failed", name)
+        raise _refusal(f"{name} failed: look at its arguments' types, then ask whoever runs this app") from None
+
+
+def _events(engine: Engine, request: Request, visit: gr.Request) -> Iterator[dict | Run]:
     """What happens, as plain values, and at the end the run."""
     from prophy.generation.generate import GenerationStopped
 
     try:
-        for event in engine.generate(request, f"api-{secrets.token_hex(8)}"):
+        for event in engine.generate(request, f"api-{secrets.token_hex(8)}", **asked_by(engine, visit)):
             if isinstance(event, Waiting):
-                yield {"event": "waiting", "ahead": event.ahead}
+                seconds = None if event.seconds is None else round(event.seconds, 1)
+                yield {"event": "waiting", "ahead": event.ahead, "seconds": seconds}
             elif isinstance(event, Opening):
                 yield {"event": "opening"}
             elif isinstance(event, Started):
@@ -173,16 +232,16 @@ def _events(engine: Engine, request: Request) -> Iterator[dict | Run]:
                 left = round(event.seconds_left, 2)
                 yield {"event": "step", "step": event.step, "steps": event.total, "seconds_left": left}
     except EngineError as error:
-        raise gr.Error(str(error)) from None
+        raise _refusal(error) from None
     except GenerationStopped:
-        raise gr.Error("the generation was stopped") from None
+        raise _refusal("the generation was stopped") from None
 
 
 def _found(engine: Engine, run_id: str) -> Run:
     try:
         return engine.find(run_id)
     except (EngineError, RunError) as error:
-        raise gr.Error(str(error)) from None
+        raise _refusal(error) from None
 
 
 def _about(run: Run) -> dict[str, Any]:
@@ -197,20 +256,9 @@ def _about(run: Run) -> dict[str, Any]:
     }
 
 
-def _folder() -> Path:
-    """A new folder for files that go to a caller; those of an hour ago are removed."""
-    root = Path(tempfile.gettempdir()) / "prophy-sent"
-    root.mkdir(exist_ok=True)
-    for old in root.iterdir():
-        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(dir=root))
-
-
-def _sent(path: Path, name: str) -> dict[str, Any]:
-    copy = _folder() / f"{name}{path.suffix}"
-    shutil.copyfile(path, copy)
-    return _file(copy)
+def _sent(engine: Engine, run: Run) -> dict[str, Any]:
+    """A copy of a run's video: gradio sends files of the temporary folder only."""
+    return _file(Path(shutil.copyfile(run.video_path, engine.scratch.new_folder() / f"{run.id}.mp4")))
 
 
 def _file(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import math
 import os
 import re
 import sys
@@ -16,13 +17,18 @@ from threading import Timer
 
 from prophy.catalogue.limits import ClipSize
 from prophy.files import check_writable
+from prophy.flags import whole
 from prophy.memory.profiles import AUTO
+from prophy.runs.keep import OWN_MACHINE, PIN, PUBLIC, RunLimits
 from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.line import LineLimits
 from prophy.ui.engine.models import ModelSource
+from prophy.ui.engine.scratch import every
 
 _OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 _M_ARENA_MAX = -8  # of malloc.h
+_SWEEP_SECONDS = 3600  # between two looks at what is kept
 _IDLE_SECONDS = 10  # without a visitor, before heavy imports are preloaded
 
 
@@ -70,11 +76,49 @@ def build_parser() -> argparse.ArgumentParser:
         default=Path("runs"),
         help="folder that runs are written to and listed from (default: runs)",
     )
+    for name, unit, kept in (("runs", "N", "number"), ("gib", "GIB", "size"), ("days", "DAYS", "age")):
+        here, public = getattr(OWN_MACHINE, name), getattr(PUBLIC, name)
+        parser.add_argument(
+            f"--keep-{name}",
+            type=_limit,
+            metavar=unit,
+            help=f"delete the oldest runs that the app made beyond this {kept}; all keeps them. One with a file named "
+            f"{PIN} in its folder stays (default: {_said(here)}; where anybody may ask: {_said(public)})",
+        )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
         help="address to listen on; 0.0.0.0 for every one. Runs of earlier starts are listed for visitors of this "
         "machine only (default: 127.0.0.1)",
+    )
+    limits = LineLimits()
+    parser.add_argument(
+        "--jobs-per-visitor",
+        type=whole,
+        default=limits.session,
+        metavar="N",
+        help="clips that one page or program may have waiting or being made (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs-per-address",
+        type=whole,
+        default=limits.address,
+        metavar="N",
+        help="the same for one address; those of one's own machine are not counted (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--line",
+        type=whole,
+        default=limits.total,
+        metavar="N",
+        help="the same for all visitors; who comes then is asked to come again (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=whole,
+        default=limits.steps,
+        metavar="N",
+        help="denoising steps of one clip, on the page and for programs (default: %(default)s)",
     )
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
@@ -101,6 +145,30 @@ class _OfModel(argparse.Action):
             namespace.sources = (*others, replace(last, clip=value))
 
 
+def _limit(text: str) -> float:
+    """A number above 0; infinite for ``all``."""
+    try:
+        value = math.inf if text == "all" else float(text)
+    except ValueError:
+        value = math.nan
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} must be a number above 0, or all")
+    return value
+
+
+def _said(limit: float | None) -> str:
+    return "all" if limit is None else f"{limit:g}"
+
+
+def _kept(arguments: argparse.Namespace, defaults: RunLimits) -> RunLimits:
+    """What is kept, by the flags and where they say nothing by the defaults."""
+    asked = {name: getattr(arguments, f"keep_{name}") for name in ("runs", "gib", "days")}
+    changed = {name: None if value == math.inf else value for name, value in asked.items() if value is not None}
+    if changed.get("runs") is not None:
+        changed["runs"] = int(changed["runs"])
+    return replace(defaults, **changed)
+
+
 def _clip(text: str) -> ClipSize:
     try:
         return ClipSize.parse(text)
@@ -125,13 +193,19 @@ def main(argv: list[str] | None = None) -> None:
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
     on_space = "SPACE_ID" in os.environ
+    is_private = not on_space and arguments.host in _OWN_MACHINE
     engine = Engine(
         arguments.sources or (ModelSource(),),
         profile=arguments.profile,
         runs=arguments.runs,
         # Where anyone may be looking, earlier runs are nobody's to list or to delete.
-        list_earlier=not on_space and arguments.host in _OWN_MACHINE,
+        list_earlier=is_private,
+        keep=_kept(arguments, OWN_MACHINE if is_private else PUBLIC),
+        limits=LineLimits(arguments.jobs_per_visitor, arguments.jobs_per_address, arguments.line, arguments.max_steps),
     )
+    every(_SWEEP_SECONDS, engine.sweep)
+    # Gradio's copies of what it sends go with this process.
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.path / "gradio"))
     with _without_garbage_collection():
         from prophy.ui.page import build_demo, launch
 
@@ -141,7 +215,6 @@ def main(argv: list[str] | None = None) -> None:
             host="0.0.0.0" if on_space else arguments.host,
             port=arguments.port,
             open_browser=not (arguments.no_browser or on_space),
-            max_upload="64mb" if arguments.vlm else "1mb",
             root_path=arguments.root_path,
         )
     print(f"ProPhy is at {address}", flush=True)

@@ -6,19 +6,24 @@ import os
 
 # Before gradio: it reports usage over the network unless told not to.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+# It also tabulates the last 10,000 calls whenever one fails, for a dashboard that is not served.
+os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from prophy.evaluation.report.html import STYLE as EVIDENCE_STYLE
 from prophy.training.run_folder import Trainings
 from prophy.ui.api import endpoints
 from prophy.ui.controls import messages
 from prophy.ui.controls.model_bar import ModelBar
-from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.visitors import told
+from prophy.ui.gate import UPLOADS_KEPT_SECONDS, Gate
 from prophy.ui.tabs.about import about_tab
 from prophy.ui.tabs.annotate import AnnotateTab
 from prophy.ui.tabs.compare import CompareTab
@@ -47,12 +52,32 @@ _HEADER = """
   <p>Type a physical event. Watch which expert acts where.</p>
 </header>
 """
-_CACHE_SECONDS = (3600, 6 * 3600)  # how often gradio's cache is swept, and how old a file may grow
+_THREADS = 48  # more than engine.exports and engine.inspections hold together
+_LARGEST_CLIP = 2**26  # bytes, of a visitor's own clip in the Annotate view
+_CACHE_SECONDS = (600, UPLOADS_KEPT_SECONDS)  # how often gradio's cache is swept, and how old a file may grow
+
+
+class Page(gr.Blocks):
+    """The page, and what serving it needs to know.
+
+    Args:
+        engine: of the app.
+        most_upload: bytes of the largest file that a view takes; 0 if none takes any.
+    """
+
+    def __init__(self, engine: Engine, most_upload: int) -> None:
+        self.engine, self.most_upload = engine, most_upload
+        super().__init__(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS)
+
+    def session_of(self, event: str) -> str:
+        """The session of an event of gradio's queue; its own id, as gradio has it, for one without."""
+        waiting = self._queue.event_ids_to_events.get(event)
+        return event if waiting is None else waiting.session_hash
 
 
 def build_demo(
     engine: Engine, vlm: str | None = None, *, trainings: Trainings | None = None, evidence: Path | None = None
-) -> gr.Blocks:
+) -> Page:
     """The page over an engine. Serve it with :func:`launch`, which carries its theme and style.
 
     Args:
@@ -61,7 +86,7 @@ def build_demo(
         trainings: runs for the Training tab; None: there is no such tab.
         evidence: see :func:`prophy.ui.tabs.evidence.evidence_tab`.
     """
-    with gr.Blocks(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS) as demo:
+    with Page(engine, most_upload=0 if vlm is None else _LARGEST_CLIP) as demo:
         secret = gr.Textbox(visible="hidden", elem_id="visitor")
         gr.HTML(_HEADER, apply_default_css=False)
         bar = ModelBar(engine)
@@ -92,7 +117,7 @@ def build_demo(
                 card = made_by or engine.card(model)
                 filled = compare.to_steer(run, card)
             except EngineError as error:
-                return {generate.notice: messages.error(str(error))}
+                return {generate.notice: messages.error(error)}
             switched = {} if card.name == model else {bar.model: card.name, **generate.for_model(card)}
             return {tabs: gr.Tabs(selected="compare"), **switched, **filled}
 
@@ -118,12 +143,11 @@ def build_demo(
 
 
 def launch(
-    demo: gr.Blocks,
+    demo: Page,
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
     open_browser: bool = False,
-    max_upload: str = "1mb",
     root_path: str | None = None,
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
@@ -133,7 +157,6 @@ def launch(
         host: address to listen on.
         port: None for the first free one from 7860.
         open_browser: open a tab.
-        max_upload: largest file that a visitor may send; only the Annotate view takes any.
         root_path: where a proxy shows the page, if not at the top of its host.
 
     Returns:
@@ -142,6 +165,7 @@ def launch(
     Raises:
         OSError: the port is taken.
     """
+    gate = Middleware(Gate, presence=demo.engine.presence, most_upload=demo.most_upload, session_of=demo.session_of)
     _, address, _ = demo.queue(default_concurrency_limit=4).launch(
         server_name=host,
         server_port=port,
@@ -154,8 +178,11 @@ def launch(
         footer_links=[],
         theme=_theme(),
         css_paths=[STATIC / "app.css", EVIDENCE_STYLE],
-        show_error=True,
-        max_file_size=max_upload,
+        show_error=False,  # what nobody foresaw may name anything; the page and the endpoints say what they do
+        app_kwargs={"middleware": [gate]},
+        # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
+        max_threads=demo.engine.limits.total + _THREADS,
+        max_file_size=max(1, demo.most_upload),
         root_path=None if root_path is None else root_path.rstrip("/"),
         quiet=True,
     )

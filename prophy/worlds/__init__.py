@@ -12,6 +12,7 @@ from prophy.worlds.sample import (
     sample_scenario,
 )
 from prophy.worlds.stage import COLOURS, Stage
+from prophy.worlds.world_set import WorldSet
 
 __all__ = [
     "COLOURS",
@@ -22,6 +23,7 @@ __all__ = [
     "Scenario",
     "Stage",
     "WorldClip",
+    "WorldSet",
     "render",
     "sample_clip",
     "sample_scenario",

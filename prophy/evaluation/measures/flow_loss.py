@@ -36,7 +36,7 @@ from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage
+from prophy.worlds import Stage, WorldSet
 from prophy.worlds.scope import SCOPE
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
@@ -83,7 +83,7 @@ def evaluate_flow(
 def held_out_cache(pipeline: ProPhyWanPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
     """Encoded clips with scenes and captions that training never sees; made on first use."""
     folder = Path(work) / f"latents-{HELD_OUT}"
-    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, SCOPE, HELD_OUT, stage)
+    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, WorldSet(SCOPE, HELD_OUT, stage))
 
 
 def predictors(pipeline: ProPhyWanPipeline, control: WanTransformer3DModel | None) -> dict[str, Predict]:

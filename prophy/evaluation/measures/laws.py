@@ -109,11 +109,7 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
     keys = {name: [set(clip.errors) for clip in clips] for name, clips in columns.items()}
     if any(other != next(iter(keys.values())) for other in keys.values()):
         raise ValueError("the columns hold different clips: measure the same prompts in each")
-    tolerances = {
-        f"{phenomenon}, {variant}: {law.name}": law.tolerance
-        for (phenomenon, variant), laws in LAWS.items()
-        for law in laws
-    }
+    tolerances = _tolerances()
     tables = {name: _table(clips, tolerances) for name, clips in columns.items()}
     limits_L = np.array(list(tolerances.values()))
     verdicts = {name: np.where(np.isnan(table), np.nan, table <= limits_L) for name, table in tables.items()}
@@ -206,6 +202,22 @@ def evaluate_laws(
         size=f"{stage.width}x{stage.height}x{stage.frames}",
         fps=stage.fps,
     ).save(work)
+
+
+def verdicts_of(clips: Sequence[ClipErrors]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Every law by name, and which of them each clip obeys: float64 ``(n, L)`` of 1, 0 and, not shown, NaN."""
+    tolerances = _tolerances()
+    table = _table(clips, tolerances)
+    return tuple(tolerances), np.where(np.isnan(table), np.nan, table <= np.array(list(tolerances.values())))
+
+
+def _tolerances() -> dict[str, float]:
+    """Up to which error each law is obeyed, by ``scene: law``."""
+    return {
+        f"{phenomenon}, {variant}: {law.name}": law.tolerance
+        for (phenomenon, variant), laws in LAWS.items()
+        for law in laws
+    }
 
 
 def _table(clips: Sequence[ClipErrors], tolerances: Mapping[str, float]) -> np.ndarray:

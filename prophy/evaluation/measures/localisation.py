@@ -53,7 +53,7 @@ from prophy.tiny.parts import CLIPS as TRAINED_ON
 from prophy.training.batches import NOISE_LEVELS, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage
+from prophy.worlds import Stage, WorldSet
 from prophy.worlds.scope import SCOPE
 
 CLIPS = 256
@@ -132,10 +132,10 @@ def evaluate_localisation(
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
     held_out = held_out_cache(pipeline, caches, clips, stage)
-    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, SCOPE, "test", stage)
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, WorldSet(SCOPE, "test", stage))
     guessed_nNP = None
     if slow_baselines:
-        training = open_cache(caches / "latents", vae, tokenizer, train_clips, SCOPE, stage=stage)
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, WorldSet(SCOPE, stage=stage))
         control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
         guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)

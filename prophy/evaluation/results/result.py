@@ -15,9 +15,10 @@ from typing import ClassVar, Self
 from pydantic import ConfigDict
 
 from prophy.evaluation.results.documents import as_json
-from prophy.files import write_text
+from prophy.files import read_regular, write_text
 from prophy.schema import STRICT, decoded
 
+_MAX_BYTES = 2**28
 FOLDER = "evaluation"  #: inside ``--work``
 
 #: The command line that is running, as a person would type it; None outside the command line.
@@ -128,7 +129,7 @@ class Result:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: run `{cls.command}` first")
-        return cls.from_json(path.read_bytes(), path)
+        return cls.from_json(read_regular(path, _MAX_BYTES), path)
 
     @classmethod
     def from_json(cls, raw: bytes, path: Path) -> Self:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import gradio as gr
 
 from prophy.ui.engine.engine import Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 
 _SEEDS = 10**6  #: that the dice chooses from: short enough to be read out
@@ -52,7 +54,14 @@ def request_of(
     model: str | None,
     profile: str | None,
 ) -> Request:
-    """The request of what is in the controls, which may be empty."""
+    """The request of what is in the controls, which may be empty.
+
+    Raises:
+        EngineError: a program sent something else than numbers.
+    """
+    for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance)):
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
+            raise EngineError(f"{name}={value!r:.40} must be a number")
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),

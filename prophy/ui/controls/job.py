@@ -75,7 +75,7 @@ class Turn:
             on_generate,
             [self._ticket, self._secret],
             [*self.outputs, *shown],
-            concurrency_limit=None,  # the engine keeps its own line, and says how long it is
+            concurrency_limit=None,  # the engine keeps its own line, bounded, and says how long it is
             trigger_mode="multiple",
             **quiet,
         )
@@ -100,7 +100,7 @@ class Turn:
 
     def refuse(self, error: ValueError) -> dict[Any, Any]:
         """The update of a turn that cannot be."""
-        return {self._ticket: None, self._notice: messages.error(str(error))}
+        return {self._ticket: None, self._notice: messages.error(error)}
 
     def admits(self, ticket: Ticket | None, secret: str | None) -> bool:
         """Whether there is a ticket, of this visitor, that was not stopped before its turn."""

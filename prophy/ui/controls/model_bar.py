@@ -11,7 +11,8 @@ from gradio.events import Dependency
 
 from prophy.memory.profiles import AUTO, PROFILES
 from prophy.ui.controls import messages
-from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.estimates import Estimate
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.views.live import duration
@@ -71,7 +72,7 @@ class ModelBar:
             estimate = self._engine.estimate(Request("", steps=steps, guidance=guidance, model=model, profile=profile))
             return estimate_line(self._engine.card(model), estimate)
         except EngineError as error:
-            return messages.error(str(error))
+            return messages.error(error)
 
 
 def estimate_line(card: ModelCard, estimate: Estimate) -> str:

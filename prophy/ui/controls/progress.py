@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import gradio as gr
+
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Waiting
-from prophy.ui.views.live import LiveView
+from prophy.ui.controls.visit import asked_by
+from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.line import Waiting
+from prophy.ui.views.live import LiveView, duration
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Moment:
     is_over: bool = False
 
 
-def follow(engine: Engine, request: Request, session: str, owner: str, title: str) -> Iterator[Moment]:
+def follow(engine: Engine, request: Request, visit: gr.Request, owner: str, title: str) -> Iterator[Moment]:
     """Generate and yield every moment. The last one is over: it has the run, or says why there is none.
 
     Closing the iterator stops the generation within one step.
@@ -36,7 +41,7 @@ def follow(engine: Engine, request: Request, session: str, owner: str, title: st
     Args:
         engine: of the app.
         request: what to generate.
-        session: page that asks.
+        visit: of the page that asks.
         owner: who asks.
         title: above the live view.
     """
@@ -44,9 +49,9 @@ def follow(engine: Engine, request: Request, session: str, owner: str, title: st
 
     preview = None
     try:
-        for event in engine.generate(request, session, owner):
+        for event in engine.generate(request, visit.session_hash or "", owner, **asked_by(engine, visit)):
             if isinstance(event, Waiting):
-                yield Moment(waiting(title, event.ahead))
+                yield Moment(waiting(title, event.ahead, event.seconds))
             elif isinstance(event, Opening):
                 yield Moment(LiveView(title, "Opening the model", _why_opening(engine, event.model)))
             elif isinstance(event, Started):
@@ -60,14 +65,21 @@ def follow(engine: Engine, request: Request, session: str, owner: str, title: st
     except GenerationStopped:
         yield Moment(LiveView.of_stopped(title, preview), is_over=True)
     except EngineError as error:
-        yield Moment(None, messages.error(str(error)), is_over=True)
+        yield Moment(None, messages.error(error), is_over=True)
 
 
-def waiting(title: str, ahead: int) -> LiveView:
-    """Before anything happens."""
+def waiting(title: str, ahead: int, seconds: float | None = None) -> LiveView:
+    """Before anything happens.
+
+    Args:
+        title: above the live view.
+        ahead: how many others come first.
+        seconds: that these will take; None if it is not known.
+    """
     if ahead:
         others = "another clip is" if ahead == 1 else f"{ahead} other clips are"
-        return LiveView(title, "Waiting", f"{others} being made first")
+        time = "" if seconds is None else f", about {duration(seconds)}"
+        return LiveView(title, "Waiting", f"{others} being made first{time}")
     return LiveView(title, "Starting")
 
 

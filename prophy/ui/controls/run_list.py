@@ -14,7 +14,7 @@ import gradio as gr
 
 from prophy.runs.store import Run
 from prophy.ui.engine.engine import Engine
-from prophy.ui.engine.files import exporter
+from prophy.ui.files import exporter
 from prophy.ui.views.component import component
 
 _POSTER_SIDE = 192  # of a card, in pixels

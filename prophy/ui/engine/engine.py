@@ -12,19 +12,24 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from hmac import compare_digest
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Condition, Event, Lock, Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, NamedTuple
 
 from prophy.assets import gallery_dir
 from prophy.catalogue.experts import ExpertShares
 from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
+from prophy.runs.keep import RunLimits, sweep_runs
 from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
 from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
+from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.gpu import gpu_seconds, on_gpu
+from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
+from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.scratch import Scratch
+from prophy.ui.engine.slots import Slots
 from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 
 if TYPE_CHECKING:
@@ -34,12 +39,6 @@ if TYPE_CHECKING:
     from prophy.generation.settings import GenerationSettings
 
 logger = logging.getLogger(__name__)
-
-_TURN_POLL_SECONDS = 0.1  # how soon a job that waits for its turn sees its own stop
-
-
-class EngineError(ValueError):
-    """A request cannot be met. The message is for the person who made it."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,6 @@ class Request:
     steering: Steering = field(default_factory=Steering)
     model: str = ""
     profile: str = ""
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """Other generations have the model first.
-
-    Attributes:
-        ahead: how many of them.
-    """
-
-    ahead: int
 
 
 @dataclass(frozen=True)
@@ -126,52 +114,6 @@ class _Resident(NamedTuple):
     profile: str
 
 
-@dataclass(eq=False)
-class _Job:
-    prompt: str
-    card: ModelCard
-    profile: str
-    use_branch: bool
-    owner: str
-    stop: Event = field(default_factory=Event)
-    events: SimpleQueue = field(default_factory=SimpleQueue)
-    worker: Thread | None = None
-    preview: StepPreview | None = None
-
-
-class _Line:
-    """Jobs that want the model: first come, first served. The first in line has it."""
-
-    def __init__(self) -> None:
-        self._jobs: list[_Job] = []
-        self._moved = Condition()
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def join(self, job: _Job) -> None:
-        with self._moved:
-            self._jobs.append(job)
-
-    def wait(self, job: _Job) -> bool:
-        """Wait until it is this job's turn, telling it how many are ahead; False if it was stopped before."""
-        told = 0
-        with self._moved:
-            while (ahead := self._jobs.index(job)) > 0:
-                if job.stop.is_set():
-                    return False
-                if ahead != told:
-                    job.events.put(Waiting(ahead))
-                    told = ahead
-                self._moved.wait(_TURN_POLL_SECONDS)
-        return True
-
-    def leave(self, job: _Job) -> None:
-        with self._moved:
-            self._jobs.remove(job)
-            self._moved.notify_all()
-
-
 class Engine:
     """Generates for every visitor of one app, one at a time.
 
@@ -183,6 +125,14 @@ class Engine:
         list_earlier: show every visitor the runs that ``runs`` already holds, and let them delete those that nobody
             owns: right on one's own machine, wrong on a public one.
         open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
+        limits: of the line before the model.
+        keep: what stays in ``runs``.
+
+    Attributes:
+        presence: who still listens.
+        exports: files that are made for visitors.
+        inspections: traces that are read for programs.
+        scratch: files that last for minutes.
 
     Raises:
         ValueError: no such model, branch or memory profile, or a clip that the model cannot make. One line.
@@ -197,17 +147,23 @@ class Engine:
         gallery: str | Path | None = None,
         list_earlier: bool = True,
         open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
+        limits: LineLimits = LineLimits(),
+        keep: RunLimits = RunLimits(),
     ) -> None:
         _check_profile(profile)
         self.cards, self.profile = cards_of(sources), profile
-        self.runs_dir = Path(runs)
+        self.runs_dir, self._keep = Path(runs), keep
+        self.sweep()
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
         self._open_pipeline = open_pipeline or _load
         self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
         self._resident: _Resident | None = None
         self._estimates = Estimates()
-        self._line = _Line()
-        self._jobs: dict[tuple[str, str], _Job] = {}  # by session and owner
+        self.limits, self.presence, self.scratch = limits, Presence(), Scratch()
+        self.exports = Slots("exports", running=2, waiting=8, each=4)
+        self.inspections = Slots("inspections", running=4, waiting=16, each=8)
+        self._line = Line(limits, lambda job: self._estimates.seconds(job.card, job.steps, job.guided))
+        self._jobs: dict[tuple[str, str], Job] = {}  # by session and owner
         self._jobs_lock = Lock()
         self._lists_earlier = list_earlier
         self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
@@ -260,7 +216,7 @@ class Engine:
         resident = self._resident
         return resident.pipeline if resident is not None and resident.card is card else None
 
-    def _open(self, job: _Job) -> DiffusionPipeline:
+    def _open(self, job: Job) -> DiffusionPipeline:
         """Open a job's model in its profile; another one's weights are let go of first."""
         card, profile = job.card, job.profile
         if (pipeline := self._pipeline_of(card)) is None:
@@ -309,10 +265,18 @@ class Engine:
                 check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
             raise EngineError(str(error)) from None
+        if settings.steps > self.limits.steps:
+            raise EngineError(f"steps={settings.steps} are more than this app makes: use at most {self.limits.steps}")
         return settings
 
     def generate(
-        self, request: Request, session: str, owner: str = ""
+        self,
+        request: Request,
+        session: str,
+        owner: str = "",
+        *,
+        visitor: Visitor | None = None,
+        is_here: Callable[[], bool] = lambda: True,
     ) -> Iterator[Waiting | Opening | Started | StepPreview | Finished]:
         """Generate one clip on a worker thread and yield what happens; the last event is :class:`Finished`.
 
@@ -323,9 +287,11 @@ class Engine:
             request: what to generate.
             session: page that asks. It is not a secret of ours: alone it changes nothing.
             owner: whose the run will be, see :func:`prophy.ui.engine.visitors.owner_of`; :meth:`stop` wants both.
+            visitor: whom the limits count it for; None: the session.
+            is_here: whether anybody still listens; once nobody does, the job is dropped.
 
         Raises:
-            EngineError: the request cannot be met, or the model failed; one line.
+            EngineError: the request cannot be met, the line is full, or the model failed; one line.
             prophy.generation.generate.GenerationStopped: :meth:`stop` was called; nothing was saved.
         """
         from prophy.generation.generate import GenerationStopped
@@ -334,11 +300,21 @@ class Engine:
         settings = self.check(request)
         self.stop(session, owner)
         card, profile = self.card(request.model), request.profile or self.profile
-        job = _Job(request.prompt, card, profile, request.use_branch, owner)
+        job = Job(
+            request.prompt,
+            card,
+            profile,
+            request.use_branch,
+            owner,
+            settings.steps,
+            settings.guidance > 1,
+            visitor or Visitor(session),
+            is_here,
+        )
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
+        self._line.join(job)
         with self._jobs_lock:
             self._jobs[session, owner] = job
-        self._line.join(job)
         job.worker.start()
         try:
             while True:
@@ -348,10 +324,7 @@ class Engine:
                 if isinstance(event, GenerationStopped):
                     raise event
                 if isinstance(event, BaseException):
-                    reason = str(event).strip().splitlines()
-                    raise EngineError(
-                        f"the generation failed: {reason[0] if reason else type(event).__name__}"
-                    ) from event
+                    raise EngineError(f"the generation failed: {_reason(event)}") from event
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -393,7 +366,7 @@ class Engine:
         for job in jobs:
             job.stop.set()
 
-    def _work(self, job: _Job, settings: GenerationSettings) -> None:
+    def _work(self, job: Job, settings: GenerationSettings) -> None:
         try:
             job.events.put(Finished(self._run_in_turn(job, settings)))
         except BaseException as error:
@@ -404,7 +377,7 @@ class Engine:
                 logger.exception("a generation failed")
             job.events.put(error)
 
-    def _run_in_turn(self, job: _Job, settings: GenerationSettings) -> Run:
+    def _run_in_turn(self, job: Job, settings: GenerationSettings) -> Run:
         from prophy.generation.generate import Generation, GenerationStopped, StepPreview
         from prophy.generation.words import check_prompt, unknown_words
 
@@ -419,11 +392,13 @@ class Engine:
                     if isinstance(event, StepPreview):
                         job.preview = event
                         job.events.put(event)
-                    if job.stop.is_set():  # while the video was decoded, too: a stop leaves nothing behind
+                    if job.is_over:  # while the video was decoded, too: a stop leaves nothing behind
                         raise GenerationStopped
                     if isinstance(event, Generation):
                         self._time(job.card, event)
-                        return event.save(self.runs_dir, owner=job.owner or None)
+                        run = event.save(self.runs_dir, owner=job.owner or None)
+                        self.sweep()
+                        return run
             raise RuntimeError("the generation ended without a clip")
         finally:
             self._line.leave(job)
@@ -501,6 +476,10 @@ class Engine:
                 return run
         return None
 
+    def sweep(self) -> None:
+        """Delete the runs that are beyond what is kept, and what killed writes left."""
+        sweep_runs(self.runs_dir, self._keep)
+
     def delete(self, run_id: str, owner: str) -> None:
         """Delete a run of the runs folder; shipped ones stay.
 
@@ -518,8 +497,8 @@ class Engine:
             if not may:
                 raise EngineError("this run belongs to another visitor: only the browser that made it can delete it")
             delete_run(self.runs_dir, run_id)
-        except (RunError, OwnerError) as error:
-            raise EngineError(str(error)) from None
+        except (RunError, OwnerError, OSError) as error:
+            raise EngineError(for_visitors(error)) from None
 
     def find(self, run_id: str) -> Run:
         """A run of the gallery or of the runs folder, by its id, which may come from anyone.
@@ -536,6 +515,14 @@ class Engine:
             return find_run(self.runs_dir, run_id)
         except RunError as error:
             raise EngineError(str(error)) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what went wrong, or its kind where nothing is said."""
+    if isinstance(error, OSError):
+        return for_visitors(error)
+    lines = str(error).strip().splitlines()
+    return for_visitors(lines[0]) if lines else type(error).__name__
 
 
 def _check_profile(name: str) -> None:

@@ -63,6 +63,11 @@ class Estimates:
         """Remember how long a clip took."""
         self._timings[card.name, guided] = timing
 
+    def seconds(self, card: ModelCard, steps: int, guided: bool) -> float | None:
+        """What a clip will take in the profile that the last one was made in; None before one was timed."""
+        timing = self._timings.get((card.name, guided))
+        return None if timing is None else steps * timing.step + timing.decode
+
     def plan(self, card: ModelCard, guided: bool) -> Plan:
         """The plan of a model's clip on this machine, with no memory to choose for; seconds of work the first time."""
         from prophy.generation.pipelines import accelerator, default_dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ from prophy.assets import default_model
 from prophy.catalogue.describe import ModelConfig, describe_model, hub_id, is_local
 from prophy.catalogue.experts import ExpertShares, read_experts
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.schema import read_json
 
 EMBEDDED = "embedded"  #: on the command line, the model that this repository ships
 
@@ -130,7 +130,7 @@ def cards_of(sources: Sequence[ModelSource]) -> tuple[ModelCard, ...]:
 def _vocabulary(path: Path) -> tuple[str, ...]:
     """The words in a word-level ``tokenizer.json``, sorted; none if it is another kind or is not there."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
         if document["model"]["type"] != "WordLevel":
             return ()
         special = {token["content"] for token in document.get("added_tokens", ())}

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from collections.abc import Mapping
 
 OWN_RUNS_KEPT = 24
 _SECRET = re.compile(r"[0-9a-f]{64}")  # 256 random bits, as static/visitor.js makes them
+
+
+def address_of(peer: str | None, forwarded: str | None) -> str:
+    """The address that a visitor's limits are counted by; empty where it says nothing, as on one's own machine.
+
+    It is the last one of the public internet among those that proxies passed on and the peer itself: what a visitor
+    writes into the header stands before what the proxies add.
+
+    Args:
+        peer: address of the other end of the connection.
+        forwarded: the header ``X-Forwarded-For``.
+    """
+    passed_on = [host.strip() for host in (forwarded or "").split(",") if host.strip()]
+    known = [address for host in (*passed_on, peer) if (address := _address(host)) is not None]
+    for address in reversed(known):
+        if address.is_global:
+            return str(address)
+    nearest = known[-2:][0] if passed_on and len(known) > 1 else next(iter(known), None)
+    return "" if nearest is None or nearest.is_loopback else str(nearest)
+
+
+def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address((text or "").strip("[]"))
+    except ValueError:
+        return None
 
 
 def run_of(query: Mapping[str, str]) -> str | None:

@@ -165,7 +165,7 @@ class AnnotateTab:
             video = (folder / "clip.mp4").read_bytes()
             height, width = picture_size(folder / "clip.mp4")
         except (OSError, ValueError) as error:
-            return None, "", messages.error(str(error))
+            return None, "", messages.error(error)
         return view_of(annotation, video, caption, folder.name, width / height).as_json(), answers_html(annotation), ""
 
     def _on_annotate(self, file: str | None, asked: list[str]) -> tuple[dict | None, str, str]:
@@ -181,7 +181,7 @@ class AnnotateTab:
                 write_video(Path(folder) / "clip.mp4", frames, _RATE)
                 video = (Path(folder) / "clip.mp4").read_bytes()
         except (ValueError, KeyError, OSError) as error:
-            return None, "", messages.error(str(error.args[0] if isinstance(error, KeyError) else error))
+            return None, "", messages.error(error)
         aspect = frames.shape[2] / frames.shape[1]
         view = view_of(annotation, video, Path(file).name, Path(file).name, aspect)
         return view.as_json(), answers_html(annotation), ""

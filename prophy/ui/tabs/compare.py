@@ -17,10 +17,11 @@ from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
-from prophy.ui.engine.engine import Engine, EngineError, Request
-from prophy.ui.engine.files import exporter
+from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, told
+from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
 from prophy.ui.views.live import live_view
 
@@ -149,7 +150,7 @@ class CompareTab:
         try:
             Steering.from_json(document)
         except SteeringError as error:
-            return {self._steering: {}, self._notice: messages.error(str(error))}
+            return {self._steering: {}, self._notice: messages.error(error)}
         return {self._steering: document, self._notice: ""}
 
     def _on_copy(self, kind: str, model: str, event: gr.EventData) -> dict[Any, Any]:
@@ -169,7 +170,7 @@ class CompareTab:
                 self._notice: "",
             }
         except EngineError as error:
-            return {self._notice: messages.error(str(error))}
+            return {self._notice: messages.error(error)}
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -210,7 +211,7 @@ class CompareTab:
                 continue
             moment = None
             title = f"{side} · {request.prompt}"
-            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
+            for moment in follow(self._engine, request, visit, owner, title):
                 if moment.run is None:
                     update = {self._live: None if moment.live is None else moment.live.as_json()}
                     if moment.notice is not None:
@@ -225,7 +226,7 @@ class CompareTab:
                 *runs, labels=_labels(*ticket.requests), measured=[self._engine.experts_of(run) for run in runs]
             ).as_json()
         except (ValueError, RunError, OSError) as error:
-            yield {self._live: None, self._notice: messages.error(str(error)), **self._turn.ended()}
+            yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
 

@@ -20,10 +20,11 @@ from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, shelf
-from prophy.ui.engine.engine import Engine, EngineError
-from prophy.ui.engine.files import exporter
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, run_of, told
+from prophy.ui.files import exporter
 from prophy.ui.tabs.about import about_model
 from prophy.ui.views.component import STATIC, component
 from prophy.ui.views.live import live_view
@@ -95,7 +96,7 @@ class GenerateTab:
 
         # The page stands already; the script never fails, whatever the browser allows.
         came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
-        loaded = came.then(self._on_load, self._secret, [*shown, *lists], **quiet)
+        loaded = came.then(self._on_load, self._secret, [*shown, *lists], queue=False, **quiet)
         filled = [*shown, self.prompt, *self.numbers]
         self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
@@ -167,7 +168,7 @@ class GenerateTab:
         try:
             run = self._engine.find(run_id)
         except EngineError as error:
-            return {self.notice: messages.error(str(error))}
+            return {self.notice: messages.error(error)}
         return {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
 
     def _asked_as(self, run: Run) -> dict[Any, Any]:
@@ -189,7 +190,7 @@ class GenerateTab:
             self._engine.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
-            said = messages.error(str(error))
+            said = messages.error(error)
         return {**self.history.update(self._engine.history(owner)), self.notice: said}
 
     def _on_example(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
@@ -203,9 +204,9 @@ class GenerateTab:
     # --- generating --------------------------------------------------------------------------------------------------
 
     def _on_ask(self, secret: str | None, batch: bool, *asked: Any) -> dict[Any, Any]:
-        request = request_of(*asked)
-        requests = [replace(request, seed=request.seed + i) for i in range(BATCH if batch else 1)]
         try:
+            request = request_of(*asked)
+            requests = [replace(request, seed=request.seed + i) for i in range(BATCH if batch else 1)]
             return self._turn.begin(requests, request.prompt, secret)
         except EngineError as error:
             return self._turn.refuse(error)
@@ -221,7 +222,7 @@ class GenerateTab:
                 return
             title = request.prompt if count == 1 else f"{place} of {count}, seed {request.seed} · {request.prompt}"
             moment = None
-            for moment in follow(self._engine, request, visit.session_hash or "", owner, title):
+            for moment in follow(self._engine, request, visit, owner, title):
                 update = {self._live: None if moment.live is None else moment.live.as_json()}
                 if moment.notice is not None:
                     update[self.notice] = moment.notice

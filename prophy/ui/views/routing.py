@@ -179,7 +179,7 @@ def routing_view(
     browser went back to.
 
     Args:
-        export_run: gives a visitor a file of the run; see :func:`prophy.ui.engine.files.exporter`. None: there are no
+        export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`. None: there are no
             files.
         value: what it opens with.
         elem_id: in the page; by default ``routing-view``.

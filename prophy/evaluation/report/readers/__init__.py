@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from prophy.evaluation.report.format import in_words
 from prophy.evaluation.report.readers.ablation import ablation
 from prophy.evaluation.report.readers.annotation import annotation
+from prophy.evaluation.report.readers.autoencoder import autoencoder
 from prophy.evaluation.report.readers.benchmarks import vbench, videophy2, videophy2_comparison
 from prophy.evaluation.report.readers.data import data
 from prophy.evaluation.report.readers.figures import correlation, expert_maps, inversion
@@ -23,6 +24,7 @@ from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import Result
 from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.annotation import AnnotationResult
+from prophy.evaluation.results.autoencoder import AutoencoderResult
 from prophy.evaluation.results.data import DataResult
 from prophy.evaluation.results.figures import CorrelationResult, ExpertMapsResult, InversionResult
 from prophy.evaluation.results.flow_loss import FlowResult
@@ -58,6 +60,7 @@ class Kind(Generic[AnyResult]):
 
 _ALL = (
     Kind(LawsResult, laws, "do the clips obey the physics they show", has_tables=True, in_readme=True),
+    Kind(AutoencoderResult, autoencoder, "what does the autoencoder keep of the laws", has_tables=True),
     Kind(RecognitionResult, recognition, "do the clips show what was asked for", has_tables=True, in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
     Kind(LocalisationResult, localisation, "does the routing find the physics", has_tables=True, in_readme=True),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
+import gradio as gr
+
 from prophy.runs.export import (
     ExportError,
     OverlaySettings,
@@ -19,7 +21,9 @@ from prophy.runs.export import (
     export_zip,
 )
 from prophy.runs.store import Run, RunError
-from prophy.ui.engine.engine import Engine, EngineError
+from prophy.ui.controls.visit import visitor_of
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError, for_visitors
 
 What = Literal["video", "overlay", "still", "trace", "zip"]
 _SUFFIXES: dict[What, str] = {"video": ".mp4", "overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
@@ -56,8 +60,8 @@ def export_run(
         if what == "trace":
             return export_trace(run, out, overwrite=True)
         return export_zip(run, out, overwrite=True)
-    except (ExportError, RunError) as error:
-        raise EngineError(str(error)) from None
+    except (ExportError, RunError, OSError) as error:
+        raise EngineError(for_visitors(error)) from None
 
 
 def export_both(a: Run, b: Run, folder: Path, layout: PairLayout) -> Path:
@@ -75,14 +79,15 @@ def export_both(a: Run, b: Run, folder: Path, layout: PairLayout) -> Path:
 def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
     """What the page's scripts call as ``server.export_run``. Its argument comes from a browser and may be anything."""
 
-    def export_run_for_browser(asked: object) -> dict[str, str]:
+    def export_run_for_browser(asked: object, visit: gr.Request | None = None) -> dict[str, str]:
         try:
             if not isinstance(asked, Mapping):
                 raise EngineError("the request was malformed: reload the page")
             run = engine.find(str(asked.get("run")))
             names = ("mode", "index", "step", "opacity", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
-            with tempfile.TemporaryDirectory() as folder:
+            # gradio tells no session here: the address alone counts
+            with engine.exports.taken(visitor_of(visit).address), tempfile.TemporaryDirectory() as folder:
                 if asked.get("beside") is not None:
                     beside = engine.find(str(asked["beside"]))
                     path = export_both(run, beside, Path(folder), asked.get("what"))
@@ -90,8 +95,8 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
                     path = export_run(run, Path(folder), asked.get("what"), **given)
                 data = base64.b64encode(path.read_bytes()).decode()
             return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
-        except EngineError as error:
-            return {"error": str(error)}
+        except (EngineError, OSError) as error:
+            return {"error": for_visitors(error)}
 
     export_run_for_browser.__name__ = "export_run"
     return export_run_for_browser

@@ -1,0 +1,206 @@
+"""The line before the model: who may stand in it, how many, and who is next (no torch, no gradio)."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from threading import Condition, Event, Thread
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import Field
+
+from prophy.schema import DenoisingSteps, check_fields
+from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.models import ModelCard
+
+if TYPE_CHECKING:
+    from prophy.generation.generate import StepPreview
+
+_POLL_SECONDS = 0.1  # how soon a job that waits sees its own stop
+_TELL_SECONDS = 5.0  # how often one that waits is told the time anew
+
+
+class Visitor(NamedTuple):
+    """Who asks, as far as limits go. Neither is a secret.
+
+    Attributes:
+        session: page or program.
+        address: of their machine; empty where it says nothing, see :func:`prophy.ui.engine.visitors.address_of`.
+    """
+
+    session: str
+    address: str = ""
+
+    @property
+    def name(self) -> str:
+        """What their turns are counted by."""
+        return self.address or f"session {self.session}"
+
+
+@dataclass(frozen=True)
+class LineLimits:
+    """How many generations may wait or run at once, and how long one may be. The page and programs have the same.
+
+    Attributes:
+        session: of one page or program.
+        address: of one address.
+        total: of all visitors.
+        steps: denoising steps of one generation.
+
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    session: Annotated[int, Field(ge=1, le=100)] = 2
+    address: Annotated[int, Field(ge=1, le=100)] = 8
+    total: Annotated[int, Field(ge=1, le=100)] = 24
+    steps: DenoisingSteps = 50
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Other generations have the model first.
+
+    Attributes:
+        ahead: how many of them.
+        seconds: until it is this one's turn, as far as clips were timed; None before the first was.
+    """
+
+    ahead: int
+    seconds: float | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """A generation that waits or runs.
+
+    Attributes:
+        visitor: whose it is.
+        is_here: whether anybody still listens.
+        stop: set to end it.
+        events: what happens, for whoever listens.
+        preview: after the last denoising step.
+        started: when its turn began, by the monotonic clock.
+    """
+
+    prompt: str
+    card: ModelCard
+    profile: str
+    use_branch: bool
+    owner: str
+    steps: int
+    guided: bool
+    visitor: Visitor
+    is_here: Callable[[], bool]
+    stop: Event = field(default_factory=Event)
+    events: SimpleQueue = field(default_factory=SimpleQueue)
+    worker: Thread | None = None
+    preview: StepPreview | None = None
+    started: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was stopped, or its client is gone."""
+        return self.stop.is_set() or not self.is_here()
+
+
+class Line:
+    """Jobs that want the model, one of which has it.
+
+    Visitors take turns: each job has a place in a common time in which every visitor is served by himself (start-time
+    fair queueing, Goyal et al., 1996; its length is the job's denoising steps), and the earliest is next. So whoever
+    asks for much waits for his own, and whoever asks for little comes soon; first jobs are first come, first served.
+
+    Args:
+        limits: of the line.
+        expected: seconds that a job will take; None while nothing is known.
+    """
+
+    def __init__(self, limits: LineLimits, expected: Callable[[Job], float | None]) -> None:
+        self.limits, self._expected = limits, expected
+        self._places: dict[Job, tuple[float, int]] = {}  # of the waiting and the running: where each starts; arrival
+        self._running: Job | None = None
+        self._now, self._arrivals = 0.0, 0  # of the common time
+        self._served: dict[str, float] = {}  # by visitor, until when their jobs take it
+        self._moved = Condition()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def join(self, job: Job) -> None:
+        """Let a job wait for its turn.
+
+        Raises:
+            EngineError: the line is full, or its visitor's share of it is.
+        """
+        with self._moved:
+            self._refuse_too_many(job.visitor)
+            name = job.visitor.name
+            start = max(self._now, self._served.get(name, 0.0))
+            self._served[name] = start + job.steps
+            self._places[job] = (start, self._arrivals)
+            self._arrivals += 1
+
+    def _refuse_too_many(self, visitor: Visitor) -> None:
+        limits = self.limits
+        sessions = Counter(job.visitor.session for job in self._places)
+        addresses = Counter(job.visitor.address for job in self._places)
+        own = sessions[visitor.session]
+        if own >= limits.session:
+            raise EngineError(f"you have {own} clips waiting or being made, as many as one visitor may: let one finish")
+        near = addresses[visitor.address] if visitor.address else 0
+        if near >= limits.address:
+            raise EngineError(f"{near} clips for your address are waiting or being made: let one finish")
+        if len(self._places) >= limits.total:
+            raise EngineError(f"the line is full: {len(self._places)} clips are waiting; try again in a few minutes")
+
+    def wait(self, job: Job) -> bool:
+        """Wait until it is this job's turn, telling it how many are ahead; False if it is over before."""
+        told, told_at = 0, 0.0
+        with self._moved:
+            while ahead := self._ahead(job):
+                if job.is_over:
+                    return False
+                if ahead != told or time.monotonic() - told_at > _TELL_SECONDS:
+                    job.events.put(Waiting(ahead, self._seconds_before(job)))
+                    told, told_at = ahead, time.monotonic()
+                self._moved.wait(_POLL_SECONDS)
+            if job.is_over:
+                return False
+            self._running, job.started = job, time.monotonic()
+            self._now = max(self._now, self._places[job][0])
+        return True
+
+    def leave(self, job: Job) -> None:
+        """Let the next one have its turn. A job that never had one costs its visitor nothing."""
+        with self._moved:
+            del self._places[job]
+            if self._running is job:
+                self._running = None
+            else:
+                self._served[job.visitor.name] = self._served.get(job.visitor.name, 0.0) - job.steps
+            self._served = {name: until for name, until in self._served.items() if until > self._now}
+            self._moved.notify_all()
+
+    def _before(self, job: Job) -> list[Job]:
+        place = self._places[job]
+        return [other for other, at in self._places.items() if other is self._running or at < place]
+
+    def _ahead(self, job: Job) -> int:
+        return sum(other is not job for other in self._before(job))
+
+    def _seconds_before(self, job: Job) -> float | None:
+        left = [self._left(other) for other in self._before(job) if other is not job]
+        return None if None in left else sum(seconds for seconds in left if seconds is not None)
+
+    def _left(self, job: Job) -> float | None:
+        expected = self._expected(job)
+        if expected is None or job.started is None:
+            return expected
+        return max(0.0, expected - (time.monotonic() - job.started))
