@@ -73,7 +73,7 @@ def export_both(a: Run, b: Run, folder: Path, layout: PairLayout) -> Path:
     try:
         return export_pair(a, b, Path(folder) / f"{a.id}-{layout}.mp4", layout, overwrite=True)
     except (ExportError, RunError) as error:
-        raise EngineError(str(error)) from None
+        raise EngineError(for_visitors(error)) from None
 
 
 def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
