@@ -13,6 +13,7 @@ from prophy.assets import gallery_dir
 from prophy.routing.distance import routing_difference
 from prophy.runs import overlay
 from prophy.runs.store import Run, read_run
+from prophy.ui.engine.engine import Engine
 
 SMALL = 64  # pixels at which pictures are compared with the clip's own
 SAMPLE_FRAMES = """(seconds) => new Promise((resolve) => {
@@ -56,11 +57,11 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+def pair(tmp_path_factory) -> Iterator[Pair]:
     """A page with nothing but the compare view of two shipped runs, and what its event says."""
     import gradio as gr
 
-    from prophy.ui.page import launch
+    from prophy.ui.page import Page, launch
     from prophy.ui.views.compare import CompareView, compare_view
 
     a, b = (read_run(gallery_dir() / name) for name in ("tap-and-grenade", "ball-and-candle"))
@@ -69,7 +70,7 @@ def pair() -> Iterator[Pair]:
     def on_copy(event: gr.EventData) -> str:
         return event._data["id"]
 
-    with gr.Blocks(analytics_enabled=False) as demo:
+    with Page(Engine(runs=tmp_path_factory.mktemp("runs")), most_upload=0) as demo:
         view = compare_view()
         copied = gr.Textbox(elem_id="copied", show_label=False)
         demo.load(lambda: value, None, view, show_progress="hidden")
