@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prophy import __version__
-from prophy.flags import add_model, branch_of, only_set, weights_of
+from prophy.flags import add_model, add_sampling, branch_of, only_set, sampling_of, weights_of
 from prophy.threads import wait_without_spinning
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="memory profile, such as model or group+tiling, see prophy plan (default: auto, the fastest that fits)",
     )
-    generate.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
-    generate.add_argument("--guidance", type=float, help="classifier-free guidance scale (default: the model's)")
+    add_sampling(generate)
     generate.add_argument("--frames", type=int, help="video frames, 1 + 4k; CogVideoX 1 + 8k (default: the model's)")
     generate.add_argument("--height", type=int, help="pixels")
     generate.add_argument("--width", type=int, help="pixels")
@@ -168,7 +167,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--size", default="64x64x17", metavar="WxHxF", help="of the clips, such as 832x480x81 (default: 64x64x17)"
     )
     preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
-    preview.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
+    laws = preview.add_mutually_exclusive_group()
+    laws.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
+    laws.add_argument(
+        "--twins", action="store_true", help="of every scene a clip, lawful, unlawful and breaking each law alone"
+    )
     preview.set_defaults(run=_worlds_preview)
 
     plan = commands.add_parser("plan", help="how much memory a model needs, and which memory profile to use")
@@ -192,7 +195,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _generate(arguments: argparse.Namespace) -> None:
-    chosen = only_set(arguments, "seed", "steps", "guidance", "frames", "height", "width", "fps")
+    chosen = only_set(arguments, "seed", "frames", "height", "width", "fps") | sampling_of(arguments)
 
     from tqdm import tqdm
 
@@ -200,7 +203,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
     from prophy.files import check_writable
     from prophy.generation.generate import generate, token_grid
-    from prophy.generation.identity import branch_switched, model_hash
+    from prophy.generation.identity import branch_switched
+    from prophy.generation.remake import differences_from, dtype_of
     from prophy.generation.settings import GenerationSettings
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import parse_force, parse_scales
@@ -210,9 +214,10 @@ def _generate(arguments: argparse.Namespace) -> None:
     source = None if arguments.again is None else read_run(arguments.again)
     if source is None:
         defaults = None if arguments.model is None else describe_model(arguments.model).defaults
-        settings = GenerationSettings(arguments.prompt, **{**asdict(defaults or GenerationDefaults()), **chosen})
+        settings = GenerationSettings(arguments.prompt, **asdict(defaults or GenerationDefaults()))
     else:
-        settings = replace(GenerationSettings.from_record(source.record), **chosen)
+        settings = GenerationSettings.from_record(source.record)
+    settings = settings.changed(**chosen)
     if arguments.branch_interval or arguments.branch_conditional:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
@@ -227,15 +232,18 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.generation.pipelines import load
 
     clip = ClipSize(settings.width, settings.height, settings.frames, guided=settings.guidance > 1)
-    pipeline = load(arguments.model, branch=branch, profile=arguments.profile, clip=clip, **weights_of(arguments))
-    digests = {model_hash(pipeline)}  # as release 0.1 recorded it, also of a run without the branch
-    with branch_switched(pipeline, on=not off):
-        digests.add(model_hash(pipeline))
-    if source is not None and source.record.model_sha256 not in digests:
-        difference = f"run {source.id} was made by other weights ({source.record.model_id})"
-        if arguments.model is None:
-            raise ValueError(f"{difference}: open them with --model, which also lets any other model try")
-        print(f"{difference}: expect other frames")
+    dtype = None if source is None else dtype_of(source.record.computation)
+    pipeline = load(arguments.model, branch, dtype, profile=arguments.profile, clip=clip, **weights_of(arguments))
+    if source is not None:
+        with branch_switched(pipeline, on=not off):
+            differences = differences_from(source.record, pipeline)
+        if differences.other_weights and arguments.model is None and not arguments.lora:
+            cure = "open them with --model, which also lets any other model try"
+            raise ValueError(
+                f"run {source.id} {differences}: {'give its --lora, or ' if differences.loras else ''}{cure}"
+            )
+        if differences:
+            print(f"run {source.id} {differences}: expect other frames")
     steering = settings.steering
     if arguments.steer or arguments.force:
         grid = token_grid(pipeline, settings)
@@ -325,15 +333,15 @@ def _run_named(source: str) -> Run:
 
 def _worlds_preview(arguments: argparse.Namespace) -> None:
     from prophy.worlds import Stage
-    from prophy.worlds.preview import write_contact_sheet
+    from prophy.worlds.preview import write_contact_sheet, write_twins_sheet
 
-    write_contact_sheet(
-        arguments.out,
-        seed=arguments.seed,
-        phenomenon=arguments.phenomenon,
-        stage=Stage.parse(arguments.size, arguments.fps),
-        lawful=not arguments.unlawful,
-    )
+    stage = Stage.parse(arguments.size, arguments.fps)
+    if arguments.twins:
+        write_twins_sheet(arguments.out, arguments.seed, arguments.phenomenon, stage=stage)
+    else:
+        write_contact_sheet(
+            arguments.out, arguments.seed, arguments.phenomenon, stage=stage, lawful=not arguments.unlawful
+        )
     print(f"sheet    {arguments.out}")
 
 

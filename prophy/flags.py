@@ -46,6 +46,36 @@ def branch_of(arguments: argparse.Namespace) -> str | Literal[False] | None:
     return False if arguments.no_branch else arguments.branch
 
 
+def add_sampling(parser: argparse.ArgumentParser, default: str = "the model's") -> None:
+    """Steps, guidance and what belongs to them, which :func:`sampling_of` reads."""
+    parser.add_argument("--steps", type=int, help=f"denoising steps (default: {default})")
+    parser.add_argument("--guidance", type=float, help=f"classifier-free guidance scale (default: {default})")
+    parser.add_argument(
+        "--guidance-2", type=float, metavar="SCALE", help=f"guidance at low noise, of Wan2.2 A14B (default: {default})"
+    )
+    parser.add_argument(
+        "--negative-prompt", metavar="TEXT", help=f"what guidance leads away from; '' for nothing (default: {default})"
+    )
+    parser.add_argument(
+        "--flow-shift", type=float, metavar="SHIFT", help="of a flow such as Wan: higher, more steps at high noise"
+    )
+    parser.add_argument("--sampler", choices=("euler", "unipc"), help="of a flow (default: the model's scheduler)")
+    parser.add_argument(
+        "--few-steps",
+        nargs="?",
+        type=whole,
+        const=4,
+        metavar="N",
+        help="for distilled models and LoRAs: N steps (default: 4), no guidance, hence one pass a step, shift 5, euler",
+    )
+
+
+def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of :func:`add_sampling` chose, as ``GenerationSettings.changed`` takes it."""
+    names = ("few_steps", "steps", "guidance", "guidance_2", "negative_prompt", "flow_shift", "sampler")
+    return only_set(arguments, *names)
+
+
 def weights_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """Which weights to open besides the branch, as :func:`prophy.generation.pipelines.load` takes them."""
     return {"loras": arguments.lora, "variant": arguments.variant}

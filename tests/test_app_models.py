@@ -2,17 +2,20 @@
 
 import gc
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import make_branch
+from conftest import make_branch, make_transformer
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
+from test_lora import pairs_for, write_wan
 
-from prophy.catalogue.limits import ClipSize
+from prophy.catalogue.limits import ClipSize, FewSteps
 from prophy.grid import TokenGrid
 from prophy.memory.offload import profile_of
 from prophy.memory.profiles import OffloadMode, Profile
 from prophy.ui.cli import build_parser
+from prophy.ui.controls.inputs import request_of
 from prophy.ui.controls.model_bar import estimate_line
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request
 from prophy.ui.engine.gpu import gpu_seconds
@@ -171,6 +174,35 @@ def test_a_published_model_is_known_by_its_id_before_anything_is_downloaded(tmp_
     assert "832×480 pixels, 81 frames, 16 a second" in about_model(wan)
     settings = Engine([wan.source], runs=tmp_path).check(Request("a cat on a trampoline"))
     assert (settings.width, settings.height, settings.frames, settings.guidance) == (832, 480, 81, 5.0)
+    assert (settings.flow_shift, settings.negative_prompt[:4]) == (5.0, "色调艳丽")
+
+
+def test_what_the_page_leaves_open_is_the_models_and_what_it_sets_replaces_that(tmp_path: Path):
+    engine = Engine([ModelSource("wan2.2-a14b")], runs=tmp_path)
+    asked = "a cat on a trampoline"
+    own = engine.check(request_of(asked, 0, None, None, "", ""))
+    assert (own.guidance, own.guidance_2, own.flow_shift, own.sampler) == (4.0, 3.0, 12.0, None)
+    set_here = engine.check(request_of(asked, 0, 20, 5.0, "", "", "dark", 2.0, 7.0, "unipc"))
+    assert (set_here.negative_prompt, set_here.guidance_2, set_here.flow_shift) == ("dark", 2.0, 7.0)
+    assert (set_here.steps, set_here.sampler) == (20, "unipc")
+    assert engine.check(request_of(asked, 0, 20, 5.0, "", "", "")).negative_prompt == ""
+    few = FewSteps()
+    pressed = engine.check(
+        request_of(asked, 0, few.steps, few.guidance, "", "", few.negative_prompt, None, few.flow_shift, few.sampler)
+    )
+    assert pressed == own.in_few_steps() == engine.check(Request(asked, few_steps=4))
+    with pytest.raises(EngineError, match="a negative prompt does nothing while guidance is 1"):
+        engine.check(Request(asked, guidance=1.0, negative_prompt="dark"))
+
+
+def test_a_model_of_the_app_opens_with_its_loras_and_one_that_is_missing_is_named(sources, tmp_path: Path):
+    lora = write_wan(tmp_path / "motion.safetensors", pairs_for(make_transformer().blocks), "comfy")
+    adapted = replace(sources[0], loras=(f"{lora}:0.5",))
+    run, _ = made(Engine([adapted], runs=tmp_path / "runs", gallery=tmp_path / "gallery"))
+    (adapter,) = run.record.computation.adapters
+    assert (adapter.name, adapter.strength) == ("motion", 0.5)
+    with pytest.raises(FileNotFoundError, match="no LoRA at gone.safetensors"):
+        Engine([replace(sources[0], loras=("gone.safetensors",))])
 
 
 @pytest.mark.parametrize("given", [False, True])
@@ -190,5 +222,7 @@ def test_each_flag_belongs_to_the_model_before_it():
     assert given.sources == (ModelSource("a", "b", ClipSize(64, 48, 9)), ModelSource(EMBEDDED), ModelSource("c"))
     assert given.profile == "group"
     assert read(["--branch", "b"]).sources == (ModelSource(None, "b"),)
+    loras = read(["--model", "a", "--lora", "x:0.5", "--lora", "high=y", "--model", "c"]).sources
+    assert loras == (ModelSource("a", loras=("x:0.5", "high=y")), ModelSource("c"))
     with pytest.raises(SystemExit):
         read(["--size", "64x48"])

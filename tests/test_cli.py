@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from diffusers import WanPipeline
@@ -30,12 +31,13 @@ FLAGS = {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
         *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant"),
+        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
         *("--index", "--step", "--opacity", "--frame", "--beside"),
     },
-    ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful"},
+    ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful", "--twins"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
 }
 
@@ -236,6 +238,9 @@ def test_worlds_preview_writes_a_contact_sheet(tmp_path: Path, capsys):
     before = sheet.read_bytes()
     assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision", "--unlawful"]) == 0
     assert sheet.read_bytes() != before
+    assert main(["worlds", "preview", "--out", str(sheet), "--phenomenon", "collision", "--twins"]) == 0
+    picture = cv2.imread(str(sheet))
+    assert picture.shape[0] > 6 * 96, "a row lawful, one by unlawful clocks, and one for each of four laws"
 
 
 # --- making a run, and making it again --------------------------------------------------------------------------------

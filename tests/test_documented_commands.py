@@ -65,7 +65,7 @@ def commands_of_docstrings() -> list[Command]:
         for line in (ast.get_docstring(ast.parse(module.read_text())) or "").splitlines():
             command = re.sub(r"\s#\s.*", "", line).strip()
             if command.split(" ")[0] in ("prophy", "torchrun") and "|" not in command:
-                found.append(Command(module.name, command, True))
+                found.append(Command(module.name, command, "--" in command))  # without flags it may be a name only
     return found
 
 
@@ -73,6 +73,7 @@ COMMANDS = commands()
 
 #: part of a command -> what it needs that no machine of the tests has, or what else runs it
 NEEDS = {
+    "prophy worlds preview": "none: test_cli.py runs it",
     "pip install": "a network",
     ".ci/run": "it is what runs these tests",
     "pytest": "it is what runs these tests",
@@ -87,6 +88,7 @@ NEEDS = {
     "--data wisa": "WISA-80K; its forms: test_data.py",
     "prophy app": "it serves until it is stopped: test_browser.py",
     "--size 832x480x81": "minutes: test_cache.py, test_plan.py",
+    "runs/wide": "hours; each stage at a small size: test_trainer.py, test_shipped.py",
     "runs/tiny": "hours; each stage at a small size: test_fit.py, test_shipped.py, test_evaluation.py",
     "runs/ablation": "hours: test_ablation_runs.py",
     "prophy evaluate": "minutes: test_evaluation.py, test_report.py",

@@ -26,7 +26,7 @@ MEASURED = ExpertShares(
     shares=({"melting": 0.71, "deformation": 0.6}, {"melting": DOMINATES - 0.01}, {}),
     used=(0.5, 0.3, 0.2),
     learnt=("melting", "deformation"),
-    model_sha256="a" * 64,
+    model_sha256=("a" * 64,),
     clips=128,
 )
 
@@ -92,7 +92,7 @@ def test_a_run_of_other_weights_or_of_steered_experts_says_so(tmp_path: Path):
     record = make_record(model_sha256="b" * 64, steering=steering)
     run = write_run(tmp_path, record, make_frames(), trace=make_trace())
     view = RunView.of(run, run.trace(), measured=MEASURED)
-    assert "made with other weights than this app has, whose experts have no names here" in view.facts
+    assert "made with other weights, or in another precision, than its experts were named for" in view.facts
     assert set(view.routing.names) == {""}
     (steered,) = [fact for fact in view.facts if fact.startswith("steered: ")]
     assert steered == "steered: " + ", ".join(f"expert {e} inverted" for e in range(4)) + ", and 3 more"

@@ -278,6 +278,14 @@ def test_one_scene_twice_can_be_told_as_two_of_a_kind(tellings):
     assert seen > 100
 
 
+def test_any_two_events_may_be_asked_for_one_after_the_other(tellings):
+    later = re.compile(r", later | and later | and after that ")  # joints that no scene has inside
+    told = [scenario.events for scenario, telling in tellings["train"] if later.search(telling.text)]
+    assert all(len(events) == 2 for events in told)
+    assert {event.phenomenon for events in told for event in events} == set(EVENTS)
+    assert sum(all(event.phenomenon != "explosion" for event in events) for events in told) > 60
+
+
 def test_twins_share_their_scene_and_half_of_them_their_colours():
     pairs = [sample_scenario(seed, twins=1.0, grammar=PLAIN)[0].events for seed in range(600)]
     pairs = [events for events in pairs if len(events) == 2]

@@ -124,6 +124,10 @@ def test_monotone_constant_and_slowing_quantities():
     assert laws.speeding_up(1 - np.exp(-TIMES)) < 1e-9
     assert laws.speeding_up(TIMES**2) > 0.05
     assert laws.unsteady(TIMES, 3 - 2 * TIMES) < 1e-9
+    leaping = 9 * TIMES - 4 * (TIMES > 1.1)
+    assert laws.unsteady(TIMES, leaping) > 0.05
+    assert laws.unsteady(TIMES, leaping, leap=1.0) < 1e-9, "one leap is judged apart"
+    assert laws.unsteady(TIMES, leaping - 4 * (TIMES > 1.6), leap=1.0) > 0.05, "two are not"
     assert laws.outside(1.7, 1.4, 2.0) == 0
     assert laws.outside(1.0, 1.4, 2.0) == pytest.approx(0.4)
     assert laws.capped(float("nan")) == 1

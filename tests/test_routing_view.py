@@ -252,7 +252,7 @@ def test_frames_are_counted_from_one_as_the_player_does():
 def test_an_expert_is_named_by_what_it_was_measured_to_do_and_only_learnt_phenomena_are_offered():
     shares = ({"melting": 0.71, "deformation": 0.2}, {"melting": 0.3}, *({},) * (NUM_EXPERTS - 2))
     learnt = ("melting", "deformation")
-    measured = ExpertShares(shares, (1 / NUM_EXPERTS,) * NUM_EXPERTS, learnt, "0" * 64, clips=8)
+    measured = ExpertShares(shares, (1 / NUM_EXPERTS,) * NUM_EXPERTS, learnt, ("0" * 64,), clips=8)
     sent = dataclasses.asdict(RoutingBytes.of(make_trace(), measured))
     named = run_js("[0, 1].map((e) => js.expertName(js.readRouting(value), e))", sent)
     assert named == ["Expert 0: melting 71 %", "Expert 1"]

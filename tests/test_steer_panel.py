@@ -33,7 +33,7 @@ def test_a_preset_mutes_the_experts_that_hold_most_of_the_weight_on_a_phenomenon
 
 def test_experts_named_by_a_phenomenon_come_first_and_what_was_not_learnt_is_not_offered():
     shares = tuple({"melting": 0.9} if e == 1 else {} for e in range(NUM_EXPERTS))
-    measured = ExpertShares(shares, (1 / NUM_EXPERTS,) * NUM_EXPERTS, ("melting",), "0" * 64, clips=8)
+    measured = ExpertShares(shares, (1 / NUM_EXPERTS,) * NUM_EXPERTS, ("melting",), ("0" * 64,), clips=8)
     (preset,) = muting(melting_trace(), measured)
     assert Steering.from_json(preset.steering) == Steering(refinement={1: 0})
     assert muting(melting_trace(), replace(measured, learnt=())) == []

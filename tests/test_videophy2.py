@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
 from transformers import UMT5EncoderModel
 
 from prophy.data.jobs import Shard
@@ -29,6 +31,7 @@ from prophy.evaluation.report.readers.benchmarks import vbench
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.vbench import VBenchResult
 from prophy.evaluation.results.videophy2 import VideoPhy2Result
+from prophy.runs.computation import Computation
 from prophy.tiny.text import build_tokenizer
 
 COLUMNS = ("caption", "video_url", "sa", "pc", "joint", "action", "category", "is_hard", "upsampled_caption")
@@ -266,6 +269,14 @@ def test_runs_are_compared_prompt_by_prompt_and_only_within_one_protocol(prompts
     judged = tmp_path / "on-sa.csv"
     with pytest.raises(ValueError, match="differ in steps"):
         compare_runs(runs[0], score_run(prompts, other, judged, judged), prompts)
+    solvers = [
+        replace(run.protocol, computation=Computation(scheduler=name)) for run, name in zip(runs, "AB", strict=True)
+    ]
+    made = [replace(run, protocol=protocol) for run, protocol in zip(runs, solvers, strict=True)]
+    with pytest.raises(
+        ValueError, match=r"differ in computation \(with B instead of A\): compare runs of one protocol"
+    ):
+        compare_runs(*made, prompts)
     mixed = stand_in_videos(tmp_path / "mixed", prompts, prompts_sha256="b" * 64)
     with pytest.raises(ValueError, match="other prompts"):
         score_run(prompts, mixed, judged, judged)
@@ -321,6 +332,15 @@ def test_shards_share_a_folder_resume_and_refuse_another_protocol(tiny_pipeline,
         cli.main([*command, "--seed", "5"])
     with pytest.raises(ValueError, match="another protocol"):
         cli.main([*command, "--no-branch"])
+    with pytest.raises(
+        ValueError, match="another protocol .it differs in flow_shift, computation .with the scheduler's"
+    ):
+        cli.main([*command, "--flow-shift", "8"])
+    UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=9.0).save_pretrained(
+        model / "scheduler"
+    )
+    with pytest.raises(ValueError, match=r"computation \(with the scheduler's flow_shift 9.0 instead of 2.0\)"):
+        cli.main(command)
     cli.main(["videophy2", "judge", str(prompts_path), str(out)])
     judged = write_judged(tmp_path / "judged.csv", prompts, ["4", "5", "1", "2"])
     capsys.readouterr()

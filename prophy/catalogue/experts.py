@@ -29,7 +29,8 @@ class ExpertShares:
             phenomenon acts, that lies on tokens where this one acts. They add up to more than 1 where two act at once.
         used: by expert: its share of the weight over all tokens, background included.
         learnt: ids of the phenomena that the branch was taught.
-        model_sha256: :func:`prophy.generation.identity.model_hash` of the model that was measured.
+        model_sha256: of the model that was measured, as runs record it: by
+            :func:`prophy.generation.identity.model_hash`, and by its files, as release 0.1 did.
         clips: how many were measured.
         phenomena_version: :data:`prophy.phenomena.VERSION`.
 
@@ -42,7 +43,7 @@ class ExpertShares:
     shares: tuple[dict[str, Share], ...]
     used: tuple[Share, ...]
     learnt: tuple[str, ...]
-    model_sha256: str
+    model_sha256: tuple[str, ...]
     clips: AtLeastOne
     phenomena_version: str = phenomena.VERSION
 
@@ -61,8 +62,8 @@ class ExpertShares:
         return tuple(map(_name, self.shares))
 
     def is_of(self, model_sha256: str) -> bool:
-        """Whether these very weights were measured."""
-        return self.model_sha256 == model_sha256
+        """Whether these very weights were measured, in this precision."""
+        return model_sha256 in self.model_sha256
 
     @property
     def of(self) -> tuple[str, ...]:

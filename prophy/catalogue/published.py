@@ -35,6 +35,9 @@ class PublishedModel:
         steps: denoising steps, as recommended.
         guidance: classifier-free guidance scale, as recommended.
         licence: of the weights.
+        negative_prompt: as its authors' code has it by default.
+        guidance_2: scale at low noise, of a model with two transformers, as recommended.
+        flow_shift: as recommended; None: as its scheduler's file says.
         pipeline_config: settings of its pipeline, as ``model_index.json`` holds them beside the parts.
     """
 
@@ -54,13 +57,26 @@ class PublishedModel:
     steps: int
     guidance: float
     licence: str
+    negative_prompt: str = ""
+    guidance_2: float | None = None
+    flow_shift: float | None = None
     transformers: int = 1
     pipeline_config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def defaults(self) -> GenerationDefaults:
         """What it makes unless told otherwise."""
-        return GenerationDefaults(self.width, self.height, self.frames, float(self.fps), self.steps, self.guidance)
+        return GenerationDefaults(
+            self.width,
+            self.height,
+            self.frames,
+            float(self.fps),
+            self.steps,
+            self.guidance,
+            self.negative_prompt,
+            self.guidance_2,
+            self.flow_shift,
+        )
 
 
 _MODELS: dict[str, PublishedModel] = {}

@@ -10,6 +10,8 @@ How the configurations were verified:
   repository, as others quote it. The statistics of its 48 channels come with its weights: the ones here are neutral and
   have the same size.
 * UMT5-XXL was compared with the ``text_encoder/config.json`` of a Wan repository.
+* The negative prompt, the shifts and both guidances of A14B are those of the authors' configurations
+  (``shared_config.py``, ``wan_t2v_A14B.py``, ``wan_ti2v_5B.py``, and Wan2.1's ``generate.py``).
 * Sizes, frames, rates, steps and guidance are what the model cards and the authors' configurations recommend; they
   decide nothing but defaults.
 """
@@ -84,7 +86,14 @@ _VAE_22 = MappingProxyType(
     }
 )
 
+_NEGATIVE = (
+    "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，低质量，"
+    "JPEG压缩残留，丑陋的，残缺的，多余的手指，画得不好的手部，画得不好的脸部，畸形的，毁容的，形态畸形的肢体，"
+    "手指融合，静止不动的画面，杂乱的背景，三条腿，背景人很多，倒着走"
+)
+
 _COMMON: dict[str, Any] = {
+    "negative_prompt": _NEGATIVE,
     "transformer_class": _TRANSFORMER,
     "vae_class": "AutoencoderKLWan",
     "text_encoder_class": "UMT5EncoderModel",
@@ -109,6 +118,7 @@ WAN = FamilyFacts(
                 fps=16,
                 steps=50,
                 guidance=5.0,
+                flow_shift=5.0,
                 **_COMMON,
             ),
             "wan2.1-14b": PublishedModel(
@@ -122,6 +132,7 @@ WAN = FamilyFacts(
                 fps=16,
                 steps=50,
                 guidance=5.0,
+                flow_shift=5.0,
                 **_COMMON,
             ),
             "wan2.2-a14b": PublishedModel(
@@ -137,6 +148,8 @@ WAN = FamilyFacts(
                 fps=16,
                 steps=40,
                 guidance=4.0,
+                guidance_2=3.0,
+                flow_shift=12.0,
                 **_COMMON,
             ),
             "wan2.2-ti2v-5b": PublishedModel(
@@ -151,6 +164,7 @@ WAN = FamilyFacts(
                 fps=24,
                 steps=50,
                 guidance=5.0,
+                flow_shift=5.0,
                 **_COMMON,
             ),
         }

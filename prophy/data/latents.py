@@ -84,7 +84,7 @@ class LatentCache:
         digest = hashlib.sha256()
         for array in (self.ids, self.masks, self.phenomena):
             for start in range(0, len(array), 1024):
-                digest.update(np.ascontiguousarray(array[start : start + 1024]))
+                digest.update(np.ascontiguousarray(array[start : start + 1024]).data)
         return digest.hexdigest()
 
 

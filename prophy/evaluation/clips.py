@@ -21,7 +21,7 @@ from prophy.arrays import read_npz
 from prophy.evaluation.results import FOLDER, write_arrays
 from prophy.files import sha256
 from prophy.generation.generate import Generation
-from prophy.generation.identity import branch_is_on, model_hash
+from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
 from prophy.worlds import Stage
@@ -67,7 +67,8 @@ class ArrayFolder(Generic[Made]):
     """
 
     def __init__(self, work: Path, what: str, pipeline: DiffusionPipeline, arrays_of: Callable[[Made], Arrays]) -> None:
-        made_by = sha256(f"{model_hash(pipeline)} {branch_is_on(pipeline)}")
+        how = json.dumps(computation_of(pipeline).to_json(), sort_keys=True)
+        made_by = sha256(f"{model_hash(pipeline)} {branch_is_on(pipeline)} {how}")
         self._folder = Path(work) / FOLDER / what / made_by[:12]
         self._arrays_of = arrays_of
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from prophy.backbones.pipeline import rules_of
+from prophy.backbones.pipeline import rules_of, transformers_of
 from prophy.files import some_of
-from prophy.generation.identity import branch_is_on, model_hash, model_id
+from prophy.generation.identity import branch_is_on, computation_of, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
+from prophy.generation.sampling import sampled, scheduler_for
 from prophy.generation.settings import GenerationError, GenerationSettings
 from prophy.generation.words import check_prompt, unknown_words
 from prophy.grid import TokenGrid
@@ -30,6 +31,7 @@ from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
 from prophy.routing.steering import SteeringError
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
+from prophy.runs.computation import Computation
 from prophy.runs.sheets import contact_sheet
 from prophy.runs.store import Run, RunRecord, write_run
 
@@ -75,6 +77,7 @@ class Generation:
         model_id: the model's folder name or hub id.
         model_sha256: see :func:`prophy.generation.identity.model_hash`.
         timings: seconds of ``denoise`` (text encoding included) and ``decode``, each of the whole batch.
+        computation: how it was computed, adapters and scheduler among it.
     """
 
     settings: GenerationSettings
@@ -84,6 +87,7 @@ class Generation:
     model_id: str
     model_sha256: str
     timings: dict[str, float]
+    computation: Computation = field(default_factory=Computation)
 
     def save(self, root: str | Path, run_id: str | None = None, *, sheet: bool = True, owner: str | None = None) -> Run:
         """Write a run directory under ``root``, without its contact sheet if ``sheet`` is False.
@@ -100,6 +104,7 @@ class Generation:
             model_sha256=self.model_sha256,
             timings=self.timings,
             unknown_words=self.unknown_words,
+            computation=self.computation,
         )
         picture = contact_sheet(self.frames, self.trace) if sheet and self.trace is not None else None
         return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id, owner=owner)
@@ -198,6 +203,7 @@ def _generate_batch(
     grid = token_grid(pipeline, shared)
     recorders = [TraceRecorder(grid, shared.steps) for _ in batch] if branch_is_on(pipeline) else []
     colours = None if on_step is None else latent_colours(pipeline.vae)
+    computation = computation_of(pipeline, shared)
     if stop is not None and stop.is_set():
         raise GenerationStopped
 
@@ -234,6 +240,7 @@ def _generate_batch(
         return {}
 
     pipeline.set_progress_bar_config(disable=True)
+    asked = _asked_besides(batch)
     try:
         placed = profile_of(pipeline)
         observed = pipeline.attachment.observe(record) if recorders else nullcontext()
@@ -241,6 +248,7 @@ def _generate_batch(
             _steered(pipeline, shared, grid),
             _scheduled(pipeline, shared),
             observed,
+            sampled(pipeline, shared),
             predicted_clean(pipeline.scheduler) as predicted,
             watch_memory(placed) as watch,
         ):
@@ -255,6 +263,7 @@ def _generate_batch(
                 output_type="np",
                 max_sequence_length=rules.text_tokens,
                 callback_on_step_end=after_step,
+                **asked,
             ).frames
     except BaseException:
         pipeline.maybe_free_model_hooks()  # the stock call does so only when it returns
@@ -275,9 +284,21 @@ def _generate_batch(
             model_id=model,
             model_sha256=digest,
             timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
+            computation=computation,
         )
         for settings, video, trace in zip(batch, videos, traces or [None] * len(batch), strict=True)
     ]
+
+
+def _asked_besides(batch: Sequence[GenerationSettings]) -> dict[str, object]:
+    """Arguments of the stock call that are given only where they were set: not every family's pipeline takes them."""
+    shared = batch[0]
+    asked: dict[str, object] = {}
+    if shared.guidance > 1 and any(one.negative_prompt for one in batch):
+        asked["negative_prompt"] = [one.negative_prompt for one in batch]
+    if shared.guidance_2 is not None:
+        asked["guidance_scale_2"] = shared.guidance_2
+    return asked
 
 
 def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterator[StepPreview | Generation]:
@@ -330,6 +351,14 @@ def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
     """
     grid = token_grid(pipeline, settings)
     check_prompt(pipeline.tokenizer, settings.prompt, rules_of(pipeline).text_tokens)
+    if settings.guidance > 1 and settings.negative_prompt.strip():
+        try:
+            check_prompt(pipeline.tokenizer, settings.negative_prompt, rules_of(pipeline).text_tokens)
+        except GenerationError as error:
+            raise GenerationError(f"of the negative prompt: {error}") from None
+    if settings.guidance_2 is not None and len(transformers_of(pipeline)) == 1:
+        raise GenerationError("this model has one transformer for all noise: leave the second guidance out")
+    scheduler_for(pipeline.scheduler, settings)
     is_on = branch_is_on(pipeline)
     if not is_on and not settings.schedule.is_every_pass:
         raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from tqdm import tqdm
 
 from prophy.generation.generate import Generation, batches, check_all, generate
-from prophy.generation.identity import branch_is_on, model_hash
+from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.settings import GenerationError, GenerationSettings
 from prophy.runs.store import Run, RunError, delete_run, read_run
 
@@ -82,7 +82,7 @@ class RunFolder:
 
     def __init__(self, root: Path, pipeline: DiffusionPipeline, *, sheet: bool = True) -> None:
         self._root, self._sheet = Path(root), sheet
-        self._model_sha256, self._branch = model_hash(pipeline), branch_is_on(pipeline)
+        self._model_sha256, self._branch, self._pipeline = model_hash(pipeline), branch_is_on(pipeline), pipeline
 
     def read(self, name: str, settings: GenerationSettings) -> Run | None:
         if not (self._root / name).exists():
@@ -97,6 +97,11 @@ class RunFolder:
         if GenerationSettings.from_record(run.record) != settings or made_by != (self._model_sha256, routed):
             raise GenerationError(
                 f"{self._root} holds the run {name}, made with other settings or by another model: delete it or give "
+                "another folder"
+            )
+        if differences := computation_of(self._pipeline, settings).differences(run.record.computation):
+            raise GenerationError(
+                f"{self._root} holds the run {name}, and this one would be made {differences[0]}: delete it or give "
                 "another folder"
             )
         return run

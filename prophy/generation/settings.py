@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from prophy.catalogue.limits import GenerationDefaults
+from prophy.catalogue.limits import FewSteps, GenerationDefaults
 from prophy.grid import TEMPORAL, nearest_length
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.runs.store import RunRecord
 
 MAX_PROMPT_CHARS = 2000
+SAMPLERS = ("euler", "unipc")
+_LATER = ("negative_prompt", "guidance_2", "flow_shift", "sampler")
 _OF_RECORD = ("prompt", "seed", "steering", "schedule")  # what a run's record has a field of its own for
 
 
@@ -35,6 +37,10 @@ class GenerationSettings:
         fps: frames per second of the file.
         steering: what to do to the experts.
         schedule: in which passes the branch runs.
+        negative_prompt: what guidance leads away from, at most 2000 characters; nothing while guidance is none.
+        guidance_2: guidance at low noise, of a model with a second transformer for it; None: as ``guidance``.
+        flow_shift: of a flow: above 1 more steps lie at high noise, 0 to 100; None: as the model's scheduler has it.
+        sampler: of a flow: ``euler`` or ``unipc``; None: the model's scheduler.
 
     Raises:
         GenerationError: a field is out of range; the message names the cure.
@@ -50,16 +56,18 @@ class GenerationSettings:
     fps: float = GenerationDefaults.fps
     steering: Steering = field(default_factory=Steering)
     schedule: Schedule = field(default_factory=Schedule)
+    negative_prompt: str = ""
+    guidance_2: float | None = None
+    flow_shift: float | None = None
+    sampler: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.prompt, str) or not self.prompt.strip():
             raise GenerationError("the prompt is empty: describe an event, such as a red ball bounces on the floor")
-        if len(self.prompt) > MAX_PROMPT_CHARS:
-            raise GenerationError(f"the prompt has {len(self.prompt)} characters: use at most {MAX_PROMPT_CHARS}")
-        if re.search(r"<[a-zA-Z/!?]|&#?\w+;", self.prompt):
-            raise GenerationError("the prompt looks like HTML: describe the event in plain words")
-        if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", self.prompt):
-            raise GenerationError("the prompt holds control characters: type it as plain words")
+        _check_text("the prompt", self.prompt)
+        if not isinstance(self.negative_prompt, str):
+            raise GenerationError("the negative prompt must be a text; it may be empty")
+        _check_text("the negative prompt", self.negative_prompt)
         for name, low, high in (("seed", 0, 2**63 - 1), ("steps", 1, 1000), ("frames", 1, 1025)):
             _check_range(name, getattr(self, name), low, high, int)
         for name in ("height", "width"):
@@ -68,15 +76,50 @@ class GenerationSettings:
         _check_range("fps", self.fps, 1, 120, float)
         if (self.frames - 1) % TEMPORAL:
             raise GenerationError(f"frames={self.frames} is not 1 + {TEMPORAL}k: use {nearest_length(self.frames)}")
+        if self.guidance_2 is not None:
+            _check_range("guidance_2", self.guidance_2, 0, 30, float)
+            if self.guidance <= 1 < self.guidance_2:
+                raise GenerationError(
+                    f"guidance_2={self.guidance_2:g} would do nothing: guidance={self.guidance:g} leaves the "
+                    "unconditional pass out: raise guidance, or leave guidance_2 out"
+                )
+        if self.flow_shift is not None:
+            _check_range("flow_shift", self.flow_shift, 0.01, 100, float)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise GenerationError(f"sampler={self.sampler!r} is unknown: use {' or '.join(SAMPLERS)}")
         if not isinstance(self.steering, Steering):
             raise GenerationError("steering must be a prophy.routing.steering.Steering")
         if not isinstance(self.schedule, Schedule):
             raise GenerationError("schedule must be a prophy.routing.schedule.Schedule")
 
     @property
-    def scalars(self) -> dict[str, int | float]:
-        """By name, what is neither the prompt, the seed, the steering nor the schedule: ``settings`` of a run."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_RECORD}
+    def scalars(self) -> dict[str, int | float | str]:
+        """By name, what is neither the prompt, the seed, the steering nor the schedule: ``settings`` of a run.
+
+        What release 0.1 did not have is there only where it was set.
+        """
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in _OF_RECORD}
+        return {name: value for name, value in values.items() if name not in _LATER or value not in (None, "")}
+
+    def in_few_steps(self, steps: int = FewSteps.steps) -> GenerationSettings:
+        """The same with steps, guidance, shift and sampler as distilled models and LoRAs ask for."""
+        return replace(self, **asdict(FewSteps(steps=steps)))
+
+    def changed(self, few_steps: int | None = None, **chosen: Any) -> GenerationSettings:
+        """The same with what somebody chose: a preset of so many steps first, then single settings.
+
+        Raises:
+            GenerationError: as the class; or a negative prompt was chosen and there is no guidance away from it.
+        """
+        guidance = chosen.get("guidance")
+        if isinstance(guidance, int | float) and guidance <= 1:
+            chosen = {"guidance_2": None, "negative_prompt": "", **chosen}  # the model's own, which nothing reads
+        made = replace(self if few_steps is None else self.in_few_steps(few_steps), **chosen)
+        if made.guidance <= 1 and chosen.get("negative_prompt"):
+            raise GenerationError(
+                f"a negative prompt does nothing while guidance is {made.guidance:g}: leave it out, or raise guidance"
+            )
+        return made
 
     @classmethod
     def from_record(cls, record: RunRecord) -> GenerationSettings:
@@ -89,6 +132,15 @@ class GenerationSettings:
         if unknown := sorted(record.settings.keys() - known):
             raise GenerationError(f"the run has the setting {unknown[0]}, which this release does not know: update it")
         return cls(record.prompt, record.seed, **record.settings, steering=record.steering, schedule=record.schedule)
+
+
+def _check_text(what: str, text: str) -> None:
+    if len(text) > MAX_PROMPT_CHARS:
+        raise GenerationError(f"{what} has {len(text)} characters: use at most {MAX_PROMPT_CHARS}")
+    if re.search(r"<[a-zA-Z/!?]|&#?\w+;", text):
+        raise GenerationError(f"{what} looks like HTML: describe the event in plain words")
+    if re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", text):
+        raise GenerationError(f"{what} holds control characters: type it as plain words")
 
 
 def _check_range(name: str, value: Any, low: float, high: float, kind: type) -> None:

@@ -40,6 +40,7 @@ from prophy.files import sha256
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
+from prophy.runs.computation import Computation
 from prophy.runs.owner import write_owner
 from prophy.runs.pictures import write_png
 from prophy.video import Clip, read_video, write_video
@@ -87,6 +88,7 @@ class RunRecord:
         phenomena_version: :data:`prophy.phenomena.VERSION` of the program that made the run.
         steering: what was done to the experts; only when it is not neutral does run.json hold it.
         schedule: when the branch ran; only when that was not in every pass does run.json hold it.
+        computation: scheduler, adapters, dtypes and the like; not known of runs that 0.1.0 made.
 
     Raises:
         RunError: a field has the wrong type, range or size.
@@ -103,6 +105,7 @@ class RunRecord:
     phenomena_version: str = phenomena.VERSION
     steering: Steering = field(default_factory=Steering)
     schedule: Schedule = field(default_factory=Schedule)
+    computation: Computation = field(default_factory=Computation)
 
     def __post_init__(self) -> None:
         _require(_is_text(self.prompt, 4000) and self.prompt.strip() != "", "prompt must be 1 to 4000 characters")
@@ -122,6 +125,7 @@ class RunRecord:
             _require(is_in_range, f"settings must hold {name}, a positive number below a million")
         _require(isinstance(self.steering, Steering), "steering must be a Steering")
         _require(isinstance(self.schedule, Schedule), "schedule must be a Schedule")
+        _require(isinstance(self.computation, Computation), "computation must be a Computation")
         _check_mapping("timings", self.timings)
         _require(all(_is_int(v) or isinstance(v, float) for v in self.timings.values()), "timings must be seconds")
         words = self.unknown_words
@@ -388,7 +392,11 @@ def _new_run_id(record: RunRecord) -> str:
 # --- run.json --------------------------------------------------------------------------------------------------------
 
 _RECORD_FIELDS = frozenset(RunRecord.__dataclass_fields__)
-_OPTIONAL: dict[str, type[Steering] | type[Schedule]] = {"steering": Steering, "schedule": Schedule}
+_OPTIONAL: dict[str, type[Steering] | type[Schedule] | type[Computation]] = {
+    "steering": Steering,
+    "schedule": Schedule,
+    "computation": Computation,
+}
 
 
 def _as_json(record: RunRecord) -> dict[str, Any]:

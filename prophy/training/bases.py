@@ -145,7 +145,7 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         for record in videos
     ]
     about = json.dumps([wanted, [[one.id, one.captions, one.labels] for one in clips]])
-    content = sha256("".join(map(video_digest, (record.video for record in videos))))
+    content = sha256("".join(video_digest(record.video) for record in videos if record.video is not None))
     return FreshExamples(
         clips,
         partial(encode_clip, pipeline),

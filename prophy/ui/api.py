@@ -33,6 +33,7 @@ from prophy.ui.engine.slots import Slots
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
+_SETTINGS = frozenset({"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps"})
 
 
 def endpoints(engine: Engine) -> None:
@@ -48,10 +49,12 @@ def endpoints(engine: Engine) -> None:
         steering: dict = {},  # noqa: B006  gradio reads the default for its documentation
         model: str = "",
         profile: str = "",
+        settings: dict = {},  # noqa: B006
     ) -> Iterator[dict]:
         """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
-        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own."""
-        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile)
+        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
+        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there."""
+        request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
@@ -154,11 +157,16 @@ def _request(
     steering: dict[str, Any],
     model: str,
     profile: str,
+    settings: dict[str, Any] | None = None,
 ) -> Request:
+    if not isinstance(settings or {}, dict):
+        raise _refusal("settings must be an object, such as {'flow_shift': 5}")
+    if unknown := sorted((settings or {}).keys() - _SETTINGS):
+        raise _refusal(f"there is no setting {unknown[0]!r}: use {', '.join(sorted(_SETTINGS))}")
     own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
     try:
         steered = Steering.from_json(steering)
-        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile)
+        return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile, **(settings or {}))
     except SteeringError as error:
         raise _refusal(error) from None
 

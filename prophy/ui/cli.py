@@ -47,6 +47,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="folder or hub id of the physical branch of the model before it (default: its own, in its branch/ folder)",
     )
     parser.add_argument(
+        "--lora",
+        action=_OfModel,
+        metavar="FILE_OR_ID[:STRENGTH]",
+        help="a LoRA of the model before it, as for prophy generate. Repeat for more",
+    )
+    parser.add_argument(
         "--size",
         action=_OfModel,
         type=_clip,
@@ -133,7 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class _OfModel(argparse.Action):
-    """Collects ``sources``: --model begins one, --branch and --size are the last one's."""
+    """Collects ``sources``: --model begins one, --branch, --lora and --size are the last one's."""
 
     def __call__(self, parser, namespace, value: str | ClipSize, option: str | None = None) -> None:
         *others, last = namespace.sources or (ModelSource(),)
@@ -141,6 +147,8 @@ class _OfModel(argparse.Action):
             namespace.sources = (*(namespace.sources or ()), ModelSource(value))
         elif self.dest == "branch":
             namespace.sources = (*others, replace(last, branch=value))
+        elif self.dest == "lora":
+            namespace.sources = (*others, replace(last, loras=(*last.loras, value)))
         else:
             namespace.sources = (*others, replace(last, clip=value))
 

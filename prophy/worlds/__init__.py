@@ -1,6 +1,7 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
 from prophy.worlds.event import EVENTS
+from prophy.worlds.pairs import TwinPair, twin_pairs
 from prophy.worlds.sample import (
     HELD_OUT_PAIRS,
     SPLITS,
@@ -12,6 +13,7 @@ from prophy.worlds.sample import (
     sample_scenario,
 )
 from prophy.worlds.stage import COLOURS, Stage
+from prophy.worlds.twins import TWINS, Broken
 from prophy.worlds.world_set import WorldSet
 
 __all__ = [
@@ -19,12 +21,16 @@ __all__ = [
     "EVENTS",
     "HELD_OUT_PAIRS",
     "SPLITS",
+    "TWINS",
+    "Broken",
     "Placed",
     "Scenario",
     "Stage",
+    "TwinPair",
     "WorldClip",
     "WorldSet",
     "render",
     "sample_clip",
     "sample_scenario",
+    "twin_pairs",
 ]

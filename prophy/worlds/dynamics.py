@@ -166,6 +166,27 @@ class TumblingCrate(Event):
             painter.line(*ends, 1.5, mix(colour, (0, 0, 0), 0.3))
 
 
+def bounces(
+    times: np.ndarray, drop: float, gravity: float, restitution: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A ball that falls from ``drop`` units: its heights, its speeds downwards and how flat it is, ``(T,)`` each."""
+    height, speed = drop, 0.0
+    heights, speeds, contact, force = (np.zeros(len(times)) for _ in range(4))
+    steps, dt = steps_between(times, _FALL_STEPS)
+    since_touch, hit = 9.0, np.inf
+    for moment in range(len(times)):
+        heights[moment], speeds[moment] = height, speed
+        contact[moment] = max(0.0, 1.0 - since_touch / 0.07)
+        force[moment] = min(1.0, hit / 20)  # a ball that comes to rest is round again
+        for _ in range(steps):
+            speed += gravity * dt
+            height -= speed * dt
+            since_touch += dt
+            if height < 0:
+                height, speed, since_touch, hit = 0.0, -restitution * abs(speed), 0.0, abs(speed)
+    return heights, speeds, 1.0 - 0.34 * np.maximum(contact, (heights < 1.0) * 0.7) * force
+
+
 class BouncingBall(Event):
     """A ball drops and bounces, flattening as it touches: each height is restitution² of the last."""
 
@@ -177,27 +198,14 @@ class BouncingBall(Event):
         drop = knobs(24.0, 38.0)
         gravity = knobs(90.0, 130.0)
         restitution = knobs(0.78, 0.92)
-        height, speed = drop, 0.0
-        heights, speeds, contact, force = (np.zeros(len(times)) for _ in range(4))
-        steps, dt = steps_between(times, _FALL_STEPS)
-        since_touch, hit = 9.0, np.inf
-        for moment in range(len(times)):
-            heights[moment], speeds[moment] = height, speed
-            contact[moment] = max(0.0, 1.0 - since_touch / 0.07)
-            force[moment] = min(1.0, hit / 20)  # a ball that comes to rest is round again
-            for _ in range(steps):
-                speed += gravity * dt
-                height -= speed * dt
-                since_touch += dt
-                if height < 0:
-                    height, speed, since_touch, hit = 0.0, -restitution * abs(speed), 0.0, abs(speed)
+        heights, speeds, squash = bounces(times, drop, gravity, restitution)
         x = region.centre + knobs.rng.uniform(-0.12, 0.12) * region.width
         room = 3.0 + 0.5 * max(0.0, region.width - 64)  # on its way to either side; a wide stage is there to be used
         drift = knobs.sign() * knobs.rng.uniform(0, room) / self.stage.stretch
         self.state = {
             "position": np.stack([x + drift * (times - times[-1] / 2), FLOOR - radius - heights], 1),
             "velocity": np.stack([np.full(len(times), drift), speeds], 1),
-            "squash": 1.0 - 0.34 * np.maximum(contact, (heights < 1.0) * 0.7) * force,
+            "squash": squash,
             "radius": np.array(radius),
             "gravity": np.array(gravity),
             "restitution": np.array(restitution),
@@ -216,6 +224,7 @@ class SpringBlock(Event):
     """A block swings up and down on a spring: a sine whose period does not depend on its height."""
 
     phenomenon, variant = "elastic_motion", "spring"
+    half: float | np.ndarray
 
     def simulate(self, knobs: Knobs) -> None:
         region, times = self.region, self.times
@@ -355,14 +364,14 @@ class RisingSmoke(Event):
             warm_up=6,
             detail=detail,
         )
-        rows = (np.arange(cells[0] * detail)[None, :, None] + 0.5) / detail - 0.5
+        self.state = self.measured() | {"wind": np.array(wind), "buoyancy": np.array(buoyancy)}
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """The part of the state that follows from the density."""
+        detail = self.stage.detail
+        rows = (np.arange(self.density.shape[1])[None, :, None] + 0.5) / detail - 0.5
         mass = self.density.sum((1, 2)) / detail**2
-        self.state = {
-            "centroid_height": FLOOR - 2 * (self.density * rows).sum((1, 2)) / detail**2 / mass,
-            "mass": mass,
-            "wind": np.array(wind),
-            "buoyancy": np.array(buoyancy),
-        }
+        return {"centroid_height": FLOOR - 2 * (self.density * rows).sum((1, 2)) / detail**2 / mass, "mass": mass}
 
     def draw(self, painter: Painter, moment: int) -> None:
         density = np.zeros((32 * self.stage.detail, self.density.shape[2]), np.float32)

@@ -9,12 +9,13 @@ import numpy as np
 
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import dynamics, optics, thermodynamics  # noqa: F401 (registers the events)
-from prophy.worlds.clocks import fine_times, unlawful_clock
-from prophy.worlds.event import EVENTS, kind_of
+from prophy.worlds.clocks import FINER, fine_times, unlawful_clock
+from prophy.worlds.event import EVENTS, Event, kind_of
 from prophy.worlds.language import FIRST, Grammar, Telling
 from prophy.worlds.painter import Painter, background
 from prophy.worlds.placed import Placed
 from prophy.worlds.stage import BACKGROUNDS, COLOURS, Knobs, Stage
+from prophy.worlds.twins import Broken, twin_of
 
 #: split -> what it holds out. All but ``train`` also use seeds of their own.
 SPLITS: dict[str, str] = {
@@ -63,6 +64,7 @@ class WorldClip:
         states: for each event, the simulator's state, see :class:`prophy.worlds.event.Event`.
         seed: reproduces the clip together with the split.
         stage: its size, length and rate.
+        broken: the law that it breaks; None for a lawful clip, and for one whose events run by clocks of their own.
     """
 
     frames: np.ndarray
@@ -72,6 +74,7 @@ class WorldClip:
     states: tuple[dict[str, np.ndarray], ...]
     seed: int
     stage: Stage = Stage()
+    broken: Broken | None = None
 
 
 def _choose(rng: np.random.Generator, pool: tuple[str, ...], split: str) -> list[tuple[str, str]]:
@@ -145,27 +148,43 @@ def render(
     held_out_parameters: bool = False,
     stage: Stage = Stage(),
     clocks: np.random.Generator | None = None,
+    broken: Broken | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[dict[str, np.ndarray], ...]]:
     """Simulate and paint a scenario.
 
     Args:
         scenario: what happens, where.
-        rng: of the physics; the same on every stage, and with every clock, gives the same parameters.
+        rng: of the physics; the same on every stage, with every clock and every broken law, gives the same parameters.
         held_out_parameters: draw them from above the range of training.
         stage: size, length and rate.
         clocks: each event runs by a clock of its own that obeys no law, see :mod:`prophy.worlds.clocks`. Default: by
             the clip's.
+        broken: the law to break, see :mod:`prophy.worlds.twins`; the other event is pixel by pixel the lawful one.
 
     Returns:
         frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event, as drawn.
+
+    Raises:
+        ValueError: a law that no event of the scenario has, or a broken law beside clocks.
     """
+    if broken is not None and clocks is not None:
+        raise ValueError(f"clocks keep no law: break {broken.law!r} in a lawful clip")
+    twin = None if broken is None else twin_of(scenario.events, broken)
     knobs = Knobs(rng, held_out_parameters)
-    times = stage.times if clocks is None else fine_times(stage)
-    events = [
-        kind_of(placed.phenomenon, placed.variant)(knobs, stage.region(placed.place), placed.colours, stage, times)
-        for placed in scenario.events
-    ]
-    moments = [np.arange(stage.frames) if clocks is None else unlawful_clock(stage, clocks) for _ in events]
+    breaches = rng.spawn(1)[0]  # draws that leave those of the physics as they are
+    events: list[Event] = []
+    moments: list[np.ndarray] = []  # of each event, what is drawn in each frame
+    for i, placed in enumerate(scenario.events):
+        breaks = broken is not None and i == broken.event
+        times = stage.times if clocks is None and not breaks else fine_times(stage)
+        kind = kind_of(placed.phenomenon, placed.variant)
+        events.append(kind(knobs, stage.region(placed.place), placed.colours, stage, times))
+        rows = np.arange(0, len(times), 1 if len(times) == stage.frames else FINER)
+        if clocks is not None:
+            rows = unlawful_clock(stage, clocks)
+        elif twin is not None and breaks and (bent := twin.breach(events[-1], breaches)) is not None:
+            rows = bent
+        moments.append(rows)
     shape = (stage.frames, stage.height, stage.width)
     frames = np.empty((*shape, 3), np.uint8)
     masks = {event.phenomenon: np.zeros(shape, bool) for event in events}
@@ -178,9 +197,11 @@ def render(
         frames[f], drawn = painter.finish()
         for phenomenon, mask in drawn.items():
             masks[phenomenon][f] = mask
-    if clocks is None:
-        return frames, masks, tuple(event.state for event in events)
-    return frames, masks, tuple(event.shown_at(shown) for event, shown in zip(events, moments, strict=True))
+    states = (
+        event.state if event.times is stage.times else event.shown_at(shown)
+        for event, shown in zip(events, moments, strict=True)
+    )
+    return frames, masks, tuple(states)
 
 
 def sample_clip(
@@ -191,6 +212,7 @@ def sample_clip(
     lawful: bool = True,
     grammar: Grammar = FIRST,
     twins: float = 0.0,
+    broken: Broken | None = None,
 ) -> WorldClip:
     """Make one clip.
 
@@ -202,11 +224,13 @@ def sample_clip(
         lawful: or each event runs by a clock that obeys no law; with the same scenario, caption and parameters.
         grammar: puts the clip into words.
         twins: share of the clips of two events that show one scene twice, see :func:`sample_telling`.
+        broken: make the clip's impossible twin, which breaks this one law, see :mod:`prophy.worlds.twins`.
 
     Raises:
-        ValueError: unknown split, or phenomena without a world.
+        ValueError: unknown split, phenomena without a world, a law that the clip's scene does not have, or one to break
+            where no law is kept.
     """
     scenario, text = sample_scenario(seed, split, phenomena, grammar, twins)
     _, _, physics, clocks = _streams(seed, split)
-    frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks)
-    return WorldClip(frames, masks, text, scenario, states, seed, stage)
+    frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks, broken)
+    return WorldClip(frames, masks, text, scenario, states, seed, stage, broken)

@@ -279,8 +279,11 @@ class BurningLogs(Event):
             warm_up=14,
             detail=self.stage.detail,
         )
-        area = (self.heat > 0.18).sum((1, 2)) / self.stage.detail**2
-        self.state = {"flame_area": area, "buoyancy": np.array(strength)}
+        self.state = self.measured() | {"buoyancy": np.array(strength)}
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """The part of the state that follows from the heat."""
+        return {"flame_area": (self.heat > 0.18).sum((1, 2)) / self.stage.detail**2}
 
     def draw(self, painter: Painter, moment: int) -> None:
         painter.shadow(self.x, self.half)

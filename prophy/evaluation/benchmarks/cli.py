@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
-from prophy.flags import add_model, branch_of, only_set, seeds, weights_of, whole
+from prophy.flags import add_model, add_sampling, branch_of, only_set, sampling_of, seeds, weights_of, whole
 
 
 def add_benchmarks(commands: argparse._SubParsersAction) -> None:
@@ -61,8 +61,9 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     add_shard(generate)
     generate.add_argument("--limit", type=whole, metavar="N", help="only the first N prompts, for trying out")
     generate.add_argument("--seed", type=seeds, default=0, help="of the first prompt; the n-th has n more (default: 0)")
-    for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
-        generate.add_argument(f"--{name}", type=kind, help="as for prophy generate (default: the embedded model's)")
+    add_sampling(generate, default="the embedded model's")
+    for name in ("frames", "height", "width"):
+        generate.add_argument(f"--{name}", type=int, help="as for prophy generate (default: the embedded model's)")
     generate.add_argument("--fps", type=float, help="frames per second of the files")
     generate.set_defaults(run=_generate)
 
@@ -113,8 +114,8 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     shard = Shard.of(arguments.shard, os.environ)
     prompts = PromptSet.load(arguments.prompts)
-    chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width", "fps")
-    settings = GenerationSettings(prompts.prompts[0].text, arguments.seed, **chosen)
+    chosen = only_set(arguments, "frames", "height", "width", "fps") | sampling_of(arguments)
+    settings = GenerationSettings(prompts.prompts[0].text, arguments.seed).changed(**chosen)
     pipeline = load(
         arguments.model,
         branch=branch_of(arguments),

@@ -238,7 +238,7 @@ def columns(path: Path, text: str, needed: Sequence[str], cure: str) -> Iterator
             raise ValueError(f"{row.where}: {row.problem}")
         if missing := [name for name in needed if name not in row.fields]:
             raise ValueError(f"{path} has no column {missing[0]}, only {', '.join(row.fields)}: {cure}")
-        yield row.fields
+        yield {name: str(cell) for name, cell in row.fields.items()}
 
 
 def _one_line(text: str | None) -> str:

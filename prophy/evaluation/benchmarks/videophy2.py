@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +149,8 @@ def compare_runs(first: VideoPhy2Result, second: VideoPhy2Result, prompts: Promp
     Raises:
         ValueError: the runs differ in more than the model and its branch.
     """
-    ours, theirs = asdict(first.protocol), asdict(second.protocol)
-    if other := [name for name in ours if name not in _CAPTION_FREE and ours[name] != theirs[name]]:
-        raise ValueError(f"the runs differ in {', '.join(other)}: compare runs of one protocol")
+    if other := second.protocol.difference(first.protocol, _CAPTION_FREE):
+        raise ValueError(f"the runs differ in {other}: compare runs of one protocol")
     if first.protocol.prompts_sha256 != prompts.sha256:
         raise ValueError("the runs are of other prompts: give their prompt file")
     hard = np.array([bool(prompt.hard) for prompt in prompts.prompts])

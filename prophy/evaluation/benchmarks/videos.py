@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from diffusers import DiffusionPipeline
@@ -20,7 +20,7 @@ from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet
 from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.files import some_of, write_text
 from prophy.generation.generate import Generation, check
-from prophy.generation.identity import branch_is_on, model_hash
+from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationError, GenerationSettings
 from prophy.video import write_video
@@ -37,10 +37,9 @@ class VideoFolder:
         self._out = Path(out)
         if not (self._out / PROTOCOL).exists():
             self._out.mkdir(parents=True, exist_ok=True)
-            write_text(self._out / PROTOCOL, json.dumps(asdict(protocol), indent=2) + "\n", shared=True)
-        elif (found := Protocol.load(self._out)) != protocol:
-            other = next(name for name, value in asdict(protocol).items() if getattr(found, name) != value)
-            raise ValueError(f"{out} holds videos of another protocol ({other} differs): give another --out")
+            write_text(self._out / PROTOCOL, json.dumps(protocol.to_json(), indent=2) + "\n", shared=True)
+        elif other := protocol.difference(Protocol.load(self._out)):
+            raise ValueError(f"{out} holds videos of another protocol (it differs in {other}): give another --out")
 
     def read(self, name: str, settings: GenerationSettings) -> Path | None:
         path = self._out / f"{name}.mp4"
@@ -81,6 +80,7 @@ def generate_videos(
         model_sha256=model_hash(pipeline),
         branch=branch_is_on(pipeline),
         seed=settings.seed,
+        computation=computation_of(pipeline, settings),
         **settings.scalars,
     )
     asked = _checked(pipeline, prompts.prompts[:limit], settings)  # of all shards, before the first clip of any

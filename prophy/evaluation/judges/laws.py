@@ -211,8 +211,14 @@ def inconstancy(values_F: np.ndarray) -> float:
     return float(values.std() / abs(values.mean()))
 
 
-def unsteady(times_F: np.ndarray, values_F: np.ndarray) -> float:
-    """Residual of a straight line over the range: of a quantity that should change at a constant rate.
+def unsteady(times_F: np.ndarray, values_F: np.ndarray, leap: float = np.inf) -> float:
+    """Residual of a straight line over the range: of a quantity that should grow at a constant rate.
+
+    Args:
+        times_F: seconds.
+        values_F: the quantity.
+        leap: one single fall of more than this from one frame to the next is another matter (see :func:`backwards`):
+            after it a line of the same slope begins anew.
 
     Raises:
         TrackLost: fewer than :data:`LEAST` frames, or no change.
@@ -220,7 +226,14 @@ def unsteady(times_F: np.ndarray, values_F: np.ndarray) -> float:
     spread = np.nanmax(values_F) - np.nanmin(values_F) if np.isfinite(values_F).any() else 0
     if spread == 0:
         raise TrackLost("nothing changes")
-    return line(times_F, values_F).residual / float(spread)
+    seen = np.isfinite(values_F)
+    times, values = times_F[seen], values_F[seen]
+    falls = np.flatnonzero(np.diff(values) < -leap) + 1
+    if len(falls) == 1:
+        times, values = (
+            np.concatenate([part - part.mean() for part in np.split(series, falls)]) for series in (times, values)
+        )
+    return line(times, values).residual / float(spread)
 
 
 def speeding_up(values_F: np.ndarray) -> float:

@@ -42,6 +42,7 @@ from prophy.worlds.thermodynamics import BoilingPot, FreezingTank
 _LEAST_AREA = 6.0  # square units that an object covers, at least
 _SEEN = 0.6  # share of the frames in which it must be found
 _ROWS = 128  # a larger clip is averaged down to so many rows: enough for every law, and quick
+_LEAP = 1.0  # units: a level that changes against its way by more, from one frame to the next, leaps
 _CONTACT = 0.07  # seconds for which a bouncing ball is flattened, so that its middle does not fly freely
 
 
@@ -167,11 +168,13 @@ class Blob:
         position_F2: its centroid on the stage.
         area_F: square units it covers.
         whole_F: whether all of it is in the region: it does not touch an edge, or is as large there as elsewhere.
+        row_F: units of its longest row.
     """
 
     position_F2: np.ndarray
     area_F: np.ndarray
     whole_F: np.ndarray
+    row_F: np.ndarray
 
     def coordinate(self, axis: int) -> np.ndarray:
         """x (0) or y (1), NaN where the object is not wholly seen."""
@@ -181,6 +184,14 @@ class Blob:
     def size(self) -> np.ndarray:
         """The area, NaN where the object is not wholly seen."""
         return np.where(self.whole_F, self.area_F, np.nan)
+
+    def x_of_disc(self, region: Region) -> np.ndarray:
+        """x of a disc: also where one of the region's sides cuts it, from the row through its middle."""
+        area = float(np.nanmedian(self.size)) if np.isfinite(self.size).any() else np.nan
+        radius = np.sqrt(area / np.pi)
+        left = self.position_F2[:, 0] < region.centre
+        cut = np.where(left, region.left + self.row_F - radius, region.right - self.row_F + radius)
+        return np.where(self.whole_F, self.position_F2[:, 0], np.where(self.area_F > 0.25 * area, cut, np.nan))
 
 
 Tracker = Callable[[View], dict[str, float]]
@@ -224,6 +235,20 @@ def law_errors(frames_FHWC: np.ndarray, event: Placed, setting: str, stage: Stag
     return errors
 
 
+def obeyed(frames_FHWC: np.ndarray, event: Placed, setting: str, stage: Stage = Stage()) -> dict[str, bool]:
+    """Whether one event of a clip obeys each of its laws; one that cannot be followed obeys none.
+
+    Args:
+        frames_FHWC, event, setting, stage: as for :func:`law_errors`, which raises the same ``ValueError``.
+    """
+    try:
+        errors = law_errors(frames_FHWC, event, setting, stage)
+    except TrackLost:
+        errors = {}
+    laws = LAWS[event.phenomenon, event.variant]
+    return {law.name: errors.get(law.name, np.inf) <= law.tolerance for law in laws}  # not a number is not obeyed
+
+
 def view_of(frames_FHWC: np.ndarray, event: Placed, setting: str, stage: Stage = Stage()) -> View:
     """The part of a clip in which an event takes place.
 
@@ -265,6 +290,7 @@ def follow(view: View, alpha_FHW: np.ndarray, gap: float = 5) -> Blob:
     """
     frames, height, width = alpha_FHW.shape
     position, area, whole = np.full((frames, 2), np.nan), np.full(frames, np.nan), np.zeros(frames, bool)
+    longest = np.full(frames, np.nan)
     hole = view.odd(gap)
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (hole, hole))
     rim = np.ones((2 * round(1 / view.pixel) + 1,) * 2, np.uint8)
@@ -281,6 +307,7 @@ def follow(view: View, alpha_FHW: np.ndarray, gap: float = 5) -> Blob:
         if cover * view.cell < _LEAST_AREA:
             continue
         area[f] = cover * view.cell
+        longest[f] = weight.sum(1).max() * view.pixel_across
         position[f] = (
             view.region.left + (weight * xs).sum() / cover * view.pixel_across,
             (weight * ys).sum() / cover * view.pixel,
@@ -289,7 +316,7 @@ def follow(view: View, alpha_FHW: np.ndarray, gap: float = 5) -> Blob:
         whole[f] = x > 0 and y > 0 and x + w < width and y + h < height
     if np.isfinite(area).mean() < _SEEN:
         raise TrackLost(f"seen in {int(np.isfinite(area).sum())} of {frames} frames")
-    return Blob(position, area, whole | (area > 0.98 * np.nanmedian(area)))
+    return Blob(position, area, whole | (area > 0.98 * np.nanmedian(area)), longest)
 
 
 def row_centres(view: View, alpha_FHW: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -335,14 +362,14 @@ def _chroma(rgb: np.ndarray) -> np.ndarray:
 )
 def _balls(view: View) -> dict[str, float]:
     balls = [follow(view, view.matte(which)) for which in range(2)]
-    x = [ball.coordinate(0) for ball in balls]
+    x = [ball.x_of_disc(view.region) for ball in balls]
     gap = np.abs(x[1] - x[0])
     contact = np.zeros(len(gap), bool)
     if np.isfinite(gap).any():
         contact[max(0, int(np.nanargmin(gap)) - view.apart) : int(np.nanargmin(gap)) + view.apart + 1] = True
     sizes = [np.where(contact, np.nan, ball.size) for ball in balls]
     masses = tuple(float(np.nanmedian(size)) for size in sizes)  # a disc's mass grows as its area
-    result = impact(view.times, x[0], x[1], masses, view.apart)
+    result = impact(view.times, x[0], x[1], masses, view.apart - 1)
     return {
         "momentum": result.momentum_error,
         "energy": result.energy_gain,
@@ -426,7 +453,7 @@ def _pouring(view: View) -> dict[str, float]:
     rising = (level > low + 0.7) & (level < high - 0.7)
     return {
         "never less": backwards(view.looks(level)),
-        "constant inflow": unsteady(view.times, np.where(rising, level, np.nan)),
+        "constant inflow": unsteady(view.times, np.where(rising, level, np.nan), _LEAP),
     }
 
 
@@ -565,7 +592,7 @@ def _boiling(view: View) -> dict[str, float]:
     alpha = view.matte(full=0.6)[:, view.rows(0, FLOOR - 4), view.between(pot.left + 1, pot.right - 1)]
     level = np.array([_fill_height(frame) for frame in alpha]) * view.pixel
     moved(level, 2.0, "the level")
-    return {"the level only sinks": backwards(view.looks(-level)), "constant rate": unsteady(view.times, level)}
+    return {"the level only sinks": backwards(view.looks(-level)), "constant rate": unsteady(view.times, -level, _LEAP)}
 
 
 def _fill_height(alpha_HW: np.ndarray) -> float:
@@ -606,7 +633,7 @@ def _candle(view: View) -> dict[str, float]:
         raise TrackLost("there is no candle")
     moved(height, 0.8, "the candle's height")
     flame = _flame(view)
-    tops = [FLOOR - int(high) for high in height]
+    tops = FLOOR - height - 2  # clear of the wax, which may have a flame's colours
     lit = [flame[f, view.rows(top - 12, top)].sum() * view.cell > 4 for f, top in enumerate(tops)]
     return {"stays lit": float(1 - np.mean(lit)), "the wax only sinks": backwards(view.looks(-height))}
 
@@ -655,7 +682,8 @@ def _bomb(view: View) -> dict[str, float]:
     hot = _flame(view).sum((1, 2)) * view.cell > 12
     if not hot.any():
         raise TrackLost("nothing explodes")
-    begin = int(np.argmax(np.diff(area))) + 1
+    growth = np.diff(area)
+    begin = int(np.argmax(growth > 0.25 * growth.max())) + 1  # a second blast may be the larger one
     grown = radius[begin :: view.stride]
     if len(grown) < 4:
         raise TrackLost("the explosion comes too late to be measured")

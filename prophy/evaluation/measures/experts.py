@@ -17,7 +17,7 @@ from prophy.catalogue.experts import FILE, ExpertShares
 from prophy.evaluation.measures.flow_loss import held_out_cache
 from prophy.evaluation.measures.localisation import Truth, read_routing, truth_of
 from prophy.evaluation.results.documents import write_json
-from prophy.generation.identity import branch_is_on, model_hash
+from prophy.generation.identity import branch_is_on, model_hash, origin_hash
 from prophy.generation.pipelines import ProPhyWanPipeline
 from prophy.phenomena import IDS
 from prophy.worlds import Stage
@@ -62,7 +62,7 @@ def evaluate_experts(
         shares=tuple({name: round(float(row[IDS.index(name)]), 4) for name in SCOPE} for row in shares_EP),
         used=tuple(round(float(share), 4) for share in used_E),
         learnt=SCOPE,
-        model_sha256=model_hash(pipeline),
+        model_sha256=tuple(dict.fromkeys((model_hash(pipeline), origin_hash(pipeline)))),
         clips=len(cache),
     )
     write_json(Path(branch) / FILE, measured)

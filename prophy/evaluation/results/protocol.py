@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
 from prophy.evaluation.results.interval import Count
+from prophy.runs.computation import Computation
 from prophy.schema import STRICT, decoded
 
 PROTOCOL = "protocol.json"
+_LATER = ("negative_prompt", "guidance_2", "flow_shift", "sampler", "computation")
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Protocol:
         prompts: how many.
         branch: whether the branch took part.
         seed: of the first prompt; the n-th has ``seed + n``.
+        computation: how they were computed; not known of videos that 0.1.0 made.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -41,6 +45,28 @@ class Protocol:
     height: Count
     width: Count
     fps: float
+    negative_prompt: str = ""
+    guidance_2: float | None = None
+    flow_shift: float | None = None
+    sampler: str | None = None
+    computation: Computation = field(default_factory=Computation)
+
+    def to_json(self) -> dict[str, Any]:
+        """Of that which 0.1.0 did not have only what is known and set."""
+        plain = {**asdict(self), "computation": self.computation.to_json()}
+        return {name: value for name, value in plain.items() if name not in _LATER or value not in (None, "", {})}
+
+    def difference(self, other: Protocol, free: Collection[str] = ()) -> str:
+        """Which fields of another protocol differ, how its videos were computed among them; empty: none.
+
+        Args:
+            other: of other videos.
+            free: fields that may differ; with ``model_sha256`` among them the adapters may too.
+        """
+        names = [one.name for one in fields(self) if one.name not in (*free, "computation")]
+        said = [name for name in names if getattr(self, name) != getattr(other, name)]
+        how = self.computation.differences(other.computation, weights="model_sha256" not in free)
+        return ", ".join([*said, *([f"computation ({', '.join(how)})"] if how else [])])
 
     @classmethod
     def load(cls, folder: Path) -> Protocol:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import gradio as gr
 
+from prophy.catalogue.limits import FewSteps
+from prophy.generation.settings import SAMPLERS
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
@@ -41,6 +43,65 @@ def numbers(card: ModelCard, prefix: str = "") -> Numbers:
     return made
 
 
+class Sampling(NamedTuple):
+    """What some published models want besides."""
+
+    negative_prompt: gr.Textbox
+    guidance_2: gr.Number
+    flow_shift: gr.Number
+    sampler: gr.Dropdown
+
+
+def sampling(card: ModelCard, steps: gr.Number, guidance: gr.Number) -> Sampling:
+    """A closed part of the page with them, and a button that sets all for a distilled model.
+
+    Args:
+        card: of the model whose settings they start at.
+        steps: denoising steps, which the button sets too.
+        guidance: likewise.
+    """
+    made = card.made
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        negative = gr.Textbox(
+            label="Negative prompt", value=made.negative_prompt, lines=2, max_lines=4, elem_id="negative-prompt"
+        )
+        with gr.Row():
+            controls = Sampling(
+                negative,
+                gr.Number(
+                    label="Guidance at low noise",
+                    value=made.guidance_2,
+                    min_width=72,
+                    visible=card.model_config.transformers > 1,
+                    elem_id="guidance-2",
+                ),
+                gr.Number(
+                    label="Flow shift",
+                    value=made.flow_shift,
+                    min_width=72,
+                    elem_id="flow-shift",
+                ),
+                gr.Dropdown(
+                    ["", *SAMPLERS], value="", label="Sampler (empty: the model's)", min_width=72, elem_id="sampler"
+                ),
+            )
+        few = gr.Button("Few steps, for distilled models", size="sm", elem_id="few-steps")
+    few.click(
+        _few_steps,
+        None,
+        [steps, guidance, *controls],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return controls
+
+
+def _few_steps() -> tuple[float | str | None, ...]:
+    few = FewSteps()
+    return few.steps, few.guidance, few.negative_prompt, few.guidance_2, few.flow_shift, few.sampler
+
+
 def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:
     # Without a range: gradio would refuse a number without naming what it is. The engine names it, and its range.
     return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id)
@@ -53,15 +114,21 @@ def request_of(
     guidance: float | None,
     model: str | None,
     profile: str | None,
+    negative_prompt: str | None = None,
+    guidance_2: float | None = None,
+    flow_shift: float | None = None,
+    sampler: str | None = None,
 ) -> Request:
     """The request of what is in the controls, which may be empty.
 
     Raises:
         EngineError: a program sent something else than numbers.
     """
-    for name, value in (("seed", seed), ("steps", steps), ("guidance", guidance)):
+    asked = {"seed": seed, "steps": steps, "guidance": guidance, "guidance_2": guidance_2, "flow_shift": flow_shift}
+    for name, value in asked.items():
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise EngineError(f"{name}={value!r:.40} must be a number")
+    is_guided = guidance is None or guidance > 1
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),
@@ -69,4 +136,8 @@ def request_of(
         guidance=None if guidance is None else float(guidance),
         model=model or "",
         profile=profile or "",
+        negative_prompt=negative_prompt if is_guided else None,  # nothing would be led away from it
+        guidance_2=guidance_2 if is_guided else None,
+        flow_shift=flow_shift or None,
+        sampler=sampler or None,
     )

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hmac import compare_digest
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prophy.assets import gallery_dir
 from prophy.catalogue.experts import ExpertShares
@@ -54,6 +54,11 @@ class Request:
         steering: what to do to the experts.
         model: by its card's name; empty for the first.
         profile: memory profile; empty for the one that the app was started with.
+        negative_prompt: what guidance leads away from; None for the model's own, as the next two.
+        guidance_2: guidance at low noise, of a model with two transformers.
+        flow_shift: of a flow.
+        sampler: of a flow; None for the model's scheduler.
+        few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
     """
 
     prompt: str
@@ -64,6 +69,19 @@ class Request:
     steering: Steering = field(default_factory=Steering)
     model: str = ""
     profile: str = ""
+    negative_prompt: str | None = None
+    guidance_2: float | None = None
+    flow_shift: float | None = None
+    sampler: str | None = None
+    few_steps: int | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What replaces the model's own settings, as ``GenerationSettings.changed`` takes it."""
+        return {name: value for name in _CHOSEN if (value := getattr(self, name)) is not None}
+
+
+_CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler")
 
 
 @dataclass(frozen=True)
@@ -250,17 +268,8 @@ class Engine:
         made = card.made
         try:
             _check_profile(request.profile or self.profile)
-            settings = GenerationSettings(
-                request.prompt,
-                seed=request.seed,
-                steps=made.steps if request.steps is None else request.steps,
-                guidance=made.guidance if request.guidance is None else request.guidance,
-                frames=made.frames,
-                height=made.height,
-                width=made.width,
-                fps=made.fps,
-                steering=request.steering,
-            )
+            own = GenerationSettings(request.prompt, seed=request.seed, steering=request.steering, **asdict(made))
+            settings = own.changed(**request.chosen)
             if (pipeline := self._pipeline_of(card)) is not None:
                 check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
@@ -456,13 +465,13 @@ class Engine:
         card = self.card(request.model)
         if (pipeline := self._pipeline_of(card)) is None:
             return None
-        from prophy.generation.identity import branch_switched, model_hash
+        from prophy.generation.identity import branch_switched, computation_of, model_hash
         from prophy.generation.settings import GenerationError, GenerationSettings
 
         wanted = self.check(request)
         is_routed = request.use_branch and card.has_branch
         with branch_switched(pipeline, request.use_branch):
-            weights = model_hash(pipeline)
+            weights, computation = model_hash(pipeline), computation_of(pipeline, wanted)
         for run in (*self.history(owner), *self.gallery()):
             if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
                 continue
@@ -472,6 +481,7 @@ class Engine:
                 is_same = GenerationSettings.from_record(run.record) == wanted
             except GenerationError:
                 continue  # made by another release
+            is_same = is_same and not computation.differences(run.record.computation)
             if is_same and run.record.model_sha256 == weights:
                 return run
         return None
@@ -533,4 +543,5 @@ def _check_profile(name: str) -> None:
 def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
     from prophy.generation.pipelines import load
 
-    return load(card.source.base, branch=card.source.branch, profile=profile, clip=card.made.clip)
+    source = card.source
+    return load(source.base, branch=source.branch, loras=source.loras, profile=profile, clip=card.made.clip)

@@ -11,6 +11,7 @@ from prophy.assets import default_model
 from prophy.catalogue.describe import ModelConfig, describe_model, hub_id, is_local
 from prophy.catalogue.experts import ExpertShares, read_experts
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
+from prophy.catalogue.lora import LoraSource
 from prophy.schema import read_json
 
 EMBEDDED = "embedded"  #: on the command line, the model that this repository ships
@@ -24,11 +25,13 @@ class ModelSource:
         model: a diffusers folder or hub id; None for the embedded model.
         branch: the branch's folder or hub id; None for the model's own, if it has one.
         clip: what to make; None for what the model is recommended for.
+        loras: of the backbone, as :meth:`prophy.catalogue.lora.LoraSource.parse` reads them.
     """
 
     model: str | Path | None = None
     branch: str | Path | None = None
     clip: ClipSize | None = None
+    loras: tuple[str, ...] = ()
 
     @property
     def base(self) -> str | Path:
@@ -55,8 +58,11 @@ class ModelCard:
         """Read a model's small files.
 
         Raises:
-            ValueError: no such model or branch, or a clip that it cannot make. One line.
+            ValueError: no such model, branch or LoRA, or a clip that it cannot make. One line.
+            FileNotFoundError: no such LoRA.
         """
+        for lora in source.loras:
+            LoraSource.parse(lora).file()
         described = describe_model(source.base, source.branch)
         made = described.defaults or GenerationDefaults()
         if (clip := source.clip) is not None:

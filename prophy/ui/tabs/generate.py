@@ -15,7 +15,7 @@ from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.evaluation.prompts.gallery import SHIPPED
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import Numbers, numbers, request_of
+from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
@@ -69,6 +69,7 @@ class GenerateTab:
                 chips = [_chip(i) for i in range(len(EXAMPLES))]
                 self._examples = component("examples", ("to_player.js", "examples.js"), chips)
                 self.numbers: Numbers = numbers(card)
+                self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
@@ -104,14 +105,14 @@ class GenerateTab:
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
-        asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs]
+        asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """What :meth:`for_model` fills."""
-        return [self._about, self._words, self.numbers.steps, self.numbers.guidance]
+        return [self._about, self._words, self.numbers.steps, self.numbers.guidance, *self._sampling]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model."""
@@ -120,6 +121,12 @@ class GenerateTab:
             self._words: list(card.words),
             self.numbers.steps: card.made.steps,
             self.numbers.guidance: card.made.guidance,
+            self._sampling.negative_prompt: card.made.negative_prompt,
+            self._sampling.guidance_2: gr.update(
+                value=card.made.guidance_2, visible=card.model_config.transformers > 1
+            ),
+            self._sampling.flow_shift: card.made.flow_shift,
+            self._sampling.sampler: "",
         }
 
     # --- opening -----------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ class RunView:
         if not record.steering.is_neutral:
             scheduled.append(f"steered: {_shortened(record.steering.describe())}")
         if trace is not None and measured is not None and not measured.is_of(record.model_sha256):
-            scheduled.append("made with other weights than this app has, whose experts have no names here")
+            scheduled.append("made with other weights, or in another precision, than its experts were named for")
             measured = None
         return cls(
             id=run.id,

@@ -164,8 +164,10 @@ def _together(
         joint = pick(words.BESIDE_PHRASE if as_thing else words.BESIDE_SENTENCE, rng)
     elif stance == "sentence" and second.phenomenon == "explosion" and rng.random() < 0.4:
         joint = pick(words.LATER_JOINTS, rng)  # the one event that comes later than others
-    elif stance == "sentence" and rng.random() < 0.08:
-        return parts, [(pick("while|as", rng), ()), a, (",", ()), b]
+    elif stance == "sentence" and (chance := rng.random()) < 0.14:
+        if chance < 0.08:
+            return parts, [(pick("while|as", rng), ()), a, (",", ()), b]
+        joint = pick(words.LATER_JOINTS, rng)  # asked for one after the other, though here both begin at once
     return parts, [a, (joint, ()), b]
 
 

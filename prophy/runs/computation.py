@@ -1,0 +1,164 @@
+"""How a clip was computed, besides its settings and its weights' digest: a value, saved with the run (no torch)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LONGEST = 200_000  # characters of the JSON; a scheduler's configuration has about a thousand
+_TILED = "+tiling"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA, or another adapter, that acted.
+
+    Attributes:
+        part: of the pipeline that it adapted, such as ``transformer_2``.
+        name: its own; made of its file's name where ProPhy loaded it.
+        strength: factor of what it added, besides its own scale; the mean where layers differ.
+        sha256: of its tensors and their scales.
+    """
+
+    part: str
+    name: str
+    strength: float
+    sha256: str
+
+    def __str__(self) -> str:
+        where = "" if self.part == "transformer" else f" on {self.part}"
+        return f"{self.name} at {self.strength:g}{where}"
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What computed a clip. Without a value: nothing is known, as of runs that 0.1.0 made.
+
+    Attributes:
+        dtypes: of the weights, by part of the pipeline; with layerwise casting also what they were computed in.
+        quantisation: the method, by part, of the quantised ones.
+        attention: the backend, by transformer.
+        caching: diffusers' caching between steps, by transformer.
+        profile: the memory profile; of it only the tiling of the autoencoder can change frames.
+        scheduler: its class.
+        scheduler_config: its configuration.
+        adapters: that acted, in their order.
+
+    Raises:
+        ValueError: a field has another type, or all are too long.
+    """
+
+    dtypes: dict[str, str] = field(default_factory=dict)
+    quantisation: dict[str, str] = field(default_factory=dict)
+    attention: dict[str, str] = field(default_factory=dict)
+    caching: dict[str, str] = field(default_factory=dict)
+    profile: str = ""
+    scheduler: str = ""
+    scheduler_config: dict[str, Any] = field(default_factory=dict)
+    adapters: tuple[Adapter, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("dtypes", "quantisation", "attention", "caching"):
+            value = getattr(self, name)
+            _require(isinstance(value, dict) and all(map(_is_text, value.values())), f"{name} must be texts by part")
+        for name in ("profile", "scheduler"):
+            _require(_is_text(getattr(self, name)), f"{name} must be a text")
+        _require(isinstance(self.scheduler_config, dict), "scheduler_config must be an object")
+        _require(all(_is_text(key) for key in self.scheduler_config), "scheduler_config must have names")
+        _require(_is_plain(self.scheduler_config), "scheduler_config must be plain JSON without NaN")
+        _require(isinstance(self.adapters, tuple), "adapters must be a list")
+        for one in self.adapters:
+            _require(isinstance(one, Adapter) and _is_text(one.part) and _is_text(one.name), "an adapter needs names")
+            _require(_is_number(one.strength), "an adapter's strength must be a number")
+            _require(_is_text(one.sha256) and bool(_SHA256.fullmatch(one.sha256)), "an adapter needs its sha256")
+        _require(len(json.dumps(self.to_json())) <= _LONGEST, f"a computation has at most {_LONGEST} characters")
+
+    @classmethod
+    def from_json(cls, document: Any) -> Computation:
+        """What :meth:`to_json` gave.
+
+        Raises:
+            ValueError: anything else.
+        """
+        _require(isinstance(document, Mapping), "a computation must be an object")
+        names = {one.name for one in fields(cls)}
+        _require(document.keys() <= names, f"a computation holds {', '.join(sorted(names))}")
+        adapters = document.get("adapters", [])
+        _require(isinstance(adapters, list), "adapters must be a list")
+        for one in adapters:
+            known = {each.name for each in fields(Adapter)}
+            _require(isinstance(one, Mapping) and one.keys() == known, f"an adapter holds {', '.join(sorted(known))}")
+        return cls(**{**document, "adapters": tuple(Adapter(**one) for one in adapters)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Only what is known: empty for the default."""
+        plain = {**asdict(self), "adapters": [asdict(one) for one in self.adapters]}
+        return {name: value for name, value in plain.items() if value}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the run's release noted it."""
+        return bool(self.scheduler)
+
+    def differences(self, other: Computation, *, weights: bool = True) -> list[str]:
+        """In words, what here is otherwise than in ``other`` and can change frames; empty where one is not known.
+
+        Args:
+            other: of other clips.
+            weights: False leaves adapters out: the models may be others.
+        """
+        if not (self.is_known and other.is_known):
+            return []
+        said = []
+        if weights and self.adapters != other.adapters:
+            said.append(f"with {_listed(self.adapters)} instead of {_listed(other.adapters)}")
+        for what, ours, theirs in (
+            ("in", self.dtypes, other.dtypes),
+            ("quantised by", self.quantisation, other.quantisation),
+            ("with attention by", self.attention, other.attention),
+            ("with caching by", self.caching, other.caching),
+        ):
+            for part in sorted(ours.keys() & theirs.keys() if what == "in" else ours.keys() | theirs.keys()):
+                here, there = ours.get(part, "nothing"), theirs.get(part, "nothing")
+                if here != there:
+                    said.append(f"{part} {what} {here} instead of {there}")
+        if self.profile.endswith(_TILED) != other.profile.endswith(_TILED):
+            said.append(f"decoded in the profile {self.profile} instead of {other.profile}")
+        if self.scheduler != other.scheduler:
+            said.append(f"with {self.scheduler} instead of {other.scheduler}")
+        else:
+            ours, theirs = self.scheduler_config, other.scheduler_config
+            for key in sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]):
+                said.append(f"with the scheduler's {key} {ours[key]} instead of {theirs[key]}")
+        return said
+
+
+def _listed(adapters: tuple[Adapter, ...]) -> str:
+    return "LoRA " + " and ".join(map(str, adapters)) if adapters else "no LoRA"
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_text(key) and _is_plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int) or _is_text(value) or _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    # a lone surrogate is valid in a JSON escape and in a str, but in no file
+    return isinstance(value, str) and not re.search(r"[\ud800-\udfff]", value)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
