@@ -94,6 +94,7 @@ NEEDS = {
     "prophy evaluate": "minutes: test_evaluation.py, test_report.py",
     "prophy tiny": "hours: test_fit.py",
     "python benchmarks/": "minutes each, on a machine that does nothing else",
+    "tests/fuzz.py": "minutes; one minute of it: .ci/run",
     "tests/kill_training.py": "minutes; two kills of it: test_trainer.py",
     "--worlds 2000": "an hour: the same with fewer clips below",
     "--clips 2000": "an hour: the same with fewer clips below",

@@ -1,5 +1,7 @@
 """One visitor cannot block the app: the line before the model, bounded work in parallel, and the gate before gradio."""
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -240,6 +242,17 @@ def test_slots_refuse_what_is_too_much_for_one_visitor():
             pass
     with slots.taken("a"):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
+def test_work_in_a_slot_steps_back_and_its_failure_comes_out():
+    slots = Slots("exports", running=1, waiting=1, each=1)
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert slots.do("a", lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) > mine
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine
+    with pytest.raises(ZeroDivisionError):
+        slots.do("a", lambda: 1 // 0)
+    assert slots.do("a", lambda: 3) == 3, "the slot of what failed is free"
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

@@ -327,7 +327,9 @@ def _read_index(path: Path) -> tuple[str, list[Entry]]:
             Entry(row["id"], key, shard, {n: (dtype, tuple(shape)) for n, (dtype, shape) in row["tensors"].items()})
             for key, row in index["entries"].items()
         ]
-        return index["sha256"], entries
+        if not all(isinstance(text, str) for entry in entries for text in (entry.id, *entry.tensors)):
+            raise TypeError("an id is no text")
+        return str(index["sha256"]), entries
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path.name} is damaged ({error}): delete it and its shard, then fill again") from None
 

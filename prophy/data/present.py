@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prophy.files import some_of, visible, write_text
-from prophy.schema import read_json
+from prophy.schema import parsed, read_json
 
 CLIPS, PRESENT = "clips.txt", "present"
 
@@ -20,7 +20,7 @@ def expected_ids(folder: Path) -> list[str] | None:
     """
     try:
         lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line]
+        return [_text(parsed(line)) for line in lines if line]
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -60,11 +60,17 @@ def read_list(path: Path) -> dict[str, str]:
         ValueError: it is damaged.
     """
     try:
-        return dict(read_json(path))
+        return {_text(clip_id): _text(key) for clip_id, key in dict(read_json(path)).items()}
     except FileNotFoundError:
         return {}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}): run prophy cache fill again") from None
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r:.80} is no text")
+    return value
 
 
 def write_list(path: Path, keys: Mapping[str, str]) -> None:

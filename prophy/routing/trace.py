@@ -69,7 +69,7 @@ class RoutingTrace:
         timesteps: ``(D,)`` of the steps kept, first to last, in the scheduler's units.
         topk_ids: ``(D, N, K)`` experts chosen at each step, best first.
         topk_weights: ``(D, N, K)``.
-        phenomenon_maps: ``(D, N, P)``, P' at each step.
+        phenomenon_maps: ``(D, N, P)``, P' at each step, recorded to 1/256.
         mean_probs: ``(N, E)``, ρ_r averaged over all steps.
         semantic_weights: ``(S,)``, averaged over all steps.
         semantic_logits: ``(S,)``, averaged over all steps.
@@ -198,6 +198,11 @@ class RoutingTrace:
             raise ValueError(f"{path.name} is not a valid routing trace: {type(error).__name__}") from error
 
 
+def _rounded(map_NP: np.ndarray) -> np.ndarray:
+    """P' to the nearest 1/256, which no picture shows: a saved trace is then a quarter as large."""
+    return (np.round(map_NP * 256) / 256).astype(np.float16)
+
+
 class TraceRecorder:
     """Collects the routing of one generation, step by step, in bounded memory.
 
@@ -247,7 +252,7 @@ class TraceRecorder:
                     float(timestep),
                     routing.topk_ids_BNK[row].cpu().numpy().astype(np.uint8),
                     routing.topk_weights_BNK[row].detach().float().cpu().numpy().astype(np.float16),
-                    routing.phenomenon_map_BNP[row].detach().float().cpu().numpy().astype(np.float16),
+                    _rounded(routing.phenomenon_map_BNP[row].detach().float().cpu().numpy()),
                 )
             )
         self._count += 1

@@ -143,6 +143,6 @@ def saved_in(folder: Path) -> Saved | None:
             return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"), state.get("backbone"))
         except FileNotFoundError:
             continue
-        except (ValueError, KeyError, TypeError, OSError):
+        except (ValueError, KeyError, TypeError, OverflowError, OSError):
             raise ValueError(f"checkpoint {candidate.name} is damaged: delete it to start again") from None
     return None

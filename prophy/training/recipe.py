@@ -269,7 +269,7 @@ class Recipe:
                 backbone_optimiser=_optional(OptimiserSettings, values.pop("backbone_optimiser", None)),
                 **values,
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the recipe was written by another release ({error}): use that one") from error
 
 

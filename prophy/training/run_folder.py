@@ -189,7 +189,7 @@ def _read_about(path: Path) -> About:
             processes=int(about["processes"]),
             trained_parameters=int(about["trained_parameters"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ValueError(
             f"{path.name} of {path.parent.name} is damaged, so recipe and steps are not known: train into a new folder"
         ) from None

@@ -29,7 +29,6 @@ from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.line import Waiting
-from prophy.ui.engine.slots import Slots
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ def endpoints(engine: Engine) -> None:
 
     def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
         """What was recorded at one token: a latent frame, a row and a column, at a denoising step (0: the last one)."""
-        with _slot(engine.inspections, visit):
+        with engine.inspections.taken(visitor_of(visit).name):
             trace = _found(engine, run).trace()
         if trace is None:
             raise _refusal(f"run {run} was made without a branch: it has no routing")
@@ -126,8 +125,9 @@ def endpoints(engine: Engine) -> None:
         """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
         expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
         the mode's own)."""
-        with _slot(engine.exports, visit):
-            path = export_run(
+
+        def work() -> Path:
+            return export_run(
                 _found(engine, run),
                 engine.scratch.new_folder(),
                 "overlay",
@@ -136,7 +136,8 @@ def endpoints(engine: Engine) -> None:
                 step=step or None,
                 opacity=None if opacity == -1 else opacity,
             )
-        return _file(path)
+
+        return _file(engine.exports.do(visitor_of(visit).name, work))
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""
@@ -173,15 +174,6 @@ def _request(
 
 def _made(engine: Engine, request: Request, visit: gr.Request) -> Run:
     return next(event for event in _events(engine, request, visit) if isinstance(event, Run))
-
-
-@contextmanager
-def _slot(slots: Slots, visit: gr.Request) -> Iterator[None]:
-    try:
-        with slots.taken(visitor_of(visit).name):
-            yield
-    except EngineError as error:
-        raise _refusal(error) from None
 
 
 def _refusal(message: str | BaseException) -> gr.Error:

@@ -86,15 +86,19 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
             run = engine.find(str(asked.get("run")))
             names = ("mode", "index", "step", "opacity", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
+
+            def work() -> dict[str, str]:
+                with tempfile.TemporaryDirectory() as folder:
+                    if asked.get("beside") is None:
+                        path = export_run(run, Path(folder), asked.get("what"), **given)
+                    else:
+                        beside = engine.find(str(asked["beside"]))
+                        path = export_both(run, beside, Path(folder), asked.get("what"))
+                    data = base64.b64encode(path.read_bytes()).decode()
+                return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
+
             # gradio tells no session here: the address alone counts
-            with engine.exports.taken(visitor_of(visit).address), tempfile.TemporaryDirectory() as folder:
-                if asked.get("beside") is not None:
-                    beside = engine.find(str(asked["beside"]))
-                    path = export_both(run, beside, Path(folder), asked.get("what"))
-                else:
-                    path = export_run(run, Path(folder), asked.get("what"), **given)
-                data = base64.b64encode(path.read_bytes()).decode()
-            return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
+            return engine.exports.do(visitor_of(visit).address, work)
         except (EngineError, OSError) as error:
             return {"error": for_visitors(error)}
 
