@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from prophy.files import open_regular
+
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+#: A header is Python source to numpy, and Python 3.11 cannot parse in several threads at once (gh-106905).
+_PARSING = Lock()
 
 
 def read_npz(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
@@ -35,22 +41,24 @@ def read_npz(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
 
 
 def _read(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
-    """One array. Numpy takes the memory that its header declares before it reads: the zip must hold as much."""
+    """One array. Memory is taken for what its header declares: the zip must hold as much."""
     with archive.open(item) as file:
         version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
+        if version not in _HEADERS:
             raise ValueError(f"{item.filename} is of version {version}")
-        shape, _, dtype = read_header(file)
+        with _PARSING:
+            shape, fortran_order, dtype = _HEADERS[version](file)
         if dtype.hasobject:
             raise ValueError(f"{item.filename}: Object arrays are not read")
-        count = 1
-        for size in shape:
-            count *= size
+        count = math.prod(shape)
         if file.tell() + count * dtype.itemsize != item.file_size:
             raise ValueError(f"{item.filename} is not of the size that it declares")
-    with archive.open(item) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.empty(count, dtype)
+        if array.nbytes:
+            left = memoryview(array.view(np.uint8))
+            while left and (taken := file.readinto(left)):
+                left = left[taken:]
+            if left:
+                raise ValueError(f"{item.filename} is cut off")
+            file.read(1)  # at the end the zip compares its checksum
+    return array.reshape(shape, order="F" if fortran_order else "C")

@@ -9,8 +9,8 @@ def wait_without_spinning() -> None:
     """Let OpenMP's threads sleep while they wait, instead of spinning; call it before torch is imported.
 
     A step of a small model has thousands of waits. Beside another busy process a spinning thread takes the core that
-    the one it waits for needs: see benchmarks/neighbours.md. Fewer threads would help as well, but the last bits of a
-    clip depend on how many there are; how they wait changes nothing.
+    the one it waits for needs: benchmarks/neighbours.py measures it. Fewer threads would help as well, but the last
+    bits of a clip depend on how many there are; how they wait changes nothing.
 
     What the environment says already stays.
     """

@@ -30,7 +30,11 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
+<<<<<<< HEAD
         *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant"),
+=======
+        *("--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
+>>>>>>> main
         *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
     },
     ("export",): {

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_what_is_saved_is_still_read(tmp_path: Path):
     targets.save(tmp_path / "targets.npz")
     assert np.array_equal(TokenTargets.load(tmp_path / "targets.npz").values, targets.values)
     assert GRID.num_tokens == trace.grid.num_tokens
+
+
+def test_many_threads_read_arrays_at_once(tmp_path: Path):
+    """Numpy parses a header as Python source, which Python 3.11 cannot do in several threads at once."""
+    make_trace().save(tmp_path / "trace.npz")
+    failed = []
+
+    def read() -> None:
+        try:
+            for _ in range(30):
+                RoutingTrace.load(tmp_path / "trace.npz")
+        except ValueError as error:
+            failed.append(str(error))
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------

@@ -227,6 +227,11 @@ def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
     return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
 
 
+def _load_whole(arguments: argparse.Namespace) -> ProPhyWanPipeline:
+    """In float32 on an accelerator too: a cache of the worlds is known by its autoencoder's weights, unrounded."""
+    return load(arguments.model, branch=branch_of(arguments), dtype=torch.float32, **weights_of(arguments))
+
+
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
@@ -329,7 +334,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     result = evaluate_localisation(
-        _load(arguments),
+        _load_whole(arguments),
         arguments.work,
         clips=arguments.clips,
         match_clips=arguments.match_clips,
@@ -372,7 +377,10 @@ def _flow(arguments: argparse.Namespace) -> None:
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
     stage, work = stage_of(arguments.size, arguments.fps), arguments.work
-    print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))
+    pipeline = _load_whole(arguments)
+    if control is not None:
+        control.to(pipeline.transformer.device)
+    print(as_text(evaluate_flow(pipeline, work, control, arguments.clips, arguments.batch, name, stage)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:
