@@ -30,11 +30,7 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
-<<<<<<< HEAD
-        *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant"),
-=======
-        *("--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
->>>>>>> main
+        *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
         *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
     },
     ("export",): {
