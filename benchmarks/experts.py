@@ -7,8 +7,8 @@ All three are the whole block (normalisation, router, experts, sum) and must agr
 block's grouped products alone, on rows that are sorted already: what no other way of writing the rest can beat. Each
 row of the table times all its forms in turn, many times over, and takes the medians; gradients are dropped between
 them, as a training does. Freed memory stays with the process, as it does with an accelerator's allocator: otherwise a
-CPU spends more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). Writes experts.md beside
-it.
+CPU spends more on fresh pages than on the block's small steps (``--fresh-pages`` shows that). ``--device cuda``
+measures on a card; ``benchmarks/gpu.py`` does so at the models' own sizes. Writes experts.md beside it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import argparse
 import ctypes
 import platform
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from gpu_parts.machine import seconds_of
 from torch.nn import functional
 
 from prophy.branch.refinement import RefinementExpertBlock
@@ -88,26 +88,41 @@ CASES = tuple(
 )
 
 
-def forms(case: Case) -> tuple[dict[str, Callable[[], torch.Tensor]], list[torch.Tensor]]:
+#: each way to write the block
+KINDS: dict[str, type[RefinementExpertBlock]] = {
+    BLOCK: RefinementExpertBlock,
+    LOOP: LoopOverExperts,
+    EVERY: EveryExpert,
+}
+
+
+def forms(
+    case: Case, device: torch.device, kinds: dict[str, type[RefinementExpertBlock]]
+) -> tuple[dict[str, Callable[[], torch.Tensor]], list[torch.Tensor]]:
     """Every form of one case on the same weights and tokens, as a call; they agree. And all that gets a gradient.
+
+    Args:
+        case: its size.
+        device: to compute on.
+        kinds: ways to write the block, :data:`BLOCK` among them.
 
     Raises:
         AssertionError: two forms of the block give different values.
     """
     torch.manual_seed(0)
-    kinds = {BLOCK: RefinementExpertBlock, LOOP: LoopOverExperts, EVERY: EveryExpert}
-    blocks = {name: kind(case.width, EXPERTS, TOP_K).to(case.dtype) for name, kind in kinds.items()}
+    blocks = {name: kind(case.width, EXPERTS, TOP_K).to(device, case.dtype) for name, kind in kinds.items()}
     torch.nn.init.normal_(blocks[BLOCK].weight_EDD, std=0.2 * case.width**-0.5)
     for block in blocks.values():
         block.load_state_dict(blocks[BLOCK].state_dict())
-    linear = torch.nn.Linear(case.width, case.width, dtype=case.dtype)
-    x_BND = torch.randn(1, case.tokens, case.width, dtype=case.dtype, requires_grad=case.backward)
-    rows_MD = torch.randn(TOP_K * case.tokens, case.width, dtype=case.dtype, requires_grad=case.backward)
+    made = {"dtype": case.dtype, "device": device}
+    linear = torch.nn.Linear(case.width, case.width, **made)
+    x_BND = torch.randn(1, case.tokens, case.width, **made, requires_grad=case.backward)
+    rows_MD = torch.randn(TOP_K * case.tokens, case.width, **made, requires_grad=case.backward)
 
     with torch.no_grad():
         answers = {name: block(x_BND)[0].float() for name, block in blocks.items()}
     tolerance = 1e-4 if case.dtype is torch.float32 else 0.1
-    for name in (LOOP, EVERY):
+    for name in answers:
         torch.testing.assert_close(answers[name], answers[BLOCK], rtol=tolerance, atol=tolerance)
 
     def run(compute: Callable[[], torch.Tensor], gradient: torch.Tensor) -> torch.Tensor:
@@ -138,22 +153,23 @@ def keep_pages() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def measure(case: Case, repeats: int) -> dict[str, float]:
-    """Median seconds of each form."""
-    calls, leaves = forms(case)
+def measure(
+    case: Case, repeats: int, device: torch.device, kinds: dict[str, type[RefinementExpertBlock]] = KINDS
+) -> dict[str, float]:
+    """Median seconds of each form; see :func:`forms`."""
+    calls, leaves = forms(case, device, kinds)
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(1 + repeats):
         for name, call in calls.items():
-            started = time.perf_counter()
-            call()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(seconds_of(call, device))
             for leaf in leaves:
                 leaf.grad = None
     return {name: median(values[1:]) for name, values in seconds.items()}
 
 
-def table(results: dict[Case, dict[str, float]], repeats: int) -> str:
+def table(results: dict[Case, dict[str, float]], repeats: int, device: torch.device) -> str:
     """The comparison in Markdown."""
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     ratios = [row[BLOCK] / row[LINEAR] for row in results.values()]
     met = sum(ratio <= AIM for ratio in ratios)
     lines = [
@@ -161,7 +177,7 @@ def table(results: dict[Case, dict[str, float]], repeats: int) -> str:
         "",
         f"`python benchmarks/experts.py`, {datetime.now(UTC):%Y-%m-%d}. E = {EXPERTS}, k = {TOP_K}; "
         f"medians of {repeats} runs, {torch.get_num_threads()} threads, freed memory kept.",
-        f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, CPU.",
+        f"Python {platform.python_version()}, torch {torch.__version__}, {platform.machine()}, {machine}.",
         "",
         f"In milliseconds, and as a multiple of one linear layer over k·N rows. Aim: the block at most {AIM} times "
         f"that; met in {met} of {len(ratios)} rows. Largest: {max(ratios):.2f}.",
@@ -182,17 +198,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--widths", type=int, nargs="+", choices=[width for width, _ in SIZES], help="only these")
+    parser.add_argument("--device", default="cpu", help="such as cuda (default: cpu)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"), help="where the table goes")
     parser.add_argument("--fresh-pages", action="store_true", help="give freed memory back to the system")
     arguments = parser.parse_args()
     if not arguments.fresh_pages:
         keep_pages()
-    results = {}
+    results, device = {}, torch.device(arguments.device)
     for case in CASES:
         if arguments.widths is None or case.width in arguments.widths:
-            results[case] = measure(case, arguments.repeats)
+            results[case] = measure(case, arguments.repeats, device)
             print(f"{case.about}: {results[case][BLOCK] / results[case][LINEAR]:.2f}", flush=True)
-    text = table(results, arguments.repeats)
+    text = table(results, arguments.repeats, device)
     print(text)
     arguments.out.write_text(text)
 

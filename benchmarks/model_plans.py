@@ -1,9 +1,10 @@
 """Run with: python benchmarks/model_plans.py
 
-What ``prophy plan`` says of every published model on cards of 8, 12, 24 and 80 GiB: the profile it would choose, its
-peak and its slow-down; and each profile's peak. Writes the tables to model_plans.md beside it; the first of them, and
-the comments of the commands by card, also to docs/models.md. A test compares both. Nothing is downloaded and nothing
-generated: every number follows from shapes.
+What ``prophy plan`` says of every published model on cards of 8, 12, 24, 48 and 80 GiB: the profile it would choose,
+its peak and its slow-down; and each profile's peak. Writes the tables to model_plans.md beside it; the first of them,
+and the comments of the commands by card, also to docs/models.md. A test compares both. Nothing is downloaded and
+nothing generated: every number follows from shapes. "Measured on" names the card of gpu.json, once there is such a
+file, and between what the plan's peaks over the measured ones lay.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from gpu_parts.results import ProfileRow, Results
+
 from prophy.catalogue.limits import ClipSize
 from prophy.catalogue.published import PUBLISHED
 from prophy.memory.plan import GIB, PartSize, Plan, choose, plan
@@ -19,8 +22,9 @@ from prophy.memory.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE, GUIDE = ROOT / "benchmarks" / "model_plans.md", ROOT / "docs" / "models.md"
+MEASURED = ROOT / "benchmarks" / "gpu.json"
 BEGIN, END = "<!-- written by benchmarks/model_plans.py: begin -->", "<!-- end -->"
-CARDS = (8, 12, 24, 80)
+CARDS = (8, 12, 24, 48, 80)
 SMALLER = {name: ClipSize(832, 480, 81) for name in ("wan2.1-14b", "wan2.2-a14b")} | {
     "wan2.2-ti2v-5b": ClipSize(704, 480, 81)
 }
@@ -43,6 +47,16 @@ def choice(made: Plan, vram: int) -> str:
         return f"none: needs {least / GIB:.1f}"
     entry = made.of(chosen)
     return f"`{chosen}` {entry.peak.total / GIB:.1f}, {entry.slow_down:.2f}×"
+
+
+def measured(name: str, clip: ClipSize) -> str:
+    """The card that the peaks were measured on, and predicted over measured; empty where nothing was."""
+    if not MEASURED.is_file():
+        return ""
+    results = Results.load(MEASURED)
+    rows = [row for row in results.rows(ProfileRow) if (row.model, row.size) == (name, size(clip))]
+    ratios = [row.ratio for row in rows if row.ratio is not None]
+    return f"{results.machine.name}: {min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
 
 
 def weight(part: PartSize) -> str:
@@ -90,7 +104,12 @@ def tables() -> str:
 def guide(text: str) -> str:
     """docs/models.md with the table between its two marks, and the comment behind each command by card, as of now."""
     rows = [
-        [f"`{name}` `{size(clip)}`", *(choice(planned(name, clip), card) for card in CARDS)] for name, clip in cases()
+        [
+            f"`{name}` `{size(clip)}`",
+            *(choice(planned(name, clip), card) for card in CARDS),
+            measured(name, clip),
+        ]
+        for name, clip in cases()
     ]
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -103,7 +122,7 @@ def guide(text: str) -> str:
         elif line.startswith("```"):
             card = 0
         lines.append(line)
-    shown = table(["`--model`, `--size`", *map(str, CARDS)], rows)
+    shown = table(["`--model`, `--size`", *map(str, CARDS), "measured on"], rows)
     return f"{before}{BEGIN}\n{shown}\n{END}" + "\n".join(lines)
 
 

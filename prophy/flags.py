@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 
 def add_model(parser: argparse.ArgumentParser, *, default: str = "the embedded model", branch: bool = False) -> None:
-    """``--model``, and with ``branch`` also ``--variant``, ``--lora`` and ``--branch`` or ``--no-branch``.
+    """``--model``, and with ``branch`` also ``--variant``, ``--lora``, ``--device``, ``--branch`` and ``--no-branch``.
 
     :func:`branch_of` and :func:`weights_of` read them.
 
@@ -32,6 +32,7 @@ def add_model(parser: argparse.ArgumentParser, *, default: str = "the embedded m
             help="a LoRA of the backbone, such as motion.safetensors:0.8; before it high= or low= for one of Wan2.2 "
             "A14B's two transformers. Repeat for more",
         )
+        parser.add_argument("--device", help="such as cpu or cuda:1 (default: the accelerator, if there is one)")
         which = parser.add_mutually_exclusive_group()
         which.add_argument(
             "--branch",
@@ -77,8 +78,8 @@ def sampling_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def weights_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Which weights to open besides the branch, as :func:`prophy.generation.pipelines.load` takes them."""
-    return {"loras": arguments.lora, "variant": arguments.variant}
+    """Which weights to open besides the branch, and where, as :func:`prophy.generation.pipelines.load` takes them."""
+    return {"loras": arguments.lora, "variant": arguments.variant, "device": arguments.device}
 
 
 def whole(text: str) -> int:

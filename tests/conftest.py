@@ -16,6 +16,15 @@ from prophy.tiny.text import build_tokenizer
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a GPU is skipped where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
 def make_transformer() -> WanTransformer3DModel:
     """Three blocks, width 32, 4 latent channels; every parameter random, so that nothing cancels by chance."""
     torch.manual_seed(5)

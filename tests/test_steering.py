@@ -306,8 +306,8 @@ def test_a_saved_run_says_how_to_make_it_again(tiny_pipeline, tmp_path: Path):
 
 def test_settings_of_another_release_are_not_guessed(tiny_pipeline, tmp_path: Path):
     record = make(tiny_pipeline).save(tmp_path).record
-    object.__setattr__(record, "settings", {**record.settings, "sampler": "other"})
-    with pytest.raises(GenerationError, match="the run has the setting sampler, which this release does not know"):
+    object.__setattr__(record, "settings", {**record.settings, "order": 2})
+    with pytest.raises(GenerationError, match="the run has the setting order, which this release does not know"):
         GenerationSettings.from_record(record)
 
 

@@ -44,6 +44,7 @@ from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.tiny.text import build_tokenizer
+from prophy.training import checkpoints
 from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
@@ -518,6 +519,29 @@ def test_a_stopped_run_resumes_bit_identically_and_its_log_has_every_step_once(t
     assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "broken")
     whole, broken = ([(line["kind"], line["step"]) for line in read_lines(tmp_path / r)] for r in ("whole", "broken"))
     assert whole == broken
+
+
+def test_a_checkpoint_in_several_files_is_resumed_exactly_by_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its folder is all that travels."""
+    muon = replace(RECIPE, steps=6, optimiser=replace(tiny().optimiser, warm_up=2))
+    run(tmp_path / "whole", muon)
+    monkeypatch.setattr(checkpoints, "FILE_BYTES", 20_000)
+    run(tmp_path / "here", muon, Running(log_every=1, minutes=0.0))
+    saved = tmp_path / "here" / "checkpoint"
+    sizes = [path.stat().st_size for path in saved.glob("tensors-*-of-*.safetensors")]
+    assert len(sizes) > 3
+    assert max(sizes) < 60_000, "20,000 bytes of tensors, and their names"
+    for name in (tmp_path.name, os.uname().nodename, "cuda"):
+        assert name not in (saved / "state.json").read_text()
+    monkeypatch.undo()
+    shutil.copytree(tmp_path / "here", tmp_path / "there" / "carried")
+    shutil.rmtree(tmp_path / "here")
+    run(tmp_path / "there" / "carried", muon)
+    end, resumed = tmp_path / "whole" / "checkpoint", tmp_path / "there" / "carried" / "checkpoint"
+    assert (end / "tensors.safetensors").read_bytes() == (resumed / "tensors.safetensors").read_bytes()
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "there" / "carried")
 
 
 @pytest.mark.timeout(600)

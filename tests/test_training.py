@@ -95,6 +95,29 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path: Path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_large_checkpoint_lies_in_several_files_and_comes_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checkpoints, "FILE_BYTES", 50)
+    save_checkpoint(tmp_path / "run", make_state(1))
+    files = sorted((tmp_path / "run").glob("*.safetensors"))
+    assert [path.name for path in files] == [f"tensors-00{i}-of-003.safetensors" for i in (1, 2, 3)]
+    assert same(load_checkpoint(tmp_path / "run"), make_state(1))
+    assert checkpoints.saved_in(tmp_path / "run").step == 1
+    monkeypatch.undo()
+    assert same(load_checkpoint(tmp_path / "run"), make_state(1)), "it opens only where it was written"
+    files[1].unlink()
+    with pytest.raises(ValueError, match="it lacks tensors-002-of-003.safetensors; copy the folder whole"):
+        load_checkpoint(tmp_path / "run")
+
+
+def test_a_checkpoint_of_an_older_release_opens(tmp_path: Path):
+    save_checkpoint(tmp_path / "run", make_state(1))
+    path = tmp_path / "run" / "state.json"
+    plan = json.loads(path.read_text())
+    assert plan.pop("files") == ["tensors.safetensors"]  # which older releases did not list
+    path.write_text(json.dumps(plan))
+    assert same(load_checkpoint(tmp_path / "run"), make_state(1))
+
+
 class Killed(BaseException):
     """The process died here."""
 

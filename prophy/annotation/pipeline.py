@@ -28,7 +28,6 @@ from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
 from prophy.files import exclusive, visible, write_text
 from prophy.schema import read_json, read_object
-from prophy.video import write_video
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +187,8 @@ def _skipped(out: Path) -> list[_Skipped]:
 
 
 def _annotate_one(annotator: Annotator, job: Job, inputs: ClipInputs, folder: Path, geometry: Geometry) -> None:
+    from prophy.video import write_video
+
     (folder / TARGETS).unlink(missing_ok=True)  # of another video or other labels: from here on nobody may read them
     frames = job.read()
     annotation = annotator.annotate(frames, geometry.fps, job.phenomena, geometry.grid)

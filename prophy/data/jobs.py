@@ -21,7 +21,7 @@ from prophy.flags import only_set, seeds, whole
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.schema import FrameRate, Width, check_fields
-from prophy.video import READING, sample_frames
+from prophy.video import READING
 from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 
@@ -144,6 +144,8 @@ class Shard:
 
 def jobs_of(records: Iterable[ClipRecord], geometry: Geometry) -> tuple[list[Job], int]:
     """Jobs for the records of a data set, in their order; and how many were left out: no video, or no phenomenon."""
+    from prophy.video import sample_frames
+
     jobs, left_out = [], 0
     for record in records:
         if record.video is None or not record.labels:

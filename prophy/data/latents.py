@@ -152,7 +152,7 @@ def open_cache(
 
     Args:
         folder: of the cache.
-        vae: encodes the clips.
+        vae: encodes the clips, on its device; beside an accelerator all cores render them.
         tokenizer: of their captions.
         count: of clips.
         worlds: which clips.
@@ -186,7 +186,8 @@ def open_cache(
             if old is not None:
                 arrays[name][:done] = old[:done]
         render = partial(_render, grid, worlds)
-        with ProcessPoolExecutor(1) as executor, torch.no_grad():
+        workers = 1 if vae.device.type == "cpu" else os.cpu_count()  # a CPU's cores are the autoencoder's
+        with ProcessPoolExecutor(workers) as executor, torch.no_grad():
             made = executor.map(render, range(done, count), chunksize=8)
             clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
             batch = []

@@ -98,6 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
 
+    experts = commands.add_parser("experts", help="what each expert does: names for the page, beside the branch")
+    add_model(experts, branch=True)
+    _add_work(experts)
+    experts.add_argument("--clips", type=whole, default=128, help="held-out clips (default: 128)")
+    experts.add_argument("--batch", type=whole, default=16, help="clips at a time (default: 16)")
+    _add_stage(experts)
+    experts.set_defaults(run=_experts)
+
     flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
     add_model(flow, branch=True)
     _add_work(flow)
@@ -206,6 +214,11 @@ def _load(arguments: argparse.Namespace) -> ProPhyWanPipeline:
     return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
 
 
+def _load_whole(arguments: argparse.Namespace) -> ProPhyWanPipeline:
+    """In float32 on an accelerator too: a cache of the worlds is known by its autoencoder's weights, unrounded."""
+    return load(arguments.model, branch=branch_of(arguments), dtype=torch.float32, **weights_of(arguments))
+
+
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyWanPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
@@ -292,7 +305,7 @@ def _localisation(arguments: argparse.Namespace) -> None:
     if arguments.no_branch:
         raise ValueError("localisation measures the branch: leave --no-branch out")
     result = evaluate_localisation(
-        _load(arguments),
+        _load_whole(arguments),
         arguments.work,
         clips=arguments.clips,
         match_clips=arguments.match_clips,
@@ -303,6 +316,20 @@ def _localisation(arguments: argparse.Namespace) -> None:
     )
     print(as_text(result))
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
+
+
+def _experts(arguments: argparse.Namespace) -> None:
+    from prophy.assets import default_model
+    from prophy.catalogue.describe import BRANCH_FOLDER
+    from prophy.evaluation.measures.experts import evaluate_experts
+
+    if arguments.no_branch:
+        raise ValueError("this measures the experts of the branch: leave --no-branch out")
+    folder = Path(arguments.branch or Path(arguments.model or default_model()) / BRANCH_FOLDER)
+    pipeline, stage = _load(arguments), stage_of(arguments.size, arguments.fps)
+    measured = evaluate_experts(pipeline, arguments.work, folder, arguments.clips, arguments.batch, stage=stage)
+    for expert, (name, used) in enumerate(zip(measured.names, measured.used, strict=True)):
+        print(f"expert {expert:<3} {name or 'no phenomenon dominates':32} {100 * used:.0f} % of all weight")
 
 
 def _flow(arguments: argparse.Namespace) -> None:
@@ -321,7 +348,10 @@ def _flow(arguments: argparse.Namespace) -> None:
         control = WanTransformer3DModel.from_pretrained(folder)
     name = control and arguments.control.name
     stage, work = stage_of(arguments.size, arguments.fps), arguments.work
-    print(as_text(evaluate_flow(_load(arguments), work, control, arguments.clips, arguments.batch, name, stage)))
+    pipeline = _load_whole(arguments)
+    if control is not None:
+        control.to(pipeline.transformer.device)
+    print(as_text(evaluate_flow(pipeline, work, control, arguments.clips, arguments.batch, name, stage)))
 
 
 def _laws(arguments: argparse.Namespace) -> None:

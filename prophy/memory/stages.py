@@ -8,7 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, h and w latent rows and col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,27 +70,30 @@ def open_parts(
     model: str | Path | ModelConfig,
     branch: str | Path | Literal[False] | None = None,
     dtype: torch.dtype = torch.bfloat16,
+    device: torch.device | str = "meta",
 ) -> Parts:
-    """Build the parts of a model on the meta device, from its configurations alone.
+    """Build the parts of a model from its configurations alone: on the meta device, or with random weights.
 
     Args:
         model: as :func:`prophy.catalogue.describe.describe_model` takes it, or what that gave.
         branch: a branch's folder or hub id; default: the model's own, else one of our default shape. False leaves the
             branch out.
         dtype: of the weights; what the classes keep in float32 stays there.
+        device: where they are made; on any but meta with the random values that training from nothing starts from, in
+            ``dtype`` at once, so that no larger copy ever exists.
 
     Raises:
         ValueError: no such model, or configurations that do not fit. One line.
     """
     known = model if isinstance(model, ModelConfig) else describe_model(model, branch or None)
-    transformer = _build(backbone_of(known.transformer_class).transformer_class, known.transformer, dtype)
-    physics = _branch_beside(transformer, known.branch, dtype) if branch is not False else None
+    transformer = _build(backbone_of(known.transformer_class).transformer_class, known.transformer, dtype, device)
+    physics = _branch_beside(transformer, known.branch, dtype, device) if branch is not False else None
     return Parts(
         name=known.name,
-        text_encoder=_build(_class_in(transformers, known.text_encoder_class), known.text_encoder, dtype),
+        text_encoder=_build(_class_in(transformers, known.text_encoder_class), known.text_encoder, dtype, device),
         transformer=transformer,
         transformers=known.transformers,
-        vae=_build(_class_in(diffusers, known.vae_class), known.vae, dtype),
+        vae=_build(_class_in(diffusers, known.vae_class), known.vae, dtype, device),
         branch=physics,
         rules=known.rules,
         steps=(known.defaults or GenerationDefaults()).steps,
@@ -98,8 +101,10 @@ def open_parts(
     )
 
 
-def _branch_beside(transformer: nn.Module, config: Mapping[str, Any] | None, dtype: torch.dtype) -> ProPhyBranch:
-    with torch.device("meta"), _quiet():
+def _branch_beside(
+    transformer: nn.Module, config: Mapping[str, Any] | None, dtype: torch.dtype, device: torch.device | str
+) -> ProPhyBranch:
+    with _made_on(device, dtype):
         if config is None:
             family = backbone_of(transformer)
             described = family.describe(transformer)
@@ -132,7 +137,7 @@ def _without_weights(module: nn.Module) -> nn.Module:
         # diffusers notes arguments that were given by position as left out, and would leave them out again
         config = {key: value for key, value in config.items() if not key.startswith("_")}
         return _build(type(module), config, module.dtype)
-    with torch.device("meta"), _quiet():
+    with _made_on("meta", module.dtype):
         return _cast(type(module)(config), module.dtype)
 
 
@@ -143,8 +148,10 @@ def _class_in(library: Any, name: str) -> type[nn.Module]:
     return cls
 
 
-def _build(cls: type[nn.Module], config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-    with torch.device("meta"), _quiet():
+def _build(
+    cls: type[nn.Module], config: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str = "meta"
+) -> nn.Module:
+    with _made_on(device, dtype):
         own = issubclass(cls, diffusers.ModelMixin)
         module = cls.from_config(dict(config)) if own else cls(cls.config_class(**config))
     return _cast(module, dtype)
@@ -159,6 +166,19 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         kept = any(part in name.split(".") for part in listed)
         parameter.data = parameter.data.to(torch.float32 if kept else dtype)
     return module.eval().requires_grad_(False)
+
+
+@contextmanager
+def _made_on(device: torch.device | str, dtype: torch.dtype) -> Iterator[None]:
+    """Inside, modules are made on a device; on a real one in ``dtype``, as ``from_pretrained`` makes them."""
+    before = torch.get_default_dtype()
+    if torch.device(device).type != "meta":  # where a cast costs nothing
+        torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device), _quiet():
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

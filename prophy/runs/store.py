@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -43,7 +43,9 @@ from prophy.routing.trace import RoutingTrace
 from prophy.runs.computation import Computation
 from prophy.runs.owner import write_owner
 from prophy.runs.pictures import write_png
-from prophy.video import Clip, read_video, write_video
+
+if TYPE_CHECKING:
+    from prophy.video import Clip
 
 logger = logging.getLogger(__name__)
 
@@ -182,6 +184,8 @@ class Run:
         Raises:
             RunError: the video does not decode, or not to the frames run.json says.
         """
+        from prophy.video import read_video
+
         try:
             clip = read_video(self.video_path)
         except ValueError as error:
@@ -249,6 +253,8 @@ def write_run(
         prophy.runs.owner.OwnerError: the owner is no digest.
         OSError: the disk refused.
     """
+    from prophy.video import write_video
+
     root = Path(root)
     run_id = _new_run_id(record) if run_id is None else _checked_run_id(run_id)
     settings = record.settings
@@ -336,7 +342,7 @@ def run_folder(root: str | Path, run_id: str) -> Path:
     """
     path = Path(root) / _checked_run_id(run_id)
     if path.is_symlink() or not (path / _RECORD).is_file():
-        raise RunError(f"no run {run_id} in {path.parent.name}/")
+        raise RunError(f"no run {run_id} here: it was deleted, or made elsewhere")
     return path
 
 

@@ -41,7 +41,6 @@ from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
 from prophy.training.world_examples import open_worlds
-from prophy.video import sample_frames
 from prophy.worlds import WorldSet
 
 log = logging.getLogger(__name__)
@@ -93,6 +92,7 @@ def open_examples(
     clips: int | None = None,
     worlds: WorldSet | None = None,
     annotations: Path | None = None,
+    device: torch.device | None = None,
 ) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
@@ -102,6 +102,7 @@ def open_examples(
         clips: make or extend a cache of so many clips of the worlds.
         worlds: which clips; see :func:`prophy.training.world_examples.open_worlds`.
         annotations: of the worlds' clips, to learn from instead of their masks.
+        device: where new clips are encoded; default: the CPU.
 
     Raises:
         FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
@@ -109,14 +110,16 @@ def open_examples(
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if clips is not None or not marker.is_file() or is_worlds_cache(folder):
-        return open_worlds(folder, Path(base), clips, worlds, annotations)
+        return open_worlds(folder, Path(base), clips, worlds, annotations, device)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     cache = TensorCache(folder)
     return CachedExamples(cache, _empty_text(cache, base))
 
 
-def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExamples:
+def open_folder(
+    folder: Path, base: str, clip: ClipSize, fps: float, device: torch.device | None = None
+) -> FreshExamples:
     """The clips of a folder with a table of captions, encoded as they are read, by the base model, which stays open.
 
     Args:
@@ -124,18 +127,21 @@ def open_folder(folder: Path, base: str, clip: ClipSize, fps: float) -> FreshExa
         base: the base model, whose encoders are used.
         clip: size and length of the piece of each video.
         fps: frames a second of it.
+        device: of the encoders; default: the accelerator, if there is one.
 
     Raises:
         ValueError: a folder without readable clips, or a size that the base cannot take.
         OSError: the table cannot be read.
     """
+    from prophy.video import sample_frames
+
     reading = read_folder(folder).say_notes()
     for fault in reading.faults:
         log.warning("left out %s", fault)
     videos = [record for record in reading.records if record.video is not None]
     if not videos:
         raise ValueError(f"{folder} has no clip that can be read ({len(reading.faults)} faults)")
-    pipeline = load(base)
+    pipeline = load(base, device=device)
     captions = readable(pipeline, {record.id: record.captions for record in videos})
     videos = [record for record in videos if record.id in captions]
     _, *size = rules_of(pipeline).latent_shape(clip)

@@ -155,6 +155,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_data(filling)
     add_geometry(filling)
     add_model(filling)
+    filling.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
     filling.add_argument(
         "--annotations", type=Path, metavar="DIR", help="made by prophy annotate (default, in the worlds: their masks)"
     )
@@ -175,7 +176,7 @@ def _fill(arguments: argparse.Namespace) -> None:
     shard = Shard.of(arguments.shard, os.environ)
     jobs, _, geometry = read_jobs(arguments)
     check_writable(arguments.out)
-    pipeline = load(arguments.model)
+    pipeline = load(arguments.model, device=arguments.device)
     done, without = fill(pipeline, jobs, arguments.annotations, arguments.out, geometry, shard)
     print(f"shard {shard}: {done} clips encoded, {without} without annotation")
 

@@ -1,6 +1,8 @@
 """Checkpoints that survive a kill: tensors in safetensors, the rest in JSON, swapped in as one folder.
 
-A checkpoint holds everything the next step depends on, so a resumed run is bit-identical to one never stopped.
+A checkpoint holds everything the next step depends on, so a resumed run is bit-identical to one never stopped. No path,
+device or machine stands in it: copied elsewhere, it is resumed there. Tensors that would make a large file lie in
+several, so that a checkpoint can be carried where single files are limited.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 MOST_BYTES = 2**28  #: of a checkpoint's state.json: without its tensors
 #: anything made of dicts, lists, tensors and JSON scalars, as ``state_dict()`` returns
 State: TypeAlias = "dict | list | tuple | torch.Tensor | str | int | float | bool | None"
+
+FILE_BYTES = 15 * 2**20  #: of tensors in one file, but for a single larger tensor
+_ONE_FILE = "tensors.safetensors"  # of all tensors, in checkpoints that do not list their files
 
 
 def _flatten(state: State, path: str, tensors: dict[str, torch.Tensor]) -> State:
@@ -46,6 +51,21 @@ def _restore(plan: State, tensors: dict[str, torch.Tensor]) -> State:
     return plan
 
 
+def _divided(tensors: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of each file, in order."""
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    room = FILE_BYTES
+    for name, tensor in tensors.items():
+        if parts[-1] and tensor.nbytes > room:
+            parts.append({})
+            room = FILE_BYTES
+        parts[-1][name] = tensor
+        room -= tensor.nbytes
+    if len(parts) == 1:
+        return {_ONE_FILE: parts[0]}
+    return {f"tensors-{i:03d}-of-{len(parts):03d}.safetensors": part for i, part in enumerate(parts, 1)}
+
+
 def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     """Write ``state`` so that ``folder`` holds either the old checkpoint or the new one, whenever the process dies."""
     from safetensors.torch import save_file
@@ -59,9 +79,11 @@ def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     new.mkdir()
     tensors: dict[str, torch.Tensor] = {}
     plan = _flatten(state, "", tensors)
-    save_file(tensors, new / "tensors.safetensors")
-    (new / "state.json").write_text(json.dumps(plan))
-    for name in ("tensors.safetensors", "state.json"):
+    files = _divided(tensors)
+    for name, part in files.items():
+        save_file(part, new / name)
+    (new / "state.json").write_text(json.dumps({**plan, "files": list(files)}))
+    for name in (*files, "state.json"):
         with open(new / name, "rb") as file:
             os.fsync(file.fileno())
     replace_folder(new, folder)
@@ -71,7 +93,7 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
     """Read the newest complete checkpoint, or ``None`` if there is none.
 
     Raises:
-        ValueError: the checkpoint is damaged.
+        ValueError: the checkpoint is damaged, or was not copied whole.
     """
     from safetensors.torch import load_file
 
@@ -80,7 +102,13 @@ def load_checkpoint(folder: Path) -> dict[str, State] | None:
         if (candidate / "state.json").exists():
             try:
                 plan = read_json(candidate / "state.json", MOST_BYTES)
-                return _restore(plan, load_file(check_file(candidate / "tensors.safetensors")))
+                files = [Path(name).name for name in plan.get("files", [_ONE_FILE])]
+                if missing := [name for name in files if not (candidate / name).is_file()]:
+                    raise ValueError(f"it lacks {', '.join(missing)}; copy the folder whole")
+                tensors = {}
+                for name in files:
+                    tensors.update(load_file(check_file(candidate / name)))
+                return _restore(plan, tensors)
             except Exception as error:
                 raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
     return None

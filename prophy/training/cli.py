@@ -162,6 +162,7 @@ def main(argv: list[str]) -> None:
     )
     check_writable(arguments.out)
     processes = join_processes(arguments.device)
+    device = processes.device
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)
     defaults = defaults_for(transformer, arguments.size)
@@ -173,14 +174,15 @@ def main(argv: list[str]) -> None:
     with processes.main_process_first():  # which may have to encode
         if arguments.folder is None:
             clips = _worlds(arguments, arguments.data, "train") if worlds else None
-            examples = open_examples(arguments.data, base, arguments.worlds, clips, arguments.annotations)
+            targets = arguments.annotations
+            examples = open_examples(arguments.data, base, arguments.worlds, clips, targets, device)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
-            examples = open_folder(arguments.folder, base, defaults.clip, fps)
+            examples = open_folder(arguments.folder, base, defaults.clip, fps, device)
         held_out = None
         if arguments.held_out is not None:
             others = _worlds(arguments, arguments.held_out, "test") if worlds else None
-            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, others)
+            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, others, device=device)
     train(
         recipe,
         transformer,

@@ -89,6 +89,7 @@ def open_worlds(
     clips: int | None = None,
     worlds: WorldSet | None = None,
     annotations: Path | None = None,
+    device: torch.device | None = None,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -98,6 +99,7 @@ def open_worlds(
         clips: how many; makes or extends the cache. Default: those that are there.
         worlds: which clips; default: as they are there, else those of the embedded model.
         annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
+        device: where clips that are not there yet are encoded; default: the CPU.
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
@@ -113,6 +115,7 @@ def open_worlds(
     worlds = worlds or held or WorldSet()
     clips = json.loads(marker.read_text())["count"] if clips is None else clips
     vae = AutoencoderKLWan.from_pretrained(base / "vae", dtype=torch.float32).eval().requires_grad_(False)
+    vae.to(device or "cpu")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, worlds)

@@ -57,7 +57,6 @@ def _add_generate(parts: argparse._SubParsersAction) -> None:
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the videos, for all shards")
     add_model(generate, branch=True)
     generate.add_argument("--profile", default="auto", help="memory profile, see prophy plan (default: auto)")
-    generate.add_argument("--device", help="such as cuda:1 (default: the accelerator, if there is one)")
     add_shard(generate)
     generate.add_argument("--limit", type=whole, metavar="N", help="only the first N prompts, for trying out")
     generate.add_argument("--seed", type=seeds, default=0, help="of the first prompt; the n-th has n more (default: 0)")
@@ -120,7 +119,6 @@ def _generate(arguments: argparse.Namespace) -> None:
         arguments.model,
         branch=branch_of(arguments),
         profile=arguments.profile,
-        device=arguments.device,
         **weights_of(arguments),
     )
     made = generate_videos(pipeline, prompts, arguments.out, settings, shard, arguments.limit)

@@ -148,7 +148,7 @@ def through_autoencoder(frames_nFHWC: np.ndarray, vae: AutoencoderKLWan, batch: 
     """Whole clips, uint8 ``(n, F, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
     parts = []
     for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
-        video = to_pixels(frames_nFHWC[i : i + batch]).to(vae.device)
+        video = to_pixels(frames_nFHWC[i : i + batch]).to(vae.device, vae.dtype)
         parts.append(to_frames(vae.decode(vae.encode(video).latent_dist.mode()).sample))
     return np.concatenate(parts)
 

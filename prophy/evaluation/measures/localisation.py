@@ -199,11 +199,11 @@ def read_routing(pipeline: ProPhyWanPipeline, cache: LatentCache, noise: float, 
         rows = np.arange(start, min(start + batch, len(cache)))
         fixed = fixed_batch(examples, rows, noise, FlowMatching()).to(pipeline.branch.device)
         _, routing = pipeline.branch(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD)
-        parts["maps_nNP"].append(routing.phenomenon_map_BNP.numpy())
-        parts["probs_nNE"].append(routing.probs_BNE.float().numpy())
-        parts["topk_nNK"].append(routing.topk_ids_BNK.numpy())
-        parts["labels_nP"].append(pipeline.branch.labels_from_semantics(routing.semantic_weights_BS).numpy())
-        parts["semantic_nS"].append(routing.semantic_weights_BS.numpy())
+        parts["maps_nNP"].append(routing.phenomenon_map_BNP.cpu().numpy())
+        parts["probs_nNE"].append(routing.probs_BNE.float().cpu().numpy())
+        parts["topk_nNK"].append(routing.topk_ids_BNK.cpu().numpy())
+        parts["labels_nP"].append(pipeline.branch.labels_from_semantics(routing.semantic_weights_BS).cpu().numpy())
+        parts["semantic_nS"].append(routing.semantic_weights_BS.cpu().numpy())
     return SplitRouting(**{name: np.concatenate(arrays) for name, arrays in parts.items()})
 
 

@@ -1,8 +1,8 @@
 // What is done to the experts, as the browser keeps it, and as prophy.routing.steering reads it. Pure; tests run it under node.
 //
 // A steering is {semantic: Map, refinement: Map, forced: [region], strength}; the maps hold only what differs from 1. A
-// region is {expert, first, last, cells}: latent frames inclusive, cells a Set of row · columns + column. The panel has no
-// knob for the strength of the branch; that of a run stays as it was.
+// region is {expert, first, last, cells}: latent frames inclusive, cells a Set of row · columns + column. Strength
+// is that of the whole branch: 1 is exactly as trained.
 
 const SCALES = [
   ["Invert", -1],

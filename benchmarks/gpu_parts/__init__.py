@@ -1,0 +1,1 @@
+"""The parts of ``python benchmarks/gpu.py``: one module for each kind of measurement, and what they share."""
