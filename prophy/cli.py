@@ -115,6 +115,12 @@ def build_parser() -> argparse.ArgumentParser:
         "bottom as shares of the picture). Repeat for more",
     )
     generate.add_argument(
+        "--strength",
+        type=float,
+        metavar="X",
+        help="multiply what the branch adds, 0 to 4: 0 is the backbone alone (default: 1, exactly the branch)",
+    )
+    generate.add_argument(
         "--branch-interval",
         metavar="LOW:HIGH",
         help="run the branch only at this noise, as shares, such as 0.3:1; 0 is clean, 1 pure noise (default: always)",
@@ -129,20 +135,22 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--what",
         required=True,
-        choices=("overlay", "still", "trace", "zip"),
-        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it",
+        choices=("overlay", "still", "trace", "zip", "side", "wipe"),
+        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it; "
+        "side, wipe: .mp4 of two runs, see --beside",
     )
+    export.add_argument("--beside", metavar="RUN", help="the other run of side (by side) and wipe")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing file")
     shown = export.add_mutually_exclusive_group()
     shown.add_argument(
-        "--mode", help="top1, expert, phenomenon, entropy or margin (default: top1, the strongest expert)"
+        "--mode", help="phenomena, top1, expert, phenomenon, entropy or margin (default: phenomena, all of them)"
     )
     shown.add_argument("--expert", type=int, metavar="N", help="only this expert, from 0")
     shown.add_argument("--phenomenon", metavar="ID", help="only this one, by its id, such as liquid_motion")
     export.add_argument("--index", type=int, metavar="N", help="which expert or phenomenon, for these two modes")
     export.add_argument("--step", type=int, metavar="N", help="denoising step, from 1 (default: the last)")
-    export.add_argument("--opacity", type=float, help="of the routing, 0 to 1 (default: 0.55)")
+    export.add_argument("--opacity", type=float, help="of the routing, 0 to 1 (default: 0.9 for phenomena, else 0.55)")
     export.add_argument(
         "--frame", type=int, metavar="N", help="video frame of a still, from 1 (default: the middle one)"
     )
@@ -214,7 +222,9 @@ def _generate(arguments: argparse.Namespace) -> None:
     if arguments.branch_interval or arguments.branch_conditional:
         schedule = Schedule.parse(arguments.branch_interval, unconditional=not arguments.branch_conditional)
         settings = replace(settings, schedule=schedule)
-    scales, boxes = parse_scales(arguments.steer), [parse_force(spec) for spec in arguments.force]
+    strength = only_set(arguments, "strength")
+    scales = replace(parse_scales(arguments.steer), **strength)
+    boxes = [parse_force(spec) for spec in arguments.force]
     without_then = source is not None and source.routing_path is None and settings.schedule.is_every_pass
     off = arguments.no_branch or (without_then and arguments.branch is None)
     branch = branch_of(arguments) if source is None else arguments.branch
@@ -235,10 +245,11 @@ def _generate(arguments: argparse.Namespace) -> None:
             )
         if differences:
             print(f"run {source.id} {differences}: expect other frames")
+    steering = settings.steering
     if arguments.steer or arguments.force:
         grid = token_grid(pipeline, settings)
-        steering = replace(scales, forced=tuple(box.on(grid) for box in boxes))
-        settings = replace(settings, steering=steering)
+        steering = replace(scales, forced=tuple(box.on(grid) for box in boxes), strength=steering.strength)
+    settings = replace(settings, steering=replace(steering, **strength))
 
     # The delay keeps the bar away from an error that comes before the first step.
     with (
@@ -265,14 +276,19 @@ def _generate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     what, out, overwrite = arguments.what, arguments.out, arguments.overwrite
     overlay_only = ("mode", "expert", "phenomenon", "index", "step", "opacity")
-    unused = {"overlay": ("frame",), "still": (), "trace": (*overlay_only, "frame"), "zip": (*overlay_only, "frame")}
-    for name in unused[what]:
+    of_a_pair = what in ("side", "wipe")
+    unused = {"overlay": ("frame", "beside"), "still": ("beside",)}
+    for name in unused.get(what, (*overlay_only, "frame", *(() if of_a_pair else ("beside",)))):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
+    if of_a_pair and arguments.beside is None:
+        raise ValueError(f"a {what} shows two runs: give the other one with --beside")
 
-    from prophy.runs.export import export_overlay, export_still, export_trace, export_zip
+    from prophy.runs.export import export_overlay, export_pair, export_still, export_trace, export_zip
 
-    if what in ("trace", "zip"):
+    if of_a_pair:
+        export_pair(_run_named(arguments.source), _run_named(arguments.beside), out, what, overwrite=overwrite)
+    elif what in ("trace", "zip"):
         write = export_trace if what == "trace" else export_zip
         write(_run_named(arguments.source), out, overwrite=overwrite)
     else:
@@ -293,7 +309,7 @@ def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
     from prophy.phenomena import by_id
     from prophy.runs.export import OverlaySettings
 
-    mode: OverlayMode = arguments.mode or "top1"
+    mode: OverlayMode = arguments.mode or "phenomena"
     named: tuple[OverlayMode, ...] = ("expert", "phenomenon")
     index = arguments.index
     for name in named:

@@ -91,6 +91,15 @@ def whole(text: str) -> int:
     return _whole(text, 1, 10**9)
 
 
+def none_or_more(text: str) -> int:
+    """The ``type`` of a flag that counts something of which there may be none.
+
+    Raises:
+        argparse.ArgumentTypeError: no whole number from 0.
+    """
+    return _whole(text, 0, 10**9)
+
+
 def seeds(text: str) -> int:
     """The ``type`` of a seed: a whole number from 0 to 2^63 - 1.
 

@@ -20,7 +20,7 @@ class Phenomenon:
         id: identifier used in files and code, ``snake_case``.
         name: name shown to people and to the vision-language model.
         family: one of :data:`FAMILIES`.
-        colour: ``#rrggbb`` used in overlays and plots.
+        colour: ``#rrggbb`` used in overlays and plots; seen on light, dark and grey pictures.
     """
 
     index: int
@@ -40,19 +40,19 @@ _TABLE = (
     ("rigid_body_motion", "rigid body motion", "dynamics", "#56b4e9"),
     ("elastic_motion", "elastic motion", "dynamics", "#009e73"),
     ("liquid_motion", "liquid motion", "dynamics", "#2f4b9f"),
-    ("gas_motion", "gas motion", "dynamics", "#999999"),
+    ("gas_motion", "gas motion", "dynamics", "#8e5fd0"),
     ("deformation", "deformation", "dynamics", "#8dd35f"),
     ("melting", "melting", "thermodynamics", "#cc79a7"),
-    ("solidification", "solidification", "thermodynamics", "#a6cee3"),
-    ("vaporization", "vaporization", "thermodynamics", "#b39ddb"),
+    ("solidification", "solidification", "thermodynamics", "#6f83f0"),
+    ("vaporization", "vaporization", "thermodynamics", "#59cdbf"),
     ("liquefaction", "liquefaction", "thermodynamics", "#117a8b"),
     ("combustion", "combustion", "thermodynamics", "#d55e00"),
     ("explosion", "explosion", "thermodynamics", "#e8290b"),
     ("reflection", "reflection", "optics", "#f0e442"),
     ("refraction", "refraction", "optics", "#e69f00"),
-    ("scattering", "scattering", "optics", "#c7b37f"),
+    ("scattering", "scattering", "optics", "#a8861f"),
     ("interference_and_diffraction", "interference and diffraction", "optics", "#7b3294"),
-    ("unnatural_light_source", "unnatural light source", "optics", "#fff3b0"),
+    ("unnatural_light_source", "unnatural light source", "optics", "#ff7ac8"),
 )
 
 PHENOMENA: tuple[Phenomenon, ...] = tuple(Phenomenon(index, *row) for index, row in enumerate(_TABLE))

@@ -8,16 +8,37 @@ import torch
 from prophy.evaluation.benchmarks.vbench import QUALITY
 from prophy.evaluation.benchmarks.videophy2 import JUDGE, summarise
 from prophy.evaluation.judges.trackers import LAWS
+from prophy.evaluation.measures.budget import summarised
+from prophy.evaluation.measures.discrimination import discriminate
 from prophy.evaluation.measures.figures import correlate
 from prophy.evaluation.measures.flow_loss import ClipLosses, compare
 from prophy.evaluation.measures.laws import score_columns
 from prophy.evaluation.measures.localisation import Truth, score_maps
 from prophy.evaluation.measures.metrics import bootstrap
+from prophy.evaluation.measures.preference import score_preferences
 from prophy.evaluation.measures.recognition import score
+from prophy.evaluation.measures.selectivity import matrix_of, scores_of
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.ablation import AblationResult, Training
 from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, AnnotationResult
+from prophy.evaluation.results.autoencoder import AutoencoderResult, KeptLaws
+from prophy.evaluation.results.causes import (
+    OTHER,
+    OWN,
+    BudgetScore,
+    CausalBudgetResult,
+    Dose,
+    DoseResult,
+    PairedClip,
+    SelectivityResult,
+    SpecificityLevel,
+    SpecificityResult,
+    Sufficiency,
+    Trial,
+)
+from prophy.evaluation.results.causes import RANDOM as TURNED
 from prophy.evaluation.results.data import DataResult, DataSet
+from prophy.evaluation.results.discrimination import DiscriminationResult
 from prophy.evaluation.results.figures import (
     INVERTED,
     RANDOM,
@@ -28,7 +49,7 @@ from prophy.evaluation.results.figures import (
 )
 from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH, FlowResult
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult, SegmenterRecipe, SegmenterResult
-from prophy.evaluation.results.laws import PROPHY, REAL, ClipErrors, LawsResult
+from prophy.evaluation.results.laws import AUTOENCODER, PROPHY, REAL, ClipErrors, LawsResult
 from prophy.evaluation.results.localisation import (
     MAP,
     UNIFORM,
@@ -38,6 +59,7 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     StepScores,
 )
+from prophy.evaluation.results.preference import MUTED, PairLoss, PreferenceResult
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.recognition import PromptVerdict, RecognitionResult
 from prophy.evaluation.results.vbench import VBenchResult
@@ -46,11 +68,13 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 
 
-def laws_result() -> LawsResult:
-    def clips(error: float) -> list[ClipErrors]:
-        laws = LAWS["deformation", "press"]
-        return [ClipErrors({f"deformation, press: {law.name}": error for law in laws}, {}) for _ in range(3)]
+def clips(error: float) -> list[ClipErrors]:
+    """Three clips that break every law of one scene by so much."""
+    laws = LAWS["deformation", "press"]
+    return [ClipErrors({f"deformation, press: {law.name}": error for law in laws}, {}) for _ in range(3)]
 
+
+def laws_result() -> LawsResult:
     columns = {REAL: clips(0.01), "backbone": clips(0.5), PROPHY: clips(0.25)}
     return LawsResult({"test": score_columns(columns)}, 3, None, {"backbone": "b" * 64, PROPHY: "c" * 64}, {})
 
@@ -161,8 +185,88 @@ def data_result() -> DataResult:
     return DataResult((DataSet("latents-test", "test", 4, "f" * 64),), {"recogniser.safetensors": "9" * 64})
 
 
+def budget_result() -> CausalBudgetResult:
+    columns = score_columns({AUTOENCODER: clips(0.01), BACKBONE: clips(0.9), PROPHY: clips(0.02)})
+    whole = bootstrap(np.ones(3))
+    score = BudgetScore(columns, whole, whole, summarised([(8.0, 1.0), (6.0, 2.0)]))
+    return CausalBudgetResult({"test": score}, "place", 3, None, "64x64x17", 8, "a" * 64)
+
+
+def selectivity_result() -> SelectivityResult:
+    """Of a clip of two, and one of one; no picture, since none is drawn here."""
+    on, off = dict.fromkeys(IDS[:2], 1.0), dict.fromkeys(IDS[:2], 0.2)
+    paired = (PairedClip("0" * 16, "<script>alert(1)</script>", 1, on, off), PairedClip("1" * 16, "b", 2, on, off))
+    trials = tuple(
+        Trial(0, change, name, 3, {IDS[0]: 0.2, IDS[1]: 1.0}, {IDS[0]: False, IDS[1]: True}, 9.0, 1.0)
+        for change in (OWN, TURNED, OTHER)
+        for name in IDS[:2]
+    )
+    shown = IDS[:3]
+    return SelectivityResult(
+        phenomena=shown,
+        experts=dict.fromkeys(shown, 3),
+        by_name=True,
+        matrix=matrix_of(shown, paired, trials, {}),
+        scores=scores_of(shown, paired, trials),
+        clips=paired,
+        trials=trials,
+        areas="segmenter",
+        split="test",
+        steps=2,
+        size="64x64x17",
+        fps=8,
+        model_sha256="a" * 64,
+    )
+
+
+def specificity_result() -> SpecificityResult:
+    two = bootstrap(np.array([2.0, 3.0]))
+    changes = dict.fromkeys((OWN, TURNED, OTHER), two)
+    levels = tuple(SpecificityLevel(noise, changes, changes, {IDS[0]: two}) for noise in (0.2, 0.5))
+    return SpecificityResult(levels, two, 2, "wordings", False, "a" * 64)
+
+
+def dose_result() -> DoseResult:
+    half = bootstrap(np.array([0.4, 0.6]))
+    doses = (Dose(0.0, half, None, half), Dose(1.0, half, half, half))
+    enough = Sufficiency(half, None, half, half, None, {IDS[0]: half})
+    return DoseResult(doses, half, enough, 2, "test", False, None, "64x64x17", 8, "a" * 64)
+
+
+def preference_result() -> PreferenceResult:
+    def losses(difference: float) -> tuple[PairLoss, ...]:
+        return tuple(PairLoss(f"test {i}", f"law {i % 2}", 1.0, 1.0 + difference * (i - 1)) for i in range(4))
+
+    columns = {BACKBONE: losses(-0.1), PROPHY: losses(0.1), MUTED: losses(0.0)}
+    hashes = dict.fromkeys(columns, "a" * 64)
+    return PreferenceResult("worlds, test split", score_preferences(columns), (0.5,), 4, 4, hashes, columns)
+
+
+def discrimination_result() -> DiscriminationResult:
+    cover, shown = np.zeros((2, 12, len(IDS)), np.float32), np.zeros((2, len(IDS)), bool)
+    cover[0, :4, 0] = cover[1, 4:6, 1] = 1
+    shown[0, 0] = shown[1, 1] = True
+    level = discriminate(0.5, cover, Truth(cover, shown, TokenGrid(1, 3, 4)), resamples=10)
+    return DiscriminationResult(IDS[:2], IDS, (level,), 2, "wordings", "a" * 64)
+
+
 #: one of each kind
+def autoencoder_result() -> AutoencoderResult:
+    some = Interval(0.9, 0.8, 1.0, 6)
+    kept = KeptLaws(
+        Interval(1.0, 1.0, 1.0, 6), some, Interval(0.0, 0.0, 0.0, 6), Interval(31.0, 30.0, 32.0, 6), {"a": some}
+    )
+    return AutoencoderResult({"test": kept, "parameters": kept}, 6, "d" * 64, "64x64x17", 8, ("autoencoder.png",))
+
+
 EVERY_RESULT = (
+    autoencoder_result,
+    budget_result,
+    selectivity_result,
+    specificity_result,
+    dose_result,
+    preference_result,
+    discrimination_result,
     laws_result,
     recognition_result,
     recogniser_result,

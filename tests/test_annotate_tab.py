@@ -155,7 +155,15 @@ def test_a_shipped_clip_plays_with_its_maps_in_a_browser(browser, tmp_path):
         view.locator(".pp-row").nth(1).click()
         assert view.locator(".pp-row[aria-pressed=true]").inner_text().startswith(names[1])
         view.locator(".pp-stage").click()
-        for hidden in (".pp-inspect", ".pp-semantic", ".pp-to-steer", ".pp-save", "[data-mode=top1]", ".pp-step"):
+        for hidden in (
+            ".pp-inspect",
+            ".pp-semantic",
+            ".pp-to-steer",
+            ".pp-save",
+            "[data-mode=top1]",
+            "[data-mode=all]",
+            ".pp-step",
+        ):
             assert not view.locator(hidden).is_visible(), hidden
         view.locator("[data-mode=off]").click()
         assert view.locator(".pp-row").count() == len(names)

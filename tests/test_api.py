@@ -123,7 +123,7 @@ def test_list_gallery_names_the_shipped_runs(client: Client, shipped: RoutingTra
         ("inspect_token", {"run": "made-up", "frame": 99, "row": 0, "column": 0}, "lies outside the grid"),
         ("inspect_token", {"run": "made-up", "frame": "0", "row": None, "column": 0}, "lies outside the grid"),
         ("inspect_token", {"run": "made-up", "frame": 0, "row": 0, "column": 0, "step": 77}, "step=77 was not kept"),
-        ("export_overlay", {"run": "absent"}, "no run at"),
+        ("export_overlay", {"run": "absent"}, "no run absent here"),
         ("export_overlay", {"run": "made-up", "mode": "../../etc/passwd"}, "is not one of"),
         ("export_overlay", {"run": "made-up", "opacity": 7}, "must be from 0 to 1"),
     ],

@@ -21,11 +21,10 @@ from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
 from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
-from prophy.ui.engine.visitors import Link, link_of, owner_of, told
+from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views import routing as routing_view
 from prophy.ui.views.component import STATIC
-from prophy.ui.views.figures import expert_timeline
 from prophy.ui.views.live import LiveView
 from prophy.ui.views.routing import RoutingBytes, RunView
 
@@ -161,6 +160,9 @@ def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wa
     mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames(), owner=ME)
     write_run(tmp_path, make_record(), make_frames(), owner=OTHER)
     assert [run.id for run in engine.history(ME)] == [mine.id, earlier.id]
+    assert [run.id for run in public.history(ME)] == [mine.id]
+    late = write_run(tmp_path, make_record(created="2026-01-03T00:00:00Z"), make_frames())
+    assert [run.id for run in engine.history(ME)] == [late.id, mine.id, earlier.id]
     assert [run.id for run in public.history(ME)] == [mine.id]
     assert public.history("") == []
     assert public.gallery() == []
@@ -319,7 +321,7 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         (["shipped"], "malformed"),
         ({}, "is not a run id"),
         ({"run": "../gallery/shipped", "what": "zip"}, "is not a run id"),
-        ({"run": "absent", "what": "zip"}, "no run at"),
+        ({"run": "absent", "what": "zip"}, "no run absent here: it was deleted, or made elsewhere"),
         ({"run": "shipped", "what": "weights"}, "cannot be exported: choose overlay, still, trace, zip"),
         ({"run": "shipped", "what": {"a": 1}}, "cannot be exported"),
         ({"run": "bare", "what": "overlay"}, "without a branch"),
@@ -341,9 +343,9 @@ def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_
 
 
 def test_links_are_read_and_what_is_no_number_is_not_there():
-    assert link_of({"run": "a-b", "expert": "3", "frame": "16"}) == Link("a-b", 3, 16)
-    assert link_of({}) == link_of({"run": "", "expert": "-1", "frame": "1e9"}) == Link(None, None, None)
-    assert link_of({"run": "<script>", "expert": "٣", "frame": "9" * 400}) == Link("<script>", None, None)
+    assert run_of({"run": "a-b", "expert": "3", "frame": "16"}) == "a-b"
+    assert run_of({}) is run_of({"run": "", "expert": "-1"}) is None
+    assert run_of({"run": "<script>"}) == "<script>"
 
 
 @pytest.mark.parametrize(
@@ -404,14 +406,6 @@ def test_templates_have_no_place_where_text_could_run(path: Path):
 def test_nothing_of_the_page_names_another_machine():
     for path in STATIC.iterdir():
         assert not re.search(r"https?://|//cdn|@import", path.read_text()), path.name
-
-
-def test_the_timeline_shares_sum_to_one_over_every_video_frame():
-    trace = make_trace()
-    figure = expert_timeline(trace)
-    assert np.allclose(np.sum([bar.y for bar in figure.data], axis=0), 1)
-    assert [round(width) for width in figure.data[0].width] == [1, 4, 4]
-    assert [bar.name for bar in figure.data] == [f"expert {e}" for e in np.unique(trace.top1())]
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
 from synthetic import GRID, make_frames, make_record, make_trace
 
+from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
 from prophy.runs import overlay
 from prophy.runs.store import list_runs, write_run
@@ -47,6 +49,7 @@ def app(tmp_path_factory) -> Iterator[App]:
     folder = tmp_path_factory.mktemp("app")
     trace = make_trace()
     write_run(folder / "gallery", make_record(), make_frames(), trace=trace, run_id="made-up")
+    write_run(folder / "gallery", make_record(seed=4), make_frames(4), trace=make_trace(seed=4), run_id="second")
     engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
     address = launch(demo, port=free_port())
@@ -138,6 +141,7 @@ def palette(trace: RoutingTrace) -> np.ndarray:
 
 
 def assert_overlay_is_the_trace(page, trace: RoutingTrace, frames: list[int]) -> None:
+    page.click("#routing-view [data-mode=top1]")
     slide(page, ".pp-opacity", 100)
     for frame in frames:
         assert seek(page, frame) == trace.grid.latent_frame(frame)
@@ -159,8 +163,109 @@ def test_a_shipped_run_plays_under_its_routing_without_a_model(app: App, visit):
     latent = int(page.get_attribute(".pp-canvas", "data-latent"))
     assert np.array_equal(drawn_cells(page, GRID)[..., :3], palette(app.shipped)[app.shipped.top1(0)[latent]])
     assert page.locator(".pp-bars > div").count() == len(app.shipped.semantic_weights)
-    page.wait_for_selector("#timeline .js-plotly-plot .bars")
+    bars = page.eval_on_selector_all(
+        ".pp-timeline .pp-stack",
+        "(bars) => bars.map((bar) => [...bar.querySelectorAll('[data-expert]')].map((r) => [+r.dataset.expert,"
+        " +r.dataset.weight / 255, r.getBoundingClientRect().width]))",
+    )
+    for shares, bar in zip(app.shipped.expert_shares(0), bars, strict=True):
+        assert {expert: round(share, 3) for expert, share, _ in bar} == {
+            e: round(float(share), 3) for e, share in enumerate(shares) if share > 0
+        }
+    assert bars[1][0][2] > 3 * bars[0][0][2], "four video frames are as wide as one"
+    svg = page.locator(".pp-timeline svg")
+    svg.click(position={"x": 0.9 * svg.bounding_box()["width"], "y": 20})
+    page.wait_for_function("document.querySelector('.pp-canvas').dataset.latent === '2'")
     assert app.engine.open_model is None
+
+
+def grey_of_the_picture(page) -> float:
+    """How far the video on the stage is from grey, 0 to 255, as it is shown."""
+    shot = cv2.imdecode(np.frombuffer(page.locator(".pp-stage").screenshot(), np.uint8), cv2.IMREAD_COLOR)
+    return float(np.ptp(shot.astype(int), axis=2).mean())
+
+
+def test_the_page_opens_on_all_phenomena_in_their_colours_over_the_grey_video(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
+    slide(page, ".pp-opacity", 100)
+    for step in (app.shipped.num_kept - 1, 0):
+        slide(page, ".pp-step", step)
+        for frame in (0, 4, 8):
+            latent = seek(page, frame)
+            maps = app.shipped.phenomenon_maps[step].reshape(*GRID.shape, -1)[latent].astype(np.float32)
+            strongest = np.round(255 * maps).argmax(-1)  # of the same bytes the first, as in the browser
+            colours = np.array([overlay.rgb(phenomenon.colour) for phenomenon in PHENOMENA])[strongest]
+            cells = drawn_cells(page, GRID).astype(int)
+            assert np.abs(cells[..., 3] - np.round(255 * maps.max(-1))).max() <= 1
+            # The canvas keeps colours multiplied by their alpha: a faint one comes back less exactly.
+            assert (np.abs(cells[..., :3] - colours).max(-1) * cells[..., 3] <= 2 * 255).all()
+    slide(page, ".pp-opacity", 5)
+    assert grey_of_the_picture(page) < 12
+    page.click("[data-mode=off]")
+    assert grey_of_the_picture(page) > 40
+
+    # One phenomenon alone, and back to all of them; over the coloured video again.
+    page.click("[data-mode=phenomena]")
+    names = page.locator(".pp-row .pp-name").all_inner_texts()
+    assert sorted(names) == sorted(phenomenon.name for phenomenon in PHENOMENA)
+    page.click(".pp-row >> nth=1")
+    assert page.get_attribute(".pp-row >> nth=1", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
+    page.click(".pp-row >> nth=1")
+    assert page.locator(".pp-row[aria-pressed=true]").count() == 0
+
+
+def test_pointing_at_an_experts_row_shows_where_it_acts_until_the_pointer_leaves(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    page.click("[data-mode=top1]")
+    latent = seek(page, 4)
+    before = drawn_cells(page, GRID)
+    page.hover(".pp-list [data-index='2']")
+    expected = np.round(255 * 0.45 * np.clip(app.shipped.expert_map(2)[latent], 0, 1))
+    assert np.abs(drawn_cells(page, GRID)[..., 3] - expected).max() <= 1
+    assert page.locator(".pp-row[aria-pressed=true]").count() == 0
+    page.mouse.move(0, 0)
+    assert np.array_equal(drawn_cells(page, GRID), before)
+
+
+def test_all_experts_stand_side_by_side_each_with_its_own_tokens(app: App, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    page.click("[data-mode=all]")
+    latent = seek(page, 4)
+    pictures = page.locator(".pp-multiple canvas")
+    assert pictures.count() == app.shipped.num_experts
+    # Colour in a small picture is this expert's own: the ground is grey.
+    coloured = page.evaluate(
+        """([rows, columns]) => [...document.querySelectorAll('.pp-multiple canvas')].map((canvas) => {
+            const context = canvas.getContext('2d');
+            const middle = (i, count, size) => Math.floor(((i + 0.5) / count) * size);
+            const spread = ([r, g, b]) => Math.max(r, g, b) - Math.min(r, g, b);
+            return Array.from({ length: rows * columns }, (_, i) => spread(context.getImageData(
+                middle(i % columns, columns, canvas.width),
+                middle(Math.floor(i / columns), rows, canvas.height), 1, 1).data));
+        })""",
+        [GRID.height, GRID.width],
+    )
+    for expert, spread in enumerate(coloured):
+        weights = app.shipped.expert_map(expert)[latent].ravel()
+        colour = overlay.rgb(overlay.expert_colour(expert))
+        expected = 0.9 * weights * (max(colour) - min(colour))
+        assert np.abs(np.array(spread) - expected).max() < 12, expert
+    page.screenshot(path=tmp_path / "all-experts.png", full_page=True)
+    page.click(".pp-multiple[data-index='3']")
+    assert page.get_attribute(".pp-list [data-index='3']", "aria-pressed") == "true"
+
+
+def test_the_bars_of_a_list_begin_at_one_line(visit):
+    page = visit(reduced_motion="reduce")
+    for mode in ("phenomena", "top1"):
+        page.click(f"[data-mode={mode}]")
+        starts = page.eval_on_selector_all(
+            ".pp-list .pp-meter", "(all) => all.map((n) => n.getBoundingClientRect().left)"
+        )
+        assert len(starts) > 5
+        assert max(starts) - min(starts) < 0.5
 
 
 def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
@@ -172,7 +277,7 @@ def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
     page.keyboard.press(",")
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '4'")
     page.keyboard.press("2")
-    assert page.get_attribute("[data-mode=expert]", "aria-pressed") == "true"
+    assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
     expected = np.round(255 * np.clip(app.shipped.expert_map(2)[1], 0, 1))
     assert np.abs(drawn_cells(page, GRID)[..., 3] - expected).max() <= 1
     page.keyboard.press("[")
@@ -181,6 +286,7 @@ def test_the_keyboard_reaches_frames_experts_opacity_and_play(app: App, visit):
     assert page.input_value(".pp-opacity") == "100"
     page.keyboard.press("2")
     assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
+    assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "false"
     page.keyboard.press(" ")
     page.wait_for_function("!document.querySelector('video').paused")
 
@@ -192,7 +298,7 @@ def test_a_clicked_tokens_panel_holds_the_traces_numbers(app: App, visit):
     assert page.evaluate("document.querySelector('video').paused"), "one click played the video"
     token = GRID.index(1, 2, 3)
     last = app.shipped.num_kept - 1
-    assert inspected(page) == ("Token (frame 1, row 2, column 3)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 2, column 3, frames 2–5", recorded(app.shipped, last, token))
     texts = page.eval_on_selector_all(".pp-numbers .pp-weight", "(nodes) => nodes.map((node) => node.textContent)")
     assert texts[:-1] == [f"{weight / 255:.3f}" for weight in recorded(app.shipped, last, token).values()]
     others = max(0, 1 - sum(recorded(app.shipped, last, token).values()) / 255)
@@ -206,11 +312,11 @@ def test_a_clicked_tokens_panel_holds_the_traces_numbers(app: App, visit):
     over_time, over_steps = [[dict(map(tuple, bar)) for bar in plot] for plot in plots]
     assert over_time == [recorded(app.shipped, last, GRID.index(t, 2, 3)) for t in range(GRID.frames)]
     assert over_steps == [recorded(app.shipped, d, token) for d in range(app.shipped.num_kept)]
-    assert "frame 1: expert" in page.get_attribute(".pp-over-time svg", "aria-label")
+    assert "frames 2–5: expert" in page.get_attribute(".pp-over-time svg", "aria-label")
 
     page.click("[data-mode=entropy]")
     slide(page, ".pp-step", 0)
-    assert inspected(page) == ("Token (frame 1, row 2, column 3)", recorded(app.shipped, 0, token))
+    assert inspected(page) == ("Token at row 2, column 3, frames 2–5", recorded(app.shipped, 0, token))
     page.click(".pp-close")
     assert page.is_hidden(".pp-inspect")
 
@@ -224,10 +330,10 @@ def test_the_plots_of_a_token_seek_the_video_and_choose_the_step(app: App, visit
     assert page.get_attribute(".pp-canvas", "data-latent") == "2"
     last = app.shipped.num_kept - 1
     token = GRID.index(2, 1, 4)
-    assert inspected(page) == ("Token (frame 2, row 1, column 4)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 1, column 4, frames 6–9", recorded(app.shipped, last, token))
     click_bar(page, ".pp-over-steps", 1, app.shipped.num_kept)
     assert page.input_value(".pp-step") == "1"
-    assert inspected(page) == ("Token (frame 2, row 1, column 4)", recorded(app.shipped, 1, token))
+    assert inspected(page) == ("Token at row 1, column 4, frames 6–9", recorded(app.shipped, 1, token))
     marks = page.eval_on_selector_all(".pp-stack", "(bars) => bars.map((bar) => bar.classList.contains('is-on'))")
     assert marks == [t == 2 for t in range(GRID.frames)] + [d == 1 for d in range(app.shipped.num_kept)]
 
@@ -248,7 +354,7 @@ def test_a_dragged_box_shows_the_mean_of_its_tokens(app: App, visit):
     go_to(1, 1)
     page.mouse.up()
     title, weights = inspected(page)
-    assert title == "Region rows 1–2, columns 1–3"
+    assert title == "Region of rows 1–2, columns 1–3, frames 6–9"
     for expert in range(app.shipped.num_experts):
         mean = 255 * app.shipped.expert_map(expert)[2, 1:3, 1:4].mean()
         assert abs(weights.get(expert, 0) - mean) < 0.6  # of 255: every weight was rounded
@@ -267,22 +373,23 @@ def test_the_keyboard_chooses_moves_and_leaves_a_token(app: App, visit):
     seek(page, 0)
     page.focus(".pp-view")
     page.keyboard.press("Enter")
-    assert inspected(page)[0] == "Token (frame 0, row 2, column 2)"
+    assert inspected(page)[0] == "Token at row 2, column 2, frame 1"
     for key in ("ArrowLeft", "ArrowUp", "ArrowUp", "ArrowUp"):
         page.keyboard.press(key)
     token = GRID.index(0, 0, 1)
     last = app.shipped.num_kept - 1
-    assert inspected(page) == ("Token (frame 0, row 0, column 1)", recorded(app.shipped, last, token))
+    assert inspected(page) == ("Token at row 0, column 1, frame 1", recorded(app.shipped, last, token))
     page.focus(".pp-step")
     page.keyboard.press("ArrowLeft")  # a slider's arrows are its own
     assert page.input_value(".pp-step") == str(last - 1)
-    assert inspected(page)[0] == "Token (frame 0, row 0, column 1)"
+    assert inspected(page)[0] == "Token at row 0, column 1, frame 1"
     page.keyboard.press("Escape")
     assert page.is_hidden(".pp-inspect")
 
 
 def test_a_pointer_over_a_token_is_told_its_expert_and_weight(app: App, visit):
     page = visit()
+    page.click("[data-mode=top1]")
     seek(page, 0)
     stage = page.locator(".pp-stage")
     assert page.is_hidden(".pp-label")
@@ -296,17 +403,18 @@ def test_a_pointer_over_a_token_is_told_its_expert_and_weight(app: App, visit):
 
 def test_entropy_and_margin_look_like_the_saved_pictures_and_off_like_the_video(app: App, visit):
     page = visit()
-    slide(page, ".pp-opacity", 100)
     latent = seek(page, 6)
     black = np.zeros((GRID.num_video_frames, GRID.height, GRID.width, 3), np.uint8)
     for mode, tolerance in (("entropy", 0), ("margin", 4)):  # a margin may be one level of the scale off
         page.click(f"[data-mode={mode}]")
+        slide(page, ".pp-opacity", 100)
         assert page.is_hidden(".pp-list")
         assert page.is_visible(".pp-scale")
         saved = overlay.overlay(black, app.shipped, mode, opacity=1)[GRID.video_frames(latent)[0]]
         assert np.abs(drawn_cells(page, GRID)[..., :3].astype(int) - saved).max() <= tolerance
     page.click("[data-mode=off]")
-    assert page.is_visible(".pp-list")
+    assert page.is_hidden(".pp-list"), "nothing is laid over the video, so there is nothing to explain"
+    assert page.is_disabled(".pp-opacity")
     is_clear = page.evaluate(
         "(() => { const canvas = document.querySelector('.pp-canvas'); return canvas.getContext('2d')"
         ".getImageData(0, 0, canvas.width, canvas.height).data.every((value) => value === 0); })()"
@@ -348,14 +456,39 @@ def test_a_copied_link_names_the_run_the_expert_and_the_frame(app: App, visit):
     page.click(".pp-copy")
     page.wait_for_function("document.querySelector('.pp-copied').textContent === 'copied'")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert link == f"{app.address}/?run=made-up&expert=2&frame=4"
+    assert link == f"{app.address}/?run=made-up&view=expert&expert=2&opacity=45&frame=5"
     page.wait_for_function("document.querySelector('.pp-copied').textContent === ''")
     page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
     page.click("[data-mode=top1]")
     page.click(".pp-copy")
     page.wait_for_selector(".pp-link-text")
-    assert page.input_value(".pp-link-text") == f"{app.address}/?run=made-up&frame=4"
+    assert page.input_value(".pp-link-text") == f"{app.address}/?run=made-up&view=top1&opacity=45&frame=5"
     assert page.evaluate("document.activeElement.className") == "pp-link-text"
+
+
+def test_the_address_bar_follows_what_is_on_show_and_back_returns_to_it(app: App, visit):
+    page = visit(reduced_motion="reduce")
+    assert page.evaluate("location.search") == "", "nothing was chosen yet"
+    page.click("[data-mode=top1]")
+    page.click(".pp-list [data-index='2']")
+    slide(page, ".pp-step", 1)
+    slide(page, ".pp-opacity", 60)
+    seek(page, 4)
+    page.wait_for_function("location.search === '?run=made-up&view=expert&expert=2&step=2&opacity=60&frame=5'")
+    page.reload()
+    page.wait_for_selector(".pp-list [data-index='2'][aria-pressed=true]")
+    page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '4'")
+    assert (page.input_value(".pp-step"), page.input_value(".pp-opacity")) == ("1", "60")
+
+    page.click("#gallery .pp-card >> nth=1")
+    page.wait_for_selector(".pp-view[data-run=second]")
+    assert page.evaluate("location.search").startswith("?run=second&view=")
+    page.go_back()
+    page.wait_for_selector(".pp-view[data-run=made-up]")
+    page.wait_for_selector(".pp-list [data-index='2'][aria-pressed=true]")
+    assert page.evaluate("location.search").startswith("?run=made-up&view=expert&expert=2&step=2")
+    page.go_forward()
+    page.wait_for_selector(".pp-view[data-run=second]")
 
 
 def test_a_finger_finds_every_control_of_the_routing_view(visit):
@@ -363,7 +496,7 @@ def test_a_finger_finds_every_control_of_the_routing_view(visit):
     seek(page, 4)
     box = page.locator(".pp-stage").bounding_box()
     page.locator(".pp-stage").tap(position={"x": 0.3 * box["width"], "y": 0.6 * box["height"]})
-    assert inspected(page)[0] == "Token (frame 1, row 2, column 1)"
+    assert inspected(page)[0] == "Token at row 2, column 1, frames 2–5"
     assert page.is_hidden(".pp-label")
     heights = page.eval_on_selector_all(
         ".pp-view button, .pp-view input, .pp-inspect svg",
@@ -373,6 +506,25 @@ def test_a_finger_finds_every_control_of_the_routing_view(visit):
     assert len(heights) > 15
     assert [name for name, height in heights if height < 44] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("steps", "5000", "Steps=5000 must be a whole number from 1 to 1000"),
+        ("steps", "0", "Steps=0 must be"),
+        ("guidance", "99", "Guidance=99.0 must be a number from 0 to 30"),
+        ("seed", "-1", "Seed=-1 must be a whole number from 0"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_its_range(visit, field: str, value: str, message: str):
+    page = visit()
+    page.fill("#prompt textarea", PROMPT)
+    page.fill(f"#{field} input", value)
+    page.click("#generate")
+    page.wait_for_selector("#notice .is-error")
+    assert message in page.inner_text("#notice")
+    assert page.is_enabled("#generate")
 
 
 @pytest.mark.parametrize(
@@ -447,9 +599,9 @@ def test_closing_the_tab_stops_the_generation(visit):
 
 
 def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit):
-    page = visit(query="?run=made-up&expert=2&frame=5")
+    page = visit(query="?run=made-up&expert=2&frame=6")
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '5'")
-    assert page.get_attribute("[data-mode=expert]", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
     assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"
     assert page.evaluate("document.querySelector('video').paused")
 
@@ -474,12 +626,12 @@ def test_a_hostile_link_gets_a_message_and_the_first_run(app: App, visit, query:
 @pytest.mark.parametrize("query", ["?run=made-up&expert=99&frame=99999", "?run=made-up&expert=-1&frame=x"])
 def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, query: str):
     page = visit(query=query)
-    assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true"
     assert page.is_hidden("#notice .is-error")
 
 
 @pytest.mark.parametrize(
-    ("what", "suffix"), [("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
+    ("what", "suffix"), [("video", ".mp4"), ("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
 )
 def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: str):
     page = visit()
@@ -489,7 +641,7 @@ def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: 
     saved = tmp_path / caught.value.suggested_filename
     caught.value.save_as(saved)
     assert saved.suffix == suffix
-    if what == "overlay":
+    if what in ("video", "overlay"):
         assert len(read_video(saved).frames) == GRID.num_video_frames
     assert saved.stat().st_size > 500
 
@@ -545,6 +697,8 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     brush.click(position={"x": 0.5 / 8 * box["width"], "y": 0.5 / 8 * box["height"]})
     assert page.get_attribute(".pp-brush", "data-cells") == "1"
     page.click(".pp-add")
+    assert page.get_attribute(".pp-brush", "data-cells") == "0"
+    assert page.get_attribute(".pp-brush", "data-added") == "1", "what was painted vanished"
     said = "expert 1 muted · expert 2 forced on 1 cell, latent frames 0–1"
     assert page.inner_text(".pp-steer-said") == said
     page.screenshot(path=tmp_path / "steer.png", full_page=True)
@@ -558,12 +712,77 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     assert not (trace.topk_ids[..., 0] == 1).any()
     page.screenshot(path=tmp_path / "compare.png", full_page=True)
 
+    # The same in words and files; and the form takes what a side was made with.
+    assert page.inner_text(".pp-verdict").startswith("The pictures ")
+    page.click(".pp-compare .pp-save summary")
+    with page.expect_download() as caught:
+        page.click(".pp-compare .pp-save [data-what=wipe]")
+    caught.value.save_as(tmp_path / "wipe.mp4")
+    assert len(read_video(tmp_path / "wipe.mp4").frames) == 2 * steered.record.settings["frames"]
+    page.click(".pp-steer .pp-reset")
+    assert page.inner_text(".pp-steer-said") == "Every expert is as it is."
+    page.click(".pp-copy-side")
+    page.wait_for_timeout(500)
+    assert page.inner_text(".pp-steer-said") == "Every expert is as it is.", "A is not steered"
+    page.click(".pp-swap")
+    page.click(".pp-copy-side")
+    page.wait_for_function("(said) => document.querySelector('.pp-steer-said').textContent === said", arg=said)
+
+
+def test_the_strength_of_the_branch_is_chosen_recorded_and_at_nought_the_backbone_alone(app: App, visit):
+    page = visit()
+    ask(page, PROMPT, steps=2)
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    page.click(".pp-to-steer")
+    page.wait_for_selector(".pp-steer .pp-knob")
+    assert page.inner_text(".pp-strength output") == "×1, as trained"
+    shares = page.locator("[data-kind=refinement] .pp-does").all_inner_texts()
+    assert len(shares) == 8
+    assert all("used " in share for share in shares)
+    page.get_by_role("button", name="Twice the branch").click()
+    assert page.inner_text(".pp-steer-said") == "branch ×2"
+    assert page.input_value(".pp-strength input") == "2"
+    page.eval_on_selector(
+        ".pp-strength input",
+        "(n) => { n.value = 0; for (const name of ['input', 'change']) n.dispatchEvent(new Event(name)); }",
+    )
+    assert page.inner_text(".pp-strength output") == "×0, off: the backbone alone"
+    page.click("#compare")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    assert steered.record.steering.strength == 0
+    assert steered.trace() is not None, "the routing is still observed"
+    mute = page.locator(".pp-preset").first
+    assert mute.inner_text().startswith("Mute ")
+    mute.click()
+    assert "muted" in page.inner_text(".pp-steer-said")
+
+
+def test_swapping_the_sides_swaps_the_prompts_they_were_asked_with(visit):
+    page = visit()
+    page.get_by_role("tab", name="Compare and steer").click()
+    page.fill("#compare-prompt-a textarea", PROMPT)
+    page.fill("#compare-prompt-b textarea", "a blue ball bounces on the floor")
+    page.fill("#compare-steps input", "1")
+    page.click("#compare")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    page.click(".pp-swap")
+    page.wait_for_function(
+        "(prompt) => document.querySelector('#compare-prompt-b textarea').value === prompt", arg=PROMPT
+    )
+    assert page.inner_text(".pp-side.is-b .pp-prompt") == PROMPT
+    page.click(".pp-copy-side")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#compare-prompt-a textarea, #compare-prompt-b textarea')]"
+        ".every((box) => box.value.startsWith('a blue'))"
+    )
+
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_fits_a_phone_and_a_desk_by_day_and_by_night(visit, tmp_path: Path, width: int, scheme: str):
     page = visit(width, 844, color_scheme=scheme, reduced_motion="reduce")
-    page.wait_for_selector("#timeline .js-plotly-plot")
+    page.wait_for_selector(".pp-timeline .pp-stack")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator(".pp-stage").bounding_box()["width"] >= 300
     panel = page.locator(".pp-panel").bounding_box()
@@ -649,6 +868,24 @@ def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
         page.wait_for_function("document.querySelectorAll('#history .pp-card').length === 1")
         assert prompt in page.inner_text("#history .pp-card")
     assert {run.id for run in list_runs(app.runs)} - before == {*shown}
+
+
+def test_two_tabs_of_one_visitor_keep_both_histories_and_runs_of_the_command_line_appear(app: App, visit):
+    page = visit()
+    other = page.context.new_page()
+    other.goto(app.address)
+    other.wait_for_selector("#routing-view .pp-view[data-run]")
+    prompts = ["a yellow ball bounces on the floor", "a purple ball bounces on the floor"]
+    for tab, prompt in zip((page, other), prompts, strict=True):
+        ask(tab, prompt, steps=1)
+        tab.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    said = "made by the command line"
+    late = write_run(app.runs, make_record(said), make_frames(), trace=make_trace(said))
+    for tab in (page, other):
+        tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        for prompt in (*prompts, said):
+            tab.wait_for_selector(f"#history .pp-card:has-text('{prompt}')")
+    app.engine.delete(late.id, "")
 
 
 def test_a_large_upload_is_refused(app: App):

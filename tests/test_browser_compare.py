@@ -13,6 +13,7 @@ from prophy.assets import gallery_dir
 from prophy.routing.distance import routing_difference
 from prophy.runs import overlay
 from prophy.runs.store import Run, read_run
+from prophy.ui.engine.engine import Engine
 
 SMALL = 64  # pixels at which pictures are compared with the clip's own
 SAMPLE_FRAMES = """(seconds) => new Promise((resolve) => {
@@ -56,20 +57,20 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[Pair]:
+def pair(tmp_path_factory) -> Iterator[Pair]:
     """A page with nothing but the compare view of two shipped runs, and what its event says."""
     import gradio as gr
 
-    from prophy.ui.page import launch
+    from prophy.ui.page import Page, launch
     from prophy.ui.views.compare import CompareView, compare_view
 
     a, b = (read_run(gallery_dir() / name) for name in ("tap-and-grenade", "ball-and-candle"))
     value = CompareView.of(a, b, labels=("branch on", "expert 3 muted")).as_json()
 
     def on_copy(event: gr.EventData) -> str:
-        return f"{event._data['from']} > {event._data['to']}"
+        return event._data["id"]
 
-    with gr.Blocks(analytics_enabled=False) as demo:
+    with Page(Engine(runs=tmp_path_factory.mktemp("runs")), most_upload=0) as demo:
         view = compare_view()
         copied = gr.Textbox(elem_id="copied", show_label=False)
         demo.load(lambda: value, None, view, show_progress="hidden")
@@ -154,7 +155,7 @@ def test_a_scrub_shows_that_frame_of_both_clips_and_a_swap_changes_their_places(
     assert nearest_frame(page, "b", a_frames) == 4
     page.click(".pp-copy-side")
     page.wait_for_function("document.querySelector('#copied textarea, #copied input').value !== ''")
-    assert page.input_value("#copied textarea, #copied input") == f"{pair.b.id} > {pair.a.id}"
+    assert page.input_value("#copied textarea, #copied input") == pair.b.id
 
 
 def test_the_difference_is_drawn_in_its_own_colours_on_both_sides(pair: Pair, visit, tmp_path: Path):
@@ -177,11 +178,11 @@ def test_the_difference_is_drawn_in_its_own_colours_on_both_sides(pair: Pair, vi
 
 def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, visit, tmp_path: Path):
     page = visit(reduced_motion="reduce")
-    slide(page, ".pp-compare .pp-opacity", 100)
     traces = {"a": pair.a.trace(), "b": pair.b.trace()}
     grid = traces["a"].grid
     for mode in ("entropy", "margin"):
         page.click(f".pp-compare [data-mode={mode}]")
+        slide(page, ".pp-compare .pp-opacity", 100)
         assert page.is_disabled(".pp-compare .pp-step") == (mode == "entropy"), "entropy is over all steps"
         summaries = page.inner_text(".pp-summary").splitlines()
         for name, summary in zip("ab", summaries, strict=True):
@@ -199,6 +200,24 @@ def test_entropy_and_margin_are_drawn_for_each_side_and_summed_up(pair: Pair, vi
             near = [colours[np.clip(levels + off, 0, 255)] for off in (-1, 0, 1)]
             assert np.minimum.reduce([np.abs(shown - colour).max(-1) for colour in near]).max() == 0
         page.screenshot(path=tmp_path / f"{mode}.png", full_page=True)
+
+
+def test_the_measured_difference_is_said_and_its_amplified_picture_is_exact(pair: Pair, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    assert page.inner_text(".pp-verdict").startswith("The pictures differ by ")
+    assert page.inner_text(".pp-verdict").endswith("this is visible.")
+    gain = int(page.inner_text("[data-layout=amplified]").split("×")[1])
+    page.click("[data-layout=amplified]")
+    assert page.is_hidden(".pp-stage.is-b")
+    a, b = (pair.frames[run.id].astype(float) for run in (pair.a, pair.b))
+    for frame in (0, 9):
+        slide(page, ".pp-compare .pp-scrub", frame)
+        shown = np.array(page.evaluate(READ_PICTURE, ["a", SMALL]), float).reshape(SMALL, SMALL, 4)[..., :3]
+        expected = np.minimum(255, gain * np.abs(a[frame] - b[frame]))
+        assert np.abs(shown - expected).mean() < 3 * gain  # each picture was decoded and made smaller on its own
+    page.screenshot(path=tmp_path / "amplified.png", full_page=True)
+    page.click("[data-layout=side]")
+    assert page.is_visible(".pp-stage.is-b")
 
 
 def test_the_divider_moves_by_keyboard_and_by_hand(visit, tmp_path: Path):

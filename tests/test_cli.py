@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,12 +30,12 @@ FLAGS = {
     ("generate",): {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
-        *("--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
+        *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
         *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
-        *("--index", "--step", "--opacity", "--frame"),
+        *("--index", "--step", "--opacity", "--frame", "--beside"),
     },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful", "--twins"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
@@ -165,6 +166,7 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["generate", "a ball", "--steer", "3"], "such as refinement:3=0"),
         (["generate", "a ball", "--steer", "3=9"], "must be a number from -4 to 4"),
         (["generate", "a ball", "--steer", "3=0", "--steer", "refinement:3=2"], "steered twice"),
+        (["generate", "a ball", "--strength", "5"], "strength of the branch must be a number from 0 to 4"),
         (["generate", "a ball", "--force", "expert=2"], "like expert=2,frames=0-4,box=0.1:0.2:0.5:0.6"),
         (["generate", "a ball", "--force", "expert=2,frames=0-4,box=0.5:0:0.1:1"], "empty or reversed"),
         (["generate", "a ball", "--profile", "fast"], "prophy: no memory profile 'fast': use one of all, all+tiling, "),
@@ -173,7 +175,9 @@ def test_flags_change_only_on_purpose(names: tuple):
             "prophy: 'late' is no interval of the noise: write it like 0.3:1",
         ),
         (["generate", "--again", "absent"], "prophy: no run at absent"),
-        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of top1"),
+        (["export", "explosion", "--what", "wipe", "--out", "a.mp4"], "prophy: a wipe shows two runs: give the other"),
+        ([*EXPORT, "--beside", "mirror"], "prophy: --beside changes nothing in a still: leave it out"),
+        ([*EXPORT, "--mode", "heat"], "prophy: mode 'heat' is not one of phenomena, top1"),
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
         ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),
         ([*EXPORT, "--expert", "2", "--index", "3"], "prophy: --expert says which"),
@@ -289,6 +293,10 @@ def test_flags_replace_what_the_run_says(model: Path, tmp_path: Path):
     assert other.record.seed == 6
     assert other.record.settings == first.record.settings
     assert other.record.steering == Steering(refinement={1: 2})
+    half = make_run(tmp_path / "c", "--again", str(first.path), "--strength", "0.5")
+    assert half.record.steering == replace(first.record.steering, strength=0.5)
+    boosted = make_run(tmp_path / "d", "--again", str(half.path), "--steer", "1=boost")
+    assert boosted.record.steering == Steering(refinement={1: 2}, strength=0.5)
 
 
 def test_a_lora_is_applied_and_one_that_fits_nothing_is_refused_in_one_line(

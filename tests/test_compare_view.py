@@ -259,3 +259,23 @@ def test_keys_move_the_divider_inside_the_stage():
 @needs_node
 def test_levels_are_summed_up_between_zero_and_one():
     assert run_js("js.levelSummary(value)", [0, 51, 255]) == {"mean": pytest.approx(0.4), "largest": 1}
+
+
+@needs_node
+def test_the_verdict_says_in_words_whether_a_difference_can_be_seen():
+    said = run_js("value.map((pixels) => js.verdict(pixels))", [[0, 0], [0.3 / 255] * 2, [0, 2 / 255], [0.1, 0.2]])
+    assert said[0] == "The pictures do not differ: they are the same, frame by frame."
+    assert said[1].endswith("0.3 of 255 on average, 0.3 in the frame that differs most: this is not visible.")
+    assert said[2].endswith("1.0 of 255 on average, 2.0 in the frame that differs most: this is hard to see.")
+    assert said[3].endswith("this is visible.")
+
+
+@needs_node
+def test_a_difference_is_doubled_until_it_can_be_seen_and_no_further():
+    assert run_js("value.map((pixels) => js.doublings(pixels))", [[0], [0.5], [0.1], [0.03], [0.0001]]) == [
+        0,
+        0,
+        1,
+        2,
+        6,
+    ]

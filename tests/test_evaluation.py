@@ -59,6 +59,7 @@ from prophy.evaluation.prompts.sheet import MAX_BYTES, SHOWN, clips_sheet
 from prophy.evaluation.results import write_json
 from prophy.evaluation.results.flow_loss import BACKBONE, BRANCH
 from prophy.evaluation.results.judges import RecogniserRecipe
+from prophy.evaluation.results.localisation import CROSS, FEATURES
 from prophy.generation.generate import Generation, generate
 from prophy.generation.pipelines import load
 from prophy.generation.resume import resumable
@@ -295,9 +296,9 @@ def test_clips_that_were_made_are_read_and_damaged_ones_made_again(pipeline, tmp
     whole = generated_frames(pipeline, tmp_path, settings, 2)
     made = []
 
-    def counted(pipeline, wanted, store, *, batch):
+    def counted(pipeline, wanted, store, **how):
         made.extend(one.prompt for name, one in wanted.items() if store.read(name, one) is None)
-        return resumable(pipeline, wanted, store, batch=batch)
+        return resumable(pipeline, wanted, store, **how)
 
     monkeypatch.setattr(clips_module, "resumable", counted)
     paths = {path.stem: path for path in tmp_path.rglob("*.npz")}
@@ -481,6 +482,7 @@ def test_localisation_and_flow_commands(model_folder, tmp_path, capsys):
     result = json.loads((tmp_path / "evaluation" / "localisation.json").read_text())
     assert [level["noise"] for level in result["levels"]] == [0.2, 0.5, 0.8, 0.95]
     assert sum(result["use"]["topk"]) == pytest.approx(1)
+    assert {CROSS, FEATURES} <= result["levels"][0]["scores"].keys(), "the backbone's own attention"
     cli.main(["flow", *common, "--control", str(model_folder)])
     assert "branch minus control" in capsys.readouterr().out
     level = json.loads((tmp_path / "evaluation" / "flow.json").read_text())["levels"][0]

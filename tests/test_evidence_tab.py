@@ -16,6 +16,7 @@ from made_results import (
     laws_result,
     localisation_result,
     recognition_result,
+    selectivity_result,
 )
 
 from prophy.assets import assets_dir
@@ -29,6 +30,7 @@ from prophy.ui.page import build_demo, launch
 from prophy.ui.tabs.evidence import readable
 
 RESULTS = {
+    "selectivity": selectivity_result,
     "laws": laws_result,
     "recognition": recognition_result,
     "localisation": localisation_result,
@@ -200,7 +202,12 @@ def test_the_tab_draws_every_plot_runs_nothing_and_fits_a_phone(browser, work, t
     def poison(document: dict) -> None:
         document["scores"]["test"][bad] = document["scores"]["test"]["backbone"]
 
+    def add_picture(document: dict) -> None:
+        document["matrix"][0][0]["picture"] = "selectivity-collision.png"
+
     change(work / "evaluation" / "laws.json", poison)
+    change(work / "evaluation" / "selectivity.json", add_picture)
+    (work / "evaluation" / "selectivity-collision.png").write_bytes(PIXEL)
     (work / "evaluation" / "flow.json").write_text("{")
     sections, _ = readable(work)
     demo = build_demo(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"), evidence=work)
@@ -230,6 +237,14 @@ def test_the_tab_draws_every_plot_runs_nothing_and_fits_a_phone(browser, work, t
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         value = page.locator(".ev-tiles strong").first.inner_text()
         assert value == value_of(sections[0].body.headlines[0].cell)
+        cells = page.locator("#evidence .js-plotly-plot", has_text="Laws broken by muting").locator(".nsewdrag")
+        cells.scroll_into_view_if_needed()
+        picture = 'document.getElementById("evidence-picture-selectivity-collision.png").getBoundingClientRect()'
+        shown = f"() => Math.abs({picture}.top / innerHeight - 0.5) < 0.05"
+        assert not page.evaluate(shown), "it is in the middle already"
+        cells.hover(position={"x": 4, "y": 4})
+        cells.click(position={"x": 4, "y": 4})
+        page.wait_for_function(shown)
         button = page.locator(".ev-command button").last
         button.click()
         command = button.evaluate("(button) => button.previousElementSibling.textContent")

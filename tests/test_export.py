@@ -18,13 +18,21 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
 from prophy.runs import export
-from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.export import (
+    ExportError,
+    OverlaySettings,
+    export_overlay,
+    export_pair,
+    export_still,
+    export_trace,
+    export_zip,
+)
 from prophy.runs.overlay import expert_colour, overlay, rgb
 from prophy.runs.store import Run, RunError, find_run, read_run, write_run
 from prophy.video import read_video
 
 GALLERY = sorted(path.name for path in gallery_dir().iterdir())
-TOP1 = OverlaySettings()
+TOP1 = OverlaySettings("top1")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +85,7 @@ def settings_that_show_much(mode: str, trace: RoutingTrace) -> OverlaySettings:
     return OverlaySettings(mode, index.get(mode), step=3, opacity=0.8)
 
 
-@pytest.mark.parametrize("mode", ["top1", "phenomenon", "expert"])
+@pytest.mark.parametrize("mode", ["phenomena", "top1", "phenomenon", "expert"])
 def test_the_video_shows_the_overlay_frame_by_frame(tmp_path: Path, mode: str):
     run = find_run(gallery_dir(), GALLERY[0])
     clip, trace = run.clip(), run.trace()
@@ -111,7 +119,7 @@ def test_the_video_plays_in_browsers_and_keeps_its_frame_times(whole: Run, tmp_p
 def test_a_stills_pixels_are_the_frame_mixed_with_the_colour_of_the_recorded_expert(tmp_path: Path, run_id: str):
     run = find_run(gallery_dir(), run_id)
     trace, frame = run.trace(), 9
-    picture = read_png(export_still(run, tmp_path / "a.png", OverlaySettings(step=20, opacity=0.4), frame))
+    picture = read_png(export_still(run, tmp_path / "a.png", OverlaySettings("top1", step=20, opacity=0.4), frame))
     under = run.clip().frames[frame]
     experts = trace.topk_ids[19, :, 0].reshape(trace.grid.shape)[trace.grid.latent_frame(frame)]
     assert len(np.unique(experts)) > 1
@@ -131,8 +139,8 @@ def test_a_still_of_each_step_and_frame_is_its_own(whole: Run, tmp_path: Path):
 
 def test_the_last_step_is_shown_unless_another_is_asked_for(whole: Run, tmp_path: Path):
     last = export_still(whole, tmp_path / "last.png", TOP1, 0).read_bytes()
-    assert export_still(whole, tmp_path / "4.png", OverlaySettings(step=4), 0).read_bytes() == last
-    assert export_still(whole, tmp_path / "3.png", OverlaySettings(step=3), 0).read_bytes() != last
+    assert export_still(whole, tmp_path / "4.png", OverlaySettings("top1", step=4), 0).read_bytes() == last
+    assert export_still(whole, tmp_path / "3.png", OverlaySettings("top1", step=3), 0).read_bytes() != last
 
 
 def test_the_legend_holds_the_colour_of_every_expert_in_the_clip(whole: Run, tmp_path: Path):
@@ -278,18 +286,60 @@ def test_a_place_that_would_harm_the_run_or_is_none_is_refused(copy: Run, tmp_pa
     assert {path.name: path.read_bytes() for path in copy.path.iterdir()} == before
 
 
+# --- two runs in one video --------------------------------------------------------------------------------------------
+
+
+def plain_run(folder: Path, name: str, level: int, grid: TokenGrid = GRID) -> Run:
+    frames = np.full_like(make_frames(grid=grid), level)
+    return write_run(folder, make_record(grid=grid), frames, run_id=name)
+
+
+def test_two_clips_stand_side_by_side_or_are_wiped_over_twice(tmp_path: Path):
+    dark, light = plain_run(tmp_path / "runs", "dark", 40), plain_run(tmp_path / "runs", "light", 200)
+    _, height, width, _ = dark.clip().frames.shape
+    side = read_video(export_pair(dark, light, tmp_path / "side.mp4", "side", legend=False))
+    assert side.fps == 8.0
+    assert side.frames.shape == (GRID.num_video_frames, height, 2 * width + 8, 3)
+    assert np.abs(side.frames[:, :, : width - 2].astype(int) - 40).max() < 12
+    assert np.abs(side.frames[:, :, width + 10 :].astype(int) - 200).max() < 12
+
+    wipe = read_video(export_pair(dark, light, tmp_path / "wipe.mp4", "wipe", legend=False)).frames
+    assert wipe.shape == (2 * GRID.num_video_frames, height, width, 3)
+    of_a = (wipe[:, height // 2, :, 0] < 120).mean(1)  # the share of the picture that is A's
+    assert of_a[0] > 0.97
+    assert of_a[-1] > 0.97
+    assert of_a.min() < 0.1
+    assert (np.diff(of_a[: len(of_a) // 2]) < 0).all()
+
+    whole = read_video(export_pair(dark, light, tmp_path / "legend.mp4")).frames
+    assert whole.shape[1] > height
+
+
+def test_two_clips_that_do_not_fit_are_refused(tmp_path: Path):
+    a = plain_run(tmp_path / "runs", "a", 40)
+    longer = plain_run(tmp_path / "runs", "longer", 40, TokenGrid(4, 4, 5))
+    with pytest.raises(ExportError, match=r"A has \d+×\d+, 9 frames at 8 a second and B \d+×\d+, 13 frames"):
+        export_pair(a, longer, tmp_path / "a.mp4")
+    with pytest.raises(ExportError, match="layout 'above' is not one of side, wipe"):
+        export_pair(a, a, tmp_path / "a.mp4", "above")
+    with pytest.raises(ExportError, match="lies inside the run"):
+        export_pair(a, longer, longer.path / "a.mp4")
+    assert not list(tmp_path.glob("*.mp4"))
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
+        ({"mode": "heat"}, "mode 'heat' is not one of phenomena, top1, expert"),
         ({"mode": "expert"}, "index=None is not an expert: use 0 to 255"),
         ({"mode": "expert", "index": -1}, "index=-1 is not an expert"),
         ({"mode": "phenomenon"}, "index=None is not a phenomenon: use 0 to 16"),
         ({"mode": "phenomenon", "index": len(PHENOMENA)}, "index=17 is not a phenomenon"),
         ({"mode": "entropy", "index": 2}, "mode entropy shows every expert: leave index=2 out"),
+        ({"mode": "phenomena", "index": 2}, "mode phenomena shows every phenomenon: leave index=2 out"),
         ({"step": 0}, "step=0 is not a denoising step: they are numbered from 1"),
         ({"step": -1}, "step=-1 is not"),
         ({"step": 1.5}, "step=1.5 is not"),
@@ -306,7 +356,7 @@ def test_settings_that_fit_no_run_cannot_be_built(settings: dict, message: str):
 def test_settings_that_do_not_fit_the_run_are_refused_and_name_what_would(whole: Run, tmp_path: Path):
     for settings, frame, message in [
         (OverlaySettings("expert", 6), 0, "the run has no expert 6: use 0 to 5"),
-        (OverlaySettings(step=5), 0, "the run has no denoising step 5: use 1 to 4"),
+        (OverlaySettings("top1", step=5), 0, "the run has no denoising step 5: use 1 to 4"),
         (TOP1, 9, "frame=9 lies outside the clip: use 0 to 8"),
         (TOP1, -1, "frame=-1 lies outside"),
     ]:
@@ -319,6 +369,6 @@ def test_steps_go_by_their_number_also_when_a_trace_keeps_only_some():
     kept = dataclasses.replace(make_trace(steps=51), steps=100)  # the recorder keeps 1, 3, … 99 and 100
     assert kept.step_numbers == (*range(1, 100, 2), 100)
     for step, place in [(1, 0), (3, 1), (99, 49), (100, 50), (None, 50)]:
-        assert OverlaySettings(step=step).kept_step(kept) == place
+        assert OverlaySettings("top1", step=step).kept_step(kept) == place
     with pytest.raises(ExportError, match="step 4 was not kept, only 51 of 100 were: use 3 or 5"):
-        OverlaySettings(step=4).kept_step(kept)
+        OverlaySettings("top1", step=4).kept_step(kept)

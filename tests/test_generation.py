@@ -380,6 +380,8 @@ def test_a_tokenizer_of_pieces_has_no_unknown_words():
 
 
 def test_a_prompt_without_one_known_word_is_refused_with_some_known_ones(tokenizer):
+    with pytest.raises(GenerationError, match=r"knows of this prompt only a: .*ball, bounces"):
+        check_prompt(tokenizer, "zzz a qqq")
     with pytest.raises(GenerationError, match=r"knows no word of this prompt.*ball, bounces"):
         check_prompt(tokenizer, "quux flibbert")
 

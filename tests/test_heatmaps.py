@@ -1,7 +1,10 @@
 """Overlays show exactly what the trace recorded, at the place and time it was recorded."""
 
 import tracemalloc
+from dataclasses import replace
+from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from synthetic import CELL, GRID, NUM_EXPERTS, make_frames, make_trace
@@ -12,7 +15,9 @@ from prophy.runs.legend import Entry
 from prophy.runs.overlay import (
     EXPERT_COLOURS,
     MODES,
+    SHOWN_PEAK,
     expert_colour,
+    greyed,
     legend_entries,
     overlay,
     overlay_frame,
@@ -46,6 +51,24 @@ def test_expert_overlay_mixes_by_the_recorded_weight():
         pixel = frames[f, CELL * h, CELL * w]
         expected = pixel * (1 - alpha) + np.array(rgb(expert_colour(2))) * alpha
         assert np.abs(shown[f, CELL * h, CELL * w] - expected).max() <= 0.5
+
+
+def test_all_phenomena_lie_over_a_grey_picture_each_token_in_the_colour_of_its_strongest():
+    trace, frames = make_trace(), make_frames()
+    shown = overlay(frames, trace, "phenomena", step=1, opacity=0.5)
+    for f, h, w in [(0, 0, 0), (4, 3, 4), (5, 1, 2), (8, 2, 3)]:
+        values = trace.phenomenon_maps[1, GRID.index(GRID.latent_frame(f), h, w)].astype(np.float32)
+        alpha = 0.5 * values.max()
+        luma = frames[f, CELL * h, CELL * w] @ np.array([0.2126, 0.7152, 0.0722])
+        expected = (79.69 + 0.625 * luma) * (1 - alpha) + np.array(rgb(PHENOMENA[values.argmax()].colour)) * alpha
+        assert np.abs(shown[f, CELL * h, CELL * w] - expected).max() <= 1
+
+
+def test_the_legend_of_all_phenomena_names_those_of_the_clip_by_the_peak_of_their_map():
+    maps = np.zeros_like(make_trace().phenomenon_maps)
+    maps[-1, 3, 10], maps[-1, 4, 6], maps[-1, 5, 2] = 0.9, 0.4, SHOWN_PEAK / 2
+    trace = replace(make_trace(), phenomenon_maps=maps)
+    assert [entry.text for entry in legend_entries(trace, "phenomena")] == ["combustion: 90 %", "melting: 40 %"]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -131,6 +154,35 @@ def test_contact_sheet_has_every_mode(mode: str):
     assert contact_sheet(make_frames(), make_trace(), mode, index=INDEX.get(mode)).ndim == 3
 
 
+def in_lab(colours) -> np.ndarray:
+    """CIELAB, in which a distance of 2.3 is just seen."""
+    return cv2.cvtColor(np.array([colours], np.float32) / 255, cv2.COLOR_RGB2LAB)[0]
+
+
+PALETTES = {"experts": EXPERT_COLOURS, "phenomena": tuple(phenomenon.colour for phenomenon in PHENOMENA)}
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_no_colour_vanishes_on_light_dark_or_grey_pictures(name: str):
+    colours = np.array([rgb(colour) for colour in PALETTES[name]], float)
+    cream, sky, paper, floor, night, black = (
+        np.array(ground, float)
+        for ground in [(245, 239, 225), (214, 232, 245), (250,) * 3, (178, 168, 148), (20, 24, 40), (8,) * 3]
+    )
+    greys = [greyed(np.full(3, level, np.uint8)).astype(float) for level in (0, 128, 255)]
+    for ground in (cream, sky, paper, floor, night, black, *greys):
+        laid = 0.45 * colours + 0.55 * ground
+        seen = np.linalg.norm(in_lab(laid) - in_lab([ground]), axis=1)
+        assert seen.min() > 14, (PALETTES[name][seen.argmin()], ground)
+
+
+@pytest.mark.parametrize("name", PALETTES)
+def test_no_two_colours_are_taken_for_each_other(name: str):
+    for a, b in combinations(PALETTES[name], 2):
+        distance = np.linalg.norm(in_lab([rgb(a)]) - in_lab([rgb(b)]))
+        assert distance > 17, (a, b, distance)
+
+
 def test_expert_colours_are_distinct():
     assert len(set(EXPERT_COLOURS)) == len(EXPERT_COLOURS) >= 8
     assert expert_colour(len(EXPERT_COLOURS)) == EXPERT_COLOURS[0]
@@ -139,7 +191,7 @@ def test_expert_colours_are_distinct():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mode": "heat"}, "mode 'heat' is not one of top1, expert"),
+        ({"mode": "heat"}, "mode 'heat' is not one of phenomena, top1, expert"),
         ({"mode": "expert"}, "index=None is not one of the 6 experts"),
         ({"mode": "expert", "index": NUM_EXPERTS}, "index=6 is not one of the 6 experts"),
         ({"mode": "expert", "index": -1}, "index=-1"),

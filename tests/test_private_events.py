@@ -96,9 +96,14 @@ HOSTILE += [{"index": "x"}, {"index": 10**30}, {"index": None}, {"steering": [[]
 HOSTILE += [{"from": 7, "to": None}, {"id": "<img src=x onerror=alert(1)>"}, {"id": "nul\0byte"}]
 
 
-@pytest.mark.parametrize("name", ["_on_example", "_on_choose", "_on_delete", "_on_steer", "_on_copy", "on_steer"])
+@pytest.mark.parametrize(
+    "name",
+    ["_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh", "_on_steer", "_on_copy", "on_steer"],
+)
 def test_the_data_of_an_event_may_be_anything(page: Page, name: str, tmp_path: Path):
-    inputs = {"_on_choose": [MY_SECRET], "_on_delete": [MY_SECRET], "on_steer": ["prophy-tiny"]}.get(name, [])
+    of_a_visitor = ("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh")
+    inputs = {"on_steer": ["prophy-tiny"], "_on_copy": ["Two prompts", "prophy-tiny"]}.get(name, [])
+    inputs = [MY_SECRET] if name in of_a_visitor else inputs
     for event, data in product(page.events[name], HOSTILE):
         answer = page.call(event, inputs, data)
         assert answer.status_code == 200, (data, answer.text[:300])

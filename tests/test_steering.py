@@ -29,7 +29,7 @@ from prophy.runs.store import read_run
 SIZE = {"steps": 2, "frames": 9, "height": 32, "width": 48}
 GRID = TokenGrid(frames=3, height=4, width=6)
 REGION = ForcedRegion(4, 1, 2, ((0, 5), (3, 0), (3, 1)))
-EVERYTHING = Steering({5: -1, 0: 2}, {3: 0, 1: 0.5}, (REGION, ForcedRegion(0, 0, 0, ((2, 2),))))
+EVERYTHING = Steering({5: -1, 0: 2}, {3: 0, 1: 0.5}, (REGION, ForcedRegion(0, 0, 0, ((2, 2),))), 0.5)
 
 
 def make(pipeline, steering: Steering = Steering(), **changes) -> Generation:  # noqa: B008 (a value that never changes)
@@ -53,7 +53,8 @@ def test_a_scale_of_one_is_no_steering():
     assert Steering().is_neutral
     assert Steering().to_json() == {}
     assert Steering().describe() == []
-    for part in (Steering({0: 0}), Steering(refinement={0: 2}), Steering(forced=(REGION,))):
+    assert Steering(strength=1) == Steering()
+    for part in (Steering({0: 0}), Steering(refinement={0: 2}), Steering(forced=(REGION,)), Steering(strength=0)):
         assert not part.is_neutral
 
 
@@ -62,6 +63,7 @@ def test_equal_steerings_are_equal_however_they_were_written():
         {0: 2.0, 5: -1.0},
         {1: 0.5, 3: 0.0},
         [ForcedRegion(4, 1, 2, [[3, 1], [0, 5], [3, 0], [0, 5]]), *EVERYTHING.forced[1:]],
+        0.5,
     )
     assert other == EVERYTHING
     assert hash(other) == hash(EVERYTHING)
@@ -90,6 +92,7 @@ def test_a_description_is_one_short_line_each():
         "expert 4 forced on 3 cells, latent frames 1–2",
         "expert 1 forced on 1 cell, latent frame 0",
     ]
+    assert Steering(strength=0.5).describe() == ["branch ×0.5"]
 
 
 @pytest.mark.parametrize(
@@ -110,6 +113,10 @@ def test_a_description_is_one_short_line_each():
         (lambda: Steering(forced=REGION), "must be a tuple of ForcedRegion"),
         (lambda: Steering(forced=({"expert": 1},)), "must be a tuple of ForcedRegion"),
         (lambda: Steering(forced=(REGION,) * (MAX_REGIONS + 1)), "use at most 64"),
+        (lambda: Steering(strength=-0.5), "the strength of the branch must be a number from 0 to 4, not -0.5"),
+        (lambda: Steering(strength=5), "the strength of the branch must be a number from 0 to 4"),
+        (lambda: Steering(strength=float("nan")), "the strength of the branch must be a number"),
+        (lambda: Steering(strength=True), "the strength of the branch must be a number"),
         (lambda: ForcedRegion(0, 0, 0, ()), "has no cells: paint at least one"),
         (lambda: ForcedRegion(0, 0, 0, ((0, 0),) * (MAX_CELLS + 1)), "use at most 65536"),
         (lambda: ForcedRegion(0, 0, 0, ((0, -1),)), "a cell's column must be"),
@@ -237,6 +244,22 @@ def test_a_forced_expert_is_first_at_exactly_its_tokens_with_weight_one(tiny_pip
     assert (trace.topk_weights[:, ~forced_N, 0] < 1).all()
 
 
+def test_strength_scales_the_branch_from_the_backbone_alone_to_the_branch_as_it_is(tiny_pipeline):
+    plain = make(tiny_pipeline)
+    with tiny_pipeline.attachment.switched(on=False):
+        off = make(tiny_pipeline)
+    none, half, one, two = (make(tiny_pipeline, Steering(strength=strength)) for strength in (0, 0.5, 1, 2))
+    assert (none.frames == off.frames).all()
+    assert (one.frames == plain.frames).all()
+    assert none.trace is not None, "the routing is observed"
+    for between in (half, two):
+        assert (between.frames != plain.frames).any()
+        assert (between.frames != off.frames).any()
+    both = make(tiny_pipeline, Steering(refinement={3: 0}, strength=0))
+    assert (both.frames == off.frames).all()
+    assert not both.trace.mean_probs[:, 3].any()
+
+
 def test_both_passes_are_steered(tiny_pipeline):
     """What the branch is given, in the conditional and in the unconditional pass."""
     seen = []
@@ -283,8 +306,8 @@ def test_a_saved_run_says_how_to_make_it_again(tiny_pipeline, tmp_path: Path):
 
 def test_settings_of_another_release_are_not_guessed(tiny_pipeline, tmp_path: Path):
     record = make(tiny_pipeline).save(tmp_path).record
-    object.__setattr__(record, "settings", {**record.settings, "sampler": "other"})
-    with pytest.raises(GenerationError, match="the run has the setting sampler, which this release does not know"):
+    object.__setattr__(record, "settings", {**record.settings, "order": 2})
+    with pytest.raises(GenerationError, match="the run has the setting order, which this release does not know"):
         GenerationSettings.from_record(record)
 
 
@@ -296,7 +319,7 @@ def test_settings_take_nothing_but_a_steering():
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steering", [Steering(), EVERYTHING, Steering(forced=(REGION,))])
+@pytest.mark.parametrize("steering", [Steering(), EVERYTHING, Steering(forced=(REGION,)), Steering(strength=0)])
 def test_json_brings_back_what_it_was_given(steering: Steering):
     assert Steering.from_json(json.loads(json.dumps(steering.to_json()))) == steering
 
@@ -317,6 +340,8 @@ REGION_JSON = {"expert": 1, "first_frame": 0, "last_frame": 1, "cells": [[0, 0]]
         ({"refinement": {"3": True}}, "must be a number from -4 to 4"),
         ({"refinement": {"3": None}}, "must be a number from -4 to 4"),
         ({"refinement": {"3": 1e999}}, "must be a number from -4 to 4"),
+        ({"strength": None}, "the strength of the branch must be a number"),
+        ({"strength": "1"}, "the strength of the branch must be a number"),
         ({"refinement": {"03": 0}}, "names an expert '03'"),
         ({"refinement": {"٣": 0}}, "names an expert"),
         ({"refinement": {"-1": 0}}, "names an expert '-1'"),

@@ -46,8 +46,8 @@ class Backbone(Family, Protocol):
         passes_together: whether one call of the transformer makes the conditional and the unconditional pass.
 
     A family may also have ``plain_attention``, an attention processor as plain matrix products, ``from_scratch``,
-    which builds a small transformer to train from nothing, and ``cross_attentions``, the layers in which its tokens
-    attend to the prompt: see those in :mod:`prophy.backbones.wan`.
+    which builds a small transformer to train from nothing, and ``self_attentions`` and ``cross_attentions``, the layers
+    in which its tokens attend to each other and to the prompt: see those in :mod:`prophy.backbones.wan`.
     """
 
     facts: FamilyFacts

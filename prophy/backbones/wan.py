@@ -154,6 +154,10 @@ class WanFamily:
         """Where video tokens attend to the prompt, a layer for each block."""
         return [block.attn2 for block in transformer.blocks]
 
+    def self_attentions(self, transformer: nn.Module) -> list[nn.Module]:
+        """Where video tokens attend to each other, a layer for each block."""
+        return [block.attn1 for block in transformer.blocks]
+
     def build_embedders(self, config: dict) -> nn.ModuleDict:
         patch, width = tuple(config["patch_size"]), self.width(config)
         return nn.ModuleDict(

@@ -97,6 +97,7 @@ class Attachment:
         self._residuals = _Residuals()
         self._observer: Observer | None = None
         self._steering: tuple[torch.Tensor | None, ...] = (None, None, None)  # as the branch's forward takes them
+        self._strength = 1.0
 
     @contextmanager
     def observe(self, observer: Observer) -> Iterator[None]:
@@ -135,8 +136,11 @@ class Attachment:
         semantic_scale: torch.Tensor | None = None,
         refinement_scale: torch.Tensor | None = None,
         forced_N: torch.Tensor | None = None,
+        strength: float = 1.0,
     ) -> Iterator[None]:
         """Steer the experts inside the block, in every pass; see :meth:`ProPhyBranch.forward`.
+
+        ``strength`` multiplies the residuals: 0 leaves the backbone alone, with the routing still observed.
 
         Raises:
             ValueError: a scale of the wrong length.
@@ -147,11 +151,12 @@ class Attachment:
                 raise ValueError(
                     f"a steering scale has shape {tuple(scale.shape)}: give one value for each of {length}"
                 )
-        previous, self._steering = self._steering, (semantic_scale, refinement_scale, forced_N)
+        previous = self._steering, self._strength
+        self._steering, self._strength = (semantic_scale, refinement_scale, forced_N), strength
         try:
             yield
         finally:
-            self._steering = previous
+            self._steering, self._strength = previous
 
     def detach(self) -> None:
         """Remove the hooks; every transformer is stock again.
@@ -178,6 +183,8 @@ class Attachment:
         if conditional_only:
             latents_BCTHW, timestep, text_BLD = (x.chunk(2)[1] for x in (latents_BCTHW, timestep, text_BLD))
         residuals, routing = self._branch(latents_BCTHW, timestep, text_BLD, *self._steering)
+        if self._strength != 1:  # at 1 not even rounding changes
+            residuals = [self._strength * r for r in residuals]
         if conditional_only:
             residuals = [torch.cat([torch.zeros_like(r), r]) for r in residuals]
         if parallel is not None:

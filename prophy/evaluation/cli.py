@@ -6,22 +6,19 @@ Each command prints a short table and writes everything it found as JSON under `
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
-from diffusers import ModelMixin
-from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 from tqdm import tqdm
 
 from prophy.assets import default_model
-from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import ProPhyPipeline
-from prophy.branch.family import FAMILIES
 from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
+from prophy.evaluation.columns import add_columns, columns_of, transformer_in
+from prophy.evaluation.measures.cli import add_causes
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
@@ -29,9 +26,6 @@ from prophy.files import check_writable
 from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import load
 from prophy.worlds import SPLITS
-
-#: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
-_COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
 
 
 def main(argv: list[str]) -> None:
@@ -105,6 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
     _add_stage(localisation)
     localisation.set_defaults(run=_localisation)
 
+    experts = commands.add_parser("experts", help="what each expert does: names for the page, beside the branch")
+    add_model(experts, branch=True)
+    _add_work(experts)
+    experts.add_argument("--clips", type=whole, default=128, help="held-out clips (default: 128)")
+    experts.add_argument("--batch", type=whole, default=16, help="clips at a time (default: 16)")
+    _add_stage(experts)
+    experts.set_defaults(run=_experts)
+
     flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
     add_model(flow, branch=True)
     _add_work(flow)
@@ -119,7 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add_model(laws, branch=True)
     _add_work(laws)
-    _add_columns(laws)
+    add_columns(laws)
     laws.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
     laws.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
@@ -183,20 +185,10 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument("--cell", type=whole, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
+    add_causes(commands)
     add_benchmarks(commands)
     add_reports(commands)
     return parser
-
-
-def _add_columns(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="another model beside --model, such as LoRA=runs/lora/published: what prophy publish wrote, a diffusers "
-        "folder, or the folder of a transformer that replaces the model's. Repeat for more",
-    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -232,44 +224,14 @@ def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyPipe
     """What opens each column: the backbone, the other models, ProPhy."""
     from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
 
+    weights = weights_of(arguments)
     columns: dict[str, Callable[[], ProPhyPipeline]] = {
-        BACKBONE: partial(load, arguments.model, branch=False, **weights_of(arguments))
+        BACKBONE: partial(load, arguments.model, branch=False, **weights)
     }
-    own = (REAL, AUTOENCODER, BACKBONE, PROPHY)
-    for column in arguments.column:
-        name, _, folder = column.partition("=")
-        if not name or not folder or name in (*columns, *own):
-            raise ValueError(f"--column {column}: give NAME=DIR, each name once and none of {', '.join(own)}")
-        if not any((Path(folder) / file).is_file() for file in _COLUMN_FILES):  # before other columns take minutes
-            raise FileNotFoundError(f"--column {column}: {folder} holds none of {', '.join(_COLUMN_FILES)}")
-        columns[name] = partial(_load_column, arguments.model, Path(folder))
+    columns |= columns_of(arguments, (REAL, AUTOENCODER, BACKBONE, PROPHY))
     if not arguments.no_branch and _load(arguments).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
-
-
-def _load_column(model: str | None, folder: Path) -> ProPhyPipeline:
-    """A whole model; a transformer instead of ``model``'s; or what ``prophy publish`` wrote, beside ``model``."""
-    if (folder / "model_index.json").is_file():
-        return load(folder)
-    if _is_transformer(folder):
-        return load(model, branch=False, transformer=_transformer_in(folder))
-    return load(model, branch=folder)
-
-
-def _is_transformer(folder: Path) -> bool:
-    config = folder / "config.json"
-    return config.is_file() and json.loads(config.read_text()).get("_class_name") in FAMILIES
-
-
-def _transformer_in(folder: Path) -> ModelMixin:
-    """Of any registered family.
-
-    Raises:
-        ValueError: the folder holds a model of another class.
-    """
-    name = json.loads((folder / "config.json").read_text()).get("_class_name")
-    return backbone_of(str(name)).transformer_class.from_pretrained(folder)
 
 
 def _gate(value: float, least: float) -> str:
@@ -357,6 +319,20 @@ def _localisation(arguments: argparse.Namespace) -> None:
     print(f"smallest share of top-k: {_gate(min(result.use.topk), LEAST_SHARE)}")
 
 
+def _experts(arguments: argparse.Namespace) -> None:
+    from prophy.assets import default_model
+    from prophy.catalogue.describe import BRANCH_FOLDER
+    from prophy.evaluation.measures.experts import evaluate_experts
+
+    if arguments.no_branch:
+        raise ValueError("this measures the experts of the branch: leave --no-branch out")
+    folder = Path(arguments.branch or Path(arguments.model or default_model()) / BRANCH_FOLDER)
+    pipeline, stage = _load(arguments), stage_of(arguments.size, arguments.fps)
+    measured = evaluate_experts(pipeline, arguments.work, folder, arguments.clips, arguments.batch, stage=stage)
+    for expert, (name, used) in enumerate(zip(measured.names, measured.used, strict=True)):
+        print(f"expert {expert:<3} {name or 'no phenomenon dominates':32} {100 * used:.0f} % of all weight")
+
+
 def _flow(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.measures.flow_loss import evaluate_flow
 
@@ -368,7 +344,7 @@ def _flow(arguments: argparse.Namespace) -> None:
         folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
-        control = _transformer_in(folder)
+        control = transformer_in(folder)
     name = control and arguments.control.name
     stage, work = stage_of(arguments.size, arguments.fps), arguments.work
     pipeline = _load_whole(arguments)

@@ -20,7 +20,7 @@ from diffusers import DiffusionPipeline
 from prophy.arrays import read_npz
 from prophy.evaluation.results import FOLDER, write_arrays
 from prophy.files import sha256
-from prophy.generation.generate import Generation
+from prophy.generation.generate import Generation, generate
 from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationSettings
@@ -49,12 +49,26 @@ def settings_of(prompts: Iterable[Asked], steps: int | None = None, stage: Stage
 
 
 def generated_frames(
-    pipeline: DiffusionPipeline, work: Path, settings: Sequence[GenerationSettings], batch: int
+    pipeline: DiffusionPipeline,
+    work: Path,
+    settings: Sequence[GenerationSettings],
+    batch: int,
+    *more: str,
+    make: Callable[[DiffusionPipeline, Sequence[GenerationSettings]], Sequence[Generation]] = generate,
 ) -> np.ndarray:
-    """The clips, uint8 ``(n, F, H, W, 3)``, made a batch at a time; those that the same model made before are read."""
+    """The clips, uint8 ``(n, F, H, W, 3)``, made a batch at a time; those that the same model made before are read.
+
+    Args:
+        pipeline: that makes them, the branch on or off as it shall be.
+        work: folder of results.
+        settings: of each clip.
+        batch: clips at a time.
+        more: what ``make`` does besides what the settings say; part of the clips' names.
+        make: clips of one batch.
+    """
     store = ArrayFolder[Generation](work, "clips", pipeline, lambda made: {"frames": made.frames})
-    names = [digest_of(one) for one in settings]
-    kept = resumable(pipeline, dict(zip(names, settings, strict=True)), store, batch=batch)
+    names = [digest_of(one, *more) for one in settings]
+    kept = resumable(pipeline, dict(zip(names, settings, strict=True)), store, batch=batch, make=make)
     return np.stack([kept[name]["frames"] for name in names])
 
 
@@ -76,6 +90,10 @@ class ArrayFolder(Generic[Made]):
 
     def read(self, name: str, settings: GenerationSettings) -> Arrays | None:
         """The arrays under a digest of the settings; None where there are none, or they are damaged."""
+        return self.load(name)
+
+    def load(self, name: str) -> Arrays | None:
+        """The arrays under a name that says all that they follow from besides the model; None as :meth:`read`."""
         try:
             return read_npz(self._folder / f"{name}.npz", _MAX_BYTES)
         except (OSError, ValueError):

@@ -432,7 +432,8 @@ def _steered(
         return nullcontext()
     scales = zip((steering.semantic, steering.refinement), _num_experts(pipeline), strict=True)
     tensors = [torch.tensor([by_expert.get(expert, 1.0) for expert in range(size)]) for by_expert, size in scales]
-    return pipeline.attachment.steer(*tensors, torch.from_numpy(steering.forced_experts(grid)))
+    forced_N = torch.from_numpy(steering.forced_experts(grid))
+    return pipeline.attachment.steer(*tensors, forced_N, steering.strength)
 
 
 def _scheduled(pipeline: DiffusionPipeline, settings: GenerationSettings) -> AbstractContextManager[None]:

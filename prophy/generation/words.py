@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+#: Words that say nothing of what happens: a prompt that the model knows only by these would be made up.
+# fmt: off
+FUNCTION_WORDS = frozenset((
+    "a", "across", "along", "an", "and", "apart", "are", "as", "at", "away", "back", "below", "between", "by", "down",
+    "each", "from", "in", "into", "is", "it", "its", "of", "off", "on", "onto", "other", "out", "over", "someone",
+    "that", "the", "then", "there", "they", "this", "through", "to", "two", "under", "up", "while", "with",
+))
+# fmt: on
+
+
 def known_words(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Every word of a word-level tokenizer, sorted. Empty for a tokenizer of pieces, which can spell anything."""
     if not _is_word_level(tokenizer):
@@ -54,17 +64,17 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: i
             fewer.
 
     Raises:
-        GenerationError: more tokens than the model reads, or not one known word.
+        GenerationError: more tokens than the model reads, or no known word but function words.
     """
     if count := too_long(tokenizer, [prompt], text_tokens).get(prompt):
         limit = min(tokenizer.model_max_length, text_tokens)
         raise GenerationError(f"the prompt is {count} tokens long and the model reads {limit}: shorten it")
     words = re.findall(r"[^\W_]+", prompt.lower())
-    if _is_word_level(tokenizer) and not any(_is_known(tokenizer, word) for word in words):
+    known = [word for word in words if _is_word_level(tokenizer) and _is_known(tokenizer, word)]
+    if _is_word_level(tokenizer) and FUNCTION_WORDS.issuperset(known):
         some = ", ".join([word for word in known_words(tokenizer) if len(word) > 3][:8])
-        raise GenerationError(
-            f"the model knows no word of this prompt: it was trained on a small vocabulary ({some}, …)"
-        )
+        what = f"of this prompt only {', '.join(dict.fromkeys(known))}" if known else "no word of this prompt"
+        raise GenerationError(f"the model knows {what}: it was trained on a small vocabulary ({some}, …)")
 
 
 def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:

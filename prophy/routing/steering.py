@@ -1,4 +1,6 @@
-"""Steering of the experts: mute, boost, invert, or force one on a region (fig. 8). Values only, saved with the run.
+"""Steering of the experts: mute, boost, invert, or force one on a region (fig. 8), and how much of the branch counts.
+
+Values only, saved with the run.
 
 Shapes: N tokens of a :class:`prophy.grid.TokenGrid`.
 """
@@ -152,6 +154,8 @@ class Steering:
         refinement: scale by refinement expert, -4 to 4; a 1 is left out.
         forced: regions on which one refinement expert acts alone, also when it is muted elsewhere; where two overlap
             the later one wins.
+        strength: of the whole branch: what its residuals are multiplied with, 0 to 4 (ours). 0 is the backbone alone,
+            with the routing still observed; 1 is exactly the branch as it is.
 
     Raises:
         SteeringError: a field of the wrong type, range or size.
@@ -160,10 +164,17 @@ class Steering:
     semantic: Mapping[int, float] = field(default_factory=dict)
     refinement: Mapping[int, float] = field(default_factory=dict)
     forced: tuple[ForcedRegion, ...] = ()
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
         for kind in _KINDS:
             object.__setattr__(self, kind, _checked_scales(kind, getattr(self, kind)))
+        strength = self.strength
+        _require(
+            _is_number(strength) and 0 <= strength <= SCALE_LIMIT,
+            f"the strength of the branch must be a number from 0 to {SCALE_LIMIT:g}, not {_shown(strength)}",
+        )
+        object.__setattr__(self, "strength", float(strength))
         forced = self.forced
         is_right = isinstance(forced, tuple | list) and all(isinstance(region, ForcedRegion) for region in forced)
         _require(is_right, "forced must be a tuple of ForcedRegion")
@@ -173,15 +184,16 @@ class Steering:
         object.__setattr__(self, "forced", tuple(forced))
 
     def __hash__(self) -> int:
-        return hash((tuple(self.semantic.items()), tuple(self.refinement.items()), self.forced))
+        return hash((tuple(self.semantic.items()), tuple(self.refinement.items()), self.forced, self.strength))
 
     def __reduce__(self) -> tuple:
-        return Steering, (dict(self.semantic), dict(self.refinement), self.forced)  # a mapping proxy has no pickle
+        # a mapping proxy has no pickle
+        return Steering, (dict(self.semantic), dict(self.refinement), self.forced, self.strength)
 
     @property
     def is_neutral(self) -> bool:
         """Whether it does nothing."""
-        return not (self.semantic or self.refinement or self.forced)
+        return self.strength == 1 and not (self.semantic or self.refinement or self.forced)
 
     def check(self, num_semantic: int, num_refinement: int, grid: TokenGrid) -> None:
         """Refuse what a model or a clip does not have, and a block left without an expert.
@@ -219,7 +231,7 @@ class Steering:
         return experts.reshape(-1)
 
     def describe(self) -> list[str]:
-        """One short line for each expert steered and each region, for people."""
+        """One short line for each expert steered, each region and the branch's strength, for people."""
         lines = [
             f"{prefix}expert {expert} {_describe_scale(scale)}"
             for prefix, scales in (("semantic ", self.semantic), ("", self.refinement))
@@ -229,6 +241,8 @@ class Steering:
             count, first, last = len(region.cells), region.first_frame, region.last_frame
             span = f"latent frame {first}" if first == last else f"latent frames {first}–{last}"
             lines.append(f"expert {region.expert} forced on {count} cell{'s' if count > 1 else ''}, {span}")
+        if self.strength != 1:
+            lines.append(f"branch ×{self.strength:g}")
         return lines
 
     def to_json(self) -> dict[str, Any]:
@@ -247,6 +261,8 @@ class Steering:
                 }
                 for region in self.forced
             ]
+        if self.strength != 1:
+            document["strength"] = self.strength
         return document
 
     @classmethod
@@ -256,7 +272,7 @@ class Steering:
         Raises:
             SteeringError: anything else: unknown or missing keys, wrong types, ranges or sizes.
         """
-        _check_keys("a steering", document, {*_KINDS, "forced"})
+        _check_keys("a steering", document, {*_KINDS, "forced", "strength"})
         scales = {kind: _scales_from_json(kind, document.get(kind, {})) for kind in _KINDS}
         regions = document.get("forced", [])
         _require(isinstance(regions, list), "forced must be a list of regions")
@@ -265,7 +281,8 @@ class Steering:
         for region in regions:
             _check_keys("a forced region", region, names, required=names)
             _require(isinstance(region["cells"], list), "cells must be a list of pairs [row, column]")
-        return cls(**scales, forced=tuple(ForcedRegion(**region) for region in regions))
+        forced = tuple(ForcedRegion(**region) for region in regions)
+        return cls(**scales, forced=forced, strength=document.get("strength", 1.0))
 
 
 # --- the words of the command line ------------------------------------------------------------------------------------

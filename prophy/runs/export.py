@@ -1,4 +1,5 @@
-"""A run taken out of its directory: an mp4 or a picture with the routing laid over it, the trace, or a zip of it all.
+"""A run taken out of its directory: an mp4 or a picture with the routing laid over it, the trace, or a zip of it all;
+and two runs in one mp4.
 
 Every function checks the run anew and writes the file whole or not at all: what stands at ``out`` afterwards is either
 what stood there before or the finished file.
@@ -10,6 +11,7 @@ import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -24,12 +26,15 @@ from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
 _CAPTIONS = {
+    "phenomena": "The strongest phenomenon of each token, the fuller the larger its value",
     "top1": "The strongest expert of each token",
     "expert": "The fuller the colour, the larger the expert's weight",
     "phenomenon": "Where the branch's map places the phenomenon",
     "entropy": "How evenly the experts share a token",
     "margin": "Lead of a token's strongest expert over its second",
 }
+PairLayout = Literal["side", "wipe"]
+_PAIR_GAP, _DIVIDER = 8, 2  # pixels, between two pictures and of the line of a wipe
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same run gives the same bytes
 
 
@@ -45,16 +50,16 @@ class OverlaySettings:
         mode: one of :data:`prophy.runs.overlay.MODES`.
         index: the expert, or the phenomenon's place in :data:`prophy.phenomena.PHENOMENA`; for these two modes only.
         step: a denoising step by its number, from 1; None is the last. Entropy is over all steps and ignores it.
-        opacity: 0 (frames only) to 1.
+        opacity: 0 (frames only) to 1; None: :func:`prophy.runs.overlay.default_opacity` of the mode.
 
     Raises:
         ExportError: a value that no run could have.
     """
 
-    mode: OverlayMode = "top1"
+    mode: OverlayMode = "phenomena"
     index: int | None = None
     step: int | None = None
-    opacity: float = 0.55
+    opacity: float | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -64,10 +69,11 @@ class OverlaySettings:
         if self.mode == "expert" and (type(self.index) is not int or not 0 <= self.index < MAX_EXPERTS):
             raise ExportError(f"index={self.index} is not an expert: use 0 to {MAX_EXPERTS - 1}")
         if self.mode not in ("expert", "phenomenon") and self.index is not None:
-            raise ExportError(f"mode {self.mode} shows every expert: leave index={self.index} out")
+            shown = "phenomenon" if self.mode == "phenomena" else "expert"
+            raise ExportError(f"mode {self.mode} shows every {shown}: leave index={self.index} out")
         if self.step is not None and (type(self.step) is not int or not 1 <= self.step <= 1000):
             raise ExportError(f"step={self.step} is not a denoising step: they are numbered from 1")
-        if type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1:
+        if self.opacity is not None and (type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1):
             raise ExportError(f"opacity={self.opacity} must be from 0 to 1")
 
     def kept_step(self, trace: RoutingTrace) -> int:
@@ -158,6 +164,68 @@ def export_still(
         picture = np.concatenate([picture, _legend(trace, settings, step, picture.shape[1])])
     write_png(out, picture)
     return out
+
+
+def export_pair(
+    a: Run, b: Run, out: str | Path, layout: PairLayout = "side", legend: bool = True, *, overwrite: bool = False
+) -> Path:
+    """Write two clips of one length, rate and size as one mp4, frame by frame.
+
+    Args:
+        a, b: the runs.
+        out: a name ending in ``.mp4`` in a folder that exists, outside both runs.
+        layout: ``side``: A on the left, B on the right; ``wipe``: one picture, A to the left of a line and B to its
+            right, which goes over it and back while the clips play twice.
+        legend: add a strip beneath the picture that says what each was made with.
+        overwrite: replace an existing file.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: the clips do not fit, or ``out`` will not do.
+        prophy.runs.store.RunError: a run is damaged.
+        RuntimeError: no video encoder worked.
+        OSError: the disk refused.
+    """
+    if layout not in get_args(PairLayout):
+        raise ExportError(f"layout {layout!r:.40} is not one of {', '.join(get_args(PairLayout))}")
+    out = _checked_out(a, _checked_out(b, out, ".mp4", overwrite), ".mp4", overwrite)
+    a, b = read_run(a.path), read_run(b.path)
+    (left, fps), (right, other_fps) = a.clip(), b.clip()
+    if (left.shape, fps) != (right.shape, other_fps):
+        sizes = [
+            f"{f.shape[2]}×{f.shape[1]}, {len(f)} frames at {r:g} a second" for f, r in ((left, fps), (right, fps))
+        ]
+        raise ExportError(f"A has {sizes[0]} and B {sizes[1]}: give runs of one length, rate and size")
+    frames = _side_by_side(left, right) if layout == "side" else _wiped(left, right)
+    if legend:
+        headings = [f"{side}: {run.record.prompt}{_made_with(run)}" for side, run in (("A", a), ("B", b))]
+        beneath = strip([], frames.shape[2], headings=headings, text_px=max(9, round(0.57 * frames.shape[2] ** 0.5)))
+        frames = np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
+    write_video(out, frames, fps)
+    return out
+
+
+def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    gap = np.full((*left.shape[:2], _PAIR_GAP, 3), 255, np.uint8)
+    return np.concatenate([left, gap, right], axis=2)
+
+
+def _wiped(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Twice the clips, the line from the right edge to the left one and back."""
+    width, count = left.shape[2], 2 * len(left)
+    shown = np.concatenate([right, right])
+    for i, picture in enumerate(np.concatenate([left, left])):
+        line = round(width * abs(1 - 2 * i / max(1, count - 1)))
+        shown[i, :, :line] = picture[:, :line]
+        shown[i, :, max(0, line - _DIVIDER) : line] = 255
+    return shown
+
+
+def _made_with(run: Run) -> str:
+    said = ["no branch"] if run.routing_path is None else run.record.steering.describe()
+    return f" ({', '.join(said)})" if said else ""
 
 
 def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:

@@ -18,11 +18,12 @@ from prophy.routing.trace import RoutingTrace
 from prophy.runs.legend import Entry
 from prophy.runs.pictures import PAPER
 
-OverlayMode = Literal["top1", "expert", "phenomenon", "entropy", "margin"]
+OverlayMode = Literal["phenomena", "top1", "expert", "phenomenon", "entropy", "margin"]
 MODES: tuple[str, ...] = get_args(OverlayMode)
+SHOWN_PEAK = 0.1  #: of a phenomenon's map: what stays below it everywhere is not in the clip
 
-#: One colour per expert, told apart by colour-blind readers: Okabe and Ito's, then Tol's muted ones. Experts past the
-#: last start over, so every picture labels its colours too.
+#: One colour per expert, told apart by colour-blind readers where there are few: Okabe and Ito's, then others that are
+#: seen on light, dark and grey pictures. Experts past the last start over, so every picture labels its colours too.
 EXPERT_COLOURS: tuple[str, ...] = (
     "#e69f00",
     "#56b4e9",
@@ -31,16 +32,20 @@ EXPERT_COLOURS: tuple[str, ...] = (
     "#0072b2",
     "#d55e00",
     "#cc79a7",
-    "#f5f5f5",
+    "#7f3fbf",
     "#332288",
-    "#88ccee",
+    "#c2185b",
     "#44aa99",
     "#999933",
     "#882255",
     "#ddcc77",
     "#aa4499",
-    "#777777",
+    "#8b5a2b",
+    "#ff7ac8",
+    "#8dd35f",
 )
+_LUMA = (0.2126, 0.7152, 0.0722)  # as a browser's grayscale() weighs red, green and blue
+_GREY_SHARE, _GREY_BASE = 0.625, 79.6875  # contrast(0.5) and brightness(1.25) after it
 
 
 def expert_colour(expert: int) -> str:
@@ -58,14 +63,27 @@ def level_colours() -> np.ndarray:
     return cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_CIVIDIS).reshape(256, 3)[:, ::-1]
 
 
+def greyed(pictures: np.ndarray) -> np.ndarray:
+    """Pictures in light grey, on which every phenomenon's colour is seen; the page's player shows the same.
+
+    Args:
+        pictures: uint8 RGB (..., 3).
+
+    Returns:
+        uint8 RGB of the same shape.
+    """
+    grey = _GREY_BASE + _GREY_SHARE * (pictures @ np.array(_LUMA, np.float32))
+    return np.repeat(np.round(grey).astype(np.uint8)[..., None], 3, axis=-1)
+
+
 def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> np.ndarray:
     """What a mode shows at every token.
 
     Args:
         trace: the routing.
-        mode: ``top1``: the strongest expert's weight; ``expert``: the weight of expert ``index``; ``phenomenon``: P' of
-            phenomenon ``index``; ``entropy``: of the mean distribution over experts, 0 to 1; ``margin``: the first
-            expert's weight less the second's.
+        mode: ``phenomena``: the largest P' of all phenomena; ``top1``: the strongest expert's weight; ``expert``: the
+            weight of expert ``index``; ``phenomenon``: P' of phenomenon ``index``; ``entropy``: of the mean
+            distribution over experts, 0 to 1; ``margin``: the first expert's weight less the second's.
         index: the expert or the phenomenon, for the two modes that need one.
         step: a kept denoising step; negative counts from the last. Entropy is over all steps and ignores it.
 
@@ -77,7 +95,9 @@ def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None
     """
     if not -trace.num_kept <= step < trace.num_kept:
         raise ValueError(f"step={step} is not one of the {trace.num_kept} steps kept")
-    if mode == "top1":
+    if mode == "phenomena":
+        strengths = trace.phenomenon_maps[step].max(1).reshape(trace.grid.shape)
+    elif mode == "top1":
         strengths = trace.topk_weights[step, :, 0].reshape(trace.grid.shape)
     elif mode == "expert":
         strengths = trace.expert_map(_checked(index, trace.num_experts, "expert"), step)
@@ -97,22 +117,23 @@ def token_strengths(trace: RoutingTrace, mode: OverlayMode, *, index: int | None
 def overlay(
     frames: np.ndarray,
     trace: RoutingTrace,
-    mode: OverlayMode = "top1",
+    mode: OverlayMode = "phenomena",
     *,
     index: int | None = None,
     step: int = -1,
-    opacity: float = 0.55,
+    opacity: float | None = None,
 ) -> np.ndarray:
     """Lay one view of the routing over every frame.
 
     ``top1``, ``entropy`` and ``margin`` tint every token alike, in the expert's colour or along a dark-to-bright scale;
-    ``expert`` and ``phenomenon`` tint a token the more, the stronger it is there.
+    ``expert`` and ``phenomenon`` tint a token the more, the stronger it is there; ``phenomena`` does so in the colour
+    of the token's strongest phenomenon, over a greyed picture.
 
     Args:
         frames: uint8 RGB (F, H, W, 3), at any enlargement of the generated size.
         trace: the routing of the same clip.
         mode, index, step: see :func:`token_strengths`.
-        opacity: 0 (frames only) to 1.
+        opacity: 0 (frames only) to 1; None: :func:`default_opacity` of the mode.
 
     Returns:
         uint8 RGB of the shape of ``frames``.
@@ -136,11 +157,11 @@ def overlay_frame(
     picture: np.ndarray,
     trace: RoutingTrace,
     video_frame: int,
-    mode: OverlayMode = "top1",
+    mode: OverlayMode = "phenomena",
     *,
     index: int | None = None,
     step: int = -1,
-    opacity: float = 0.55,
+    opacity: float | None = None,
 ) -> np.ndarray:
     """:func:`overlay` of a single frame.
 
@@ -159,18 +180,31 @@ def overlay_frame(
 
 @dataclass(frozen=True)
 class _Tint:
-    """Colour, uint8 (T, H, W, 3), and share of it in the mixture, float32 (T, H, W), of every token."""
+    """Colour, uint8 (T, H, W, 3), and share of it in the mixture, float32 (T, H, W), of every token; whether the
+    picture beneath is greyed."""
 
     colours: np.ndarray
     alpha: np.ndarray
+    on_grey: bool
 
 
-def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float) -> _Tint:
+def default_opacity(mode: OverlayMode) -> float:
+    """How strongly a mode is laid over the picture unless told otherwise: a greyed one bears more."""
+    return 0.9 if mode == "phenomena" else 0.55
+
+
+def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float | None) -> _Tint:
+    if opacity is None:
+        opacity = default_opacity(mode)
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity={opacity} must be from 0 to 1")
     strengths = token_strengths(trace, mode, index=index, step=step)
     alpha = np.ones_like(strengths)
-    if mode == "top1":
+    if mode == "phenomena":
+        palette = np.array([rgb(phenomenon.colour) for phenomenon in phenomena.PHENOMENA], np.uint8)
+        colours = palette[trace.phenomenon_maps[step].argmax(1).reshape(trace.grid.shape)]
+        alpha = strengths
+    elif mode == "top1":
         palette = np.array([rgb(expert_colour(e)) for e in range(trace.num_experts)], np.uint8)
         colours = palette[trace.top1(step)]
     elif mode in ("entropy", "margin"):
@@ -178,7 +212,7 @@ def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, 
     else:
         colours = np.broadcast_to(np.array(_own_colour(mode, index), np.uint8), (*strengths.shape, 3))
         alpha = strengths
-    return _Tint(colours, opacity * alpha)
+    return _Tint(colours, opacity * alpha, on_grey=mode == "phenomena" and opacity > 0)
 
 
 def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
@@ -188,6 +222,8 @@ def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
     channels = [one.to_pixels(tint.colours[t, ..., c], height, width)[0] for c in range(3)]
     blend = one.to_pixels(tint.alpha[t], height, width)[0, ..., None]
     shown = np.stack(channels, axis=-1) * blend
+    if tint.on_grey:
+        pictures = greyed(pictures)
     return np.stack([np.round(picture * (1 - blend) + shown).astype(np.uint8) for picture in pictures])
 
 
@@ -196,11 +232,17 @@ def _own_colour(mode: OverlayMode, index: Any) -> tuple[int, int, int]:
 
 
 def legend_entries(trace: RoutingTrace, mode: OverlayMode, *, index: int | None = None, step: int = -1) -> list[Entry]:
-    """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, largest first.
+    """What the colours of :func:`overlay` mean; experts with their share of the clip's tokens, and phenomena with the
+    peak of their map, largest first.
 
     Args:
         trace, mode, index, step: see :func:`token_strengths`, also for what it raises.
     """
+    if mode == "phenomena":
+        peaks = trace.phenomenon_maps[step].max(0)
+        found = [int(p) for p in np.argsort(-peaks, kind="stable") if peaks[p] >= SHOWN_PEAK]
+        names = [(phenomena.PHENOMENA[p], peaks[p]) for p in found]
+        return [Entry(f"{one.name}: {_percent(peak)}", (rgb(one.colour),)) for one, peak in names]
     if mode == "top1":
         shares = np.bincount(trace.top1(step).ravel(), minlength=trace.num_experts) / trace.grid.num_tokens
         used = [int(e) for e in np.argsort(-shares, kind="stable") if shares[e] > 0]

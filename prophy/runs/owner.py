@@ -69,13 +69,22 @@ def runs_of(root: str | Path, digest: str, most: int) -> list[str]:
         digest: of the owner; empty for nobody, who owns nothing.
         most: how many to return at most.
     """
+    return _owned(root, digest, most) if digest else []
+
+
+def unowned_runs(root: str | Path, most: int) -> list[str]:
+    """The ids of the runs under ``root`` that nobody owns; see :func:`runs_of`."""
+    return _owned(root, None, most)
+
+
+def _owned(root: str | Path, by: str | None, most: int) -> list[str]:
     root = Path(root)
     found: list[str] = []
-    if not digest or not root.is_dir():
+    if not root.is_dir():
         return found
     for name in sorted(os.listdir(root), reverse=True):
         try:
-            is_theirs = not name.startswith(".") and read_owner(root / name) == digest
+            is_theirs = not name.startswith(".") and (root / name).is_dir() and read_owner(root / name) == by
         except OwnerError:
             continue
         if is_theirs:

@@ -87,11 +87,11 @@ def draw_sheet(blocks: Sequence[Block], columns: int = 1) -> np.ndarray:
 def contact_sheet(
     frames: np.ndarray,
     trace: RoutingTrace,
-    mode: OverlayMode = "top1",
+    mode: OverlayMode = "phenomena",
     *,
     index: int | None = None,
     step: int = -1,
-    opacity: float = 0.55,
+    opacity: float | None = None,
     columns: int = 6,
     tile: int = 160,
 ) -> np.ndarray:

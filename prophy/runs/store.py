@@ -343,7 +343,7 @@ def run_folder(root: str | Path, run_id: str) -> Path:
     """
     path = Path(root) / _checked_run_id(run_id)
     if path.is_symlink() or not (path / _RECORD).is_file():
-        raise RunError(f"no run {run_id} in {path.parent.name}/")
+        raise RunError(f"no run {run_id} here: it was deleted, or made elsewhere")
     return path
 
 

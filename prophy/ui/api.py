@@ -120,10 +120,11 @@ def endpoints(engine: Engine) -> None:
         }
 
     def export_overlay(
-        visit: gr.Request, run: str, mode: str = "top1", index: int = -1, step: int = 0, opacity: float = 0.55
+        visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
-        """A run's video with its routing burnt in. Modes: top1, expert, phenomenon, entropy, margin; the expert or the
-        phenomenon by its index; the denoising step by its number (0: the last one)."""
+        """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
+        expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
+        the mode's own)."""
 
         def work() -> Path:
             return export_run(
@@ -133,7 +134,7 @@ def endpoints(engine: Engine) -> None:
                 mode=mode,
                 index=None if index < 0 else index,
                 step=step or None,
-                opacity=opacity,
+                opacity=None if opacity == -1 else opacity,
             )
 
         return _file(engine.exports.do(visitor_of(visit).name, work))

@@ -1,4 +1,4 @@
-"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, or all of it in a zip."""
+"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, all of it in a zip; two in one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,24 @@ from typing import Any, Literal, cast, get_args
 
 import gradio as gr
 
-from prophy.runs.export import ExportError, OverlaySettings, export_overlay, export_still, export_trace, export_zip
+from prophy.runs.export import (
+    ExportError,
+    OverlaySettings,
+    PairLayout,
+    export_overlay,
+    export_pair,
+    export_still,
+    export_trace,
+    export_zip,
+)
 from prophy.runs.overlay import OverlayMode
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors
 
-What = Literal["overlay", "still", "trace", "zip"]
-_SUFFIXES: dict[What, str] = {"overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
+What = Literal["video", "overlay", "still", "trace", "zip"]
+_SUFFIXES: dict[What, str] = {"video": ".mp4", "overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
 _TYPES = {".mp4": "video/mp4", ".png": "image/png", ".npz": "application/octet-stream", ".zip": "application/zip"}
 
 
@@ -27,10 +36,10 @@ def export_run(
     folder: Path,
     what: What,
     *,
-    mode: str = "top1",
+    mode: str = "phenomena",
     index: int | None = None,
     step: int | None = None,
-    opacity: float = 0.55,
+    opacity: float | None = None,
     frame: int = 0,
 ) -> Path:
     """Write one file of a run into ``folder``; see :mod:`prophy.runs.export` for the arguments.
@@ -42,6 +51,9 @@ def export_run(
         raise EngineError(f"{str(what)[:40]!r} cannot be exported: choose {', '.join(get_args(What))}")
     out = Path(folder) / f"{run.id}-{what}{_SUFFIXES[what]}"
     try:
+        if what == "video":
+            out.write_bytes(run.read_bytes("video.mp4"))
+            return out
         if what == "trace":
             return export_trace(run, out, overwrite=True)
         if what == "zip":
@@ -51,6 +63,18 @@ def export_run(
             return export_overlay(run, out, settings, overwrite=True)
         return export_still(run, out, settings, frame, overwrite=True)
     except (ExportError, RunError, OSError) as error:
+        raise EngineError(for_visitors(error)) from None
+
+
+def export_both(a: Run, b: Run, folder: Path, layout: PairLayout) -> Path:
+    """Write two runs as one video into ``folder``; see :func:`prophy.runs.export.export_pair`.
+
+    Raises:
+        EngineError: they cannot be; one line.
+    """
+    try:
+        return export_pair(a, b, Path(folder) / f"{a.id}-{layout}.mp4", layout, overwrite=True)
+    except (ExportError, RunError) as error:
         raise EngineError(for_visitors(error)) from None
 
 
@@ -68,7 +92,11 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
 
             def work() -> dict[str, str]:
                 with tempfile.TemporaryDirectory() as folder:
-                    path = export_run(run, Path(folder), what, **given)
+                    if asked.get("beside") is None:
+                        path = export_run(run, Path(folder), what, **given)
+                    else:
+                        beside = engine.find(str(asked["beside"]))
+                        path = export_both(run, beside, Path(folder), what)
                     data = base64.b64encode(path.read_bytes()).decode()
                 return {"name": path.name, "type": _TYPES[path.suffix], "data": data}
 

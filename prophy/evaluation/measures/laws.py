@@ -43,6 +43,7 @@ from prophy.worlds.scope import SCOPE
 
 SPLITS_MEASURED = ("test", "combinations", "parameters")
 FIRST_SEED = 9_000  #: of the noise
+_DRAWS = 20  # scenes looked at for each one that shows as many phenomena as asked for
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,28 @@ class AskedClip:
     scenario: Scenario
 
 
-def asked_clips(split: str, count: int, phenomena: tuple[str, ...] = SCOPE) -> tuple[AskedClip, ...]:
+def asked_clips(
+    split: str, count: int, phenomena: tuple[str, ...] = SCOPE, shown: int | None = None
+) -> tuple[AskedClip, ...]:
     """``count`` held-out scenes of a split with their captions; the same for the same arguments.
 
+    Args:
+        split: of the worlds.
+        count: of scenes.
+        phenomena: ids to draw from.
+        shown: only scenes of so many phenomena, one or two; default: as they come.
+
     Raises:
-        ValueError: unknown split.
+        ValueError: unknown split, or one that has no such scenes.
     """
-    asked = []
-    for i in range(count):
+    asked: list[AskedClip] = []
+    for i in range(count if shown is None else _DRAWS * count):
         scenario, text = sample_scenario(FIRST_SCENE + i, split, phenomena)
-        asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
-    return tuple(asked)
+        if shown is None or len(scenario.events) == shown:
+            asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
+        if len(asked) == count:
+            return tuple(asked)
+    raise ValueError(f"{split} has no {count} scenes of {shown} phenomena: ask for fewer, or another split")
 
 
 def prompts_of(asked: Sequence[AskedClip]) -> tuple[HeldOutPrompt, ...]:
@@ -96,6 +108,15 @@ def clip_errors(frames_FHWC: np.ndarray, scenario: Scenario, stage: Stage = Stag
             measured = {law.name: 1.0 for law in LAWS[event.phenomenon, event.variant]}
         errors |= {f"{scene}: {name}": error for name, error in measured.items()}
     return ClipErrors(errors, lost)
+
+
+def clip_verdicts(clip: ClipErrors) -> dict[str, dict[str, bool]]:
+    """Whether each law of a clip is obeyed, by phenomenon id and then by law."""
+    limits = _tolerances()
+    verdicts: dict[str, dict[str, bool]] = {}
+    for law, error in clip.errors.items():
+        verdicts.setdefault(law.partition(", ")[0], {})[law] = error <= limits[law]
+    return verdicts
 
 
 def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, ColumnScore]:

@@ -35,6 +35,7 @@ from prophy.evaluation.measures.metrics import (
 from prophy.evaluation.results.localisation import (
     CENTRE,
     CROSS,
+    FEATURES,
     IMAGE_FREE,
     MAP,
     ROUTER,
@@ -121,7 +122,7 @@ def evaluate_localisation(
         batch: clips at a time.
         caches: folder of caches; default: ``work``.
         noises: levels to measure at.
-        slow_baselines: also the image-free control, which is trained first, and the backbone's cross-attention.
+        slow_baselines: also the image-free control, which is trained first, and what the backbone's attention says.
         stage: size, length and rate of the clips.
 
     Raises:
@@ -157,7 +158,7 @@ def evaluate_localisation(
             UNIFORM: np.ones_like(routing.maps_nNP),
         }
         if guessed_nNP is not None:
-            maps |= {IMAGE_FREE: guessed_nNP, CROSS: attention_maps(pipeline, held_out, noise, batch)}
+            maps |= {IMAGE_FREE: guessed_nNP, **attention_maps(pipeline, held_out, noise, batch)}
         scores = {name: score_maps(m, truth) for name, m in maps.items()}
         scores[SHUFFLED] = score_maps(routing.maps_nNP, truth, shuffles=_SHUFFLES)
         gain = None
@@ -207,20 +208,22 @@ def read_routing(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, bat
 
 
 @torch.no_grad()
-def attention_maps(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, batch: int) -> np.ndarray:
-    """The backbone's attention to each shown phenomenon's words, the branch switched off, float32 ``(n, N, P)``."""
+def attention_maps(pipeline: ProPhyPipeline, cache: LatentCache, noise: float, batch: int) -> dict[str, np.ndarray]:
+    """What the backbone's attention says of each shown phenomenon, the branch off: two maps, float32 ``(n, N, P)``."""
     examples = WorldExamples(cache, pipeline.text_encoder)
-    parts = []
+    attended, alike = [], []
     with branch_switched(pipeline, on=False):
         for start in tqdm(range(0, len(cache), batch), f"attention at {noise}", mininterval=5, unit="batch"):
             rows = np.arange(start, min(start + batch, len(cache)))
             fixed = fixed_batch(examples, rows.tolist(), noise, FlowMatching()).to(pipeline.transformer.device)
             asked = [[IDS[p] for p in np.flatnonzero(shown)] for shown in cache.labels(rows).numpy()]
             weights_BPL = word_weights(pipeline.tokenizer, torch.from_numpy(cache.ids[rows, 0].astype(np.int64)), asked)
-            with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL) as recorder:
+            frames = fixed.noisy_BCTHW.shape[2]
+            with record_cross_attention(pipeline.transformer, fixed.text_BLD, weights_BPL, frames) as recorder:
                 pipeline.transformer(fixed.noisy_BCTHW, fixed.timestep_B, fixed.text_BLD, return_dict=False)
-            parts.append(recorder.maps[0].float().numpy())
-    return np.concatenate(parts)
+            attended.append(recorder.maps[0].float().numpy())
+            alike.append(recorder.alike[0].float().numpy())
+    return {CROSS: np.concatenate(attended), FEATURES: np.concatenate(alike)}
 
 
 def match_experts(probs_nNE: np.ndarray, truth: Truth) -> np.ndarray:

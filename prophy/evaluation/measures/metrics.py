@@ -5,6 +5,8 @@ Shapes: N tokens or examples, n clips, K columns (phenomena).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from prophy.evaluation.results import Interval
@@ -83,21 +85,50 @@ def bootstrap(values: np.ndarray, resamples: int = 2000, seed: int = 0) -> Inter
         resamples: how many.
         seed: of the resampling.
     """
-    table = np.asarray(values, np.float64)
-    table = table[:, None] if table.ndim == 1 else table
-    table = table[~np.isnan(table).all(1)]
-    table = table[:, ~np.isnan(table).all(0)] if len(table) else table
-    n = len(table)
-    if not n:
+    return bootstrap_of(lambda means: means, values, resamples=resamples, seed=seed)
+
+
+def bootstrap_of(
+    statistic: Callable[..., np.ndarray], *tables: np.ndarray, resamples: int = 2000, seed: int = 0
+) -> Interval:
+    """A function of the means of several tables, such as their difference or ratio, resampled row by row together.
+
+    Args:
+        statistic: of one mean for each table; must take arrays.
+        tables: as ``values`` of :func:`bootstrap`, all of the same rows.
+        resamples: how many.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: tables of different numbers of rows.
+    """
+    parts = [np.asarray(table, np.float64) for table in tables]
+    parts = [part[:, None] if part.ndim == 1 else part for part in parts]
+    if len({len(part) for part in parts}) != 1:
+        raise ValueError(f"tables of {', '.join(str(len(part)) for part in parts)} rows: give the same rows in each")
+    spoken = ~np.isnan(np.concatenate(parts, axis=1)).all(1)
+    parts = [part[spoken] for part in parts]
+    parts = [part[:, ~np.isnan(part).all(0)] if len(part) else part for part in parts]
+    n = int(spoken.sum())
+    if not n or not all(part.size for part in parts):
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    known = ~np.isnan(table)
-    filled = np.where(known, table, 0.0)
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
-        columns = (draws @ filled) / (draws @ known)
-        means = np.nanmean(columns, axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return Interval(float((filled.sum(0) / known.sum(0)).mean()), float(low), float(high), n)
+        value = float(statistic(*(_means(part, np.ones((1, n))) for part in parts))[0])
+        drawn = statistic(*(_means(part, draws) for part in parts))
+    drawn = drawn[np.isfinite(drawn)]
+    if not np.isfinite(value) or not len(drawn):
+        return Interval(float("nan"), float("nan"), float("nan"), n)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Interval(value, float(low), float(high), n)
+
+
+def _means(table_nK: np.ndarray, draws_Rn: np.ndarray) -> np.ndarray:
+    """Of every resample, the mean over its rows, then over columns, float64 ``(R,)``; NaN where it says nothing."""
+    known = ~np.isnan(table_nK)
+    columns = (draws_Rn @ np.where(known, table_nK, 0.0)) / (draws_Rn @ known)
+    empty = np.isnan(columns).all(1)
+    return np.where(empty, np.nan, np.nanmean(np.where(empty[:, None], 0.0, columns), axis=1))
 
 
 def _checked(scores_N: np.ndarray, positive_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

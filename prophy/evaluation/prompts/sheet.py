@@ -37,6 +37,6 @@ def clips_sheet(clips: Sequence[Generation], *, columns: int = 2, tile: int = 12
         frames, chosen = resized(clip.frames, tile), evenly_spaced(len(clip.frames), SHOWN)
         rows = [Row(frames[chosen])]
         if routing:
-            rows.append(Row(overlay(frames, clip.routing)[chosen]))
+            rows.append(Row(overlay(frames, clip.routing, "top1")[chosen]))
         blocks.append(Block(rows, [f"{number}. {clip.settings.prompt}"], note=f"seed {clip.settings.seed}"))
     return draw_sheet(blocks, columns)

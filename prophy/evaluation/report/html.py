@@ -22,12 +22,18 @@ _ROWS = 20  # of a table that stands open
 
 
 def opening(sections: Sequence[Section]) -> str:
-    """What is said first, and the numbers to see first, each a link to its section."""
+    """What is said first, the numbers to see first, each a link to its section, and the table of contents."""
     tiles = "".join(_tile(one, section) for section in sections for one in section.body.headlines)
     return (
         "<p>Every number below comes from the file named beneath it, made by the command beside that. Intervals are "
-        f'95 % bootstrap intervals over clips or prompts.</p><ul class="ev-tiles">{tiles}</ul>'
+        f'95 % bootstrap intervals over clips or prompts.</p><ul class="ev-tiles">{tiles}</ul>{contents(sections)}'
     )
+
+
+def contents(sections: Sequence[Section]) -> str:
+    """The table of contents: a link to each section."""
+    links = "".join(f'<li><a href="#{quote(_anchor(one))}">{text(one.body.title)}</a></li>' for one in sections)
+    return f'<nav class="ev-contents" aria-label="Contents"><h3>Contents</h3><ol>{links}</ol></nav>'
 
 
 def head(section: Section) -> str:
@@ -40,7 +46,8 @@ def rest(section: Section) -> str:
     """What follows a section's plots: pictures, tables, command, hashes."""
     body = section.body
     parts = [_picture(section.path.parent / name) for name in body.pictures]
-    parts += [_table(table, i < body.headline) for i, table in enumerate(body.tables)]
+    # Where plots show what a table says, it stands folded.
+    parts += [_table(table, i < body.headline and not body.plots) for i, table in enumerate(body.tables)]
     parts.append(
         command_line(command)
         if (command := section.result.made_by.command)
@@ -94,4 +101,5 @@ def _table(table: Table, is_open: bool) -> str:
 
 def _picture(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<div class="ev-scroll"><img alt="{text(path.stem)}" src="data:image/png;base64,{data}"></div>'
+    image = f'<img alt="{text(path.stem)}" src="data:image/png;base64,{data}">'
+    return f'<div class="ev-scroll" id="evidence-picture-{text(path.name)}">{image}</div>'

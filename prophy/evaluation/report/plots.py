@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
@@ -88,6 +89,50 @@ def heatmap(title: str, labels: Sequence[str], values: Sequence[Sequence[float]]
     )
     figure.update_yaxes(autorange="reversed")
     return _styled(figure, title, 440, legend=False)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One cell of a :func:`matrix`.
+
+    Attributes:
+        value: that its colour shows, 0 to 100.
+        says: its text when pointed at, in Plotly's HTML.
+        picture: name of the PNG that a click shows; None without one.
+    """
+
+    value: float
+    says: str
+    picture: str | None = None
+
+
+def matrix(
+    title: str, rows: Sequence[str], columns: Sequence[str], spots: Sequence[Sequence[Spot | None]], most: float = 100
+) -> go.Figure:
+    """A table of shares as colours, from white, or the page's ground, at 0; below 0 orange. None is left empty.
+
+    A click on a cell shows its picture, where it has one: the page's script reads the name from ``customdata``.
+    """
+    table = [list(row) for row in spots]
+    figure = go.Figure(
+        go.Heatmap(
+            z=[[None if spot is None else spot.value for spot in row] for row in table],
+            x=[html.escape(name) for name in columns],
+            y=[html.escape(name) for name in rows],
+            text=[["" if spot is None else spot.says for spot in row] for row in table],
+            customdata=[["" if spot is None else spot.picture or "" for spot in row] for row in table],
+            zmin=-most,
+            zmax=most,
+            colorscale=[[0, COLOURS[3]], [0.5, "rgba(127,127,127,0.08)"], [1, COLOURS[0]]],
+            xgap=1,
+            ygap=1,
+            hoverongaps=False,
+            colorbar={"thickness": 10, "outlinewidth": 0, "tickvals": [-most, 0, most]},
+            hovertemplate="%{y} → %{x}<br>%{text}<extra></extra>",
+        )
+    )
+    figure.update_yaxes(autorange="reversed")
+    return _styled(figure, title, 180 + 24 * len(table), legend=False)
 
 
 def _styled(

@@ -13,6 +13,7 @@ from prophy.evaluation.results.result import require_alike
 MAP, ROUTER = "phenomenon map P'", "raw router, matched"
 IMAGE_FREE, VIDEO = "image-free control", "video level (semantic router)"
 CROSS = "backbone's cross-attention"
+FEATURES = "backbone's features, training-free"
 SHUFFLED, CENTRE, UNIFORM = "P' of another phenomenon", "centre prior", "uniform"
 
 

@@ -13,7 +13,7 @@ from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 
-LARGEST_SEED = 2**31 - 1
+_SEEDS = 10**6  #: that the dice chooses from: short enough to be read out
 
 
 class Numbers(NamedTuple):
@@ -24,20 +24,23 @@ class Numbers(NamedTuple):
     guidance: gr.Number
 
 
-def numbers(card: ModelCard, most_steps: int, prefix: str = "") -> Numbers:
+def numbers(card: ModelCard, prefix: str = "") -> Numbers:
     """A row of them.
 
     Args:
         card: of the model whose steps and guidance they start at.
-        most_steps: that one generation may have.
         prefix: of their ids in the page.
     """
     with gr.Row(elem_classes="pp-seed"):
-        return Numbers(
-            _number("Seed", f"{prefix}seed", Request.seed, 0, LARGEST_SEED, precision=0),
-            _number("Steps", f"{prefix}steps", card.made.steps, 1, most_steps, precision=0),
-            _number("Guidance", f"{prefix}guidance", card.made.guidance, 0, 30, precision=1),
+        made = Numbers(
+            _number("Seed", f"{prefix}seed", Request.seed, precision=0),
+            _number("Steps", f"{prefix}steps", card.made.steps, precision=0),
+            _number("Guidance", f"{prefix}guidance", card.made.guidance, precision=1),
         )
+        dice = gr.Button("Random seed", size="sm", min_width=72, elem_id=f"{prefix}dice", elem_classes="pp-dice")
+    # In the browser alone: no request, and no two visitors get the same.
+    dice.click(None, None, made.seed, js=f"() => Math.floor({_SEEDS} * Math.random())", api_visibility="private")
+    return made
 
 
 class Sampling(NamedTuple):
@@ -68,8 +71,6 @@ def sampling(card: ModelCard, steps: gr.Number, guidance: gr.Number) -> Sampling
                 gr.Number(
                     label="Guidance at low noise",
                     value=made.guidance_2,
-                    minimum=0,
-                    maximum=30,
                     min_width=72,
                     visible=card.model_config.transformers > 1,
                     elem_id="guidance-2",
@@ -77,8 +78,6 @@ def sampling(card: ModelCard, steps: gr.Number, guidance: gr.Number) -> Sampling
                 gr.Number(
                     label="Flow shift",
                     value=made.flow_shift,
-                    minimum=0,
-                    maximum=100,
                     min_width=72,
                     elem_id="flow-shift",
                 ),
@@ -103,10 +102,9 @@ def _few_steps() -> tuple[float | str | None, ...]:
     return few.steps, few.guidance, few.negative_prompt, few.guidance_2, few.flow_shift, few.sampler
 
 
-def _number(label: str, elem_id: str, value: float, low: float, high: float, *, precision: int) -> gr.Number:
-    return gr.Number(
-        label=label, value=value, precision=precision, minimum=low, maximum=high, min_width=72, elem_id=elem_id
-    )
+def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:
+    # Without a range: gradio would refuse a number without naming what it is. The engine names it, and its range.
+    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id)
 
 
 def request_of(

@@ -23,7 +23,8 @@ _POSTER_SIDE = 192  # of a card, in pixels
 class Shelf(NamedTuple):
     """A heading with cards under it; hidden while it is empty.
 
-    The events of ``cards``, ``choose`` and ``delete``, carry the run's id.
+    The events of ``cards``, ``choose`` and ``delete``, carry the run's id; ``refresh`` comes when the page is looked at
+    again.
     """
 
     part: gr.Column
@@ -38,7 +39,7 @@ class Shelf(NamedTuple):
     def update(self, runs: list[Run]) -> dict[gr.components.Component | gr.blocks.Block, Any]:
         """What shows these runs."""
         cards = [_card(run, self.is_own) for run in runs]
-        return {self.part: gr.update(visible=bool(runs)), self.cards: cards}
+        return {self.part: gr.update(visible=_visible(runs)), self.cards: cards}
 
 
 def shelf(elem_id: str, name: str, note: str, engine: Engine, runs: Sequence[Run] = (), *, is_own: bool) -> Shelf:
@@ -52,17 +53,21 @@ def shelf(elem_id: str, name: str, note: str, engine: Engine, runs: Sequence[Run
         runs: what lies on it at first.
         is_own: whether a visitor may keep and delete what lies on it.
     """
-    with gr.Column(visible=bool(runs), elem_classes="pp-shelf") as part:
+    with gr.Column(visible=_visible(runs), elem_classes="pp-shelf") as part:
         heading = f'<h3 class="pp-heading">{html.escape(name)} <span>{html.escape(note)}</span></h3>'
         gr.HTML(heading, apply_default_css=False)
         cards = component(
             "run_list",
-            ("routing.js", "download.js", "run_list.js"),
+            ("routing.js", "download.js", "to_player.js", "run_list.js"),
             [_card(run, is_own) for run in runs],
             elem_id=elem_id,
             server_functions=[exporter(engine)],
         )
     return Shelf(part, cards, is_own)
+
+
+def _visible(runs: Sequence[Run]) -> bool | str:
+    return True if runs else "hidden"  # in the page all the same, so that its script runs
 
 
 def poster(run: Run) -> str:

@@ -16,10 +16,11 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prophy.assets import gallery_dir
+from prophy.catalogue.experts import ExpertShares
 from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
 from prophy.runs.keep import RunLimits, sweep_runs
-from prophy.runs.owner import OwnerError, read_owner, runs_of
+from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
 from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
@@ -202,6 +203,11 @@ class Engine:
             if name in ("", card.name):
                 return card
         raise EngineError(f"no model {name!r:.80} here: choose {', '.join(card.name for card in self.cards)}")
+
+    def experts_of(self, run: Run) -> ExpertShares | None:
+        """What the experts of the model of a run's name were measured to do; None if nobody measured it. The run may be
+        of other weights: see :meth:`prophy.catalogue.experts.ExpertShares.is_of`."""
+        return next((card.experts for card in self.cards if card.name == run.record.model_id), None)
 
     def estimate(self, request: Request) -> Estimate:
         """What a request will need; some seconds of work when a model is first asked about.
@@ -449,8 +455,11 @@ class Engine:
         return sorted(list_runs(self._gallery_dir), key=lambda run: run.id)
 
     def history(self, owner: str) -> list[Run]:
-        """A visitor's runs, newest first: the last ones that they own, and the earlier ones where they are listed."""
+        """A visitor's runs, newest first: the last ones that they own, and the earlier ones where they are listed, with
+        those that came into the folder since and that nobody owns."""
         wanted = [*runs_of(self.runs_dir, owner, OWN_RUNS_KEPT), *self._earlier]
+        if self._lists_earlier:  # made meanwhile by the command line
+            wanted += unowned_runs(self.runs_dir, OWN_RUNS_KEPT)
         runs = []
         for run_id in dict.fromkeys(wanted):
             try:
@@ -523,6 +532,7 @@ class Engine:
         except RunError:
             pass
         try:
+            run_folder(self.runs_dir, run_id)  # its message names no folder of this machine
             return find_run(self.runs_dir, run_id)
         except RunError as error:
             raise EngineError(str(error)) from None

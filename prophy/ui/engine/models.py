@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prophy.assets import default_model
 from prophy.catalogue.describe import ModelConfig, describe_model, hub_id, is_local
+from prophy.catalogue.experts import ExpertShares, read_experts
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
 from prophy.catalogue.lora import LoraSource
 from prophy.schema import read_json
@@ -68,6 +69,7 @@ class ModelCard:
             made = replace(made, width=clip.width, height=clip.height, frames=clip.frames)
         card = cls(source, described, made)
         _ = card.grid  # refuses a clip that the model cannot make
+        _ = card.experts  # refuses a damaged file
         return card
 
     @property
@@ -101,6 +103,11 @@ class ModelCard:
         """Latent frames, token rows and columns of its clips."""
         made = self.made
         return self.model_config.rules.grid(made.frames, made.height, made.width).shape
+
+    @cached_property
+    def experts(self) -> ExpertShares | None:
+        """What its experts were measured to do; None if nobody measured it, or there is no branch."""
+        return read_experts(self.source.base, self.source.branch) if self.has_branch else None
 
     @cached_property
     def words(self) -> tuple[str, ...]:

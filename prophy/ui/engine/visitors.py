@@ -6,7 +6,6 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 OWN_RUNS_KEPT = 24
 _SECRET = re.compile(r"[0-9a-f]{64}")  # 256 random bits, as static/visitor.js makes them
@@ -38,17 +37,9 @@ def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address 
         return None
 
 
-class Link(NamedTuple):
-    """A run to open, an expert to show and a video frame to stand at, each None if the link does not say."""
-
-    run: str | None
-    expert: int | None
-    frame: int | None
-
-
-def link_of(query: Mapping[str, str]) -> Link:
-    """Read ``?run=&expert=&frame=``. A number that is none is as if it were not there; the run is looked up later."""
-    return Link(query.get("run") or None, _whole(query.get("expert")), _whole(query.get("frame")))
+def run_of(query: Mapping[str, str]) -> str | None:
+    """The run that ``?run=`` names, unchecked. What else an address says of it is the routing view's to read."""
+    return query.get("run") or None
 
 
 def owner_of(secret: object) -> str:
@@ -62,7 +53,3 @@ def told(data: object, name: str) -> str:
     """A text in the data of an event; empty if there is none."""
     value = data.get(name) if isinstance(data, Mapping) else None
     return value if isinstance(value, str) else ""
-
-
-def _whole(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 7 else None

@@ -79,6 +79,8 @@ def view_of(annotation: Annotation, video: bytes, caption: str, clip_id: str, as
         semantic=[],
         experts=[],
         phenomena=entries,
+        names=[],
+        offered=list(range(len(entries))),
     )
     return RunView(
         id=clip_id,
@@ -133,10 +135,14 @@ class AnnotateTab:
         self._annotator: Annotator | None = None
         self._shipped = shipped()
         captions = list(self._shipped)
+        first = captions[0] if captions else None
+        opened = self._on_shipped(first)
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
-                chosen = gr.Radio(captions, label="Annotated clips", elem_id="annotate-shipped", visible=bool(captions))
+                chosen = gr.Radio(
+                    captions, value=first, label="Annotated clips", elem_id="annotate-shipped", visible=bool(captions)
+                )
                 if vlm is None:
                     gr.HTML(_HOW, elem_id="annotate-how")
                 else:
@@ -144,10 +150,12 @@ class AnnotateTab:
                     named = [(phenomenon.name, phenomenon.id) for phenomenon in phenomena.PHENOMENA]
                     asked = gr.CheckboxGroup(named, label="What happens in it", elem_id="annotate-phenomena")
                     start = gr.Button("Annotate", variant="primary", elem_id="annotate")
-                notice = gr.HTML(elem_id="annotate-notice", elem_classes="pp-notices", apply_default_css=False)
+                notice = gr.HTML(
+                    opened[2], elem_id="annotate-notice", elem_classes="pp-notices", apply_default_css=False
+                )
             with gr.Column(scale=9, min_width=320):
-                view = routing_view(None, elem_id="annotation-view")
-                said = gr.HTML(elem_id="annotate-answers", apply_default_css=False)
+                view = routing_view(None, opened[0], elem_id="annotation-view")
+                said = gr.HTML(opened[1], elem_id="annotate-answers", apply_default_css=False)
         outputs = [view, said, notice]
         chosen.change(self._on_shipped, chosen, outputs, queue=False, **quiet)
         if vlm is not None:

@@ -21,10 +21,12 @@ from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, told
+from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
 from prophy.ui.views.live import live_view
 
 PROMPTS, BRANCH, STEERING = "Two prompts", "Branch on and off", "Steered and not"
+_SWAP = f"(kind, a, b) => (kind === {PROMPTS!r} ? [b, a] : [a, b])"  # where each side has its own prompt
 
 
 class CompareTab:
@@ -45,7 +47,7 @@ class CompareTab:
                 self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
                 self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
                 self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
-                self._numbers = numbers(card, engine.limits.steps, "compare-")
+                self._numbers = numbers(card, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -54,7 +56,7 @@ class CompareTab:
                 self._notice = gr.HTML(elem_id="compare-notice", elem_classes="pp-notices", apply_default_css=False)
             with gr.Column(scale=9, min_width=320, elem_classes="pp-result"):
                 self._live = live_view("compare-live")
-                self._view = compare_view()
+                self._view = compare_view(exporter(engine))
         self._turn = Turn(engine, generate, stop, self._live, self._notice, secret)
 
     def wire(self, history: Shelf) -> None:
@@ -67,7 +69,15 @@ class CompareTab:
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
-        self._view.copy(self._on_copy, None, [self._kind, self.prompt, self._other], queue=False, **quiet)
+        self._view.copy(
+            self._on_copy,
+            [self._kind, self._bar.model],
+            [self._notice, *self.inputs],
+            queue=False,
+            **quiet,
+        )
+        both = [self.prompt, self._other]
+        self._view.swap(None, [self._kind, *both], both, js=_SWAP, **quiet)
         self._turn.wire(
             [self.prompt.submit, self._other.submit],
             self._on_ask,
@@ -98,23 +108,36 @@ class CompareTab:
         """Fill the controls with a run's, ready to steer it with a model's experts.
 
         Raises:
-            EngineError: the model has none.
+            EngineError: the model has none, or the run's routing is broken.
         """
         if (panel := _blank_panel(card)) is None:
             raise EngineError(f"{card.name} has no physical branch here, so no experts to steer")
-        record = run.record
         return {
             **self.for_model(card),
             self._kind: gr.update(choices=_kinds(card), value=STEERING),
             self._other: gr.update(visible=False),
             self._steer_part: gr.update(visible=True),
+            **self._asked_as(run),
+            self._panel: self._panel_on(panel, run),
+            self._steering: run.record.steering.to_json(),
+        }
+
+    def _asked_as(self, run: Run) -> dict[Any, Any]:
+        """Prompt, seed, steps and guidance of a run."""
+        record = run.record
+        return {
             self.prompt: record.prompt,
             self._numbers.seed: record.seed,
             self._numbers.steps: record.settings["steps"],
             self._numbers.guidance: record.settings["guidance"],
-            self._panel: replace(panel, poster=poster(run), steering=record.steering.to_json()).as_json(),
-            self._steering: record.steering.to_json(),
         }
+
+    def _panel_on(self, panel: SteerView, run: Run) -> dict[str, Any]:
+        try:
+            trace = run.trace()
+        except RunError as error:
+            raise EngineError(str(error)) from None
+        return panel.on_run(run.record.steering, poster(run), trace, self._engine.experts_of(run)).as_json()
 
     def _on_kind(self, kind: str) -> dict[Any, Any]:
         return {
@@ -130,13 +153,24 @@ class CompareTab:
             return {self._steering: {}, self._notice: messages.error(error)}
         return {self._steering: document, self._notice: ""}
 
-    def _on_copy(self, event: gr.EventData) -> dict[Any, Any]:
-        """Copy A to B: B's prompt becomes the one on show at A."""
+    def _on_copy(self, kind: str, model: str, event: gr.EventData) -> dict[Any, Any]:
+        """Copy A to the form: it then asks for what A was made with, on both sides."""
         try:
-            prompt = self._engine.find(told(event._data, "from")).record.prompt
-        except EngineError:
-            return {self._kind: gr.skip()}
-        return {self._kind: PROMPTS, self.prompt: prompt, self._other: prompt}
+            run = self._engine.find(told(event._data, "id"))
+            panel = _blank_panel(self._engine.card(model))
+            if panel is None or (kind != STEERING and run.record.steering.is_neutral):
+                return {**self._asked_as(run), self._other: run.record.prompt, self._notice: ""}
+            return {
+                **self._asked_as(run),
+                self._kind: STEERING,
+                self._other: gr.update(visible=False, value=run.record.prompt),
+                self._steer_part: gr.update(visible=True),
+                self._panel: self._panel_on(panel, run),
+                self._steering: run.record.steering.to_json(),
+                self._notice: "",
+            }
+        except EngineError as error:
+            return {self._notice: messages.error(error)}
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -189,7 +223,8 @@ class CompareTab:
             yield self._history.update(self._engine.history(owner))
         try:
             (a, b), (ours, theirs) = runs, ticket.requests
-            view = CompareView.of(a, b, _labels(ours, theirs)).as_json()
+            measured = self._engine.experts_of(a), self._engine.experts_of(b)
+            view = CompareView.of(a, b, _labels(ours, theirs), measured).as_json()
         except (ValueError, RunError, OSError) as error:
             yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
@@ -203,7 +238,7 @@ def _kinds(card: ModelCard) -> list[str]:
 def _blank_panel(card: ModelCard) -> SteerView | None:
     if not card.refinement_experts:
         return None
-    return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid)
+    return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid, card.experts)
 
 
 def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:

@@ -5,11 +5,13 @@ Swapping the sides, the layouts and the overlays ask the server nothing.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import gradio as gr
 import numpy as np
 
+from prophy.catalogue.experts import ExpertShares
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.runs.store import Run
 from prophy.ui.views.component import component
@@ -36,13 +38,16 @@ class CompareView:
     pixels: list[float]
 
     @classmethod
-    def of(cls, a: Run, b: Run, labels: tuple[str, str] = ("", "")) -> CompareView:
+    def of(
+        cls, a: Run, b: Run, labels: tuple[str, str] = ("", ""), measured: Sequence[ExpertShares | None] = (None, None)
+    ) -> CompareView:
         """Read two runs' files.
 
         Args:
             a, b: runs of one length, rate and size. That seed and noise are the same is the caller's business; the view
                 names both seeds.
             labels: see the attribute.
+            measured: what the experts of each side's model were measured to do.
 
         Raises:
             ValueError: the runs differ in frames, fps, size, token grid or number of experts.
@@ -55,8 +60,8 @@ class CompareView:
         if ours is not None and theirs is not None:
             difference = base64_of(np.round(255 * routing_difference(ours, theirs)))
         return cls(
-            a=RunView.of(a, ours),
-            b=RunView.of(b, theirs),
+            a=RunView.of(a, ours, measured=measured[0]),
+            b=RunView.of(b, theirs, measured=measured[1]),
             labels=labels,
             difference=difference,
             pixels=[round(float(share), 5) for share in pixel_difference(a.clip().frames, b.clip().frames)],
@@ -67,13 +72,18 @@ class CompareView:
         return asdict(self)
 
 
-def compare_view() -> gr.HTML:
+def compare_view(export_run: Callable[[object], dict[str, str]] | None = None) -> gr.HTML:
     """The component. Its value is :meth:`CompareView.as_json`, or None for an invitation to make two runs.
 
-    Its event ``copy`` ("Copy A to B") carries the ids of the runs on show: ``{"from": A's, "to": B's}``. They change
-    places when the visitor swaps the sides.
+    Its event ``copy`` ("Copy A to the form") carries ``{"id": the run's on side A}``; ``swap`` comes after the sides
+    have changed places.
+
+    Args:
+        export_run: gives a visitor a file of both; see :func:`routing_view`. None: there are no files.
     """
-    return component("compare_view", ("routing.js", "parts.js", "compare.js", "compare_view.js"))
+    scripts = ("routing.js", "parts.js", "compare.js", "download.js", "compare_view.js")
+    functions = [] if export_run is None else [export_run]
+    return component("compare_view", scripts, server_functions=functions)
 
 
 def _check_pair(a: Run, b: Run) -> None:

@@ -8,13 +8,14 @@ server nothing.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import gradio as gr
 import numpy as np
 
 from prophy import phenomena
+from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TEMPORAL
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.overlay import expert_colour
@@ -41,6 +42,8 @@ class RoutingBytes:
         semantic: the semantic experts' weights.
         experts: colours by expert.
         phenomena: name and colour by phenomenon.
+        names: what each expert was measured to do, "melting 71 %"; empty where nothing dominates or nobody measured.
+        offered: places of the phenomena to choose from: those that the branch was taught, as far as that is known.
     """
 
     grid: tuple[int, int, int]
@@ -55,10 +58,18 @@ class RoutingBytes:
     semantic: list[float]
     experts: list[str]
     phenomena: list[tuple[str, str]]
+    names: list[str]
+    offered: list[int]
 
     @classmethod
-    def of(cls, trace: RoutingTrace) -> RoutingBytes:
-        """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last."""
+    def of(cls, trace: RoutingTrace, measured: ExpertShares | None = None) -> RoutingBytes:
+        """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last.
+
+        Args:
+            trace: the routing.
+            measured: what its experts were measured to do.
+        """
+        is_measured = measured is not None and len(measured.names) == trace.num_experts
         bytes_a_step = trace.topk_ids[0].size * 2 + trace.phenomenon_maps[0].size
         most = int(np.clip(MAX_ROUTING_BYTES // bytes_a_step, 1, trace.num_kept))
         kept = np.unique(np.linspace(trace.num_kept - 1, 0, most).round().astype(int))
@@ -75,6 +86,8 @@ class RoutingBytes:
             semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
             experts=[expert_colour(e) for e in range(trace.num_experts)],
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
+            names=list(measured.names) if is_measured else [""] * trace.num_experts,
+            offered=[one.index for one in phenomena.PHENOMENA if not is_measured or one.id in measured.learnt],
         )
 
 
@@ -92,10 +105,8 @@ class RunView:
         fps: frames a second.
         aspect: width over height.
         routing: None for a run made without a branch.
-        expert: the view opens on this expert alone; None for the mode it is in.
-        frame: the view opens paused at this video frame, from 0; None to play from the start.
-        by_link: the answer to the page's link. Until it comes such a page shows nothing, and it would not notice a
-            value equal to the one it was built with.
+        by_link: the answer to the page's address, which says what is laid over the run: the view reads it. Until the
+            answer comes such a page shows nothing, and it would not notice a value equal to the one it was built with.
     """
 
     id: str
@@ -107,8 +118,6 @@ class RunView:
     fps: float
     aspect: float
     routing: RoutingBytes | None
-    expert: int | None = None
-    frame: int | None = None
     by_link: bool = False
 
     @classmethod
@@ -117,8 +126,7 @@ class RunView:
         run: Run,
         trace: RoutingTrace | None,
         *,
-        expert: int | None = None,
-        frame: int | None = None,
+        measured: ExpertShares | None = None,
         by_link: bool = False,
     ) -> RunView:
         """Read a run's video and put its routing beside it.
@@ -126,8 +134,7 @@ class RunView:
         Args:
             run: the run.
             trace: its own, from :meth:`prophy.runs.store.Run.trace`.
-            expert, frame: see above. They come from links that anyone may have typed: what the run does not have is
-                left out.
+            measured: what the experts of its model were measured to do.
             by_link: see above.
 
         Raises:
@@ -138,7 +145,11 @@ class RunView:
         if record.timings:
             facts.append(f"made in {sum(record.timings.values()):.1f} s")
         scheduled = [] if record.schedule.is_every_pass else [f"branch {record.schedule.describe()}"]
-        experts = 0 if trace is None else trace.num_experts
+        if not record.steering.is_neutral:
+            scheduled.append(f"steered: {_shortened(record.steering.describe())}")
+        if trace is not None and measured is not None and not measured.is_of(record.model_sha256):
+            scheduled.append("made with other weights, or in another precision, than its experts were named for")
+            measured = None
         return cls(
             id=run.id,
             prompt=record.prompt,
@@ -148,9 +159,7 @@ class RunView:
             frames=settings["frames"],
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
-            routing=None if trace is None else RoutingBytes.of(trace),
-            expert=expert if expert is not None and 0 <= expert < experts else None,
-            frame=frame if frame is not None and 0 <= frame < settings["frames"] else None,
+            routing=None if trace is None else RoutingBytes.of(trace, measured),
             by_link=by_link,
         )
 
@@ -166,7 +175,8 @@ def routing_view(
 
     The value it is built with is not shown on a page whose link names a run: that one follows.
 
-    Its event ``steer`` carries ``{"id": run id}``.
+    Its events ``steer`` and ``revisit`` carry ``{"id": run id}``: to steer this run; to show the one that the visitor's
+    browser went back to.
 
     Args:
         export_run: gives a visitor a file of the run; see :func:`prophy.ui.files.exporter`. None: there are no
@@ -177,6 +187,11 @@ def routing_view(
     scripts = ("routing.js", "parts.js", "stacked_bars.js", "download.js", "routing_view.js")
     functions = [] if export_run is None else [export_run]
     return component("routing_view", scripts, value, elem_id=elem_id, server_functions=functions)
+
+
+def _shortened(lines: Sequence[str], most: int = 4) -> str:
+    rest = len(lines) - most
+    return ", ".join([*lines[:most], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _quantised(values: np.ndarray) -> np.ndarray:

@@ -13,24 +13,30 @@ from prophy.evaluation.report.readers.ablation import ablation
 from prophy.evaluation.report.readers.annotation import annotation
 from prophy.evaluation.report.readers.autoencoder import autoencoder
 from prophy.evaluation.report.readers.benchmarks import vbench, videophy2, videophy2_comparison
+from prophy.evaluation.report.readers.causes import budget, dose, selectivity, specificity
 from prophy.evaluation.report.readers.data import data
+from prophy.evaluation.report.readers.discrimination import discrimination
 from prophy.evaluation.report.readers.figures import correlation, expert_maps, inversion
 from prophy.evaluation.report.readers.flow_loss import flow_loss
 from prophy.evaluation.report.readers.judges import recogniser, segmenter
 from prophy.evaluation.report.readers.laws import laws
 from prophy.evaluation.report.readers.localisation import generated_localisation, localisation
+from prophy.evaluation.report.readers.preference import preference
 from prophy.evaluation.report.readers.recognition import recognition
 from prophy.evaluation.report.table import Body
 from prophy.evaluation.results import Result
 from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.annotation import AnnotationResult
 from prophy.evaluation.results.autoencoder import AutoencoderResult
+from prophy.evaluation.results.causes import CausalBudgetResult, DoseResult, SelectivityResult, SpecificityResult
 from prophy.evaluation.results.data import DataResult
+from prophy.evaluation.results.discrimination import DiscriminationResult
 from prophy.evaluation.results.figures import CorrelationResult, ExpertMapsResult, InversionResult
 from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.judges import RecogniserResult, SegmenterResult
 from prophy.evaluation.results.laws import LawsResult
 from prophy.evaluation.results.localisation import GeneratedLocalisationResult, LocalisationResult
+from prophy.evaluation.results.preference import PreferenceResult
 from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.evaluation.results.result import provenance
 from prophy.evaluation.results.vbench import VBenchResult
@@ -59,11 +65,23 @@ class Kind(Generic[AnyResult]):
 
 
 _ALL = (
+    Kind(CausalBudgetResult, budget, "what does the branch change", has_tables=True, in_readme=True),
+    Kind(
+        SelectivityResult,
+        selectivity,
+        "does muting an expert break its own law and no other",
+        has_tables=True,
+        in_readme=True,
+    ),
+    Kind(DoseResult, dose, "how much of the branch do the laws need", has_tables=True),
+    Kind(SpecificityResult, specificity, "where does muting an expert change the predicted clip", has_tables=True),
+    Kind(PreferenceResult, preference, "which of two clips does the model find likelier", has_tables=True),
     Kind(LawsResult, laws, "do the clips obey the physics they show", has_tables=True, in_readme=True),
     Kind(AutoencoderResult, autoencoder, "what does the autoencoder keep of the laws", has_tables=True),
     Kind(RecognitionResult, recognition, "do the clips show what was asked for", has_tables=True, in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
     Kind(LocalisationResult, localisation, "does the routing find the physics", has_tables=True, in_readme=True),
+    Kind(DiscriminationResult, discrimination, "does the map tell all phenomena apart", has_tables=True),
     Kind(
         GeneratedLocalisationResult,
         generated_localisation,

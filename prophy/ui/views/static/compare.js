@@ -29,6 +29,32 @@ function differenceColours(levels, scale, latent, perFrame, opacity) {
   return rgba;
 }
 
+const VISIBLE = [
+  [0, "they are the same, frame by frame"],
+  [1, "this is not visible"],
+  [3, "this is hard to see"],
+  [Infinity, "this is visible"],
+];
+
+// What the measured difference of two clips means to an eye; `pixels`: mean absolute difference by frame, 0 to 1.
+function verdict(pixels) {
+  const levels = pixels.map((share) => 255 * share);
+  const mean = levels.reduce((sum, level) => sum + level, 0) / levels.length;
+  const largest = Math.max(...levels);
+  if (largest === 0) return `The pictures do not differ: ${VISIBLE[0][1]}.`;
+  // The frame that differs most decides: a clip is seen frame by frame.
+  const [, meaning] = VISIBLE.slice(1).find(([below]) => largest < below);
+  const text = (level) => (level < 0.05 ? "less than 0.1" : level.toFixed(1));
+  return `The pictures differ by ${text(mean)} of 255 on average, ${text(largest)} in the frame that differs most: ${meaning}.`;
+}
+
+// The doublings that make a difference plain to see, at most six.
+function doublings(pixels) {
+  const largest = Math.max(...pixels);
+  if (largest <= 0) return 0;
+  return Math.min(6, Math.max(0, Math.ceil(Math.log2(0.12 / largest))));
+}
+
 // Mean and largest of some levels, 0 to 1.
 function levelSummary(levels) {
   let sum = 0;
@@ -62,11 +88,13 @@ if (typeof module !== "undefined") {
   module.exports = {
     HELD_BYTES,
     differenceColours,
+    doublings,
     heldSize,
     levelSummary,
     loopFrame,
     pairedBars,
     stepAt,
+    verdict,
     wipeAfterKey,
   };
 }

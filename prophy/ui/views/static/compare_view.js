@@ -1,5 +1,5 @@
 // Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js and compare.js
-// stand before this text.
+// stand before this text; download.js too.
 //
 // No <video> plays here: two of them drift, however often they are corrected, and lose each other at every loop. Each
 // clip is read once, frame by frame, into memory, and one clock draws the same number from both: they cannot come apart.
@@ -43,7 +43,10 @@ let wipe = 50; // percent from the left
 let positions = 1; // of the step slider
 let order = [];
 // What is laid over the clips. Mode and opacity outlive a pair; the rest belongs to it.
-const shown = { mode: "top1", expert: 0, phenomenon: 0, position: 0, opacity: 0.45 };
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, position: 0, opacity: opacities.grey };
+let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
+
+const drawn = () => (pointed ? { ...shown, ...pointed, opacity: opacities[groundOf(pointed.mode)] } : shown);
 
 const routed = () => sides.filter((side) => side.routing);
 
@@ -112,11 +115,12 @@ const cells = document.createElement("canvas");
 
 function cellsOf(side, latent) {
   const { routing } = side;
-  if (!routing || shown.mode === "off") return null;
-  if (shown.mode === "difference") {
+  const laid = drawn();
+  if (!routing || laid.mode === "off") return null;
+  if (laid.mode === "difference") {
     return levels && differenceColours(levels, CIVIDIS, latent, routing.width * routing.height, shown.opacity);
   }
-  return cellColours(routing, { ...shown, step: stepOf(side) }, latent);
+  return cellColours(routing, { ...laid, step: stepOf(side) }, latent);
 }
 
 function paint(slot, side) {
@@ -126,6 +130,13 @@ function paint(slot, side) {
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = true;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  root.dataset[slot.frameKey] = frame;
+  if (root.dataset.layout === "amplified") {
+    amplify(context);
+    return;
+  }
+  const laid = drawn();
+  if (side.routing && groundOf(laid.mode) === "grey" && laid.opacity > 0) greyOut(context);
   const colours = side.routing ? cellsOf(side, latentFrame(frame, side.routing.temporal)) : null;
   if (colours) {
     cells.width = side.routing.width;
@@ -134,7 +145,18 @@ function paint(slot, side) {
     context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
     context.drawImage(cells, 0, 0, canvas.width, canvas.height);
   }
-  root.dataset[slot.frameKey] = frame;
+}
+
+// What is on the canvas less the other side's picture, either way round, doubled as often as it takes to be seen.
+function amplify(context) {
+  const { canvas } = context;
+  const other = sides[1].pictures[frame];
+  if (!other) return;
+  context.globalCompositeOperation = "difference";
+  context.drawImage(other, 0, 0, canvas.width, canvas.height);
+  context.globalCompositeOperation = "lighter";
+  for (let i = 0; i < doublings(pair.pixels); i++) context.drawImage(canvas, 0, 0);
+  context.globalCompositeOperation = "source-over";
 }
 
 function draw() {
@@ -169,7 +191,8 @@ function showFrame(next) {
   scrub.setAttribute("aria-valuetext", `frame ${frame + 1} of ${frames}`);
   if (isReady) time.textContent = `${frame + 1} / ${frames}`;
   [...curve.children].forEach((mark, f) => mark.classList.toggle("is-on", f === frame));
-  find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${percent(pair.pixels[frame])}`;
+  const here = `${(255 * pair.pixels[frame]).toFixed(1)} of 255`;
+  find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${here}`;
   summarise();
   draw();
 }
@@ -207,6 +230,7 @@ function seek(next) {
 
 function chooseLayout(layout) {
   root.dataset.layout = layout;
+  draw();
   layouts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.layout === layout)));
 }
 
@@ -243,9 +267,12 @@ function stepOf(side) {
 }
 
 function choose(change) {
+  if ("opacity" in change) opacities[groundOf(change.mode || shown.mode)] = change.opacity;
   Object.assign(shown, change);
   const { mode } = shown;
-  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === mode)));
+  shown.opacity = opacities[groundOf(mode)];
+  pointed = null;
+  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === groupOf(mode))));
   find(".pp-caption").textContent = CAPTIONS[mode];
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
@@ -255,7 +282,7 @@ function choose(change) {
   stepSlider.nextElementSibling.textContent = isOverSteps ? "all" : stepName();
   const ends = SCALES[mode];
   legend.hidden = !ends;
-  find(".pp-table").hidden = Boolean(ends);
+  find(".pp-table").hidden = Boolean(ends) || mode === "off";
   if (ends) [...find(".pp-legend-ends").children].forEach((end, i) => (end.textContent = ends[i]));
   if (routed().length) fillList();
   summarise();
@@ -275,7 +302,7 @@ function listRow(colour, name, onClick) {
 
 // Rows are made once per kind and refilled in place, so that the keyboard's focus stays where it is.
 function fillList() {
-  const isPhenomenon = shown.mode === "phenomenon";
+  const isPhenomenon = isOfPhenomena(shown.mode);
   const { experts, phenomena } = routed()[0].routing;
   const kind = isPhenomenon ? "phenomenon" : "expert";
   if (list.dataset.kind !== kind) {
@@ -284,8 +311,10 @@ function fillList() {
     list.replaceChildren(
       ...(isPhenomenon ? order : experts.map((_, e) => e)).map((i) => {
         const row = isPhenomenon
-          ? listRow(phenomena[i][1], phenomena[i][0], () => choose({ phenomenon: i }))
-          : listRow(experts[i], `Expert ${i}`, () => chooseExpert(i));
+          ? listRow(phenomena[i][1], phenomena[i][0], () => choosePhenomenon(i))
+          : listRow(experts[i], expertName(routed()[0].routing, i), () => chooseExpert(i));
+        const alone = isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i };
+        whenPointedAt(row, (isPointed) => point(isPointed ? alone : null));
         row.dataset.index = i;
         return row;
       }),
@@ -297,8 +326,9 @@ function fillList() {
   });
   for (const row of list.children) {
     const i = Number(row.dataset.index);
-    const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
+    const isOn = shown.mode === kind && i === shown[kind];
     row.setAttribute("aria-pressed", String(isOn));
+    row.classList.toggle("is-absent", isPhenomenon && !values.some((value) => value && value[i] >= SHOWN_PEAK));
     const [meters, ...shares] = [...row.children].slice(2);
     values.forEach((value, side) => {
       meters.children[side].style.setProperty("--share", value ? value[i] : 0);
@@ -307,7 +337,17 @@ function fillList() {
   }
 }
 
-// Choosing the expert on show again returns to all of them.
+function point(next) {
+  pointed = next;
+  draw();
+}
+
+// Choosing what is on show again returns to all.
+function choosePhenomenon(phenomenon) {
+  const isAgain = shown.mode === "phenomenon" && shown.phenomenon === phenomenon;
+  choose(isAgain ? { mode: "phenomena" } : { mode: "phenomenon", phenomenon });
+}
+
 function chooseExpert(expert) {
   if (shown.mode === "expert" && shown.expert === expert) choose({ mode: "top1" });
   else choose({ mode: "expert", expert });
@@ -344,7 +384,7 @@ function summarise() {
       return make(
         "span",
         "",
-        `${name}mean ${here.mean.toFixed(2)} in this latent frame, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`,
+        `${name}mean ${here.mean.toFixed(2)} in ${framesText(latent, routing.temporal)}, ${all.mean.toFixed(2)} in the clip; largest ${all.largest.toFixed(2)}.`,
       );
     }),
   );
@@ -397,6 +437,7 @@ function fillSides() {
     unknown.hidden = run.unknown_words.length === 0;
     unknown.textContent = `The model has never seen: ${run.unknown_words.join(", ")}.`;
     stage.style.aspectRatio = run.aspect;
+    root.style.setProperty("--aspect", run.aspect);
   });
   const bare = sides.flatMap((side, i) => (side.routing ? [] : ["AB"[i]]));
   root.classList.toggle("is-bare", bare.length === 2);
@@ -408,11 +449,22 @@ function fillSides() {
   if (bare.length < 2) fillBars();
 }
 
+// The form follows, where each side has a field of its own.
 function swap() {
   if (!pair) return;
   sides.reverse();
   fillSides();
   choose({});
+  trigger("swap", {});
+}
+
+async function save(button) {
+  find(".pp-save").open = false;
+  const said = find(".pp-copied");
+  said.textContent = "making the video …";
+  const wrong = await download({ run: sides[0].run.id, beside: sides[1].run.id, what: button.dataset.what });
+  said.textContent = wrong || "saved";
+  setTimeout(() => (said.textContent = ""), wrong ? 6000 : 1600);
 }
 
 function fillRouting() {
@@ -424,8 +476,9 @@ function fillRouting() {
   shown.expert = shares.indexOf(Math.max(...shares));
   const peaks = known.map(({ routing }, i) => phenomenonPeaks(routing, last[i]));
   const highest = peaks[0].map((_, p) => Math.max(...peaks.map((side) => side[p])));
-  order = highest.map((_, p) => p).sort((a, b) => highest[b] - highest[a]);
+  order = [...known[0].routing.offered].sort((a, b) => highest[b] - highest[a]);
   shown.phenomenon = order[0];
+  if (shown.mode === "phenomenon") shown.mode = "phenomena";
   delete list.dataset.kind;
 }
 
@@ -465,9 +518,11 @@ async function open(next) {
       return mark;
     }),
   );
+  find(".pp-verdict").textContent = verdict(pair.pixels);
+  find("[data-layout=amplified]").textContent = `Difference ×${2 ** doublings(pair.pixels)}`;
   levels = pair.difference ? bytesOf(pair.difference) : null;
   find("[data-mode=difference]").disabled = !levels;
-  if (!levels && shown.mode === "difference") shown.mode = "top1";
+  if (!levels && shown.mode === "difference") shown.mode = "phenomena";
   fillSides();
   if (routed().length) {
     fillRouting();
@@ -523,7 +578,11 @@ stepSlider.addEventListener("input", () => choosePosition(Number(stepSlider.valu
 modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
 layouts.forEach((button) => button.addEventListener("click", () => chooseLayout(button.dataset.layout)));
 find(".pp-swap").addEventListener("click", swap);
-find(".pp-copy-side").addEventListener("click", () => trigger("copy", { from: sides[0].run.id, to: sides[1].run.id }));
+find(".pp-copy-side").addEventListener("click", () => trigger("copy", { id: sides[0].run.id }));
+for (const button of find(".pp-save").querySelectorAll("button")) button.addEventListener("click", () => save(button));
+document.addEventListener("click", (event) => {
+  if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
+});
 pad.addEventListener("pointerdown", (event) => {
   pad.setPointerCapture(event.pointerId);
   divider.focus({ preventScroll: true });

@@ -1,4 +1,4 @@
-// Example prompts as chips; choosing one triggers 'choose' with its place in the list.
+// Example prompts as chips; choosing one triggers 'choose' with its place in the list. to_player.js stands before.
 
 const chips = element.querySelector(".pp-chips");
 
@@ -14,7 +14,10 @@ chips.replaceChildren(
       chip.append(dot);
     }
     chip.append(example.label);
-    chip.addEventListener("click", () => trigger("choose", { index: i }));
+    chip.addEventListener("click", () => {
+      trigger("choose", { index: i });
+      toPlayer();
+    });
     return chip;
   }),
 );

@@ -4,9 +4,11 @@ const ICONS = {
   play: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M4 2.5v11l9-5.5z"/></svg>',
   pause: '<svg viewBox="0 0 16 16" aria-hidden="true"><path d="M3.5 2.5h3v11h-3zM9.5 2.5h3v11h-3z"/></svg>',
 };
-const NARROW = 700; // pixels of a view's own width: below this its parts stand one under the other
+const NARROW = 600; // pixels of a view's own width: below this its parts stand one under the other
 const OVERLAYS = {
-  top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens.",
+  phenomena: "Each token has the colour of its strongest phenomenon, the fuller the larger its value. Percentages: the peak of each map. Choose one to see it alone.",
+  top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens. Point at an expert to see where it acts.",
+  all: "One picture for each expert: the fuller the colour, the larger its weight there. Percentages: share of the clip's tokens where it is the strongest.",
   expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
   entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
   margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
@@ -21,6 +23,30 @@ function make(tag, className, text) {
   return node;
 }
 
+// The button of a mode: one expert is a way to see who acts, one phenomenon a way to see the phenomena.
+const groupOf = (mode) => ({ expert: "top1", phenomenon: "phenomena" })[mode] || mode;
+const isOfPhenomena = (mode) => groupOf(mode) === "phenomena";
+// A greyed picture bears more colour than a coloured one.
+const opacities = { grey: 0.9, colour: 0.45 };
+const groundOf = (mode) => (mode === "phenomena" ? "grey" : "colour");
+// Below this everywhere, a phenomenon is not in the clip: SHOWN_PEAK of prophy/runs/overlay.py.
+const SHOWN_PEAK = 0.1;
+
+// Calls onPoint(true) once a pointer has moved over a row, and onPoint(false) when it has left. A row that a scroll or a
+// new layout brings under a resting pointer is not pointed at, nor is one under a finger.
+function whenPointedAt(row, onPoint) {
+  let isPointed = false;
+  row.addEventListener("pointermove", (event) => {
+    if (isPointed || event.pointerType === "touch" || !(event.movementX || event.movementY)) return;
+    isPointed = true;
+    onPoint(true);
+  });
+  row.addEventListener("pointerleave", () => {
+    if (isPointed) onPoint(false);
+    isPointed = false;
+  });
+}
+
 const percent = (share) => (share > 0 && share < 0.005 ? "<1 %" : `${Math.round(100 * share)} %`);
 
 function showOnButton(playButton, isPlaying) {
@@ -32,6 +58,17 @@ function showOnButton(playButton, isPlaying) {
 function opacityAfter(key, opacity) {
   if (key === "[") return Math.max(0, Math.round(20 * opacity - 2) / 20);
   if (key === "]") return Math.min(1, Math.round(20 * opacity + 2) / 20);
+}
+
+// A picture in a context turned to the light grey of prophy/runs/overlay.py: no saturation, then a veil.
+function greyOut(context) {
+  const { width, height } = context.canvas;
+  context.globalCompositeOperation = "saturation";
+  context.fillStyle = "#808080";
+  context.fillRect(0, 0, width, height);
+  context.globalCompositeOperation = "source-over";
+  context.fillStyle = "rgba(212, 212, 212, 0.375)";
+  context.fillRect(0, 0, width, height);
 }
 
 // The scale of levels from 0 to 1 as a background.

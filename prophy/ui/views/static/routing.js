@@ -81,11 +81,30 @@ function phenomenonValue(routing, step, token, phenomenon) {
   return routing.maps[(step * routing.phenomena.length + phenomenon) * routing.tokens + token];
 }
 
+// The phenomenon with the largest value at a token.
+function strongestPhenomenon(routing, step, token) {
+  let best = 0;
+  for (let p = 1; p < routing.phenomena.length; p++) {
+    if (phenomenonValue(routing, step, token, p) > phenomenonValue(routing, step, token, best)) best = p;
+  }
+  return best;
+}
+
 // Of each expert, the share of the clip's tokens where it is the strongest.
 function expertShares(routing, step) {
   const shares = new Array(routing.experts.length).fill(0);
   for (let n = 0; n < routing.tokens; n++) shares[topExpert(routing, step, n)] += 1 / routing.tokens;
   return shares;
+}
+
+// The same for each latent frame's tokens.
+function expertSharesOverTime(routing, step) {
+  const perFrame = routing.height * routing.width;
+  return Array.from({ length: routing.frames }, (_, t) => {
+    const shares = new Array(routing.experts.length).fill(0);
+    for (let i = 0; i < perFrame; i++) shares[topExpert(routing, step, t * perFrame + i)] += 1 / perFrame;
+    return shares;
+  });
 }
 
 // Of each phenomenon, the largest value in the clip, 0 to 1.
@@ -110,7 +129,7 @@ function levelsOf(routing, mode, step) {
 
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
 // top1, entropy and margin tint every token alike; expert and phenomenon tint a token the more, the stronger it is
-// there; off tints none.
+// there; phenomena does so in the colour of the token's strongest, over a greyed picture; off tints none.
 function cellColours(routing, shown, latent) {
   const perFrame = routing.height * routing.width;
   const rgba = new Uint8ClampedArray(4 * perFrame);
@@ -121,7 +140,11 @@ function cellColours(routing, shown, latent) {
     let colours = CIVIDIS;
     let at = 0;
     let strength = 255;
-    if (mode === "top1") {
+    if (mode === "phenomena") {
+      const strongest = strongestPhenomenon(routing, step, token);
+      colours = routing.phenomenonColours[strongest];
+      strength = phenomenonValue(routing, step, token, strongest);
+    } else if (mode === "top1") {
       colours = routing.expertColours[topExpert(routing, step, token)];
     } else if (mode === "expert") {
       colours = routing.expertColours[shown.expert];
@@ -215,9 +238,21 @@ function weightsText(weights) {
   return [...named, `others ${othersWeight(weights).toFixed(3)}`].join(", ");
 }
 
-function regionTitle(latent, { rows, columns }) {
-  if (isToken({ rows, columns })) return `Token (frame ${latent}, row ${rows[0]}, column ${columns[0]})`;
-  return `Region rows ${rows.join("–")}, columns ${columns.join("–")}`;
+// The video frames that a latent frame covers, counted from 1 as everywhere on the page: "frames 2–5".
+function framesText(latent, temporal) {
+  const [first, last] = [1 + firstVideoFrame(latent, temporal), 1 + temporal * latent];
+  return first === last ? `frame ${first}` : `frames ${first}–${last}`;
+}
+
+function regionTitle({ rows, columns }) {
+  if (isToken({ rows, columns })) return `Token at row ${rows[0]}, column ${columns[0]}`;
+  return `Region of rows ${rows.join("–")}, columns ${columns.join("–")}`;
+}
+
+// An expert as lists name it: its number, and what it was measured to do, if that is known.
+function expertName(routing, expert) {
+  const name = routing.names[expert];
+  return name ? `Expert ${expert}: ${name}` : `Expert ${expert}`;
 }
 
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
@@ -229,35 +264,80 @@ function tokenLabel(routing, shown, token) {
   }
   const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
-  if (shown.mode === "phenomenon") {
-    const [name] = routing.phenomena[shown.phenomenon];
-    return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}, ${weight}`;
+  if (shown.mode === "phenomenon" || shown.mode === "phenomena") {
+    const p = shown.mode === "phenomenon" ? shown.phenomenon : strongestPhenomenon(routing, shown.step, token);
+    return `${routing.phenomena[p][0]} · ${value(phenomenonValue(routing, shown.step, token, p))}, ${weight}`;
   }
   if (shown.mode === "entropy") return `entropy · ${value(routing.entropy[token])}, ${weight}`;
   if (shown.mode === "margin") return `margin · ${value(margin(routing, shown.step, token))}, ${weight}`;
   return weight;
 }
 
-// The address that opens a run as it is on show. `expert` and `frame` may be null.
-function linkTo(page, run, expert, frame) {
-  const parts = Object.entries({ run, expert, frame }).filter(([, value]) => value !== null);
-  return `${page}?${parts.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join("&")}`;
+// --- the address bar ---------------------------------------------------------------------------------------------
+
+const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "entropy", "margin", "off"];
+const idOf = (name) => name.replaceAll(" ", "_");
+
+// What the address says of a run on show, as {name: text}; `frame` is null while it plays. Frames and steps count from 1.
+function addressOf(run, routing, shown, frame) {
+  const parts = { run };
+  if (routing) {
+    parts.view = shown.mode;
+    if (shown.mode === "expert") parts.expert = shown.expert;
+    if (shown.mode === "phenomenon") parts.phenomenon = idOf(routing.phenomena[shown.phenomenon][0]);
+    if (shown.step < routing.steps.length - 1) parts.step = routing.steps[shown.step];
+    parts.opacity = Math.round(100 * shown.opacity);
+  }
+  if (frame !== null) parts.frame = frame + 1;
+  return parts;
+}
+
+function linkTo(page, parts) {
+  return `${page}?${new URLSearchParams(parts)}`;
+}
+
+// What of an address, which anyone may have typed, a run has: the change to what is shown, and the frame or null. A link
+// that names an expert or a phenomenon and no view shows that one.
+function readAddress(search, routing, frames) {
+  const asked = new URLSearchParams(search);
+  const whole = (name) => (/^\d{1,6}$/.test(asked.get(name) || "") ? Number(asked.get(name)) : null);
+  const number = whole("frame");
+  const frame = number !== null && number >= 1 && number <= frames ? number - 1 : null;
+  if (!routing) return { change: {}, frame };
+  const change = {};
+  const expert = whole("expert");
+  const phenomenon = routing.phenomena.findIndex(([name]) => idOf(name) === asked.get("phenomenon"));
+  if (expert !== null && expert < routing.experts.length) Object.assign(change, { mode: "expert", expert });
+  else if (phenomenon >= 0) Object.assign(change, { mode: "phenomenon", phenomenon });
+  const view = asked.get("view");
+  const isAlone = view === "expert" || view === "phenomenon";
+  if (VIEWS.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
+  const step = routing.steps.indexOf(whole("step"));
+  if (step >= 0) change.step = step;
+  const opacity = whole("opacity");
+  if (opacity !== null && opacity <= 100) change.opacity = opacity / 100;
+  return { change, frame };
 }
 
 if (typeof module !== "undefined") {
   module.exports = {
     CIVIDIS,
+    addressOf,
     byteText,
     bytesOf,
     cellAt,
     cellColours,
+    expertName,
     expertShares,
+    expertSharesOverTime,
     expertWeight,
     firstVideoFrame,
+    framesText,
     isToken,
     latentFrame,
     levelsOf,
     linkTo,
+    readAddress,
     margin,
     movedRegion,
     othersWeight,
@@ -272,6 +352,7 @@ if (typeof module !== "undefined") {
     regionWeights,
     rgbOf,
     seekTime,
+    strongestPhenomenon,
     tokenAt,
     tokenLabel,
     topExpert,

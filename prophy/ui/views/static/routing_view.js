@@ -1,5 +1,6 @@
 // The routing view of one run. gradio gives `element`, `props`, `trigger`, `watch` and `server`; routing.js,
-// parts.js, stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the run's id.
+// parts.js, stacked_bars.js and download.js stand before this text. Choosing "Steer and compare" triggers 'steer' with the
+// run's id; going back to another run triggers 'revisit' with its id.
 
 const view = element.querySelector(".pp-view");
 const find = (selector) => view.querySelector(selector);
@@ -15,16 +16,20 @@ const caption = find(".pp-caption");
 const opacity = find(".pp-opacity");
 const stepSlider = find(".pp-step");
 const modes = [...find(".pp-modes").children];
+const multiples = find(".pp-multiples");
 const scale = find(".pp-scale");
 const label = find(".pp-label");
 const inspect = find(".pp-inspect");
 const overTime = find(".pp-over-time");
 const overSteps = find(".pp-over-steps");
+const timeline = find(".pp-timeline");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
 const DRAG = 6; // pixels: a pointer that moved less has clicked
 const COPIED_MS = 1600;
+const ADDRESS_MS = 400; // without a change, after which the address bar is written: browsers refuse to do so often
+const MULTIPLE_WIDTH = 112; // pixels of each of the small pictures
 
 let run = null;
 let routing = null;
@@ -35,8 +40,17 @@ let drag = null; // the pointer is down: {cell, x, y, region}, region once it ha
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 let resumes = false;
+let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // the next run is the address's own
+let writing = 0;
+let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
-const shown = { mode: "top1", expert: 0, phenomenon: 0, step: 0, opacity: 0.45 };
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, step: 0, opacity: opacities.grey };
+
+// What is drawn: a row under the pointer comes before what was chosen, and behind the small pictures stand all experts.
+function drawn() {
+  if (pointed) return { ...shown, ...pointed, opacity: opacities[groundOf(pointed.mode)] };
+  return shown.mode === "all" ? { ...shown, mode: "top1" } : shown;
+}
 
 // --- the picture ------------------------------------------------------------------------------------------------
 
@@ -47,8 +61,10 @@ function draw() {
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (!routing) return;
   const latent = latentFrame(frame, routing.temporal);
-  if (shown.mode !== "off") {
-    const colours = cellColours(routing, shown, latent);
+  const laid = drawn();
+  stage.classList.toggle("is-grey", groundOf(laid.mode) === "grey" && laid.opacity > 0);
+  if (laid.mode !== "off") {
+    const colours = cellColours(routing, laid, latent);
     cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
     context.imageSmoothingEnabled = false; // a token is one flat cell: what is shown is what was recorded
     context.drawImage(cells, 0, 0, canvas.width, canvas.height);
@@ -58,6 +74,30 @@ function draw() {
   if (hovered && !drag) outline(context, regionBetween(hovered, hovered), 1);
   canvas.dataset.frame = frame;
   canvas.dataset.latent = latent;
+  if (shown.mode === "all") drawMultiples(latent);
+}
+
+const backdrop = document.createElement("canvas"); // the video's picture, small and grey
+
+function drawMultiples(latent) {
+  if (!multiples.clientWidth || !video.videoWidth) return;
+  const width = Math.round(MULTIPLE_WIDTH * (window.devicePixelRatio || 1));
+  backdrop.width = width;
+  backdrop.height = Math.round(width / run.aspect);
+  const ground = backdrop.getContext("2d");
+  ground.drawImage(video, 0, 0, backdrop.width, backdrop.height);
+  greyOut(ground);
+  [...multiples.children].forEach((item, expert) => {
+    const small = item.firstElementChild;
+    small.width = backdrop.width; // empties it
+    small.height = backdrop.height;
+    const context = small.getContext("2d");
+    context.drawImage(backdrop, 0, 0);
+    const colours = cellColours(routing, { ...shown, mode: "expert", expert, opacity: opacities.grey }, latent);
+    cells.getContext("2d").putImageData(new ImageData(colours, routing.width, routing.height), 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(cells, 0, 0, small.width, small.height);
+  });
 }
 
 // A white line in a dark one, inside the cells: seen on every colour, and it leaves the neighbours as they are.
@@ -102,6 +142,7 @@ function showFrame(next) {
   if (routing) {
     const latent = latentFrame(frame, routing.temporal);
     [...latents.children].forEach((mark, t) => mark.classList.toggle("is-on", t === latent));
+    markBar(timeline.querySelector("svg"), latent);
   }
   draw();
   showLabel();
@@ -143,71 +184,107 @@ const CAPTIONS = {
   ...OVERLAYS,
   annotation:
     "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
-  off: "The bare video. Tokens can still be chosen; an expert below lays itself over it.",
+  off: "The bare video. Tokens can still be chosen.",
 };
 
 function choose(change) {
+  if ("opacity" in change) opacities[groundOf(change.mode || shown.mode)] = change.opacity;
   Object.assign(shown, change);
-  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === shown.mode)));
+  shown.opacity = opacities[groundOf(shown.mode)];
+  pointed = null;
+  const group = groupOf(shown.mode);
+  modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === group)));
   caption.textContent = CAPTIONS[isAnnotation() ? "annotation" : shown.mode];
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
+  opacity.disabled = shown.mode === "off";
   fillList();
+  fillTimeline();
   draw();
   showLabel();
   fillInspect();
+  writeAddress();
 }
+
+const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
 
 // An annotation has maps and no experts: nothing to select, to steer or to save.
 const isAnnotation = () => Boolean(routing) && !routing.experts.length;
 
-function listRow(colour, name, onClick) {
+function listRow(i, isPhenomenon) {
   const row = make("button", "pp-row");
   row.type = "button";
-  row.style.setProperty("--colour", colour);
+  row.dataset.index = i;
+  row.style.setProperty("--colour", isPhenomenon ? routing.phenomena[i][1] : routing.experts[i]);
+  const name = isPhenomenon ? routing.phenomena[i][0] : expertName(routing, i);
   row.append(make("i", "pp-swatch"), make("span", "pp-name", name), make("i", "pp-meter"), make("span", "pp-share"));
-  row.addEventListener("click", onClick);
+  listen(row, i, isPhenomenon);
   return row;
+}
+
+// Choosing shows it alone; pointing at it shows it meanwhile.
+function listen(row, i, isPhenomenon) {
+  row.addEventListener("click", () => (isPhenomenon ? choosePhenomenon(i) : chooseExpert(i)));
+  const alone = isPhenomenon ? { mode: "phenomenon", phenomenon: i } : { mode: "expert", expert: i };
+  whenPointedAt(row, (isPointed) => point(isPointed ? alone : null));
+}
+
+function point(next) {
+  pointed = next;
+  draw();
+}
+
+function multiple(expert) {
+  const item = make("button", "pp-multiple");
+  item.type = "button";
+  item.dataset.index = expert;
+  item.style.setProperty("--colour", routing.experts[expert]);
+  item.append(make("canvas"), make("i", "pp-swatch"), make("span", "", `Expert ${expert}`));
+  item.append(make("small", "", routing.names[expert]), make("span", "pp-share"));
+  item.title = expertName(routing, expert);
+  listen(item, expert, false);
+  return item;
 }
 
 // Rows are made once per kind and refilled in place, once per step: the keyboard's focus stays where it is, and
 // switching experts costs next to nothing.
 function fillList() {
   const isScale = shown.mode === "entropy" || shown.mode === "margin";
+  const isPhenomenon = isOfPhenomena(shown.mode);
   scale.hidden = !isScale;
-  list.hidden = isScale;
+  multiples.hidden = shown.mode !== "all";
+  list.hidden = !isPhenomenon && groupOf(shown.mode) !== "top1";
   if (isScale) {
     scale.setAttribute("aria-label", `Colour scale of the ${shown.mode}: from dark blue, 0, to yellow, 1`);
-    return;
   }
-  const kind = shown.mode === "phenomenon" || isAnnotation() ? "phenomenon" : "expert";
-  const isPhenomenon = kind === "phenomenon";
-  if (list.dataset.kind !== kind) {
-    list.dataset.kind = kind;
-    list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
+  const part = shown.mode === "all" ? multiples : list;
+  if (part.hidden) return;
+  const kind = isPhenomenon ? "phenomenon" : "expert";
+  if (part.dataset.kind !== kind) {
+    part.dataset.kind = kind;
+    if (part === list) list.setAttribute("aria-label", isPhenomenon ? "Phenomena" : "Refinement experts");
     const indices = isPhenomenon ? order : routing.experts.map((_, e) => e);
-    list.replaceChildren(
-      ...indices.map((i) => {
-        const row = isPhenomenon
-          ? listRow(routing.phenomena[i][1], routing.phenomena[i][0], () => choose({ phenomenon: i }))
-          : listRow(routing.experts[i], `Expert ${i}`, () => chooseExpert(i));
-        row.dataset.index = i;
-        return row;
-      }),
-    );
+    part.replaceChildren(...indices.map((i) => (part === list ? listRow(i, isPhenomenon) : multiple(i))));
   }
   let values = null;
-  if (isOutdated(list, kind, shown.step)) {
+  if (isOutdated(part, kind, shown.step)) {
     values = isPhenomenon ? phenomenonPeaks(routing, shown.step) : expertShares(routing, shown.step);
   }
-  for (const row of list.children) {
+  for (const row of part.children) {
     const i = Number(row.dataset.index);
-    const isOn = isPhenomenon ? i === shown.phenomenon : shown.mode === "expert" && i === shown.expert;
+    const isOn = shown.mode === kind && i === shown[kind];
     row.setAttribute("aria-pressed", String(isOn));
     if (!values) continue;
     row.style.setProperty("--share", values[i]);
+    row.classList.toggle("is-absent", isPhenomenon && !isAnnotation() && values[i] < SHOWN_PEAK);
     row.lastElementChild.textContent = percent(values[i]);
   }
+}
+
+// Choosing the phenomenon on show again returns to all of them; an annotation's maps are never laid over each other.
+function choosePhenomenon(phenomenon) {
+  const isAgain = shown.mode === "phenomenon" && shown.phenomenon === phenomenon && !isAnnotation();
+  choose(isAgain ? { mode: "phenomena" } : { mode: "phenomenon", phenomenon });
 }
 
 // Choosing the expert on show again returns to all of them.
@@ -220,6 +297,22 @@ function chooseStep(step) {
   stepSlider.value = step;
   stepSlider.nextElementSibling.textContent = `${routing.steps[step]} of ${routing.total_steps}`;
   choose({ step });
+}
+
+function fillTimeline() {
+  if (isAnnotation() || !isOutdated(timeline, shown.step)) return;
+  stackedBars(timeline.querySelector("svg"), {
+    bars: expertSharesOverTime(routing, shown.step),
+    colours: routing.experts,
+    nameOf: (t) => framesText(t, routing.temporal),
+    title: `Experts over time, at denoising step ${routing.steps[shown.step]}`,
+    onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
+    widths: Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal)),
+  });
+  const [first, last] = timeline.querySelector(".pp-ends").children;
+  first.textContent = framesText(0, routing.temporal);
+  last.textContent = routing.frames > 1 ? framesText(routing.frames - 1, routing.temporal) : "";
+  markBar(timeline.querySelector("svg"), latentFrame(frame, routing.temporal));
 }
 
 function fillBars() {
@@ -251,7 +344,7 @@ function showLabel() {
   if (label.hidden) return;
   const { row, column } = hovered;
   const token = tokenAt(routing, latentFrame(frame, routing.temporal), row, column);
-  label.textContent = tokenLabel(routing, shown, token);
+  label.textContent = tokenLabel(routing, drawn(), token);
   // Beside the cell, on the side with more room.
   const isRight = column >= routing.width / 2;
   const isLow = row >= routing.height / 2;
@@ -285,13 +378,14 @@ function fillInspect() {
   const { step } = shown;
   const latent = latentFrame(frame, routing.temporal);
   if (!isOutdated(inspect, rows, columns, latent, step)) return;
-  const heading = regionTitle(latent, selected);
+  const here = framesText(latent, routing.temporal);
+  const heading = `${regionTitle(selected)}, ${here}`;
   inspect.querySelector("h3").textContent = heading;
   inspect.setAttribute("aria-label", heading);
   if (isOutdated(overTime, rows, columns, step)) {
     fillPlot(overTime, {
       bars: regionOverTime(routing, step, rows, columns),
-      nameOf: (t) => `frame ${t}`,
+      nameOf: (t) => framesText(t, routing.temporal),
       title: `Over the clip, at denoising step ${routing.steps[step]}`,
       onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
     });
@@ -300,7 +394,7 @@ function fillInspect() {
     fillPlot(overSteps, {
       bars: regionOverSteps(routing, latent, rows, columns),
       nameOf: (d) => `step ${routing.steps[d]}`,
-      title: `Over denoising, at latent frame ${latent}`,
+      title: `Over denoising, at ${here}`,
       onChoose: chooseStep,
     });
   }
@@ -327,7 +421,7 @@ function fillNumbers(weights) {
   };
   find(".pp-numbers").replaceChildren(
     ...ranked(weights).map(([expert, weight]) => {
-      const item = line(routing.experts[expert], `Expert ${expert}`, weight);
+      const item = line(routing.experts[expert], expertName(routing, expert), weight);
       item.dataset.expert = expert;
       item.dataset.weight = byteText(weight);
       return item;
@@ -388,26 +482,65 @@ async function save(button) {
   const said = button.textContent;
   copied.textContent = `making: ${said.toLowerCase()} …`;
   const index = { expert: shown.expert, phenomenon: shown.phenomenon }[shown.mode];
-  const overlay = shown.mode === "off" ? { mode: "top1", opacity: 0 } : { mode: shown.mode, index, opacity: shown.opacity };
+  const mode = { off: "top1", all: "top1" }[shown.mode] || shown.mode;
+  const overlay = { mode, index, opacity: shown.mode === "off" ? 0 : shown.opacity };
   const step = routing ? routing.steps[shown.step] : undefined;
   const wrong = await download({ run: run.id, what: button.dataset.what, frame, step, ...overlay });
   copied.textContent = wrong || "saved";
   setTimeout(() => (copied.textContent = ""), wrong ? 4 * COPIED_MS : COPIED_MS);
 }
 
-// The timeline beneath is plotly's, in a part of its own: choosing a bar goes to its latent frame.
-function bindTimeline() {
-  const plot = document.querySelector("#timeline .js-plotly-plot");
-  if (!plot || !plot.on || plot.dataset.seeks) return;
-  plot.dataset.seeks = "yes";
-  plot.on("plotly_click", ({ points }) => {
-    if (run && routing) seek(firstVideoFrame(points[0].customdata[0], routing.temporal));
-  });
+// Only the page's main view has the address bar. It stays bare until something is chosen.
+const hasAddress = Boolean(element.closest("#routing-view"));
+let addressed = null; // the run that the address bar follows; none while an address is being obeyed
+
+function address(at) {
+  return linkTo(location.origin + location.pathname, addressOf(run.id, routing, shown, at));
+}
+
+function writeAddress() {
+  clearTimeout(writing);
+  if (run && hasAddress && addressed) writing = setTimeout(() => visit("replaceState"), ADDRESS_MS);
+}
+
+// In another site's frame the browser may refuse; then there is nothing to go back to.
+function visit(how) {
+  clearTimeout(writing);
+  addressed = run.id;
+  try {
+    history[how](null, "", address(video.paused ? frame : null));
+  } catch {
+    // refused
+  }
+}
+
+// Back and forward: the same run as it was, or another one from the server.
+function revisit() {
+  const id = new URLSearchParams(location.search).get("run") || firstRun;
+  if (!run || !hasAddress) return;
+  if (id !== run.id) {
+    isArriving = true;
+    trigger("revisit", { id });
+    return;
+  }
+  addressed = null; // nothing is written while what the address says is shown
+  obeyAddress();
+  addressed = run.id;
+}
+
+function obeyAddress() {
+  const { change, frame: at } = readAddress(location.search, routing, run.frames);
+  if (routing) {
+    const { step, ...rest } = change;
+    Object.assign(shown, rest);
+    if ("opacity" in rest) opacities[groundOf(shown.mode)] = rest.opacity;
+    chooseStep(step ?? routing.steps.length - 1);
+  }
+  if (at !== null) seek(at);
 }
 
 async function copyLink() {
-  const expert = routing && shown.mode === "expert" ? shown.expert : null;
-  const link = linkTo(location.origin + location.pathname, run.id, expert, frame);
+  const link = address(frame);
   linkText.value = link;
   try {
     await navigator.clipboard.writeText(link);
@@ -424,14 +557,15 @@ async function copyLink() {
 
 // --- a run ------------------------------------------------------------------------------------------------------
 
-const isChosen = (number) => typeof number === "number";
+let startAt = null; // the frame that the address names
+let firstRun = null; // the one that the bare address shows
 
 function open(next) {
   run = next;
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = null;
   select(null);
-  [list, inspect, overTime, overSteps].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
@@ -451,13 +585,18 @@ function open(next) {
   unknown.textContent = `The model has never seen: ${run.unknown_words.join(", ")}. It worked from the other words.`;
 
   stage.style.aspectRatio = run.aspect;
+  view.style.setProperty("--aspect", run.aspect);
   source = URL.createObjectURL(new Blob([bytesOf(run.video)], { type: "video/mp4" }));
   video.src = source;
   scrub.max = run.frames - 1;
+  const isAsked = isArriving && run.by_link && new URLSearchParams(location.search).get("run") === run.id;
+  const asked = isAsked ? readAddress(location.search, routing, run.frames) : { change: {}, frame: null };
+  startAt = asked.frame;
 
   view.classList.toggle("is-bare", !routing);
   view.classList.toggle("is-annotation", isAnnotation());
   if (isAnnotation()) shown.mode = "phenomenon";
+  if (!routing) stage.classList.remove("is-grey");
   find(".pp-bare").hidden = Boolean(routing);
   if (routing) {
     const sizes = Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal));
@@ -471,20 +610,26 @@ function open(next) {
     stepSlider.max = routing.steps.length - 1;
     const shares = expertShares(routing, routing.steps.length - 1);
     shown.expert = shares.indexOf(Math.max(...shares));
-    if (isChosen(run.expert)) Object.assign(shown, { mode: "expert", expert: run.expert });
     cells.width = routing.width;
     cells.height = routing.height;
-    delete list.dataset.kind;
+    [list, multiples].forEach((part) => delete part.dataset.kind);
     fillBars();
     const peaks = phenomenonPeaks(routing, routing.steps.length - 1);
-    order = peaks.map((_, p) => p);
+    order = [...routing.offered];
     if (!isAnnotation()) order.sort((a, b) => peaks[b] - peaks[a]); // an annotation's maps belong together
     shown.phenomenon = order[0];
-    chooseStep(routing.steps.length - 1);
+    if (shown.mode === "phenomenon" && !isAnnotation()) shown.mode = "phenomena";
+    Object.assign(shown, asked.change);
+    if ("opacity" in asked.change) opacities[groundOf(shown.mode)] = asked.change.opacity;
+    chooseStep(asked.change.step ?? routing.steps.length - 1);
   }
-  showFrame(isChosen(run.frame) ? run.frame : 0);
+  showFrame(startAt ?? 0);
   fitCanvas();
-  if (!isStill.matches && !isChosen(run.frame)) video.play().catch(() => {});
+  if (!isStill.matches && startAt === null) video.play().catch(() => {});
+  if (hasAddress && firstRun && !(isArriving && run.by_link)) visit("pushState");
+  addressed = run.id;
+  firstRun = firstRun || run.id;
+  isArriving = false;
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
@@ -527,14 +672,15 @@ for (const button of find(".pp-save").querySelectorAll("button")) button.addEven
 document.addEventListener("click", (event) => {
   if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
 });
-const result = element.closest(".pp-result");
-if (result) new MutationObserver(bindTimeline).observe(result, { childList: true, subtree: true });
-video.addEventListener("loadedmetadata", () => run && isChosen(run.frame) && seek(run.frame));
+video.addEventListener("loadedmetadata", () => run && startAt !== null && seek(startAt));
+video.addEventListener("pause", writeAddress);
+video.addEventListener("seeked", () => video.paused && writeAddress());
+window.addEventListener("popstate", revisit);
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
 stepSlider.addEventListener("input", () => chooseStep(Number(stepSlider.value)));
-modes.forEach((button) => button.addEventListener("click", () => choose({ mode: button.dataset.mode })));
+modes.forEach((button) => button.addEventListener("click", () => choose({ mode: modeOf(button) })));
 view.addEventListener("keydown", onKey);
 new ResizeObserver(fitCanvas).observe(stage);
 new ResizeObserver(() => view.classList.toggle("is-narrow", view.clientWidth < NARROW)).observe(view);
@@ -544,4 +690,4 @@ showPlaying();
 follow();
 watch("value", () => open(props.value));
 // On a page whose link names a run, that one follows.
-open(new URLSearchParams(location.search).get("run") ? null : props.value || null);
+open(hasAddress && isArriving ? null : props.value || null);

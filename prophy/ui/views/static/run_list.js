@@ -1,5 +1,6 @@
 // Runs as cards. Choosing one triggers 'choose' with its id; a visitor's own can also be downloaded and deleted, which
-// triggers 'delete'. gradio gives `element`, `props`, `trigger` and `watch`; routing.js and download.js stand before.
+// triggers 'delete'; 'refresh' comes when the page is looked at again. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, download.js
+// and to_player.js stand before.
 
 const cards = element.querySelector(".pp-runs");
 
@@ -52,7 +53,10 @@ function card(run) {
   seed.className = "pp-card-seed";
   seed.textContent = [`seed ${run.seed}`, ...run.marks].join(" · ");
   button.append(poster, prompt, seed);
-  button.addEventListener("click", () => trigger("choose", { id: run.id }));
+  button.addEventListener("click", () => {
+    trigger("choose", { id: run.id });
+    toPlayer();
+  });
   whole.append(button);
   if (run.is_own) {
     const actions = document.createElement("div");
@@ -70,5 +74,11 @@ function fill(runs) {
   cards.replaceChildren(...(runs || []).map(card));
 }
 
+// Meanwhile another tab, or the command line, may have made or deleted one.
+if (element.closest("#history")) {
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") trigger("refresh", {});
+  });
+}
 watch("value", () => fill(props.value));
 fill(props.value);

@@ -5,8 +5,9 @@ const BAR_GAP = 0.07; // of a bar's place, on either side
 const MARK_HEIGHT = 0.05; // of a bar's height: the line under the bar that is on show
 
 // Draws `bars`, one array of experts' weights each, from the first expert at the foot to the rest of 1 at the top.
-// `colours`: by expert; `nameOf(i)`: what bar i is; `title`: what the plot is; onChoose(i): a bar was clicked.
-function stackedBars(svg, { bars, colours, nameOf, title, onChoose }) {
+// `colours`: by expert; `nameOf(i)`: what bar i is; `title`: what the plot is; onChoose(i): a bar was clicked; `widths`:
+// of the bars' places, each 1 unless given.
+function stackedBars(svg, { bars, colours, nameOf, title, onChoose, widths = bars.map(() => 1) }) {
   const shape = (tag, attributes, text) => {
     const node = document.createElementNS(svg.namespaceURI, tag);
     for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -14,14 +15,16 @@ function stackedBars(svg, { bars, colours, nameOf, title, onChoose }) {
     return node;
   };
   const texts = bars.map((weights, i) => `${nameOf(i)}: ${weightsText(weights)}`);
-  svg.setAttribute("viewBox", `0 0 ${bars.length} ${1 + 2 * MARK_HEIGHT}`);
+  const total = widths.reduce((sum, width) => sum + width, 0);
+  const starts = widths.map((_, i) => widths.slice(0, i).reduce((sum, width) => sum + width, 0));
+  svg.setAttribute("viewBox", `0 0 ${total} ${1 + 2 * MARK_HEIGHT}`);
   svg.setAttribute("preserveAspectRatio", "none");
   svg.setAttribute("aria-label", `${title}. ${texts.join("; ")}.`);
   svg.replaceChildren(
     ...bars.map((weights, i) => {
       const bar = shape("g", { class: "pp-stack" });
       const part = (y, height, attributes) =>
-        bar.append(shape("rect", { x: i + BAR_GAP, y, width: 1 - 2 * BAR_GAP, height, ...attributes }));
+        bar.append(shape("rect", { x: starts[i] + BAR_GAP, y, width: widths[i] - 2 * BAR_GAP, height, ...attributes }));
       bar.append(shape("title", {}, texts[i]));
       let top = 1;
       weights.forEach((weight, expert) => {
@@ -37,8 +40,8 @@ function stackedBars(svg, { bars, colours, nameOf, title, onChoose }) {
   );
   svg.onclick = (event) => {
     const box = svg.getBoundingClientRect();
-    const at = Math.floor(((event.clientX - box.left) / box.width) * bars.length);
-    onChoose(Math.min(bars.length - 1, Math.max(0, at)));
+    const at = ((event.clientX - box.left) / box.width) * total;
+    onChoose(Math.max(0, starts.findLastIndex((start) => start <= at)));
   };
 }
 

@@ -1,15 +1,18 @@
-// The steering panel. gradio gives `element`, `props`, `trigger` and `watch`; parts.js and steering.js stand before
-// this text.
+// The steering panel. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js and steering.js stand
+// before this text.
 //
-// Its value is {experts, semantic, grid, poster, steering}: colours of the refinement experts, how many semantic ones,
-// the clip's token grid, a picture to paint on, and what to begin with. Each change triggers 'steer' with the JSON of
+// Its value is that of prophy.ui.controls.steer.SteerView. Each change triggers 'steer' with the JSON of
 // prophy.routing.steering.
 
 const panel = element.querySelector(".pp-steer");
 const get = (selector) => panel.querySelector(selector);
 const brush = get(".pp-brush");
 const addButton = get(".pp-add");
+const strength = get(".pp-strength input");
+const STRONGEST = 3; // that the slider offers; a run may have had more
 const BRUSH_SIDE = 192; // pixels, of the longer side
+
+const ADDED_ALPHA = 0.6; // of regions that were added, beside the one being painted
 
 let given = null;
 let steering = neutral();
@@ -37,8 +40,30 @@ function knob(kind, expert) {
     });
     group.append(button);
   }
-  row.append(swatch, make("span", "pp-name", `Expert ${expert}`), group);
+  const name = make("span", "pp-name", `Expert ${expert}`);
+  row.append(swatch, name, group);
+  if (kind === "refinement") {
+    const said = [given.names[expert], given.shares.length ? `used ${percent(given.shares[expert])}` : ""];
+    name.append(make("small", "pp-does", said.filter(Boolean).join(" · ")));
+  }
   return row;
+}
+
+function preset({ name, steering: document }) {
+  const button = make("button", "pp-preset", name);
+  button.type = "button";
+  button.addEventListener("click", () => {
+    steering = fromJson(document, given.grid[2]);
+    changed();
+  });
+  return button;
+}
+
+function showStrength() {
+  strength.max = Math.max(STRONGEST, steering.strength);
+  strength.value = steering.strength;
+  const meaning = { 0: "off: the backbone alone", 1: "as trained" }[steering.strength];
+  strength.nextElementSibling.textContent = `×${steering.strength}${meaning ? `, ${meaning}` : ""}`;
 }
 
 function showKnobs() {
@@ -61,8 +86,14 @@ function drawBrush() {
   const [w, h] = [brush.width / columns, brush.height / rows];
   context.clearRect(0, 0, brush.width, brush.height);
   if (picture) context.drawImage(picture, 0, 0, brush.width, brush.height);
-  context.fillStyle = given.experts[Number(get(".pp-which").value)] || "#888";
-  for (const cell of painted) context.fillRect((cell % columns) * w, Math.floor(cell / columns) * h, w, h);
+  const fill = (cells, colour, alpha) => {
+    context.globalAlpha = alpha;
+    context.fillStyle = colour;
+    for (const cell of cells) context.fillRect((cell % columns) * w, Math.floor(cell / columns) * h, w, h);
+    context.globalAlpha = 1;
+  };
+  for (const { expert, cells } of steering.forced) fill(cells, given.experts[expert], ADDED_ALPHA);
+  fill(painted, given.experts[Number(get(".pp-which").value)] || "#888", 1);
   context.strokeStyle = "rgba(127, 127, 127, 0.45)";
   context.lineWidth = 1;
   for (let c = 1; c < columns; c++) context.strokeRect(Math.round(c * w) - 0.5, -1, 0, brush.height + 2);
@@ -73,6 +104,7 @@ function drawBrush() {
     context.strokeRect((cursor % columns) * w + 1.5, Math.floor(cursor / columns) * h + 1.5, w - 3, h - 3);
   }
   brush.dataset.cells = painted.size;
+  brush.dataset.added = new Set(steering.forced.flatMap(({ cells }) => [...cells])).size;
   addButton.disabled = painted.size === 0;
 }
 
@@ -129,7 +161,6 @@ addButton.addEventListener("click", () => {
     cells: painted,
   });
   painted = new Set();
-  drawBrush();
   changed();
 });
 
@@ -157,8 +188,10 @@ function show() {
   const lines = describeSteering(steering);
   get(".pp-steer-said").textContent = lines.length ? lines.join(" · ") : "Every expert is as it is.";
   get(".pp-reset").disabled = isNeutral(steering);
+  showStrength();
   showKnobs();
   showRegions();
+  drawBrush();
 }
 
 function changed() {
@@ -186,9 +219,13 @@ function open(value) {
   get('[data-kind="semantic"]').replaceChildren(
     ...Array.from({ length: value.semantic }, (_, e) => knob("semantic", e)),
   );
-  options(get(".pp-which"), value.experts.length, 0, (i) => `Expert ${i}`);
-  options(get(".pp-from"), frames, 0, String);
-  options(get(".pp-to"), frames, frames - 1, String);
+  get(".pp-presets").replaceChildren(...value.presets.map(preset));
+  const what = { true: "share of the clip's tokens", false: "share as measured" }[Boolean(value.poster)];
+  get(".pp-shares-of").textContent = `which act token by token${value.shares.length ? `; ${what}` : ""}`;
+  options(get(".pp-which"), value.experts.length, 0, (i) => expertName(value, i));
+  const when = (t) => `${t} (${framesText(t, value.temporal)})`;
+  options(get(".pp-from"), frames, 0, when);
+  options(get(".pp-to"), frames, frames - 1, when);
   picture = null;
   if (value.poster) {
     const image = new Image();
@@ -199,7 +236,6 @@ function open(value) {
     };
     image.src = value.poster;
   }
-  drawBrush();
   show();
 }
 
@@ -207,6 +243,11 @@ get(".pp-reset").addEventListener("click", () => {
   steering = neutral();
   changed();
 });
+strength.addEventListener("input", () => {
+  steering.strength = Number(strength.value);
+  showStrength();
+});
+strength.addEventListener("change", changed);
 get(".pp-which").addEventListener("change", drawBrush);
 watch("value", () => open(props.value));
 open(props.value || null);

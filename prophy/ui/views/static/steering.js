@@ -1,7 +1,8 @@
 // What is done to the experts, as the browser keeps it, and as prophy.routing.steering reads it. Pure; tests run it under node.
 //
-// A steering is {semantic: Map, refinement: Map, forced: [region]}; the maps hold only what differs from 1. A region is
-// {expert, first, last, cells}: latent frames inclusive, cells a Set of row · columns + column.
+// A steering is {semantic: Map, refinement: Map, forced: [region], strength}; the maps hold only what differs from 1. A
+// region is {expert, first, last, cells}: latent frames inclusive, cells a Set of row · columns + column. Strength
+// is that of the whole branch: 1 is exactly as trained.
 
 const SCALES = [
   ["Invert", -1],
@@ -11,7 +12,7 @@ const SCALES = [
 ];
 
 function neutral() {
-  return { semantic: new Map(), refinement: new Map(), forced: [] };
+  return { semantic: new Map(), refinement: new Map(), forced: [], strength: 1 };
 }
 
 function setScale(steering, kind, expert, scale) {
@@ -20,7 +21,7 @@ function setScale(steering, kind, expert, scale) {
 }
 
 function isNeutral(steering) {
-  return !steering.semantic.size && !steering.refinement.size && !steering.forced.length;
+  return !steering.semantic.size && !steering.refinement.size && !steering.forced.length && steering.strength === 1;
 }
 
 // The object that prophy.routing.steering.Steering.from_json reads; empty for one that does nothing.
@@ -37,6 +38,7 @@ function toJson(steering, columns) {
       cells: [...region.cells].sort((a, b) => a - b).map((cell) => [Math.floor(cell / columns), cell % columns]),
     }));
   }
+  if (steering.strength !== 1) document.strength = steering.strength;
   return document;
 }
 
@@ -51,6 +53,7 @@ function fromJson(document, columns) {
       last: region.last_frame,
       cells: new Set(region.cells.map(([row, column]) => row * columns + column)),
     })),
+    strength: document.strength ?? 1,
   };
 }
 
@@ -66,6 +69,7 @@ function describeSteering(steering) {
       const span = first === last ? `latent frame ${first}` : `latent frames ${first}–${last}`;
       return `expert ${expert} forced on ${cells.size} cell${cells.size > 1 ? "s" : ""}, ${span}`;
     }),
+    ...(steering.strength === 1 ? [] : [`branch ×${steering.strength}`]),
   ];
 }
 
