@@ -92,7 +92,7 @@ def read_experts(model: str | Path, branch: str | Path | None = None) -> ExpertS
 
 
 def _dominant(shares: Mapping[str, float]) -> str:
-    largest = max(shares, key=shares.get, default="")
+    largest = max(shares, key=lambda name: shares[name], default="")
     return largest if largest and shares[largest] >= DOMINATES else ""
 
 

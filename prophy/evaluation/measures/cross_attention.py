@@ -162,7 +162,7 @@ def record_cross_attention(
         ValueError: a transformer without cross-attention of its own, such as CogVideoX's.
     """
     family = FAMILIES.get(type(transformer).__name__)
-    if family is None or not hasattr(family, "cross_attentions"):
+    if family is None or not hasattr(family, "cross_attentions") or not hasattr(family, "self_attentions"):
         raise ValueError(f"{type(transformer).__name__} has no cross-attention to record: use a Wan transformer")
     layers = family.cross_attentions(transformer)
     stock = [layer.processor for layer in layers]

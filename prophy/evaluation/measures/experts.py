@@ -72,7 +72,7 @@ def evaluate_experts(
 def shares_of(probs_nNE: np.ndarray, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     """Of each expert's weight where anything acts, the share on each phenomenon, ``(E, P)``; and its use, ``(E,)``."""
     acts_nNP = truth.cover_nNP > 0.5
-    active_nNE = probs_nNE * acts_nNP.any(2)[..., None]
+    active_nNE = probs_nNE * acts_nNP.any(2, keepdims=True)
     on_EP = np.einsum("bne,bnp->ep", active_nNE, acts_nNP)
     total_E = active_nNE.sum((0, 1))
     return on_EP / np.maximum(total_E, 1e-12)[:, None], probs_nNE.mean((0, 1))

@@ -69,7 +69,8 @@ class RoutingBytes:
             trace: the routing.
             measured: what its experts were measured to do.
         """
-        is_measured = measured is not None and len(measured.names) == trace.num_experts
+        if measured is not None and len(measured.names) != trace.num_experts:  # another branch's
+            measured = None
         bytes_a_step = trace.topk_ids[0].size * 2 + trace.phenomenon_maps[0].size
         most = int(np.clip(MAX_ROUTING_BYTES // bytes_a_step, 1, trace.num_kept))
         kept = np.unique(np.linspace(trace.num_kept - 1, 0, most).round().astype(int))
@@ -86,8 +87,8 @@ class RoutingBytes:
             semantic=[round(float(weight), 5) for weight in trace.semantic_weights],
             experts=[expert_colour(e) for e in range(trace.num_experts)],
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
-            names=list(measured.names) if is_measured else [""] * trace.num_experts,
-            offered=[one.index for one in phenomena.PHENOMENA if not is_measured or one.id in measured.learnt],
+            names=list(measured.names) if measured is not None else [""] * trace.num_experts,
+            offered=[one.index for one in phenomena.PHENOMENA if measured is None or one.id in measured.learnt],
         )
 
 
