@@ -25,7 +25,7 @@ class Faithful(torch.nn.Module):
     """Latents are the pixels."""
 
     config = SimpleNamespace(scale_factor_spatial=8)
-    device = torch.device("cpu")
+    device, dtype = torch.device("cpu"), torch.float32
 
     def encode(self, video):
         return SimpleNamespace(latent_dist=SimpleNamespace(mode=lambda: video))
