@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
     # 2. The backbone, frozen, and clips with exact masks, encoded by its own autoencoder and text encoder.
     base = base_of(recipe, None)
     transformer, objective = open_backbone(base, recipe)
-    examples = open_examples(arguments.out / "cache", base, worlds=arguments.clips)
+    examples = open_examples(arguments.out / "cache", base, arguments.clips)
 
     # 3. Run this again after a stop: the training resumes where its last checkpoint was.
     run, branch = arguments.out / "training", arguments.out / "branch"
