@@ -214,7 +214,7 @@ def flags() -> Iterator[Target]:
     from prophy.memory.profiles import Profile
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import parse_force, parse_scales
-    from prophy.ui.engine.visitors import address_of, link_of, owner_of
+    from prophy.ui.engine.visitors import address_of, owner_of, run_of
     from prophy.worlds import Stage
 
     parsers: dict[str, Callable[[str], object]] = {
@@ -228,7 +228,7 @@ def flags() -> Iterator[Target]:
         "a count": whole,
         "a seed": seeds,
         "--minutes": time_limit,
-        "a link": lambda text: link_of({"run": text, "expert": text, "frame": text}),
+        "a link": lambda text: run_of({"run": text}),
         "an address": lambda text: address_of(text, text),
         "a secret": owner_of,
     }
