@@ -91,7 +91,11 @@ def flood(address: str, stop: EventType, became: Queue[Flood], steps: int, run: 
     jobs = []
     while not stop.is_set():
         sent += 1
-        body = {"fn_index": index, "data": [PROMPT, sent, steps, -1.0, True, {}, "", ""], "session_hash": f"f{sent}"}
+        body = {
+            "fn_index": index,
+            "data": [PROMPT, sent, steps, -1.0, True, {}, "", "", {}],
+            "session_hash": f"f{sent}",
+        }
         httpx.post(f"{address}gradio_api/queue/join", json=body, headers=headers, timeout=120)
         waiting = [job for job in jobs if not job.done()]
         made += sum(job.exception() is None for job in jobs if job.done())

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from synthetic import GRID, make_frames, make_record, make_trace
 
+from prophy import video
 from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import MAX_CELLS, ForcedRegion, Steering
@@ -145,12 +146,14 @@ def test_a_missing_root_lists_nothing(tmp_path: Path):
 # --- whole or absent --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stage", ["write_video", "write_png", "_stored_file", "_sync"])
-def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str):
+@pytest.mark.parametrize(
+    ("module", "stage"), [(video, "write_video"), (runs, "write_png"), (runs, "_stored_file"), (runs, "_sync")]
+)
+def test_a_write_that_fails_midway_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module, stage: str):
     def fail(*_, **__):
         raise OSError("disk full")
 
-    monkeypatch.setattr(runs, stage, fail)
+    monkeypatch.setattr(module, stage, fail)
     with pytest.raises(OSError, match="disk full"):
         write_run(tmp_path, make_record(), make_frames(), trace=make_trace())
     assert list(tmp_path.iterdir()) == []
