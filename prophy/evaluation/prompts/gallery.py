@@ -6,12 +6,14 @@ prophy evaluate gallery --out assets/gallery
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.files import replace_folder
-from prophy.generation.resume import RunFolder, resumable
 from prophy.generation.settings import GenerationSettings
+
+if TYPE_CHECKING:
+    from prophy.backbones.pipeline import ProPhyPipeline
 
 #: run ids by the seed of the fixed prompt
 SHIPPED = {
@@ -40,6 +42,8 @@ def make_gallery(pipeline: ProPhyPipeline, out: Path) -> int:
     Raises:
         GenerationError: the model cannot read a prompt, or that folder holds runs of another model.
     """
+    from prophy.generation.resume import RunFolder, resumable  # with torch, which the page of shipped runs needs not
+
     out = Path(out)
     new = out.with_name(out.name + ".new")
     wanted = {SHIPPED[p.seed]: GenerationSettings(p.prompt, p.seed) for p in FIXED_PROMPTS if p.seed in SHIPPED}
