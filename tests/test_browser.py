@@ -334,7 +334,10 @@ def test_the_plots_of_a_token_seek_the_video_and_choose_the_step(app: App, visit
     click_bar(page, ".pp-over-steps", 1, app.shipped.num_kept)
     assert page.input_value(".pp-step") == "1"
     assert inspected(page) == ("Token at row 1, column 4, frames 6–9", recorded(app.shipped, 1, token))
-    marks = page.eval_on_selector_all(".pp-stack", "(bars) => bars.map((bar) => bar.classList.contains('is-on'))")
+    marks = page.eval_on_selector_all(
+        ".pp-over-time .pp-stack, .pp-over-steps .pp-stack",
+        "(bars) => bars.map((bar) => bar.classList.contains('is-on'))",
+    )
     assert marks == [t == 2 for t in range(GRID.frames)] + [d == 1 for d in range(app.shipped.num_kept)]
 
 
