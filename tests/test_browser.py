@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -62,9 +63,11 @@ def visit(app: App, browser):
     """Opens the page in a context of its own; at the end, checks that no request and no script went astray."""
     contexts, requests, complaints = [], [], []
 
-    def open_page(width: int = 1280, height: int = 900, query: str = "", **options):
+    def open_page(width: int = 1280, height: int = 900, query: str = "", late: float = 0, **options):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
+        if late:  # the server's answers
+            context.route(re.compile(r"gradio_api/(run|queue/join)"), lambda route: (time.sleep(late), route.continue_()))
         context.on("request", lambda request: requests.append(request.url))
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -601,8 +604,9 @@ def test_closing_the_tab_stops_the_generation(visit):
     assert not is_generating()
 
 
-def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit):
-    page = visit(query="?run=made-up&expert=2&frame=6")
+@pytest.mark.parametrize("late", [0, 2], ids=["at_once", "by_a_slow_server"])
+def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit, late: float):
+    page = visit(query="?run=made-up&expert=2&frame=6", late=late)
     page.wait_for_function("document.querySelector('.pp-canvas').dataset.frame === '5'")
     assert page.get_attribute("[data-mode=top1]", "aria-pressed") == "true"
     assert page.get_attribute(".pp-list [data-index='2']", "aria-pressed") == "true"

@@ -627,9 +627,9 @@ function open(next) {
   fitCanvas();
   if (!isStill.matches && startAt === null) video.play().catch(() => {});
   if (hasAddress && firstRun && !(isArriving && run.by_link)) visit("pushState");
-  addressed = run.id;
   firstRun = firstRun || run.id;
-  isArriving = false;
+  if (run.by_link) isArriving = false; // until then the run that the page brings stands here, and the address stays
+  addressed = isArriving ? null : run.id;
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
