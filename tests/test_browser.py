@@ -67,7 +67,9 @@ def visit(app: App, browser):
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         if late:  # the server's answers
-            context.route(re.compile(r"gradio_api/(run|queue/join)"), lambda route: (time.sleep(late), route.continue_()))
+            context.route(
+                re.compile(r"gradio_api/(run|queue/join)"), lambda route: (time.sleep(late), route.continue_())
+            )
         context.on("request", lambda request: requests.append(request.url))
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
