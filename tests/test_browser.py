@@ -579,7 +579,7 @@ def test_a_prompt_becomes_a_run_that_can_be_reopened(app: App, visit):
 def test_stop_freezes_the_counter_and_a_new_generation_can_start(app: App, visit):
     page = visit()
     before = {run.id for run in list_runs(app.runs)}
-    ask(page, PROMPT, steps=100)  # longer than a slow machine takes to press Stop
+    ask(page, PROMPT, steps=50)
     page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 1")
     page.click("#stop")
     step_at_click = int(page.get_attribute(".pp-live", "data-step"))
