@@ -117,8 +117,25 @@ def _render(grid: TokenGrid, worlds: WorldSet, seed: int) -> tuple[np.ndarray, n
     return clip.frames, masks, indices
 
 
-def cached_set(folder: Path) -> WorldSet | None:
-    """Which clips the cache in a folder holds; None if there is none.
+@dataclass(frozen=True)
+class CacheNote:
+    """What ``cache.json`` says of a cache of the worlds.
+
+    Attributes:
+        worlds: which clips.
+        made_by: digest of the autoencoder and the tokenizer.
+        count: of clips.
+        sha256: of each array's file; empty where an older release noted none.
+    """
+
+    worlds: WorldSet
+    made_by: str
+    count: int
+    sha256: dict[str, str]
+
+
+def cache_note(folder: Path) -> CacheNote | None:
+    """What the cache in a folder was made with; None if there is none.
 
     Raises:
         ValueError: its description is damaged, or it is a cache of other clips.
@@ -126,10 +143,12 @@ def cached_set(folder: Path) -> WorldSet | None:
     marker = Path(folder) / MARKER
     if not marker.is_file():
         return None
-    if not is_worlds_cache(folder):
+    about = read_object(marker, "restore it or fill another folder")
+    if "made_by" not in about:
         raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
     try:
-        return WorldSet.from_record(read_object(marker, "restore it or fill another folder"))
+        worlds = WorldSet.from_record(about)
+        return CacheNote(worlds, str(about["made_by"]), int(about["count"]), dict(about.get("sha256", {})))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 
@@ -166,9 +185,8 @@ def open_cache(
     grid = grid_of(worlds.stage, vae)
     about = {"made_by": _digest(vae, tokenizer), **worlds.record()}
     done = 0
-    if (held := cached_set(folder)) is not None:
-        noted = json.loads(marker.read_text(encoding="utf-8"))
-        found, done = {"made_by": noted["made_by"], **held.record()}, noted["count"]
+    if (held := cache_note(folder)) is not None:
+        found, done = {"made_by": held.made_by, **held.worlds.record()}, held.count
         if other := [WORDS[key] for key in about if found.get(key) != about[key]]:
             raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
     channels = vae.config.z_dim
@@ -219,14 +237,13 @@ def verify_worlds(folder: Path) -> list[Problem]:
     release's worlds show otherwise (a few are rendered again).
 
     Raises:
+        FileNotFoundError: there is none.
         ValueError: its description is damaged.
     """
     folder = Path(folder)
-    try:
-        about = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        worlds, count, digests = WorldSet.from_record(about), int(about["count"]), dict(about.get("sha256", {}))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / MARKER} does not describe a cache of the worlds ({error}): make another") from None
+    if (note := cache_note(folder)) is None:
+        raise FileNotFoundError(f"{folder} holds no cache ({MARKER} is missing)")
+    worlds, count, digests = note.worlds, note.count, note.sha256
     cure = "delete the folder and encode the clips again"
     problems = [Problem(path.name, "a killed process's: delete it") for path in visible(folder, "*.new*")]
     arrays: dict[str, np.ndarray] = {}

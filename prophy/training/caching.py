@@ -26,7 +26,7 @@ from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
 from prophy.data.encode import encode_caption, encode_clip, readable
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
-from prophy.data.latents import MARKER, is_worlds_cache, verify_worlds
+from prophy.data.latents import cache_note, is_worlds_cache, verify_worlds
 from prophy.files import check_writable, exclusive, read_regular, sha256, some_of
 from prophy.flags import add_model
 from prophy.generation.identity import model_hash
@@ -183,11 +183,11 @@ def _fill(arguments: argparse.Namespace) -> None:
 
 def _verify(arguments: argparse.Namespace) -> None:
     folder = arguments.folder
-    of_worlds = is_worlds_cache(folder)
-    problems = verify_worlds(folder) if of_worlds else verify(folder)
+    held = cache_note(folder) if is_worlds_cache(folder) else None
+    problems = verify(folder) if held is None else verify_worlds(folder)
     for problem in problems:
         print(problem)
     if wrong := [problem for problem in problems if not problem.harmless]:
         raise ValueError(f"{len(wrong)} things are wrong with {folder}")
-    clips = json.loads((folder / MARKER).read_text())["count"] if of_worlds else len(TensorCache(folder).entries())
+    clips = len(TensorCache(folder).entries()) if held is None else held.count
     print(f"{folder}: {clips} clips, nothing wrong")

@@ -207,9 +207,10 @@ def main(argv: list[str]) -> None:
 def _worlds(arguments: argparse.Namespace, folder: Path, split: str) -> WorldSet:
     """Which clips of the worlds: as the flags say, and where they say nothing as those that are cached."""
     from prophy.data.jobs import scope_of, stage_of
-    from prophy.data.latents import cached_set
+    from prophy.data.latents import cache_note
 
-    known = cached_set(folder) or WorldSet(split=split)
+    held = cache_note(folder)
+    known = WorldSet(split=split) if held is None else held.worlds
     given = only_set(arguments, "grammar")
     if arguments.unlawful:
         given["lawful"] = False

@@ -20,7 +20,7 @@ from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import CONTENT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
-from prophy.data.latents import MARKER, LatentCache, cached_set, open_cache
+from prophy.data.latents import LatentCache, cache_note, open_cache
 from prophy.files import file_sha256, sha256
 from prophy.routing.targets import TokenTargets
 from prophy.schema import read_object
@@ -106,21 +106,21 @@ def open_worlds(
         ValueError: the cache was made by another model or of other clips, or other clips were annotated.
     """
     folder, base = Path(folder), Path(base)
-    marker = folder / MARKER
-    held = cached_set(folder)
-    if held is None and clips is None:
+    if (held := cache_note(folder)) is not None:
+        worlds, clips = worlds or held.worlds, held.count if clips is None else clips
+    elif clips is None:
         raise FileNotFoundError(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
-    worlds = worlds or held or WorldSet()
-    clips = json.loads(marker.read_text())["count"] if clips is None else clips
+    worlds = worlds or WorldSet()
     vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32).eval().requires_grad_(False)
     vae.to(device or "cpu")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, worlds)
-    made_by = read_object(marker, "encode the clips into another folder").get("made_by")
-    fingerprint, content = f"worlds {made_by} {worlds.split} {clips} {','.join(worlds.phenomena)}", cache.content()
+    note = cache_note(folder)
+    assert note is not None, "open_cache has written it"
+    fingerprint, content = f"worlds {note.made_by} {worlds.split} {clips} {','.join(worlds.phenomena)}", cache.content()
     if worlds.stage != Stage() or not worlds.lawful:
         fingerprint += f", {worlds.stage}{'' if worlds.lawful else ', unlawful'}"
     if worlds.grammar != WorldSet.grammar:

@@ -11,7 +11,7 @@ from prophy.data.latents import CAPTIONS
 from prophy.phenomena import IDS
 from prophy.tiny.parts import CLIPS
 from prophy.tiny.text import TextRecipe
-from prophy.worlds import sample_scenario
+from prophy.worlds import WorldSet, sample_scenario
 from prophy.worlds.scope import SCOPE
 
 FIRST_SCENE = 10_000  #: of the test split; validation during training and the classifier's test look at earlier ones
@@ -40,9 +40,7 @@ def training_captions(
     for seed in tqdm(range(text_captions), "training captions", mininterval=5, unit="caption"):
         seen.add(sample_scenario(seed)[1])
     for seed in range(clips):
-        scenario, first = sample_scenario(seed, "train", SCOPE)
-        words = np.random.default_rng([seed, 7])  # as the latent cache draws them
-        seen.update([first, *(scenario.describe(words) for _ in range(CAPTIONS - 1))])
+        seen.update(WorldSet().captions(seed, CAPTIONS))  # as the latent cache has them
     return frozenset(seen)
 
 
