@@ -99,8 +99,8 @@ def make_vae(base_dim: int, latents_mean=(0.0,) * 4, latents_std=(1.0,) * 4) -> 
     return vae.eval()
 
 
-@pytest.fixture
-def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
+def make_pipeline(transformer: WanTransformer3DModel, branch: ProPhyBranch) -> ProPhyWanPipeline:
+    """A pipeline around them, its other parts small and always the same."""
     torch.manual_seed(7)
     tokenizer = build_tokenizer(["a red ball bounces on the floor", "a blue candle burns on the left"])
     return ProPhyWanPipeline(
@@ -108,9 +108,14 @@ def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
         text_encoder=make_text_encoder(len(tokenizer)),
         vae=make_vae(8),
         scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0),
-        transformer=tiny_transformer,
-        branch=tiny_branch,
+        transformer=transformer,
+        branch=branch,
     )
+
+
+@pytest.fixture
+def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
+    return make_pipeline(tiny_transformer, tiny_branch)
 
 
 @pytest.fixture(scope="module")

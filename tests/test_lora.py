@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_branch, make_transformer
+from conftest import make_branch, make_pipeline, make_transformer
 from diffusers import CogVideoXPipeline, DiffusionPipeline, WanPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
@@ -105,20 +105,8 @@ def near(first: np.ndarray, second: np.ndarray) -> bool:
 
 def wan() -> ProPhyWanPipeline:
     """The small pipeline with its trained branch, always the same."""
-    from conftest import UniPCMultistepScheduler, build_tokenizer, make_text_encoder, make_vae
-
     transformer = make_transformer()
-    branch = make_branch(transformer, trained=True)
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer(["a red ball bounces on the floor", "a blue candle burns on the left"])
-    return ProPhyWanPipeline(
-        tokenizer=tokenizer,
-        text_encoder=make_text_encoder(len(tokenizer)),
-        vae=make_vae(8),
-        scheduler=UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0),
-        transformer=transformer,
-        branch=branch,
-    )
+    return make_pipeline(transformer, make_branch(transformer, trained=True))
 
 
 @pytest.fixture
