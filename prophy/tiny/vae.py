@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanRMS_norm
 
 from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
@@ -33,6 +29,7 @@ from prophy.schema import (
     Width,
     check_fields,
 )
+from prophy.tiny import fast_vae
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import autocast, chosen_device
 from prophy.training.ema import Ema
@@ -103,8 +100,8 @@ class VaeRecipe:
     pool: AtLeastOne = 3000
     phases: tuple[Phase, ...] = (
         Phase(1500, frames=9, crop=64, batch=8, first_share=1.0, last_share=0.9),
-        Phase(5000, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
-        Phase(1500, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
+        Phase(6500, frames=17, crop=64, batch=5, first_share=0.9, last_share=0.2),
+        Phase(2000, frames=17, crop=128, batch=2, first_share=0.2, last_share=0.01),
     )
     muon_rate: LearningRate = 0.03
     adamw_rate: LearningRate = 3e-3
@@ -169,47 +166,28 @@ def quiet_posterior(vae: AutoencoderKLWan) -> None:
         vae.quant_conv.bias[LATENT_CHANNELS:] = -6.0
 
 
-class _RmsNorm(torch.autograd.Function):
-    """RMS normalisation over channels in bf16, with the few passes over memory it needs."""
+@torch.no_grad()
+def begin_from(vae: AutoencoderKLWan, other: AutoencoderKLWan) -> None:
+    """Take the weights of one with as many latent channels or fewer, and compute what it computes.
 
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, gamma: torch.Tensor) -> torch.Tensor:
-        inverse = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32).square() / x.shape[1]
-        inverse = torch.rsqrt(inverse + 1e-12).to(x.dtype)
-        normal = x * inverse
-        ctx.save_for_backward(normal, inverse, gamma)
-        return normal * gamma.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        normal, inverse, gamma = ctx.saved_tensors
-        grad = grad.to(normal.dtype)
-        product = grad * normal
-        rest = [d for d in range(grad.ndim) if d != 1]
-        grad_gamma = product.sum(rest, keepdim=True, dtype=torch.float32)[0].to(gamma.dtype)
-        scale = gamma.to(normal.dtype)
-        return (grad * scale - normal * (product * scale).mean(1, keepdim=True)) * inverse, grad_gamma
-
-
-@contextmanager
-def fast_norm() -> Iterator[None]:
-    """While training, compute the autoencoder's norms in bf16: the same function, a third less time a step."""
-    stock = WanRMS_norm.forward
-    WanRMS_norm.forward = lambda self, x: _RmsNorm.apply(x.to(torch.bfloat16), self.gamma)
-    try:
-        yield
-    finally:
-        WanRMS_norm.forward = stock
-
-
-def channels_last(model: torch.nn.Module) -> torch.nn.Module:
-    """Lay convolution weights out channels-last: half the time on a CPU with bf16 units."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
-        elif isinstance(module, torch.nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-    return model
+    The channels it lacks start from chance, and the decoder does not look at them yet.
+    """
+    means = torch.arange(other.config.z_dim)
+    moments = torch.cat([means, vae.config.z_dim + means])
+    shared = {  # of the layers whose size depends on the latent channels, the outputs and inputs that both have
+        "encoder.conv_out": (moments, torch.arange(vae.encoder.conv_out.in_channels)),
+        "quant_conv": (moments, moments),
+        "post_quant_conv": (means, means),
+        "decoder.conv_in": (torch.arange(vae.decoder.conv_in.out_channels), means),
+    }
+    weights = other.state_dict()
+    for name, (outputs, inputs) in shared.items():
+        layer = vae.get_submodule(name)
+        layer.weight[outputs] = 0
+        layer.weight[outputs[:, None], inputs] = weights.pop(f"{name}.weight")
+        layer.bias[outputs] = weights.pop(f"{name}.bias")
+    missing, _ = vae.load_state_dict(weights, strict=False)
+    assert {name.rpartition(".")[0] for name in missing} == shared.keys()
 
 
 def _batch(pool: ClipPool, recipe: VaeRecipe, step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -248,8 +226,8 @@ def vae_loss(
 ) -> torch.Tensor:
     """Reconstruction: L1 and twice L2 of pixels and L1 of what moves, weighted; L1 of edges; and a slight KL term."""
     with autocast(video_BCTHW.device, getattr(torch, recipe.precision)):
-        posterior = vae.encode(video_BCTHW).latent_dist
-        output = vae.decode(posterior.sample()).sample
+        posterior = fast_vae.encode(vae, video_BCTHW)
+        output = fast_vae.decode(vae, posterior.sample())
     error = output.float() - video_BCTHW
     weight = weight_BTHW[:, None]
     pixel = (weight * (error.abs() + 2 * error.square())).mean()
@@ -322,7 +300,7 @@ def train_vae(
         minutes: stop, resumable, after this long.
         checkpoint_every: steps.
         initial: a saved autoencoder to start from instead of chance, with a new optimiser: one that another machine
-            trained for ``recipe.behind`` steps.
+            trained for ``recipe.behind`` steps, or one of fewer latent channels.
 
     Returns:
         It, with its averaged weights.
@@ -335,8 +313,8 @@ def train_vae(
     vae = build_vae()
     quiet_posterior(vae)
     if initial is not None:
-        vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
-    channels_last(vae.to(device))
+        begin_from(vae, AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32))
+    fast_vae.channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
         and not name.endswith(("conv_in.weight", "conv_out.weight"))
@@ -354,21 +332,20 @@ def train_vae(
         return vae_loss(vae, video, weight.to(device), recipe)
 
     optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
-    with fast_norm():
-        made = fit(
-            vae,
-            loss_at,
-            optimiser,
-            steps=recipe.steps,
-            name="vae",
-            pace=lambda step: optimiser.set_rate(recipe.at(step)[1]),
-            recipe=recipe,
-            folder=work / "vae",
-            ema=ema,
-            minutes=minutes,
-            measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
-            checkpoint_every=checkpoint_every,
-        )
+    made = fit(
+        vae,
+        loss_at,
+        optimiser,
+        steps=recipe.steps,
+        name="vae",
+        pace=lambda step: optimiser.set_rate(recipe.at(step)[1]),
+        recipe=recipe,
+        folder=work / "vae",
+        ema=ema,
+        minutes=minutes,
+        measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
+        checkpoint_every=checkpoint_every,
+    )
     if made < recipe.steps:
         return None
     vae.load_state_dict({**vae.state_dict(), **ema.average})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import parse_qs
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,6 +23,7 @@ _LISTENING = "/gradio_api/queue/data"
 UPLOADS_KEPT_SECONDS = 3600  #: of a visitor's file; the page sweeps them
 _MOST_UPLOADS, _MOST_UPLOADED = 200, 2**30  # in that time: files, and bytes of all of them
 _FORM_BYTES = 2**16  # of an upload, beside its file
+_HEARD_BYTES, _HEARD_SECONDS = 2**23, 5.0  # of a request that is refused
 _MOST_BYTES = 2**22  # of a request that is no upload: a steering with every cell painted has two million characters
 
 
@@ -48,7 +51,7 @@ class Gate:
             if (refusal := self._refused_upload(scope)) is None:
                 await self._app(scope, receive, send)
             else:
-                await _refuse(send, *refusal)
+                await _refuse(receive, send, *refusal)
             return
         if (session := self._listener(scope)) is None:
             await self._bounded(scope, receive, send)
@@ -93,7 +96,7 @@ class Gate:
     async def _bounded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request whose body is not too large, whether it says its length or not."""
         if _length(scope) > _MOST_BYTES:
-            await _refuse(send, 413, "the request is too large")
+            await _refuse(receive, send, 413, "the request is too large")
             return
         taken = 0
 
@@ -112,7 +115,14 @@ def _length(scope: Scope) -> int:
     return int(said) if said.isdigit() and len(said) < 16 else 0
 
 
-async def _refuse(send: Send, status: int, why: str) -> None:
+async def _refuse(receive: Receive, send: Send, status: int, why: str) -> None:
+    """Answer after what is on its way: a client that sends before it reads would only see a broken connection."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_HEARD_SECONDS):
+            heard, message = 0, await receive()
+            while message.get("more_body") and heard < _HEARD_BYTES:
+                heard += len(message.get("body", b""))
+                message = await receive()
     body = json.dumps({"detail": why}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -161,6 +161,10 @@ function follow() {
     video.requestVideoFrameCallback(onFrame);
   };
   video.requestVideoFrameCallback(onFrame);
+  // A browser may present no frame of a paused video that is out of sight, or that it shows already.
+  video.addEventListener("seeked", () => {
+    if (run && video.paused) showFrame(videoFrame(video.currentTime, run.fps, run.frames));
+  });
 }
 
 function seek(next) {
