@@ -120,9 +120,9 @@ def tiny_stills() -> Recipe:
     return replace(
         alone,
         latent_frames=1,
-        steps=6000,
+        steps=4000,
         batch=64,
-        optimiser=replace(alone.optimiser, cool_down=0.1),
+        optimiser=replace(alone.optimiser, cool_down=0.5),
         ema=0.999,
     )
 
@@ -133,7 +133,7 @@ def tiny_base() -> Recipe:
     It learns how things look from frame to frame and nothing of how they move: that is left to :func:`tiny_branch`.
     """
     stills = tiny_stills()
-    return replace(stills, latent_frames=0, steps=5000, batch=16, optimiser=replace(stills.optimiser, cool_down=0.5))
+    return replace(stills, latent_frames=0, steps=4000, batch=16, optimiser=replace(stills.optimiser, cool_down=1.0))
 
 
 def tiny_branch() -> Recipe:
