@@ -6,7 +6,6 @@ look for, the scale that a file asks for, and a refusal where a tensor would hav
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -32,6 +31,7 @@ from prophy.backbones.backbone import backbone_of
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.published import PUBLISHED
 from prophy.files import check_file
+from prophy.schema import parsed, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,23 @@ def read_lora(path: Path, pipeline: DiffusionPipeline) -> LoraFile:
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is cut short or damaged ({error}): copy or download it again") from None
-    config = None
-    if LORA_ADAPTER_METADATA_KEY in metadata:
-        config = json.loads(metadata[LORA_ADAPTER_METADATA_KEY])
-    elif path.name.startswith("adapter_model") and (beside := path.with_name("adapter_config.json")).is_file():
-        config = json.loads(beside.read_text(encoding="utf-8"))  # peft's own format keeps the scale there
-    return converted(path.name, tensors, pipeline, config)
+    return converted(path.name, tensors, pipeline, _config_of(path, metadata))
+
+
+def _config_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a LoRA's file, or peft's beside it, says of its adapter."""
+    cure = "copy or download it again"
+    if LORA_ADAPTER_METADATA_KEY not in metadata:
+        beside = path.with_name("adapter_config.json")  # peft's own format keeps the scale there
+        is_pefts = path.name.startswith("adapter_model") and beside.is_file()
+        return read_object(beside, cure) if is_pefts else None
+    try:
+        config = parsed(metadata[LORA_ADAPTER_METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged (its adapter's configuration: {error}): {cure}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged (its adapter's configuration is no object): {cure}")
+    return config
 
 
 def converted(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,7 +25,7 @@ from prophy.catalogue.limits import ClipRules
 from prophy.catalogue.lora import LoraSource
 from prophy.catalogue.published import PublishedModel, published_like
 from prophy.files import open_regular, visible
-from prophy.schema import read_object
+from prophy.schema import parsed, read_object
 
 #: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
 BranchSource = str | Path | ProPhyBranch | Literal[False] | None
@@ -328,7 +327,7 @@ def _safetensors_size(path: Path) -> int:
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(length, 100_000_000)))
+            header = parsed(file.read(min(length, 100_000_000)))
             ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             return -1

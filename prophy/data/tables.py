@@ -122,15 +122,21 @@ def _kind(item: object) -> str:
 
 
 def csv_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of a CSV's text; see :func:`read_rows`.
+    """The rows of a CSV's text; see :func:`read_rows`. Empty cells at the end that no column has, as spreadsheets leave
+    them, are left out.
 
     Raises:
         ValueError: the CSV is broken as a whole, or its header is.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in _next_row(path, reader, 1) or []]
+    first = _next_row(path, reader, 1)
+    if first == ["sep=", ""]:  # Excel's note that commas separate
+        first = _next_row(path, reader, 2)
+    header = [name.strip() for name in first or []]
     if not any(header):
         raise ValueError(f"{path} is empty: its first line must name the columns")
+    while not header[-1]:
+        header.pop()
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f"{path} names a column twice: {', '.join(map(repr, twice))}")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
@@ -143,6 +149,8 @@ def csv_rows(path: Path, text: str) -> Iterator[Row]:
             return
         if not any(cell.strip() for cell in cells):
             continue
+        while len(cells) > len(header) and not cells[-1].strip():
+            cells.pop()
         if len(cells) != len(header):
             yield Row(where, None, f"{len(cells)} cells under {len(header)} columns: quote a cell that holds a comma")
         else:
