@@ -73,7 +73,7 @@ def read_lora(path: Path, pipeline: DiffusionPipeline) -> LoraFile:
     """
     try:
         with safe_open(check_file(path), "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _computable(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is cut short or damaged ({error}): copy or download it again") from None
@@ -113,18 +113,26 @@ def converted(
     if not hasattr(pipeline, "lora_state_dict"):
         raise ValueError(f"{name}: {type(pipeline).__name__} takes no LoRA")
     raw = _prefixed(tensors)
+    if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise ValueError(f"{name} holds values that are not numbers, in {broken}: copy or download it again")
     try:
         with _quiet():
             state = type(pipeline).lora_state_dict(dict(raw))
-    except (KeyError, ValueError, AttributeError, IndexError) as error:
+        moved = {id(tensor) for tensor in state.values()}
+        left_out = [
+            key for key, tensor in raw.items() if id(tensor) not in moved and not _is_factor(key) and bool(tensor.any())
+        ]
+        if not any("lora_A" in key or ".lokr_" in key for key in state):
+            state = convert_unet_state_dict_to_peft(state)
+        state = _with_biases(_scaled(state))
+    except (LookupError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{name} is no LoRA that diffusers converts: {_said_by_diffusers(error)}") from error
-    moved = {id(tensor) for tensor in state.values()}
-    left_out = [
-        key for key, tensor in raw.items() if id(tensor) not in moved and not _is_factor(key) and bool(tensor.any())
-    ]
-    if not any("lora_A" in key or ".lokr_" in key for key in state):
-        state = convert_unet_state_dict_to_peft(state)
-    return LoraFile(name, _with_biases(_scaled(state)), _fields_of(config), tuple(left_out))
+    return LoraFile(name, state, _fields_of(config), tuple(left_out))
+
+
+def _computable(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values, where they are of 8 bits in bfloat16: nothing is computed in float8."""
+    return tensor.bfloat16() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
 def _prefixed(tensors: Mapping[str, torch.Tensor]) -> Tensors:
@@ -347,8 +355,8 @@ def _fits(layer: nn.Module | None, key: str, tensor: torch.Tensor) -> bool:
     if not isinstance(base, nn.Linear | nn.Conv3d) or weight is None:
         return False
     if "lora_A" in key:
-        return tensor.shape[1] == _sizes(base)[0]
-    return "lora_B" not in key or tensor.shape[0] == _sizes(base)[1]
+        return tensor.ndim > 1 and tensor.shape[1] == _sizes(base)[0]
+    return "lora_B" not in key or (tensor.ndim > 0 and tensor.shape[0] == _sizes(base)[1])
 
 
 def _sizes(layer: nn.Linear | nn.Conv3d) -> tuple[int, int]:
