@@ -475,3 +475,17 @@ def test_weights_that_exist_as_one_variant_are_found_and_of_several_one_is_asked
     pipeline.transformer.save_pretrained(tmp_path / "plain" / "transformer", variant="fp16")
     assert np.array_equal(frames(load(tmp_path / "plain")), expected)
     assert not np.array_equal(frames(load(tmp_path / "plain", variant="fp16")), expected)
+
+
+def test_a_branch_that_exists_as_one_variant_is_found_and_of_several_one_is_asked_for(tmp_path: Path):
+    pipeline = wan()
+    parts = {name: part for name, part in pipeline.components.items() if name != "branch"}
+    WanPipeline(**parts).save_pretrained(tmp_path / "model")
+    expected, branch = frames(pipeline), tmp_path / "branch"
+    pipeline.branch.save_pretrained(branch, variant="fp16")
+    assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)
+    pipeline.branch.save_pretrained(branch, variant="bf16")
+    with pytest.raises(ValueError, match=r"branch holds its weights as bf16 and fp16: say which with --variant"):
+        load(tmp_path / "model", branch=branch)
+    pipeline.branch.save_pretrained(branch)
+    assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)

@@ -368,7 +368,7 @@ def test_vbench_quality_is_the_weighted_mean_of_normalised_dimensions(tmp_path):
     path = tmp_path / "a_eval_results.json"
     path.write_text(json.dumps(vbench_document()))
     assert read_vbench([path]).quality == pytest.approx(0.5)
-    path.write_text(json.dumps(vbench_document(dynamic_degree=1.0, scene=0.3)))
+    path.write_text(json.dumps({**vbench_document(dynamic_degree=1.0, scene=0.3), "release": 1.5, "prompts": None}))
     result = read_vbench([path])
     assert result.quality == pytest.approx((6 * 0.5 + 0.5 * 1.0) / 6.5)
     assert result.videos == 2
