@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils import convert_unet_state_dict_to_peft
 from diffusers.utils import logging as diffusers_logging
-from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from prophy.backbones.backbone import backbone_of
+from prophy.backbones.lora_scale import LoraScale
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.published import PUBLISHED
 from prophy.files import check_file
@@ -40,6 +40,7 @@ Tensors = dict[str, torch.Tensor]
 _DIFFUSERS = "transformer."
 _ORIGINAL = "diffusion_model."  # before the authors' own names, as ComfyUI and lightx2v write them
 _FLAT = "lora_unet_"  # kohya's and musubi-tuner's
+_OF_TEXT = ("lora_te", "text_encoder.")  # kohya's and diffusers' names of a text encoder's part
 _OWN_NAMES = re.compile(r"(self_attn|cross_attn)\.\w+\.|ffn\.\d\.|^(head\.head|(time|text)_(embedding|projection))\.")
 _BLOCK = re.compile(r"(transformer_)?blocks[._](\d+)[._]")
 _QUERY = re.compile(r"(to_q|self_attn[._]q)\.(lora_A|lora_down|lora\.down)\.")
@@ -51,14 +52,12 @@ class LoraFile:
 
     Attributes:
         name: of the file.
-        tensors: by their names, which begin with ``transformer.``.
-        config: of its peft adapter by field; None: the file does not say, then the shapes do and the scale is 1.
+        tensors: by their names, which begin with ``transformer.``; the second factors times the scale asked for.
         left_out: tensors of the file, not zero, for which diffusers has no place, such as differences of norms.
     """
 
     name: str
     tensors: Tensors
-    config: dict[str, Any] | None
     left_out: tuple[str, ...]
 
 
@@ -115,6 +114,12 @@ def converted(
     raw = _prefixed(tensors)
     if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
         raise ValueError(f"{name} holds values that are not numbers, in {broken}: copy or download it again")
+    if other := next((key for key in tensors if key.startswith(_OF_TEXT)), None):
+        raise ValueError(_not_alone(name, other))
+    try:
+        scale = LoraScale.of(config, _DIFFUSERS)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged ({error}): copy or download it again") from None
     try:
         with _quiet():
             state = type(pipeline).lora_state_dict(dict(raw))
@@ -124,10 +129,10 @@ def converted(
         ]
         if not any("lora_A" in key or ".lokr_" in key for key in state):
             state = convert_unet_state_dict_to_peft(state)
-        state = _with_biases(_scaled(state))
+        state = _with_biases(_scaled(state, scale))
     except (LookupError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{name} is no LoRA that diffusers converts: {_said_by_diffusers(error)}") from error
-    return LoraFile(name, state, _fields_of(config), tuple(left_out))
+    return LoraFile(name, state, tuple(left_out))
 
 
 def _computable(tensor: torch.Tensor) -> torch.Tensor:
@@ -153,14 +158,16 @@ def _is_factor(key: str) -> bool:
     return key.endswith(".alpha") or ".lora" in key or "_lora" in key
 
 
-def _scaled(state: Tensors) -> Tensors:
-    """Without the alphas that diffusers leaves in place: each scales its pair by alpha / rank."""
+def _scaled(state: Tensors, scale: LoraScale) -> Tensors:
+    """Each pair times its scale: that of the alpha beside it, where diffusers leaves one in place, or of ``scale``."""
     alphas = {key.removesuffix(".alpha"): float(state[key]) for key in state if key.endswith(".alpha")}
     scaled = {key: tensor for key, tensor in state.items() if not key.endswith(".alpha")}
-    for module, alpha in alphas.items():
-        down, up = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
-        if down in scaled and up in scaled:
-            scaled[up] = scaled[up] * (alpha / len(scaled[down]))
+    for up in [key for key in scaled if key.endswith(".lora_B.weight")]:
+        module = up.removesuffix(".lora_B.weight")
+        rank = len(scaled.get(f"{module}.lora_A.weight", ()))
+        factor = alphas[module] / rank if module in alphas else scale.of_layer(module.removeprefix(_DIFFUSERS), rank)
+        if factor != 1:
+            scaled[up] = scaled[up] * factor
     return scaled
 
 
@@ -174,14 +181,6 @@ def _with_biases(state: Tensors) -> Tensors:
         if key.endswith(".lora_B.weight")
     }
     return {**missing, **state}
-
-
-def _fields_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if config is None:
-        return None
-    known = {field.name for field in fields(LoraConfig)}
-    plain = {key.removeprefix(_DIFFUSERS): value for key, value in config.items()}
-    return {key: value for key, value in plain.items() if key in known} or None
 
 
 @contextmanager
@@ -200,7 +199,10 @@ def _quiet() -> Iterator[None]:
 def _said_by_diffusers(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]}"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    if isinstance(error, IndexError):
+        return "it holds names that diffusers does not know"
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])  # the first may only announce
+    return (said or type(error).__name__)[:200]
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -243,12 +245,12 @@ def apply_lora(
                     file.tensors,
                     transformer=transformer,
                     adapter_name=name,
-                    metadata=None if file.config is None else {_DIFFUSERS + k: v for k, v in file.config.items()},
                     low_cpu_mem_usage=True,
                 )
                 _check_applied(transformer, state, name, file.name)
             for layer in adapted_layers(transformer):
-                layer.set_adapter([*active, name], inference_mode=True)
+                # At 0 it does not act at all: of decomposed weights the magnitudes would stay.
+                layer.set_adapter([*active, name] if strength else active, inference_mode=True)
                 layer.set_scale(name, strength)
             for key, parameter in transformer.named_parameters():
                 if name in key.split("."):
@@ -256,7 +258,7 @@ def apply_lora(
     except BaseException as error:
         for transformer in transformers:
             remove_adapter(transformer, name)
-        if isinstance(error, ValueError) or not isinstance(error, Exception):
+        if not isinstance(error, Exception) or (isinstance(error, ValueError) and file.name in str(error)):
             raise
         raise ValueError(f"{file.name} cannot be applied: {_said_by_diffusers(error)}") from error
     finally:
@@ -317,8 +319,12 @@ def _without_prefix(file: LoraFile, transformer: nn.Module) -> Tensors:
     if not any(_layer_of(key) for key in state):
         raise ValueError(_misfit(file.name, transformer, file.tensors))
     if other := next((key for key in file.tensors if not key.startswith(_DIFFUSERS)), None):
-        raise ValueError(f"{file.name} holds {other}, which is no part of a transformer: give a LoRA of one alone")
+        raise ValueError(_not_alone(file.name, other))
     return state
+
+
+def _not_alone(file: str, key: str) -> str:
+    return f"{file} holds {key}, which is no part of a transformer: give a LoRA of one alone"
 
 
 def _layer_of(key: str) -> str | None:
@@ -338,6 +344,14 @@ def _check_fits(transformer: nn.Module, state: Tensors, file: str) -> None:
             f"{file}: {len(misfits)} of its {len(state)} tensors fit no layer of this {type(transformer).__name__}, "
             f"such as {misfits[0]}: it was made for another model"
         )
+    if whole := next((key for key, tensor in state.items() if not tensor.is_floating_point()), None):
+        raise ValueError(f"{file} holds whole numbers, in {whole}: it is quantised, give the one that is not")
+    for down in (key for key in state if key.endswith(".lora_A.weight")):
+        up = down.replace(".lora_A.", ".lora_B.")
+        ranks = len(state[down]), state[up].shape[1] if up in state else len(state[down])
+        if ranks[0] != ranks[1] or not ranks[0]:
+            said = f"the pair of {_layer_of(down)} has the ranks {ranks[0]} and {ranks[1]}"
+            raise ValueError(f"{file}: {said}: copy or download it again")
     halves = Counter(_layer_of(key) for key in state if key.endswith((".lora_A.weight", ".lora_B.weight")))
     if alone := next((layer for layer, count in halves.items() if count != 2), None):
         raise ValueError(f"{file} holds half of a pair for {alone}: copy or download it again")
@@ -354,8 +368,10 @@ def _fits(layer: nn.Module | None, key: str, tensor: torch.Tensor) -> bool:
     weight = getattr(base, "weight", None)
     if not isinstance(base, nn.Linear | nn.Conv3d) or weight is None:
         return False
+    if key.endswith(("lora_A.weight", "lora_B.weight")) and tensor.ndim != (2 if isinstance(base, nn.Linear) else 5):
+        return False
     if "lora_A" in key:
-        return tensor.ndim > 1 and tensor.shape[1] == _sizes(base)[0]
+        return tensor.shape[1] == _sizes(base)[0]
     return "lora_B" not in key or (tensor.ndim > 0 and tensor.shape[0] == _sizes(base)[1])
 
 

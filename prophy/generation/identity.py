@@ -243,7 +243,8 @@ def _acting(component: nn.Module) -> list[_Acting]:
         for adapter in layer.active_adapters:
             tensors = {n: t for n, t in own.items() if not n.startswith("base_layer.") and adapter in n.split(".")}
             scale = float(getattr(layer, "scaling", {}).get(adapter, 1.0))
-            if not tensors or scale == 0:
+            # Of decomposed weights the magnitudes act at scale 0 too.
+            if not tensors or (scale == 0 and not any("magnitude" in n for n in tensors)):
                 continue
             lines = said.setdefault(adapter, [])
             lines.append(f"{path} {scale!r}\n".encode())

@@ -44,12 +44,12 @@ class Computation:
         quantisation: the method, by part, of the quantised ones.
         attention: the backend, by transformer.
         caching: diffusers' caching between steps, by transformer.
-        compilation: what compiled a transformer, or blocks of it.
         profile: the memory profile; of it only the tiling of the autoencoder can change frames.
         scheduler: its class.
         scheduler_config: its configuration.
-        configuration: of the pipeline itself and of its other parts: the tensors do not say what is done with them.
         adapters: that acted, in their order.
+        compilation: what compiled a transformer, or blocks of it.
+        configuration: of the pipeline itself and of its other parts: the tensors do not say what is done with them.
 
     Raises:
         ValueError: a field has another type, or all are too long.
@@ -59,12 +59,12 @@ class Computation:
     quantisation: dict[str, str] = field(default_factory=dict)
     attention: dict[str, str] = field(default_factory=dict)
     caching: dict[str, str] = field(default_factory=dict)
-    compilation: dict[str, str] = field(default_factory=dict)
     profile: str = ""
     scheduler: str = ""
     scheduler_config: dict[str, Any] = field(default_factory=dict)
-    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
+    compilation: dict[str, str] = field(default_factory=dict)
+    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("dtypes", "quantisation", "attention", "caching", "compilation"):
