@@ -252,7 +252,7 @@ def _holds(values: dict[str, Any], fields: dict[str, type]) -> bool:
     """Whether each field is there: a number, or numbers in a list or by name."""
 
     def right(name: str, kind: type) -> bool:
-        value = values.get(name)
+        value: Any = values.get(name)
         if kind is float:
             return _is_number(value) and (name not in _FINITE or math.isfinite(value))
         inside = value.values() if isinstance(value, dict) else value

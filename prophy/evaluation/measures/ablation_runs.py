@@ -242,7 +242,7 @@ def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSe
     for run in runs:
         if run.recipe is not None and (run.folder / RUN_FILE).is_file():
             about = read_object(run.folder / RUN_FILE, "delete its folder")
-            was = Recipe.from_record(about.get("recipe"))
+            was = Recipe.from_record(about.get("recipe", {}))
             changed |= {f"{run.folder.name}: {name}": pair for name, pair in difference(was, run.recipe).items()}
     if changed:
         listed = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
