@@ -122,8 +122,8 @@ def _kind(item: object) -> str:
 
 
 def csv_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of a CSV's text; see :func:`read_rows`. Empty cells at the end that no column has, as spreadsheets leave
-    them, are left out.
+    """The rows of a CSV's text; see :func:`read_rows`. Columns without a name at the end, as spreadsheets leave them, are
+    left out where they are empty.
 
     Raises:
         ValueError: the CSV is broken as a whole, or its header is.
@@ -135,6 +135,7 @@ def csv_rows(path: Path, text: str) -> Iterator[Row]:
     header = [name.strip() for name in first or []]
     if not any(header):
         raise ValueError(f"{path} is empty: its first line must name the columns")
+    width = len(header)
     while not header[-1]:
         header.pop()
     if twice := sorted({name for name in header if header.count(name) > 1}):
@@ -149,12 +150,12 @@ def csv_rows(path: Path, text: str) -> Iterator[Row]:
             return
         if not any(cell.strip() for cell in cells):
             continue
-        while len(cells) > len(header) and not cells[-1].strip():
-            cells.pop()
-        if len(cells) != len(header):
-            yield Row(where, None, f"{len(cells)} cells under {len(header)} columns: quote a cell that holds a comma")
+        nameless = [cell for cell in cells[len(header) :] if cell.strip()]
+        if len(cells) < len(header) or (nameless and len(cells) > width):
+            yield Row(where, None, f"{len(cells)} cells under {width} columns: quote a cell that holds a comma")
         else:
-            yield Row(where, dict(zip(header, cells, strict=True)))
+            named = dict(zip(header, cells[: len(header)], strict=True))
+            yield Row(where, {**named, "": " ".join(nameless)} if nameless else named)
 
 
 def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:
