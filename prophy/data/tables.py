@@ -122,8 +122,9 @@ def _kind(item: object) -> str:
 
 
 def csv_rows(path: Path, text: str) -> Iterator[Row]:
-    """The rows of a CSV's text; see :func:`read_rows`. Columns without a name at the end, as spreadsheets leave them, are
-    left out where they are empty.
+    """The rows of a CSV's text; see :func:`read_rows`.
+
+    Columns without a name at the end, as spreadsheets leave them, are left out where they are empty.
 
     Raises:
         ValueError: the CSV is broken as a whole, or its header is.
