@@ -93,7 +93,7 @@ def build_demo(
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 generate = GenerateTab(engine, bar, secret)
-            with gr.Tab("Compare and steer", id="compare"):
+            with gr.Tab("Compare and steer", id="compare") as compare_part:
                 compare = CompareTab(engine, bar, secret)
             with gr.Tab("Annotate", id="annotate-tab"):
                 AnnotateTab(vlm)
@@ -105,7 +105,7 @@ def build_demo(
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)
-        compare.wire(generate.history)
+        compare.wire(generate.history, compare_part)
         numbers, quiet = generate.numbers, {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         loaded.then(engine.warm_up, None, None, **quiet)
         asks = [numbers.steps.change, numbers.guidance.change, generate.view.change]
