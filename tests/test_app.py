@@ -303,6 +303,7 @@ def export_run(tmp_path: Path) -> Callable[[object], dict[str, str]]:
     ("what", "name", "start"),
     [
         ("overlay", "shipped-overlay.mp4", b"ftyp"),
+        ("gif", "shipped-gif.gif", b"GIF89a"),
         ("still", "shipped-still.png", b"PNG"),
         ("trace", "shipped-trace.npz", b"PK"),
         ("zip", "shipped-zip.zip", b"PK"),
@@ -322,7 +323,7 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         ({}, "is not a run id"),
         ({"run": "../gallery/shipped", "what": "zip"}, "is not a run id"),
         ({"run": "absent", "what": "zip"}, "no run absent here: it was deleted, or made elsewhere"),
-        ({"run": "shipped", "what": "weights"}, "cannot be exported: choose video, overlay, still, trace, zip"),
+        ({"run": "shipped", "what": "weights"}, "cannot be exported: choose video, overlay, gif, still, trace, zip"),
         ({"run": "shipped", "what": {"a": 1}}, "cannot be exported"),
         ({"run": "bare", "what": "overlay"}, "without a branch"),
         ({"run": "shipped", "what": "overlay", "mode": "<b>"}, "is not one of"),

@@ -640,7 +640,8 @@ def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, que
 
 
 @pytest.mark.parametrize(
-    ("what", "suffix"), [("video", ".mp4"), ("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
+    ("what", "suffix"),
+    [("video", ".mp4"), ("overlay", ".mp4"), ("gif", ".gif"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")],
 )
 def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: str):
     page = visit()
