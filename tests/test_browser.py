@@ -606,6 +606,22 @@ def test_closing_the_tab_stops_the_generation(visit):
     assert not is_generating()
 
 
+def test_a_page_loaded_anew_shows_the_generation_under_way_and_then_its_clip(app: App, visit):
+    page = visit()
+    before = {run.id for run in list_runs(app.runs)}
+    ask(page, PROMPT, steps=40)
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 1")
+    page.reload()
+    page.wait_for_selector(f".pp-live .pp-prompt:has-text('{PROMPT}')")
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 2")
+    assert page.is_disabled("#generate")
+    assert page.is_enabled("#stop")
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    (made,) = {run.id for run in list_runs(app.runs)} - before
+    assert page.get_attribute(".pp-view", "data-run") == made
+    page.wait_for_function("!document.querySelector('#generate').disabled")
+
+
 @pytest.mark.parametrize("late", [0, 2], ids=["at_once", "by_a_slow_server"])
 def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit, late: float):
     page = visit(query="?run=made-up&expert=2&frame=6", late=late)

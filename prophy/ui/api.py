@@ -26,8 +26,9 @@ from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.store import Run, RunError
 from prophy.ui.controls.visit import asked_by, visitor_of
-from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError, for_visitors
+from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
 from prophy.ui.files import export_run
 

@@ -18,7 +18,7 @@ from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
-from prophy.ui.controls.progress import follow
+from prophy.ui.controls.progress import follow, follow_again
 from prophy.ui.controls.run_list import Shelf, shelf
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
@@ -98,6 +98,13 @@ class GenerateTab:
         # The page stands already; the script never fails, whatever the browser allows.
         came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
         loaded = came.then(self._on_load, self._secret, [*shown, *lists], queue=False, **quiet)
+        loaded.then(
+            self._on_return,
+            self._secret,
+            [*self._turn.outputs, self.view, *lists],
+            concurrency_limit=None,
+            **quiet,
+        )
         filled = [*shown, self.prompt, *self.numbers]
         self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
@@ -159,6 +166,19 @@ class GenerateTab:
             **{part: new for part, new in opened.items() if part is not self._live},
             **({} if complaint is None else {self.notice: complaint}),
         }
+
+    def _on_return(self, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        """The generation that was under way when the page was loaded anew, if any was, to its end."""
+        owner = owner_of(secret)
+        yield self._turn.nothing()
+        for moment in follow_again(self._engine, visit, owner):
+            update: dict[Any, Any] = {self._live: None if moment.live is None else moment.live.as_json()}
+            update |= self._turn.ended() if moment.is_over else self._turn.running()
+            if moment.notice is not None:
+                update[self.notice] = moment.notice
+            if moment.run is not None:
+                update |= {**self.open(moment.run), **self.history.update(self._engine.history(owner))}
+            yield update
 
     def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
         return self._open_asked(told(event._data, "id"), secret, visit)
