@@ -128,6 +128,12 @@ def build_parser() -> argparse.ArgumentParser:
     generate.add_argument(
         "--branch-conditional", action="store_true", help="not in the unconditional pass of guidance: faster, less true"
     )
+    generate.add_argument(
+        "--record-attention",
+        action="store_true",
+        help="record what the backbone attends to, words and places, for the app to show (Wan models; the clip is the "
+        "same)",
+    )
     generate.set_defaults(run=_generate)
 
     export = commands.add_parser("export", help="take a run out as a video with its routing, a picture, or a zip")
@@ -256,7 +262,12 @@ def _generate(arguments: argparse.Namespace) -> None:
         branch_switched(pipeline, on=not off),
         tqdm(total=settings.steps, unit="step", desc="denoising", delay=0.5) as bar,
     ):
-        result = generate(pipeline, settings, on_step=lambda preview: bar.update(preview.step - bar.n))
+        result = generate(
+            pipeline,
+            settings,
+            on_step=lambda preview: bar.update(preview.step - bar.n),
+            attention=arguments.record_attention,
+        )
     run = result.save(arguments.out)
 
     if result.unknown_words:
@@ -265,6 +276,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     if run.routing_path is not None:
         print(f"routing  {run.routing_path}")
         print(f"sheet    {run.sheet_path}")
+    if result.attention is not None:
+        print(f"attention of {len(result.attention.words)} words: shown in the app under Words")
     if not settings.steering.is_neutral:
         print(f"steered  {'; '.join(settings.steering.describe())}")
     if not settings.schedule.is_every_pass:

@@ -8,6 +8,7 @@ import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port
 
 from prophy.assets import gallery_dir
+from prophy.runs.pictures import resized
 from prophy.runs.store import read_run, write_run
 from prophy.ui.engine.engine import Engine
 
@@ -82,7 +83,8 @@ def address(tmp_path_factory) -> Iterator[str]:
     for name in ("ball-and-candle", "mirror", "tap-and-grenade"):
         shutil.copytree(gallery_dir() / name, folder / "gallery" / name)
     pair = read_run(gallery_dir() / "tap-and-grenade")
-    write_run(folder / "gallery", pair.record, 255 - pair.clip().frames, run_id="tap-and-grenade-no-branch")
+    frames = 255 - resized(pair.clip().frames, pair.record.settings["width"])
+    write_run(folder / "gallery", pair.record, frames, run_id="tap-and-grenade-no-branch")
     demo = build_demo(Engine(runs=folder / "runs", gallery=folder / "gallery"))
     yield launch(demo, port=free_port()).rstrip("/")
     demo.close(verbose=False)

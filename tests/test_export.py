@@ -119,7 +119,6 @@ def test_the_video_plays_in_browsers_and_keeps_its_frame_times(whole: Run, tmp_p
     assert data.find(b"moov") < data.find(b"mdat")
 
 
-@pytest.mark.parametrize("run_id", GALLERY)
 def test_a_gif_shows_the_overlay_frame_by_frame_for_as_long_as_the_clip_lasts(whole: Run, tmp_path: Path):
     frames, fps = whole.clip()
     wanted = overlay(frames, whole.trace(), "top1")
@@ -140,6 +139,7 @@ def test_a_gif_of_the_clip_alone_needs_no_routing(bare: Run, tmp_path: Path):
         export_gif(bare, tmp_path / "b.gif", TOP1)
 
 
+@pytest.mark.parametrize("run_id", GALLERY)
 def test_a_stills_pixels_are_the_frame_mixed_with_the_colour_of_the_recorded_expert(tmp_path: Path, run_id: str):
     run = find_run(gallery_dir(), run_id)
     trace, frame = run.trace(), 9

@@ -15,6 +15,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,14 @@ def endpoints(engine: Engine) -> None:
         model: str = "",
         profile: str = "",
         settings: dict = {},  # noqa: B006
+        attention: bool = False,
     ) -> Iterator[dict]:
         """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
         first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
-        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there."""
+        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there. With attention the run
+        holds what the backbone attended to, which the page shows."""
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
+        request = replace(request, attention=bool(attention))
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(engine, event), **_about(event)}

@@ -63,6 +63,7 @@ class Request:
         flow_shift: of a flow.
         sampler: of a flow; None for the model's scheduler.
         few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
+        attention: record what the backbone attends to; the clip is the same.
     """
 
     prompt: str
@@ -78,6 +79,7 @@ class Request:
     flow_shift: float | None = None
     sampler: str | None = None
     few_steps: int | None = None
+    attention: bool = False
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -311,6 +313,7 @@ class Engine:
             visitor or Visitor(session),
             is_here,
             may_return and owner != "",
+            request.attention,
         )
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         self._line.join(job)
@@ -447,7 +450,7 @@ class Engine:
             tokenizer = self._open(job).tokenizer
             check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
-            with closing(self._on_gpu(settings, job.use_branch)) as events:
+            with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
                 for event in events:
                     if isinstance(event, StepPreview):
                         job.preview = event
@@ -464,16 +467,16 @@ class Engine:
             self._line.leave(job)
 
     def _stream(
-        self, settings: GenerationSettings, use_branch: bool
+        self, settings: GenerationSettings, use_branch: bool, attention: bool
     ) -> Generator[StepPreview | Generation, None, None]:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
         pipeline = self._opened.pipeline
         with branch_switched(pipeline, use_branch):
-            yield from stream(pipeline, settings)
+            yield from stream(pipeline, settings, attention=attention)
 
-    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
+    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool, attention: bool) -> int:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
         from prophy.memory.offload import profile_of
 

@@ -84,6 +84,7 @@ class Job:
         visitor: whose it is.
         is_here: whether anybody still listens.
         may_return: whether its owner may leave the page that asked and find it again from another.
+        attention: whether what the backbone attends to is recorded.
         stop: set to end it.
         events: what happens, for whoever listens.
         preview: after the last denoising step.
@@ -101,6 +102,7 @@ class Job:
     visitor: Visitor
     is_here: Callable[[], bool]
     may_return: bool = False
+    attention: bool = False
     stop: Event = field(default_factory=Event)
     events: Events = field(default_factory=Events)
     worker: Thread | None = None

@@ -71,6 +71,9 @@ class GenerateTab:
                 self.numbers: Numbers = numbers(card)
                 self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
+                self._attention = gr.Checkbox(
+                    label="Record what the backbone attends to, for the view Words", elem_id="record-attention"
+                )
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
@@ -112,7 +115,7 @@ class GenerateTab:
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
-        asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
+        asked = [self._batch, self._attention, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
 
@@ -141,8 +144,9 @@ class GenerateTab:
     def open(self, run: Run, *, by_link: bool = False) -> dict[Any, Any]:
         """What shows a run; what says why not, if its files are broken."""
         try:
-            trace = run.trace()
-            value = RunView.of(run, trace, measured=self._engine.experts_of(run), by_link=by_link)
+            trace, attention = run.trace(), run.attention()
+            measured = self._engine.experts_of(run)
+            value = RunView.of(run, trace, measured=measured, by_link=by_link, attention=attention)
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}
@@ -230,9 +234,9 @@ class GenerateTab:
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def _on_ask(self, secret: str | None, batch: bool, *asked: Any) -> dict[Any, Any]:
+    def _on_ask(self, secret: str | None, batch: bool, attention: bool, *asked: Any) -> dict[Any, Any]:
         try:
-            request = request_of(*asked)
+            request = replace(request_of(*asked), attention=bool(attention))
             requests = [replace(request, seed=request.seed + i) for i in range(BATCH if batch else 1)]
             return self._turn.begin(requests, request.prompt, secret)
         except EngineError as error:
@@ -277,7 +281,7 @@ def _built_in(run: Run, engine: Engine) -> dict[str, Any] | None:
     """The view of a run that the page is built with: on show before anything is asked of the server. None for a run
     that cannot be read: opening it later says why."""
     try:
-        return RunView.of(run, run.trace(), measured=engine.experts_of(run)).as_json()
+        return RunView.of(run, run.trace(), measured=engine.experts_of(run), attention=run.attention()).as_json()
     except (RunError, OSError):
         return None
 
