@@ -4,7 +4,8 @@
     client = Client("http://127.0.0.1:7860")
     client.predict("a red ball bounces on the floor", api_name="/generate")
 
-What is wrong with an argument is said in one line, and raised in the caller's program.
+What is wrong with an argument is said in one line, and raised in the caller's program. With ``prophy app --mcp`` each of
+them is a tool for agents besides (Model Context Protocol), described by its docstring: gradio reads one line an argument.
 """
 
 from __future__ import annotations
@@ -53,10 +54,20 @@ def endpoints(engine: Engine) -> None:
         settings: dict = {},  # noqa: B006
         attention: bool = False,
     ) -> Iterator[dict]:
-        """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
-        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
-        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there. With attention the run
-        holds what the backbone attended to, which the page shows."""
+        """Make one clip of a physical event; streams what happens. The last message has the run's id and the video.
+
+        Args:
+            prompt: what should happen, in plain words; the embedded model knows few, and names those that it does not know
+            seed: of the noise; the same request gives the same clip
+            steps: denoising steps; 0 for the model's own number
+            guidance: how closely to follow the prompt, 0 to 30; -1 for the model's own
+            use_branch: False leaves the backbone alone, without physical branch and routing
+            steering: what to do to the experts, such as {"refinement": {"3": 0}} to mute refinement expert 3
+            model: name of a model of this app; empty for the first
+            profile: memory profile; empty for the app's
+            settings: of negative_prompt, guidance_2, flow_shift, sampler and few_steps those that are to differ
+            attention: record what the backbone attends to as well, for the page to show
+        """
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
         request = replace(request, attention=bool(attention))
         for event in _events(engine, request, visit):
@@ -78,7 +89,19 @@ def endpoints(engine: Engine) -> None:
         profile: str = "",
     ) -> dict:
         """Make two clips from the same noise. Returns both runs, the Jensen-Shannon distance of their experts at every
-        token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame."""
+        token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame.
+
+        Args:
+            prompt_a: what should happen in the first clip
+            prompt_b: what should happen in the second; the same prompt to compare branch or steering alone
+            seed: of the noise of both
+            steps: denoising steps; 0 for the model's own number
+            guidance: how closely to follow the prompts, 0 to 30; -1 for the model's own
+            use_branch_b: False makes the second without the physical branch
+            steering_b: what to do to the experts in the second, such as {"refinement": {"3": 0}}
+            model: name of a model of this app; empty for the first
+            profile: memory profile; empty for the app's
+        """
         a = _request(prompt_a, seed, steps, guidance, True, {}, model, profile)
         b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b, model, profile)
         first, second = (_made(engine, request, visit) for request in (a, b))
@@ -93,7 +116,15 @@ def endpoints(engine: Engine) -> None:
         }
 
     def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
-        """What was recorded at one token: a latent frame, a row and a column, at a denoising step (0: the last one)."""
+        """What the experts did at one token of a clip, over time and over denoising.
+
+        Args:
+            run: id of a run, from generate, compare or list_gallery
+            frame: latent frame, from 0; each but the first covers four video frames
+            row: of the token grid, from 0 at the top
+            column: of the token grid, from 0 at the left
+            step: number of a denoising step that was kept; 0 for the last
+        """
         with engine.inspections.taken(visitor_of(visit).name):
             trace = _found(engine, run).trace()
         if trace is None:
@@ -127,9 +158,15 @@ def endpoints(engine: Engine) -> None:
     def export_overlay(
         visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
-        """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
-        expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
-        the mode's own)."""
+        """A run's video with its routing burnt in.
+
+        Args:
+            run: id of a run, from generate, compare or list_gallery
+            mode: phenomena, top1, expert, phenomenon, entropy or margin
+            index: which expert or phenomenon, for these two modes; else -1
+            step: number of a denoising step that was kept; 0 for the last
+            opacity: of the routing, 0 to 1; -1 for the mode's own
+        """
 
         def work() -> Path:
             return export_run(

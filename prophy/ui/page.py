@@ -149,6 +149,7 @@ def launch(
     port: int | None = None,
     open_browser: bool = False,
     root_path: str | None = None,
+    mcp: bool = False,
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
@@ -158,6 +159,7 @@ def launch(
         port: None for the first free one from 7860.
         open_browser: open a tab.
         root_path: where a proxy shows the page, if not at the top of its host.
+        mcp: offer the endpoints as tools of the Model Context Protocol; the package ``mcp`` must be there.
 
     Returns:
         The address of the page.
@@ -184,6 +186,7 @@ def launch(
         max_threads=demo.engine.limits.total + _THREADS,
         max_file_size=max(1, demo.most_upload),
         root_path=None if root_path is None else root_path.rstrip("/"),
+        mcp_server=mcp,
         quiet=True,
     )
     return address

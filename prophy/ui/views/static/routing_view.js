@@ -483,7 +483,7 @@ function fillInspect() {
 // When the chosen tokens look: one bar a latent frame.
 function fillLooks(latent) {
   looksFigure.hidden = !shown.looks;
-  if (!shown.looks) return;
+  if (!shown.looks || !isOutdated(looksFigure, selectedAt, selected.rows, selected.columns, latent)) return;
   const shares = looksOverTime(routing, shown.looks);
   const largest = Math.max(...shares, 1e-9);
   const names = shares.map((share, t) => `${framesText(t, routing.temporal)}: ${shareText(share)}`);
@@ -667,9 +667,9 @@ let firstRun = null; // the one that the bare address shows
 function open(next) {
   run = next;
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
-  hovered = drag = null;
+  hovered = drag = routing = null;
   select(null);
-  [list, multiples, inspect, overTime, overSteps, timeline].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline, looksFigure].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
