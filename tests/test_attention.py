@@ -14,6 +14,7 @@ from synthetic import make_frames, make_record, make_trace
 
 from prophy.assets import gallery_dir
 from prophy.backbones.attention import check_records
+from prophy.backbones.pipeline import rules_of
 from prophy.evaluation.measures.cross_attention import record_cross_attention
 from prophy.generation.generate import GenerationError, check, generate
 from prophy.generation.identity import branch_switched
@@ -72,7 +73,8 @@ def test_recording_leaves_every_bit_and_every_stock_processor_in_place(pipeline,
 
 
 def test_a_words_map_is_the_mean_over_heads_and_blocks_of_the_attention_to_its_tokens(pipeline, made):
-    text, _ = pipeline.encode_prompt(PROMPT, do_classifier_free_guidance=False, max_sequence_length=512)
+    length = rules_of(pipeline).text_tokens
+    text, _ = pipeline.encode_prompt(PROMPT, do_classifier_free_guidance=False, max_sequence_length=length)
     places = words_in(pipeline.tokenizer, PROMPT).places
     picks = torch.zeros(1, len(places), text.shape[1])
     for word, tokens in enumerate(places):

@@ -4,8 +4,8 @@
     client = Client("http://127.0.0.1:7860")
     client.predict("a red ball bounces on the floor", api_name="/generate")
 
-What is wrong with an argument is said in one line, and raised in the caller's program. With ``prophy app --mcp`` each of
-them is a tool for agents besides (Model Context Protocol), described by its docstring: gradio reads one line an argument.
+What is wrong with an argument is said in one line, and raised in the caller's program. With ``prophy app --mcp`` each
+is a tool for agents besides (Model Context Protocol), described by its docstring: gradio reads one line an argument.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def endpoints(engine: Engine) -> None:
         """Make one clip of a physical event; streams what happens. The last message has the run's id and the video.
 
         Args:
-            prompt: what should happen, in plain words; the embedded model knows few, and names those that it does not know
+            prompt: what should happen, in plain words; the embedded model knows few, and names those it does not know
             seed: of the noise; the same request gives the same clip
             steps: denoising steps; 0 for the model's own number
             guidance: how closely to follow the prompt, 0 to 30; -1 for the model's own
