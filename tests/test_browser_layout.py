@@ -143,13 +143,13 @@ def test_no_control_leaves_its_box_or_lies_over_another_at_any_width(open_page, 
             wrong += wrong_with(page, (width, tab))
             if tab == "Generate":
                 assert page.locator("#tabs").bounding_box()["width"] >= min(width, 1680) - 60, width
-                wrong += too_small(page, "#routing-view .pp-view", ".pp-stage", height, 0.6, (width, tab))
+                wrong += too_small(page, "#routing-view .pp-view", ".pp-stage", height, 0.57, (width, tab))
                 for mode in ("all", "entropy", "words", "phenomena"):
                     page.click(f"#routing-view [data-mode={mode}]")
                     wrong += wrong_with(page, (width, mode))
                 page.screenshot(path=tmp_path / f"{width}-generate.png", full_page=True)
             if tab == "Compare and steer":
-                for layout, share in (("wipe", 0.6), ("amplified", 0.6), ("side", 0.45)):
+                for layout, share in (("wipe", 0.57), ("amplified", 0.57), ("side", 0.45)):
                     page.click(f".pp-compare [data-layout={layout}]")
                     page.wait_for_timeout(50)
                     wrong += wrong_with(page, (width, layout))
