@@ -1,8 +1,8 @@
 """The endpoints as tools for agents: typed, described, and refused in one line where the package is missing."""
 
+import ast
 import asyncio
 import inspect
-import json
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +21,7 @@ TOOLS = {"generate", "compare", "inspect_token", "export_overlay", "list_gallery
 def test_without_the_package_the_flag_names_it_in_one_line(monkeypatch, capsys, tmp_path: Path):
     monkeypatch.setitem(sys.modules, "mcp", None)
     monkeypatch.chdir(tmp_path)
-    assert main(["app", "--mcp", "--no-browser"]) == 1
+    assert main(["app", "--mcp", "--no-browser"]) == 2
     said = capsys.readouterr().err.strip()
     assert said == "prophy: --mcp needs the package mcp: pip install 'mcp>=1.21,<2'"
     assert list(tmp_path.iterdir()) == []
@@ -44,23 +44,23 @@ def test_every_argument_of_every_tool_is_typed_and_described(tmp_path: Path):
 @pytest.mark.skipif(find_spec("mcp") is None, reason="the package mcp is not installed")
 def test_an_agent_lists_the_tools_and_looks_at_a_token(tmp_path: Path):
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     demo = build_demo(Engine(runs=tmp_path))
     address = launch(demo, port=free_port(), mcp=True)
 
     async def ask() -> tuple[list, list, dict, str]:
         async with (
-            streamablehttp_client(f"{address.rstrip('/')}/gradio_api/mcp/") as (read, write, _),
+            streamable_http_client(f"{address.rstrip('/')}/gradio_api/mcp/") as (read, write, _),
             ClientSession(read, write) as session,
         ):
             await session.initialize()
             tools = (await session.list_tools()).tools
             shipped = await session.call_tool("list_gallery", {})
-            run = json.loads(shipped.content[0].text)[0]
+            run = ast.literal_eval(shipped.content[0].text)[0]  # so gradio writes what a tool returns
             token = await session.call_tool("inspect_token", {"run": run["run"], "frame": 0, "row": 1, "column": 2})
             refused = await session.call_tool("inspect_token", {"run": "none", "frame": 0, "row": 1, "column": 2})
-            return tools, run, json.loads(token.content[0].text), refused.content[0].text
+            return tools, run, ast.literal_eval(token.content[0].text), refused.content[0].text
 
     try:
         tools, run, token, refused = asyncio.run(ask())
