@@ -1,15 +1,11 @@
 """The page at every width: no control outside its box or over another, the video large; Plotly only where a plot is."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from chromium import CHROMIUM, PATIENCE_MS, free_port
+from chromium import CHROMIUM, PATIENCE_MS, free_port, gallery_with_a_pair
 
-from prophy.assets import gallery_dir
-from prophy.runs.pictures import resized
-from prophy.runs.store import read_run, write_run
 from prophy.ui.engine.engine import Engine
 
 WIDTHS = {390: 844, 768: 1024, 1024: 768, 1280: 900, 1366: 768, 1440: 900, 1536: 864, 1920: 1080}
@@ -76,16 +72,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> Iterator[str]:
-    """The page over some shipped runs, and one of them again as if it had been made without the branch."""
+    """The page over some shipped runs, two of them a pair."""
     from prophy.ui.page import build_demo, launch
 
     folder = tmp_path_factory.mktemp("app")
-    for name in ("ball-and-candle", "mirror", "tap-and-grenade"):
-        shutil.copytree(gallery_dir() / name, folder / "gallery" / name)
-    pair = read_run(gallery_dir() / "tap-and-grenade")
-    frames = 255 - resized(pair.clip().frames, pair.record.settings["width"])
-    write_run(folder / "gallery", pair.record, frames, run_id="tap-and-grenade-no-branch")
-    demo = build_demo(Engine(runs=folder / "runs", gallery=folder / "gallery"))
+    demo = build_demo(Engine(runs=folder / "runs", gallery=gallery_with_a_pair(folder / "gallery")))
     yield launch(demo, port=free_port()).rstrip("/")
     demo.close(verbose=False)
 
