@@ -24,6 +24,7 @@ from typing import Any
 import gradio as gr
 
 from prophy import phenomena
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.store import Run, RunError
@@ -116,7 +117,8 @@ def endpoints(engine: Engine) -> None:
         }
 
     def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
-        """What the experts did at one token of a clip, over time and over denoising.
+        """What the experts did at one token of a clip, over time and over denoising. Where it was recorded, how much
+        the token attends to each word of the prompt, at the last step.
 
         Args:
             run: id of a run, from generate, compare or list_gallery
@@ -126,7 +128,8 @@ def endpoints(engine: Engine) -> None:
             step: number of a denoising step that was kept; 0 for the last
         """
         with engine.inspections.taken(visitor_of(visit).name):
-            trace = _found(engine, run).trace()
+            found = _found(engine, run)
+            trace, attention = found.trace(), found.attention()
         if trace is None:
             raise _refusal(f"run {run} was made without a branch: it has no routing")
         numbers = trace.step_numbers
@@ -153,6 +156,7 @@ def endpoints(engine: Engine) -> None:
             },
             "over_time": [chosen(kept, trace.grid.index(t, row, column)) for t in range(trace.grid.frames)],
             "over_steps": [chosen(d, token) for d in range(trace.num_kept)],
+            "words": None if attention is None else _attended_words(attention, token),
         }
 
     def export_overlay(
@@ -189,6 +193,10 @@ def endpoints(engine: Engine) -> None:
     for endpoint in (generate, compare, inspect_token, export_overlay):
         gr.api(_guarded(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
     gr.api(_guarded(list_gallery), api_name="list_gallery", queue=False)
+
+
+def _attended_words(attention: AttentionTrace, token: int) -> list[list[str | float]]:
+    return [[word, round(float(attention.word_map(w).flat[token]), 5)] for w, word in enumerate(attention.words)]
 
 
 def _request(
