@@ -21,6 +21,8 @@ from prophy.generation.identity import branch_switched
 from prophy.generation.settings import GenerationSettings
 from prophy.generation.words import words_in
 from prophy.grid import TokenGrid
+from prophy.memory.offload import apply
+from prophy.memory.profiles import OffloadMode, Profile
 from prophy.routing.attention import MAX_CELLS, MAX_STEPS, MAX_WORD_BYTES, AttentionTrace, Cells, kept_steps
 from prophy.routing.trace import _ARRAYS as ROUTING_ARRAYS
 from prophy.runs.export import export_zip
@@ -128,6 +130,16 @@ def test_where_a_token_looks_is_the_mean_self_attention_of_the_stock_layers(pipe
         shown = attention.attended_from(token)
         assert np.abs(shown.ravel() - expected[token]).max() <= attention.cell_peaks[token] / 255 + 1e-6
         assert shown.sum() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("mode", list(OffloadMode))
+def test_attention_is_recorded_in_every_memory_profile(tiny_pipeline, made, mode: OffloadMode):
+    apply(tiny_pipeline, Profile(mode), "cpu")
+    again = generate(tiny_pipeline, SETTINGS, attention=True)
+    assert np.array_equal(again.frames, made.frames)
+    assert np.allclose(again.attention.word_peaks, made.attention.word_peaks, rtol=1e-4)
+    assert np.abs(again.attention.word_maps.astype(int) - made.attention.word_maps).max() <= 1
+    assert np.abs(again.attention.cell_maps.astype(int) - made.attention.cell_maps).max() <= 1
 
 
 def test_clips_of_one_batch_are_recorded_as_if_alone(pipeline, made):
