@@ -9,7 +9,7 @@ Shapes: N tokens, L text length, W words, C cells, H heads, D width of a head.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch import nn
 from prophy.branch.family import FAMILIES
 from prophy.grid import TokenGrid
 from prophy.routing.attention import AttentionTrace, Cells, Words, kept_steps, quantised
+
+Rotate = Callable[[torch.Tensor, torch.Tensor | slice], torch.Tensor]
 
 _MOST_WEIGHTS = 2**24  # attention weights that are held at once
 
@@ -115,19 +117,19 @@ class AttentionRecorder:
             ]
             self._sum_up(self._to_words, clip + count, torch.cat(parts))
 
-    def add_self(
-        self, query_BNHD: torch.Tensor, key_BNHD: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor] | None
-    ) -> None:
-        """Take one block's attention from the middle of every cell to every cell."""
+    def add_self(self, query_BNHD: torch.Tensor, key_BNHD: torch.Tensor, rotate: Rotate) -> None:
+        """Take one block's attention from the middle of every cell to every cell.
+
+        Args:
+            query_BNHD, key_BNHD: of the layer, before their positions.
+            rotate: gives them those of some tokens.
+        """
         count, device = len(self._words), query_BNHD.device
         centres = torch.from_numpy(self._cells.centres).to(device)
         of_token = torch.from_numpy(self._cells.of_token).to(device)
         for clip in range(-count, 0):
-            query_CHD, key_NHD = query_BNHD[clip, centres], key_BNHD[clip]
-            if rotary is not None:
-                at_centres = tuple(part[0, centres] for part in rotary)
-                query_CHD, key_NHD = _rotated(query_CHD, *at_centres), _rotated(key_NHD, *(p[0] for p in rotary))
-            query_HCD, key_HND = query_CHD.transpose(0, 1).float(), key_NHD.transpose(0, 1).float()
+            query_HCD = rotate(query_BNHD[clip, centres], centres).transpose(0, 1).float()
+            key_HND = rotate(key_BNHD[clip], slice(None)).transpose(0, 1).float()
             parts = []
             for part_HcD in query_HCD.split(_at_once(key_HND), dim=1):
                 weights_cN = _weights(part_HcD, key_HND).mean(0)
@@ -152,18 +154,11 @@ def _weights(query_HND: torch.Tensor, key_HLD: torch.Tensor) -> torch.Tensor:
     return (query_HND @ key_HLD.transpose(-1, -2) * query_HND.shape[-1] ** -0.5).softmax(-1)
 
 
-def _rotated(x_NHD: torch.Tensor, cos_N1D: torch.Tensor, sin_N1D: torch.Tensor) -> torch.Tensor:
-    """Rotary positions as ``diffusers.models.transformers.transformer_wan.WanAttnProcessor`` applies them."""
-    even, odd = x_NHD.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos_N1D[..., 0::2], sin_N1D[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).type_as(x_NHD)
-
-
 class _Layer:
     """One attention layer: what its norms gave, until its attention is over."""
 
-    def __init__(self, layer: nn.Module, recorder: AttentionRecorder, is_cross: bool) -> None:
-        self._layer, self._recorder, self._is_cross = layer, recorder, is_cross
+    def __init__(self, layer: nn.Module, recorder: AttentionRecorder, family: Any, *, is_cross: bool) -> None:
+        self._layer, self._recorder, self._family, self._is_cross = layer, recorder, family, is_cross
         self._query: torch.Tensor | None = None
         self._key: torch.Tensor | None = None
 
@@ -190,8 +185,13 @@ class _Layer:
         self._query = self._key = None  # as large as the layer's own: not to be held
         if self._is_cross:
             self._recorder.add_cross(query_BNHD, key_BNHD)
-        else:
-            self._recorder.add_self(query_BNHD, key_BNHD, kwargs.get("rotary_emb", args[3] if len(args) > 3 else None))
+            return
+        positions = self._family.positions(args, kwargs)
+
+        def rotate(x_NHD: torch.Tensor, tokens: torch.Tensor | slice) -> torch.Tensor:
+            return x_NHD if positions is None else self._family.rotated(x_NHD, *(part[tokens] for part in positions))
+
+        self._recorder.add_self(query_BNHD, key_BNHD, rotate)
 
 
 def check_records(transformer: nn.Module) -> None:
@@ -201,7 +201,7 @@ def check_records(transformer: nn.Module) -> None:
         ValueError: it has no cross-attention of its own, such as CogVideoX's, or its tokens are spread over processes.
     """
     family = FAMILIES.get(type(transformer).__name__)
-    if family is None or not hasattr(family, "cross_attentions") or not hasattr(family, "self_attentions"):
+    if family is None or not all(hasattr(family, name) for name in ("cross_attentions", "self_attentions", "rotated")):
         raise ValueError(
             f"{type(transformer).__name__} has no cross-attention to record: use a Wan model, or record no attention"
         )
@@ -233,9 +233,9 @@ def record_attention(
             handles.append(transformer.register_forward_pre_hook(recorder.begin, with_kwargs=True))
             handles.append(transformer.register_forward_hook(recorder.end))
             for layer in family.self_attentions(transformer):
-                handles += _Layer(layer, recorder, is_cross=False).hooks()
+                handles += _Layer(layer, recorder, family, is_cross=False).hooks()
             for layer in family.cross_attentions(transformer):
-                handles += _Layer(layer, recorder, is_cross=True).hooks()
+                handles += _Layer(layer, recorder, family, is_cross=True).hooks()
         yield recorder
     finally:
         for handle in handles:
