@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from prophy.backbones.attention import check_records, record_attention
+from prophy.backbones.attention import AttentionRecorder, check_records, record_attention
 from prophy.backbones.pipeline import rules_of, transformers_of
 from prophy.files import some_of
 from prophy.generation.identity import branch_is_on, computation_of, model_hash, model_id
@@ -276,7 +276,7 @@ def _generate_batch(
     try:
         placed = profile_of(pipeline)
         observed = pipeline.attachment.observe(record) if recorders else nullcontext()
-        attended = nullcontext()
+        attended: AbstractContextManager[AttentionRecorder | None] = nullcontext()
         if attention:
             words = [words_in(pipeline.tokenizer, one.prompt) for one in batch]
             attended = record_attention(transformers_of(pipeline), grid, words, shared.steps)
