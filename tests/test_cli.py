@@ -31,7 +31,7 @@ FLAGS = {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
         *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
-        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
+        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps", "--record-attention"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
