@@ -96,13 +96,13 @@ def words_in(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Words:
     if not tokenizer.is_fast or tokenizer.padding_side != "right":
         raise GenerationError("this model's tokenizer does not say which token is of which word: record no attention")
     spans = tokenizer(text, return_offsets_mapping=True, verbose=False).offset_mapping
-    found = []
+    found: list[tuple[str, tuple[int, ...]]] = []
     for match in re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text):
-        places = tuple(i for i, (start, end) in enumerate(spans) if start < match.end() and end > match.start())
-        if places:
-            found.append((match.group(), places))
-    texts, places = zip(*found[:MAX_WORDS], strict=True) if found else ((), ())
-    return Words(texts, places)
+        tokens = tuple(i for i, (start, end) in enumerate(spans) if start < match.end() and end > match.start())
+        if tokens:
+            found.append((match.group(), tokens))
+    kept = found[:MAX_WORDS]
+    return Words(tuple(word for word, _ in kept), tuple(tokens for _, tokens in kept))
 
 
 def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
