@@ -9,16 +9,17 @@ from prophy.worlds.stage import FLOOR
 from prophy.worlds.twins.register import Rng, changing_pace, twin
 
 
-def _bulging(path: np.ndarray, sideways: tuple[float, float]) -> np.ndarray:
-    """Bend both rays of a path ``(3, 2)``, alike above and below where they meet, so far to the right at most.
+def _bulging(path: np.ndarray, sideways: tuple[float, float], near: tuple[float, float]) -> np.ndarray:
+    """Bend both rays of a path ``(3, 2)`` so far to the right at most.
 
-    Their ends stay straight, so that the rays as a whole keep their angles.
+    A ray bulges from ``near`` units above or below where the two meet to three units from its end, alike on both sides
+    of its middle: so the straight line through the part of it that bulges keeps its angle.
     """
-    rise = path[1, 1] - path[0, 1]
     rays = []
-    for far, start, end in zip(sideways, path[:-1], path[1:], strict=True):
-        ray = start + (end - start) * np.linspace(0, 1, 25)[:, None]
-        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - 5) / (rise - 8), 0, 1)
+    for far, start, end, begin in zip(sideways, path[:-1], path[1:], near, strict=True):
+        ray = start + (end - start) * np.linspace(0, 1, 49)[:, None]
+        length = abs(end[1] - start[1])
+        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - begin) / (length - 3 - begin), 0, 1)
         ray[:, 0] += far * (1 - np.cos(2 * np.pi * bent)) / 2
         rays.append(ray)
     return np.concatenate([rays[0], rays[1][1:]])
@@ -40,9 +41,11 @@ def _steeper(light: MirrorBeam, rng: Rng) -> None:
 
 @twin(MirrorBeam, "straight rays", "both rays bulge in empty air")
 def _bent(light: MirrorBeam, rng: Rng) -> None:
-    path = light.state["path"]
+    path, foot = light.state["path"].copy(), light.state["path"][1]
+    half = light.region.width / 2
+    path[2] = foot + (path[2] - foot) * min(1.0, half / abs(path[2, 0] - foot[0]))  # the part of it that can be seen
     far = rng.uniform(2.4, 2.9) * rng.choice((-1, 1))
-    _lead(light, _bulging(path, (-far, far)))
+    _lead(light, _bulging(path, (-far, far), (5, 5)))
 
 
 @twin(GlassBeam, "bends towards the normal", "the beam goes straight through, as if there were no glass")
@@ -59,7 +62,7 @@ def _unbent(light: GlassBeam, rng: Rng) -> None:
 @twin(GlassBeam, "straight rays", "both rays bulge, in the air and in the glass")
 def _bent_in_glass(light: GlassBeam, rng: Rng) -> None:
     far = rng.uniform(2.6, 3.2) * rng.choice((-1, 1))
-    _lead(light, _bulging(light.state["path"], (far, far)))
+    _lead(light, _bulging(light.state["path"], (far, far), (3, 5)))  # in the glass from below its bright edge
 
 
 @twin(FogBeam, "dimmer at the far end", "the farther the beam is, the brighter")
