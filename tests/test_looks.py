@@ -15,23 +15,28 @@ from transformers import UMT5EncoderModel
 
 from prophy.evaluation import cli
 from prophy.evaluation.judges import looks as judge
+from prophy.evaluation.judges import looks_renders
 from prophy.evaluation.judges.looks import (
-    FADING,
-    OPEN,
-    PAIRS,
     LooksJudge,
     error_of,
-    hide_a_ball,
     load_looks_judge,
     loss_of,
-    mirrored,
     read_looks,
+    train_looks_judge,
+)
+from prophy.evaluation.judges.looks_renders import (
+    FADING,
+    LOOKED_AT,
+    OPEN,
+    PAIRS,
+    hide_a_ball,
+    mirrored,
     render_looks,
     shown_in,
-    train_looks_judge,
+    tells_apart,
     truth_of,
 )
-from prophy.evaluation.judges.recogniser import LOOKED_AT, degraded, seen, stacked
+from prophy.evaluation.judges.recogniser import degraded, seen, stacked
 from prophy.evaluation.measures.looks import renders_of, score, verdicts_of
 from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import PLAIN_PROMPTS, fixed_prompts
@@ -136,7 +141,7 @@ def colour_seen_at(scene: tuple[str, str], colour: int, moments: int = 5) -> lis
     other = Scenario((placed(*scene, "left", *colours),), "day")
     a, b = (render(one, np.random.default_rng(3), stage=WIDE)[0] for one in (scenario, other))
     at = np.linspace(0, WIDE.frames - 1, moments).round().astype(int)
-    return [judge.tells_apart(a[[f] * WIDE.frames], b[[f] * WIDE.frames]) for f in at]
+    return [tells_apart(a[[f] * WIDE.frames], b[[f] * WIDE.frames]) for f in at]
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != ("combustion", "logs")], ids="-".join)
@@ -148,15 +153,11 @@ def test_a_colour_can_be_seen_at_every_moment_of_all_scenes_but_the_fading_ones(
             assert all(seen_then)
 
 
-def test_what_has_turned_to_ice_shows_no_colour_and_none_is_asked():
-    assert not colour_seen_at(("solidification", "freeze"), 0)[-1]
-
-
 def test_a_colour_that_cannot_be_seen_is_not_asked(monkeypatch):
     recipe = replace(SMALL, phenomena=("explosion",))
     _, truth = render_looks(range(3), "test", recipe, lawful=True)
     assert not (truth == OPEN).any(), "a lawful clip shows the bomb before it bursts"
-    monkeypatch.setattr(judge, "tells_apart", lambda a, b: False)
+    monkeypatch.setattr(looks_renders, "tells_apart", lambda a, b: False)
     _, truth = render_looks(range(3), "test", recipe, lawful=True)
     assert ((truth == OPEN).sum((1, 2)) == 1).all()
 
@@ -174,7 +175,7 @@ def test_the_judge_does_not_see_how_things_move():
     torch.manual_seed(0)
     model = LooksJudge(8).eval()
     clip = sample_clip(3, "test", IDS, lawful=False).frames[None]
-    looked = seen(clip)
+    looked = seen(clip, LOOKED_AT)
     mixed = looked[:, np.random.default_rng(0).permutation(LOOKED_AT)]
     with torch.no_grad():
         for a, b in zip(model(stacked(looked)), model(stacked(mixed)), strict=True):

@@ -6,9 +6,8 @@ shows nothing, and that of two balls one may be missing: a classifier that has o
 
     prophy evaluate looks-judge --work runs/wide --size 192x128x17 --phenomena all --model runs/wide/model
 
-What is read of a place is a row of four numbers, 0 for none: scene, colour, second colour, number, as in
-:func:`prophy.tiny.text.answers`. Of two colours the first is that of the left thing. A second colour has only the
-collision; where another scene has a number other than its own, nothing can be seen of it, so it is never asked.
+A second colour has only the collision. Another number than its scene's own nothing but the collision can have, so there
+the number says no more than the scene.
 
 Shapes: n or B clips, F' frames looked at of h×w pixels, 3 places, 4 questions, D features.
 """
@@ -25,15 +24,22 @@ import torch
 from diffusers import ModelMixin
 from torch import nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
-from prophy.evaluation.judges.recogniser import (
+from prophy.evaluation.judges.looks_renders import (
+    BALLS,
     LOOKED_AT,
+    OPEN,
+    QUESTIONS,
+    hide_a_ball,
+    mirrored,
+    render_looks,
+    truth_of,
+)
+from prophy.evaluation.judges.recogniser import (
     Residual,
     degraded,
     empty_stages,
-    seen,
     seen_of,
     stacked,
     through_autoencoder,
@@ -46,25 +52,15 @@ from prophy.evaluation.results.looks import (
     LooksError,
     LooksJudgeResult,
     LooksRecipe,
-    Shown,
 )
-from prophy.tiny.text import PLACES, SCENES, answers
+from prophy.tiny.text import SCENES
 from prophy.training.devices import autocast
-from prophy.worlds import COLOURS, Scenario, Stage, sample_clip, sample_scenario
-from prophy.worlds.event import Event, kind_of
-from prophy.worlds.language import Telling, Told
+from prophy.worlds import COLOURS, Stage, sample_clip, sample_scenario
+from prophy.worlds.event import kind_of
 
 NAME = "looks-judge"
 GATE = 0.98  #: exact share on held-out renders of each kind below which no number of the judge's counts
-QUESTIONS = ("scene", "colour", "second colour", "number")
-OPEN = -100  #: an answer that the pixels cannot give: cross-entropy leaves it out
-PAIRS = frozenset({("collision", "balls"), ("interference_and_diffraction", "ripples")})  #: scenes of two like things
-#: Scenes whose things may lose their colour in time: what has burst, what has turned to ice.
-FADING = frozenset({("explosion", "bomb"), ("solidification", "freeze")})
-_SEEN_APART, _SEEN_PIXELS = 40, 4  # levels of 255 by which so many pixels must tell a colour from another
 _ANSWERS = (1 + len(SCENES), 1 + len(COLOURS), 1 + len(COLOURS), 3)
-_BALLS = 1 + SCENES.index(("collision", "balls"))
-_OUT_OF_SIGHT = -1e4  # units
 
 
 class LooksJudge(nn.Module):
@@ -100,109 +96,6 @@ class LooksJudge(nn.Module):
         here, there = torch.cat([left_BD, right_BD], -1), torch.cat([right_BD, left_BD], -1)
         places = torch.stack([self.centre(here), self.side(here), self.side(there)], 1)
         return [head(places) for head in self.heads]
-
-
-# --- what is there ----------------------------------------------------------------------------------------------------
-
-
-def truth_of(scenario: Scenario) -> np.ndarray:
-    """What should be read of a scenario's clip, int64 ``(3, 4)``."""
-    told = (
-        Told(e.phenomenon, e.variant, e.place, e.colours, _number(e.phenomenon, e.variant)) for e in scenario.events
-    )
-    return answers(Telling("", tuple(told), None))[:-1].reshape(len(PLACES), len(QUESTIONS))
-
-
-def _number(phenomenon: str, variant: str) -> int:
-    return 2 if (phenomenon, variant) in PAIRS else 1
-
-
-def shown_in(row_34: np.ndarray) -> tuple[Shown, ...]:
-    """The scenes in what was read of a clip, int64 ``(3, 4)``."""
-    names, found = list(COLOURS), []
-    for place, (scene, first, second, number) in zip(PLACES, row_34.tolist(), strict=True):
-        if scene:
-            colours = tuple(names[colour - 1] for colour in (first, second) if colour)
-            found.append(Shown(*SCENES[scene - 1], place, colours, number))
-    return tuple(found)
-
-
-def render_looks(
-    seeds: Sequence[int], split: str, recipe: LooksRecipe, lawful: bool | None = None, whole: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Render clips: what is seen of them, uint8 ``(n, F', h, w, 3)``, and what should be read, int64 ``(n, 3, 4)``.
-
-    Args:
-        seeds: of the clips.
-        split: of the worlds.
-        recipe: whose phenomena and stage they have.
-        lawful: all, or none of them; default: every second one, and in some a ball is hidden, for training.
-        whole: give all frames of the clips.
-    """
-    frames, truth = [], np.empty((len(seeds), len(PLACES), len(QUESTIONS)), np.int64)
-    kind = {None: "every kind", True: "lawful", False: "unlawful"}[lawful]
-    for row, seed in enumerate(tqdm(seeds, f"render {split}, {kind}", mininterval=5, unit="clip")):
-        scenario, _ = sample_scenario(seed, split, recipe.phenomena)
-        truth[row] = truth_of(scenario)
-        made = partial(
-            sample_clip, seed, split, recipe.phenomena, recipe.stage, seed % 2 == 0 if lawful is None else lawful
-        )
-        rng = np.random.default_rng([recipe.seed, seed])
-        if lawful is None and rng.random() < recipe.lone and (truth[row, :, 0] == _BALLS).any():
-            clip, truth[row] = hide_a_ball(made, truth[row], int(rng.integers(2)))
-        else:
-            clip = made().frames
-            for i, event in enumerate(scenario.events):
-                if (event.phenomenon, event.variant) in FADING and not _colour_is_seen(made, clip, i, event.colours):
-                    truth[row, PLACES.index(event.place), 1] = OPEN
-        frames.append(clip if whole else seen(clip[None])[0])
-    return np.stack(frames), truth
-
-
-def hide_a_ball(made: partial, truth_34: np.ndarray, hidden: int) -> tuple[np.ndarray, np.ndarray]:
-    """A clip's frames with one ball of each collision out of sight, and what should be read of them.
-
-    Args:
-        made: :func:`prophy.worlds.sample_clip` of the clip.
-        truth_34: what should be read of it as it is.
-        hidden: 0 the left ball, 1 the right one.
-    """
-
-    def changed(number: int, event: Event) -> None:
-        if (event.phenomenon, event.variant) == ("collision", "balls"):
-            event.state["position"][:, hidden, 0] = _OUT_OF_SIGHT
-
-    truth = truth_34.copy()
-    balls = truth[:, 0] == _BALLS
-    truth[balls, 1] = truth[balls, 2 - hidden]
-    truth[balls, 2:] = 0, 1
-    return made(changed=changed).frames, truth
-
-
-def _colour_is_seen(made: partial, clip_FHWC: np.ndarray, number: int, colours: tuple[str, ...]) -> bool:
-    """Whether the frames looked at would be others, were the event of another colour."""
-    named = np.array(COLOURS[colours[0]])
-    other = max(COLOURS, key=lambda name: np.abs(named - COLOURS[name]).sum())
-
-    def changed(i: int, event: Event) -> None:
-        if i == number:
-            event.colours = (other,)
-
-    return tells_apart(clip_FHWC, made(changed=changed).frames)
-
-
-def tells_apart(a_FHWC: np.ndarray, b_FHWC: np.ndarray) -> bool:
-    """Whether enough pixels of what is seen of two clips differ enough to say which is which. Ours."""
-    a, b = (seen(frames[None])[0].astype(int) for frames in (a_FHWC, b_FHWC))
-    return bool((np.abs(a - b).max(-1) >= _SEEN_APART).sum((1, 2)).max() >= _SEEN_PIXELS)
-
-
-def mirrored(truth_n34: np.ndarray) -> np.ndarray:
-    """What should be read of mirrored clips."""
-    truth = truth_n34[:, [PLACES.index(place) for place in ("centre", "right", "left")]].copy()
-    turned = truth[..., 2] > 0
-    truth[turned, 1], truth[turned, 2] = truth[turned, 2], truth[turned, 1]
-    return truth
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -248,7 +141,7 @@ def train_looks_judge(
     return LooksJudgeResult(
         errors=errors,
         lone=_lone_share(model, recipe),
-        empty=float((read_looks(model, empty_stages(recipe.stage))[..., 0] == 0).all(1).mean()),
+        empty=float((read_looks(model, empty_stages(recipe.stage, LOOKED_AT))[..., 0] == 0).all(1).mean()),
         recipe=recipe,
     ).save(work)
 
@@ -265,7 +158,7 @@ def fit(
     device = device or torch.device("cpu")
     torch.manual_seed(recipe.seed)
     model = LooksJudge(recipe.width, recipe.stage).train().to(device, memory_format=torch.channels_last)
-    empty = empty_stages(recipe.stage)
+    empty = empty_stages(recipe.stage, LOOKED_AT)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])
@@ -291,7 +184,7 @@ def loss_of(logits: Sequence[torch.Tensor], truth_B34: torch.Tensor) -> torch.Te
     there = truth_B34[..., :1] > 0
     asked[..., 1:] = torch.where(there, truth_B34[..., 1:], OPEN)
     asked[..., 1][asked[..., 1] == 0] = OPEN  # a scene without colours
-    asked[..., 2][truth_B34[..., 0] != _BALLS] = OPEN
+    asked[..., 2][truth_B34[..., 0] != BALLS] = OPEN
     return sum(
         functional.cross_entropy(one.float().flatten(0, 1), asked[..., i].flatten(), ignore_index=OPEN, reduction="sum")
         for i, one in enumerate(logits)
@@ -311,7 +204,7 @@ def read_looks(model: LooksJudge, frames_nFHWC: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: clips of another size.
     """
-    frames_nFHWC = seen_of(frames_nFHWC, model.stage)
+    frames_nFHWC = seen_of(frames_nFHWC, model.stage, LOOKED_AT)
     model.eval()
     device, parts = model.heads[0].weight.device, []
     for i in range(0, len(frames_nFHWC), 64):
@@ -321,7 +214,7 @@ def read_looks(model: LooksJudge, frames_nFHWC: np.ndarray) -> np.ndarray:
         rows = (
             found,
             torch.where(coloured, 1 + first[..., 1:].argmax(-1), 0),
-            torch.where(found == _BALLS, second.argmax(-1), 0),
+            torch.where(found == BALLS, second.argmax(-1), 0),
             torch.where(found > 0, 1 + number[..., 1:].argmax(-1), 0),
         )
         parts.append(torch.stack(rows, -1))
@@ -334,7 +227,7 @@ def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray)
     right = (found == truth_n34) | (truth_n34 == OPEN)
     asked = truth_n34 > 0
     asked[..., 0] = True
-    asked[..., 2] = truth_n34[..., 0] == _BALLS
+    asked[..., 2] = truth_n34[..., 0] == BALLS
     by_scene = {}
     for i, scene in enumerate(SCENES, 1):
         shown = truth_n34[..., 0] == i

@@ -75,13 +75,13 @@ class Recogniser(nn.Module):
         return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
 
 
-def seen(frames_nFHWC: np.ndarray) -> np.ndarray:
+def seen(frames_nFHWC: np.ndarray, looked_at: int = LOOKED_AT) -> np.ndarray:
     """What the classifier sees of whole clips, uint8 ``(n, F', h, w, 3)``."""
-    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, LOOKED_AT).round().astype(int)
+    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, looked_at).round().astype(int)
     return shrunk(frames_nFHWC[:, chosen], max(1, frames_nFHWC.shape[2] // ROWS))
 
 
-def seen_of(frames_nFHWC: np.ndarray, stage: Stage) -> np.ndarray:
+def seen_of(frames_nFHWC: np.ndarray, stage: Stage, looked_at: int = LOOKED_AT) -> np.ndarray:
     """As :func:`seen`, of whole clips of a stage, or what is seen of them already.
 
     Raises:
@@ -89,8 +89,8 @@ def seen_of(frames_nFHWC: np.ndarray, stage: Stage) -> np.ndarray:
     """
     factor = max(1, stage.height // ROWS)
     if frames_nFHWC.shape[1:] == (stage.frames, stage.height, stage.width, 3):
-        return seen(frames_nFHWC)
-    if frames_nFHWC.shape[1:] == (LOOKED_AT, stage.height // factor, stage.width // factor, 3):
+        return seen(frames_nFHWC, looked_at)
+    if frames_nFHWC.shape[1:] == (looked_at, stage.height // factor, stage.width // factor, 3):
         return frames_nFHWC
     raise ValueError(
         f"clips of shape {frames_nFHWC.shape[1:]} are not {stage.frames}×{stage.height}×{stage.width}×3:"
@@ -151,10 +151,10 @@ def render_clips(
     return np.stack(frames), torch.from_numpy(labels)
 
 
-def empty_stages(stage: Stage = Stage()) -> np.ndarray:
+def empty_stages(stage: Stage = Stage(), looked_at: int = LOOKED_AT) -> np.ndarray:
     """What is seen of every backdrop with nothing on it, uint8 ``(settings, F', h, w, 3)``."""
     stages = [render(Scenario((), name), np.random.default_rng(0), stage=stage)[0] for name in BACKGROUNDS]
-    return seen(np.stack(stages))
+    return seen(np.stack(stages), looked_at)
 
 
 def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
