@@ -8,7 +8,7 @@ Shapes: n clips, F' frames looked at of h×w pixels, 3 places, 4 questions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from prophy.evaluation.judges.recogniser import seen
 from prophy.evaluation.results.looks import LooksRecipe, Shown
 from prophy.tiny.text import PLACES, SCENES, answers
-from prophy.worlds import COLOURS, Scenario, sample_clip, sample_scenario
+from prophy.worlds import COLOURS, Scenario, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.event import Event
 from prophy.worlds.language import Telling, Told
 
@@ -83,11 +83,11 @@ def render_looks(
     return np.stack(frames), truth
 
 
-def hide_a_ball(made: partial, truth_34: np.ndarray, hidden: int) -> tuple[np.ndarray, np.ndarray]:
+def hide_a_ball(made: Callable[..., WorldClip], truth_34: np.ndarray, hidden: int) -> tuple[np.ndarray, np.ndarray]:
     """A clip's frames with one ball of each collision out of sight, and what should be read of them.
 
     Args:
-        made: :func:`prophy.worlds.sample_clip` of the clip.
+        made: makes the clip; takes what :func:`prophy.worlds.sample_clip` takes besides.
         truth_34: what should be read of it as it is.
         hidden: 0 the left ball, 1 the right one.
     """
@@ -103,7 +103,9 @@ def hide_a_ball(made: partial, truth_34: np.ndarray, hidden: int) -> tuple[np.nd
     return made(changed=changed).frames, truth
 
 
-def _colour_is_seen(made: partial, clip_FHWC: np.ndarray, number: int, colours: tuple[str, ...]) -> bool:
+def _colour_is_seen(
+    made: Callable[..., WorldClip], clip_FHWC: np.ndarray, number: int, colours: tuple[str, ...]
+) -> bool:
     """Whether the frames looked at would be others, were the event of another colour."""
     named = np.array(COLOURS[colours[0]])
     other = max(COLOURS, key=lambda name: np.abs(named - COLOURS[name]).sum())
