@@ -128,22 +128,7 @@ def train_looks_judge(
     frames, truth = render_looks(range(recipe.clips), "train", recipe)
     model = fit(frames, truth, recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
-    errors = {}
-    for kind, lawful in ((LAWFUL, True), (UNLAWFUL, False)):
-        frames, truth = render_looks(range(recipe.test_clips), "test", recipe, lawful)
-        errors[kind] = error_of(model, frames, truth)
-        if vae is not None:
-            seeds = range(min(decoded_clips, recipe.test_clips))
-            frames, truth = render_looks(seeds, "test", recipe, lawful, whole=True)
-            errors[f"{kind}, {AUTOENCODER.removeprefix('real renders ')}"] = error_of(
-                model, through_autoencoder(frames, vae), truth
-            )
-    return LooksJudgeResult(
-        errors=errors,
-        lone=_lone_share(model, recipe),
-        empty=float((read_looks(model, empty_stages(recipe.stage, LOOKED_AT))[..., 0] == 0).all(1).mean()),
-        recipe=recipe,
-    ).save(work)
+    return measure(model, recipe, vae, decoded_clips).save(work)
 
 
 def fit(
@@ -219,6 +204,24 @@ def read_looks(model: LooksJudge, frames_nFHWC: np.ndarray) -> np.ndarray:
         )
         parts.append(torch.stack(rows, -1))
     return torch.cat(parts).numpy()
+
+
+def measure(
+    model: LooksJudge, recipe: LooksRecipe, vae: ModelMixin | None = None, decoded_clips: int = 64
+) -> LooksJudgeResult:
+    """The judge's error on renders it was not trained on; arguments as for :func:`train_looks_judge`."""
+    errors = {}
+    for kind, lawful in ((LAWFUL, True), (UNLAWFUL, False)):
+        errors[kind] = error_of(model, *render_looks(range(recipe.test_clips), "test", recipe, lawful))
+        if vae is not None:
+            seeds = range(min(decoded_clips, recipe.test_clips))
+            frames, truth = render_looks(seeds, "test", recipe, lawful, whole=True)
+            decoded = error_of(model, through_autoencoder(frames, vae), truth)
+            errors[f"{kind}, {AUTOENCODER.removeprefix('real renders ')}"] = decoded
+    empty = read_looks(model, empty_stages(recipe.stage, LOOKED_AT))[..., 0] == 0
+    return LooksJudgeResult(
+        errors=errors, lone=_lone_share(model, recipe), empty=float(empty.all(1).mean()), recipe=recipe
+    )
 
 
 def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray) -> LooksError:

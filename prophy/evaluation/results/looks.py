@@ -32,7 +32,7 @@ class LooksRecipe:
     phenomena: tuple[PhenomenonId, ...] = SCOPE
     clips: AtLeastOne = 4000
     test_clips: AtLeastOne = 500
-    steps: AtLeastOne = 1200
+    steps: AtLeastOne = 900
     batch: BatchSize = 32
     width: Width = 48
     rate: LearningRate = 3e-3
