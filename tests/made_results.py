@@ -168,7 +168,7 @@ def looks_result() -> LooksResult:
 
 def looks_judge_result() -> LooksJudgeResult:
     some = Interval(0.99, 0.98, 1.0, 500)
-    error = LooksError(some, {"scene": some, "colour": some}, {"melting, block": some}, 2)
+    error = LooksError(some, {"scene": some, "colour": some}, {"melting, block": some})
     return LooksJudgeResult({LAWFUL: error, UNLAWFUL: error}, float("nan"), 1.0, LooksRecipe())
 
 

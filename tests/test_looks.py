@@ -15,7 +15,6 @@ from transformers import UMT5EncoderModel
 
 from prophy.evaluation import cli
 from prophy.evaluation.judges import looks as judge
-from prophy.evaluation.judges import looks_renders
 from prophy.evaluation.judges.looks import (
     LooksJudge,
     error_of,
@@ -25,15 +24,12 @@ from prophy.evaluation.judges.looks import (
     train_looks_judge,
 )
 from prophy.evaluation.judges.looks_renders import (
-    FADING,
     LOOKED_AT,
-    OPEN,
     PAIRS,
     hide_a_ball,
     mirrored,
     render_looks,
     shown_in,
-    tells_apart,
     truth_of,
 )
 from prophy.evaluation.judges.recogniser import degraded, seen, stacked
@@ -134,32 +130,21 @@ def test_every_second_training_render_obeys_no_law_and_some_pairs_lack_a_ball():
 
 
 def colour_seen_at(scene: tuple[str, str], colour: int, moments: int = 5) -> list[bool]:
-    """Whether one colour of a scene can be seen, frozen at some moments from the first to the last."""
+    """Whether another colour changes at least four pixels by 40 levels, at some moments from the first to the last."""
     scenario = Scenario((placed(*scene, "left", *list(COLOURS)[: kind_of(*scene).colour_count]),), "day")
     colours = list(scenario.events[0].colours)
     colours[colour] = "purple"
     other = Scenario((placed(*scene, "left", *colours),), "day")
     a, b = (render(one, np.random.default_rng(3), stage=WIDE)[0] for one in (scenario, other))
     at = np.linspace(0, WIDE.frames - 1, moments).round().astype(int)
-    return [tells_apart(a[[f] * WIDE.frames], b[[f] * WIDE.frames]) for f in at]
+    apart = np.abs(a[at].astype(int) - b[at]).max(-1) >= 40
+    return (apart.sum((1, 2)) >= 4).tolist()
 
 
 @pytest.mark.parametrize("scene", [scene for scene in SCENES if scene != ("combustion", "logs")], ids="-".join)
-def test_a_colour_can_be_seen_at_every_moment_of_all_scenes_but_the_fading_ones(scene: tuple[str, str]):
+def test_every_colour_can_be_seen_at_every_moment(scene: tuple[str, str]):
     for colour in range(2 if scene == ("collision", "balls") else 1):
-        seen_then = colour_seen_at(scene, colour)
-        assert seen_then[0]
-        if scene not in FADING:
-            assert all(seen_then)
-
-
-def test_a_colour_that_cannot_be_seen_is_not_asked(monkeypatch):
-    recipe = replace(SMALL, phenomena=("explosion",))
-    _, truth = render_looks(range(3), "test", recipe, lawful=True)
-    assert not (truth == OPEN).any(), "a lawful clip shows the bomb before it bursts"
-    monkeypatch.setattr(looks_renders, "tells_apart", lambda a, b: False)
-    _, truth = render_looks(range(3), "test", recipe, lawful=True)
-    assert ((truth == OPEN).sum((1, 2)) == 1).all()
+        assert all(colour_seen_at(scene, colour))
 
 
 def test_numbers_are_said_of_pairs_alone():
@@ -203,13 +188,13 @@ def test_left_and_right_of_a_mirrored_clip_are_read_as_right_and_left():
         assert torch.allclose(a[:, 2], b[:, 1], atol=1e-4)
 
 
-def test_the_loss_asks_only_what_the_pixels_can_say():
+def test_the_loss_asks_only_what_has_an_answer():
     truth = torch.zeros(1, 3, 4, dtype=torch.long)
-    truth[0, 1] = torch.tensor([1 + SCENES.index(("explosion", "bomb")), OPEN, 0, 1])
+    truth[0, 1] = torch.tensor([1 + SCENES.index(("combustion", "logs")), 0, 0, 1])
     logits = [torch.zeros(1, 3, count, requires_grad=True) for count in (22, 7, 7, 3)]
     loss_of(logits, truth).backward()
     assert (logits[0].grad != 0).any(-1).tolist() == [[True, True, True]], "every place is asked for its scene"
-    assert not logits[1].grad.any(), "a colour that cannot be seen"
+    assert not logits[1].grad.any(), "a scene without colours"
     assert not logits[2].grad.any(), "one colour has no second"
     assert (logits[3].grad != 0).any(-1).tolist() == [[False, True, False]]
 
@@ -270,7 +255,7 @@ def test_the_fixed_prompts_in_plain_words_are_two_of_each_phenomenon_and_held_ou
     asked = Counter(name for one in PLAIN_PROMPTS for name in one.phenomena)
     assert asked == dict.fromkeys(IDS, 2)
     assert len({one.seed for one in PLAIN_PROMPTS}) == len({one.prompt for one in PLAIN_PROMPTS}) == 34
-    captions = [sample_telling(seed, grammar=PLAIN)[1].text for seed in range(6000)]
+    captions = [sample_telling(seed, grammar=PLAIN)[1].text for seed in range(4000)]
     known = {word for text in captions for word in words_of(text)}
     assert {word for one in PLAIN_PROMPTS for word in words_of(one.prompt)} <= known
     assert not {one.prompt for one in PLAIN_PROMPTS} & set(captions)

@@ -29,7 +29,6 @@ from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fit
 from prophy.evaluation.judges.looks_renders import (
     BALLS,
     LOOKED_AT,
-    OPEN,
     QUESTIONS,
     hide_a_ball,
     mirrored,
@@ -60,6 +59,7 @@ from prophy.worlds.event import kind_of
 
 NAME = "looks-judge"
 GATE = 0.98  #: exact share on held-out renders of each kind below which no number of the judge's counts
+_OPEN = -100  # no answer is asked for: cross-entropy leaves it out
 _ANSWERS = (1 + len(SCENES), 1 + len(COLOURS), 1 + len(COLOURS), 3)
 
 
@@ -164,14 +164,16 @@ def fit(
 
 
 def loss_of(logits: Sequence[torch.Tensor], truth_B34: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of every answer that the pixels can give, mean over clips."""
+    """Cross-entropy of every answer that there is, mean over clips: nothing has no colour, most have no second."""
     asked = truth_B34.clone()
     there = truth_B34[..., :1] > 0
-    asked[..., 1:] = torch.where(there, truth_B34[..., 1:], OPEN)
-    asked[..., 1][asked[..., 1] == 0] = OPEN  # a scene without colours
-    asked[..., 2][truth_B34[..., 0] != BALLS] = OPEN
+    asked[..., 1:] = torch.where(there, truth_B34[..., 1:], _OPEN)
+    asked[..., 1][asked[..., 1] == 0] = _OPEN  # a scene without colours
+    asked[..., 2][truth_B34[..., 0] != BALLS] = _OPEN
     return sum(
-        functional.cross_entropy(one.float().flatten(0, 1), asked[..., i].flatten(), ignore_index=OPEN, reduction="sum")
+        functional.cross_entropy(
+            one.float().flatten(0, 1), asked[..., i].flatten(), ignore_index=_OPEN, reduction="sum"
+        )
         for i, one in enumerate(logits)
     ) / len(truth_B34)
 
@@ -227,7 +229,7 @@ def measure(
 def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray) -> LooksError:
     """How the judge reads renders it was not trained on."""
     found = read_looks(model, frames_nFHWC)
-    right = (found == truth_n34) | (truth_n34 == OPEN)
+    right = (found == truth_n34) | (truth_n34 == _OPEN)
     asked = truth_n34 > 0
     asked[..., 0] = True
     asked[..., 2] = truth_n34[..., 0] == BALLS
@@ -242,7 +244,7 @@ def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray)
             question: bootstrap(right[..., i][asked[..., i]].astype(np.float64)) for i, question in enumerate(QUESTIONS)
         },
         by_scene=by_scene,
-        unseen=int((truth_n34 == OPEN).sum()),
+        unseen=int((truth_n34 == _OPEN).sum()),
     )
 
 

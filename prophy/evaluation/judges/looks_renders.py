@@ -23,12 +23,8 @@ from prophy.worlds.language import Telling, Told
 
 LOOKED_AT = 5  #: frames the judge sees, from the first to the last: what a thing looks like needs no more
 QUESTIONS = ("scene", "colour", "second colour", "number")
-OPEN = -100  #: an answer that the pixels cannot give: cross-entropy leaves it out
 PAIRS = frozenset({("collision", "balls"), ("interference_and_diffraction", "ripples")})  #: scenes of two like things
-#: Scenes whose things may lose their colour in time: what has burst, what has turned to ice.
-FADING = frozenset({("explosion", "bomb"), ("solidification", "freeze")})
 BALLS = 1 + SCENES.index(("collision", "balls"))  #: the one scene that has a second colour, as it is read
-_SEEN_APART, _SEEN_PIXELS = 40, 4  # levels of 255 by which so many pixels must tell a colour from another
 _OUT_OF_SIGHT = -1e4  # units
 
 
@@ -76,9 +72,6 @@ def render_looks(
             clip, truth[row] = hide_a_ball(made, truth[row], int(rng.integers(2)))
         else:
             clip = made().frames
-            for i, event in enumerate(scenario.events):
-                if (event.phenomenon, event.variant) in FADING and not _colour_is_seen(made, clip, i, event.colours):
-                    truth[row, PLACES.index(event.place), 1] = OPEN
         frames.append(clip if whole else seen(clip[None], LOOKED_AT)[0])
     return np.stack(frames), truth
 
@@ -101,26 +94,6 @@ def hide_a_ball(made: Callable[..., WorldClip], truth_34: np.ndarray, hidden: in
     truth[balls, 1] = truth[balls, 2 - hidden]
     truth[balls, 2:] = 0, 1
     return made(changed=changed).frames, truth
-
-
-def _colour_is_seen(
-    made: Callable[..., WorldClip], clip_FHWC: np.ndarray, number: int, colours: tuple[str, ...]
-) -> bool:
-    """Whether the frames looked at would be others, were the event of another colour."""
-    named = np.array(COLOURS[colours[0]])
-    other = max(COLOURS, key=lambda name: np.abs(named - COLOURS[name]).sum())
-
-    def changed(i: int, event: Event) -> None:
-        if i == number:
-            event.colours = (other,)
-
-    return tells_apart(clip_FHWC, made(changed=changed).frames)
-
-
-def tells_apart(a_FHWC: np.ndarray, b_FHWC: np.ndarray) -> bool:
-    """Whether enough pixels of what is seen of two clips differ enough to say which is which. Ours."""
-    a, b = (seen(frames[None], LOOKED_AT)[0].astype(int) for frames in (a_FHWC, b_FHWC))
-    return bool((np.abs(a - b).max(-1) >= _SEEN_APART).sum((1, 2)).max() >= _SEEN_PIXELS)
 
 
 def mirrored(truth_n34: np.ndarray) -> np.ndarray:

@@ -64,7 +64,7 @@ FIXED_PROMPTS: tuple[FixedPrompt, ...] = (
 PLAIN_PROMPTS: tuple[FixedPrompt, ...] = (
     _fixed(201, "collision", "a red marble and a blue marble touch and bounce apart"),
     _fixed(202, "collision", "two balls, green and orange, roll together and knock into each other at night"),
-    _fixed(203, "rigid_body_motion", "a purple wheel rotates and moves along the floor"),
+    _fixed(203, "rigid_body_motion", "a purple wheel goes over the floor as it turns"),
     _fixed(204, "rigid_body_motion", "a yellow box is thrown and turns in the air"),
     _fixed(205, "elastic_motion", "a blue rubber ball hops on a hard floor"),
     _fixed(206, "elastic_motion", "an orange weight hangs on a spring and swings at dusk"),

@@ -57,15 +57,13 @@ class LooksError:
 
     Attributes:
         exact: share of clips of which every answer is right: scenes and that there are no others, colours, numbers.
-        by_question: share of right answers, of those that the pixels can give.
+        by_question: share of right answers, where there is one.
         by_scene: by ``phenomenon, variant``, share of events that are read exactly.
-        unseen: colours that cannot be seen in their clip, and are not asked for.
     """
 
     exact: Interval
     by_question: dict[str, Interval]
     by_scene: dict[str, Interval]
-    unseen: Count
 
 
 @dataclass(frozen=True)

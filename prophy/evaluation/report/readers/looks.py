@@ -26,13 +26,11 @@ def looks_judge(result: LooksJudgeResult) -> Body:
         ("scene", *kinds),
         tuple(row(scene, *(share(e.by_scene.get(scene)) for e in result.errors.values())) for scene in scenes),
     )
-    unseen = ", ".join(f"{kind} {error.unseen}" for kind, error in result.errors.items())
     return Body(
         "The judge of looks: its own error, on held-out renders",
         (table, by_scene),
         (bars("Events read exactly", "%", by_scene),),
         notes=(
-            f"colours that cannot be seen in their clip, and are not asked for: {unseen}",
             ("of two balls one hidden, one counted: ", share(result.lone)),
             ("nothing found on empty stages: ", share(result.empty)),
         ),
