@@ -229,7 +229,7 @@ def measure(
 def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray) -> LooksError:
     """How the judge reads renders it was not trained on."""
     found = read_looks(model, frames_nFHWC)
-    right = (found == truth_n34) | (truth_n34 == _OPEN)
+    right = found == truth_n34
     asked = truth_n34 > 0
     asked[..., 0] = True
     asked[..., 2] = truth_n34[..., 0] == BALLS
@@ -244,7 +244,6 @@ def error_of(model: LooksJudge, frames_nFHWC: np.ndarray, truth_n34: np.ndarray)
             question: bootstrap(right[..., i][asked[..., i]].astype(np.float64)) for i, question in enumerate(QUESTIONS)
         },
         by_scene=by_scene,
-        unseen=int((truth_n34 == _OPEN).sum()),
     )
 
 
