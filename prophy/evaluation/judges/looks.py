@@ -170,12 +170,13 @@ def loss_of(logits: Sequence[torch.Tensor], truth_B34: torch.Tensor) -> torch.Te
     asked[..., 1:] = torch.where(there, truth_B34[..., 1:], _OPEN)
     asked[..., 1][asked[..., 1] == 0] = _OPEN  # a scene without colours
     asked[..., 2][truth_B34[..., 0] != BALLS] = _OPEN
-    return sum(
+    losses = [
         functional.cross_entropy(
             one.float().flatten(0, 1), asked[..., i].flatten(), ignore_index=_OPEN, reduction="sum"
         )
         for i, one in enumerate(logits)
-    ) / len(truth_B34)
+    ]
+    return torch.stack(losses).sum() / len(truth_B34)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
