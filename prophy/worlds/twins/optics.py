@@ -9,17 +9,17 @@ from prophy.worlds.stage import FLOOR
 from prophy.worlds.twins.register import Rng, changing_pace, twin
 
 
-def _bulging(path: np.ndarray, sideways: tuple[float, float], near: tuple[float, float]) -> np.ndarray:
+def _bulging(path: np.ndarray, sideways: tuple[float, float], parts: tuple[tuple[float, float], ...]) -> np.ndarray:
     """Bend both rays of a path ``(3, 2)`` so far to the right at most.
 
-    A ray bulges from ``near`` units above or below where the two meet to three units from its end, alike on both sides
-    of its middle: so the straight line through the part of it that bulges keeps its angle.
+    Of each ray the part bulges that lies between two heights above or below where they meet. It is the middle of what
+    is seen of the ray, and the bulge is alike on both sides of its own middle: so the straight line through the ray
+    keeps its angle.
     """
     rays = []
-    for far, start, end, begin in zip(sideways, path[:-1], path[1:], near, strict=True):
+    for far, start, end, (near, last) in zip(sideways, path[:-1], path[1:], parts, strict=True):
         ray = start + (end - start) * np.linspace(0, 1, 49)[:, None]
-        length = abs(end[1] - start[1])
-        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - begin) / (length - 3 - begin), 0, 1)
+        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - near) / (last - near), 0, 1)
         ray[:, 0] += far * (1 - np.cos(2 * np.pi * bent)) / 2
         rays.append(ray)
     return np.concatenate([rays[0], rays[1][1:]])
@@ -41,11 +41,10 @@ def _steeper(light: MirrorBeam, rng: Rng) -> None:
 
 @twin(MirrorBeam, "straight rays", "both rays bulge in empty air")
 def _bent(light: MirrorBeam, rng: Rng) -> None:
-    path, foot = light.state["path"].copy(), light.state["path"][1]
-    half = light.region.width / 2
-    path[2] = foot + (path[2] - foot) * min(1.0, half / abs(path[2, 0] - foot[0]))  # the part of it that can be seen
+    path = light.state["path"]
     far = rng.uniform(2.4, 2.9) * rng.choice((-1, 1))
-    _lead(light, _bulging(path, (-far, far), (5, 5)))
+    part = (5.0, path[1, 1] - path[0, 1] - 3)  # of both rays the same: what is left of a bias, both angles share
+    _lead(light, _bulging(path, (-far, far), (part, part)))
 
 
 @twin(GlassBeam, "bends towards the normal", "the beam goes straight through, as if there were no glass")
@@ -61,8 +60,11 @@ def _unbent(light: GlassBeam, rng: Rng) -> None:
 
 @twin(GlassBeam, "straight rays", "both rays bulge, in the air and in the glass")
 def _bent_in_glass(light: GlassBeam, rng: Rng) -> None:
+    path = light.state["path"]
     far = rng.uniform(2.6, 3.2) * rng.choice((-1, 1))
-    _lead(light, _bulging(light.state["path"], (far, far), (3, 5)))  # in the glass from below its bright edge
+    outer, inner = np.abs(np.diff(path[:, 1]))
+    parts = (3.0, outer - 3), (5.0, inner - 3)  # in the glass from below its bright edge
+    _lead(light, _bulging(path, (far, far), parts))
 
 
 @twin(FogBeam, "dimmer at the far end", "the farther the beam is, the brighter")
