@@ -43,7 +43,8 @@ def shown_in(row_34: np.ndarray) -> tuple[Shown, ...]:
     for place, (scene, first, second, number) in zip(PLACES, row_34.tolist(), strict=True):
         if scene:
             colours = tuple(names[colour - 1] for colour in (first, second) if colour)
-            found.append(Shown(*SCENES[scene - 1], place, colours, number))
+            phenomenon, variant = SCENES[scene - 1]
+            found.append(Shown(phenomenon, variant, place, colours, number))
     return tuple(found)
 
 

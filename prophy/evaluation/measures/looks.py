@@ -169,7 +169,8 @@ def _thing(asked: Shown, found: Shown) -> bool:
 
 
 def _coloured(asked: Shown, found: Shown) -> bool:
-    return not Counter(colour for colour in asked.colours if colour) - Counter(found.colours)
+    said, seen = (Counter(colour for colour in one.colours if colour) for one in (asked, found))
+    return not said - seen
 
 
 def _entirely(asked: Shown, found: Shown) -> bool:

@@ -62,11 +62,11 @@ FIXED_PROMPTS: tuple[FixedPrompt, ...] = (
 )
 
 PLAIN_PROMPTS: tuple[FixedPrompt, ...] = (
-    _fixed(201, "collision", "a red marble and a blue marble touch and bounce apart"),
+    _fixed(201, "collision", "a red marble crashes into a blue marble, then they roll away"),
     _fixed(202, "collision", "two balls, green and orange, roll together and knock into each other at night"),
     _fixed(203, "rigid_body_motion", "a purple wheel goes over the floor as it turns"),
     _fixed(204, "rigid_body_motion", "a yellow box is thrown and turns in the air"),
-    _fixed(205, "elastic_motion", "a blue rubber ball hops on a hard floor"),
+    _fixed(205, "elastic_motion", "a blue rubber ball drops, then jumps up and down"),
     _fixed(206, "elastic_motion", "an orange weight hangs on a spring and swings at dusk"),
     _fixed(207, "liquid_motion", "green water sways to and fro in a glass tank"),
     _fixed(208, "liquid_motion", "red juice runs from a tap and fills a glass"),
@@ -83,9 +83,9 @@ PLAIN_PROMPTS: tuple[FixedPrompt, ...] = (
     _fixed(219, "liquefaction", "green drops gather on a cold plate and drip"),
     _fixed(220, "liquefaction", "orange vapour condenses below a cold plate and falls as drops"),
     _fixed(221, "combustion", "a blue candle glows with a small flame at night"),
-    _fixed(222, "combustion", "wooden logs blaze with big flames in the evening"),
+    _fixed(222, "combustion", "flames dance on dry wood in the evening"),
     _fixed(223, "explosion", "a red bomb goes off and bursts into pieces"),
-    _fixed(224, "explosion", "a purple firework hangs in the air, then goes boom at night"),
+    _fixed(224, "explosion", "a fireball blows a purple bomb apart at night"),
     _fixed(225, "reflection", "green light strikes a mirror and bounces off in the dark"),
     _fixed(226, "reflection", "a yellow laser beam meets a mirror, then bounces"),
     _fixed(227, "refraction", "orange light passes into a glass block and bends at night"),
