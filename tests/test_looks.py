@@ -255,7 +255,7 @@ def test_the_fixed_prompts_in_plain_words_are_two_of_each_phenomenon_and_held_ou
     asked = Counter(name for one in PLAIN_PROMPTS for name in one.phenomena)
     assert asked == dict.fromkeys(IDS, 2)
     assert len({one.seed for one in PLAIN_PROMPTS}) == len({one.prompt for one in PLAIN_PROMPTS}) == 34
-    captions = [sample_telling(seed, grammar=PLAIN)[1].text for seed in range(4000)]
+    captions = [sample_telling(seed, grammar=PLAIN)[1].text for seed in range(8000)]
     known = {word for text in captions for word in words_of(text)}
     assert {word for one in PLAIN_PROMPTS for word in words_of(one.prompt)} <= known
     assert not {one.prompt for one in PLAIN_PROMPTS} & set(captions)
