@@ -31,6 +31,7 @@ from prophy.evaluation.judges.looks_renders import (
     render_looks,
     shown_in,
     truth_of,
+    without_lost_balls,
 )
 from prophy.evaluation.judges.recogniser import degraded, seen, stacked
 from prophy.evaluation.measures.looks import renders_of, score, verdicts_of
@@ -111,6 +112,17 @@ def test_a_hidden_ball_is_out_of_sight_and_the_other_is_left(hidden: int):
     assert abs(centre - balls[hidden]) < abs(centre - balls[1 - hidden]), "the other ball was hidden"
     assert changed[0].any()
     assert not changed[0, :, int(balls[1 - hidden])].any(), "the other ball moved"
+
+
+def test_a_ball_that_has_left_in_every_frame_is_not_asked():
+    clip = sample_clip(448, "test", IDS, Stage(192, 128, 17, 8), lawful=False)
+    truth = truth_of(clip.scenario)
+    (balls,) = (event for event in clip.scenario.events if event.variant == "balls")
+    left = without_lost_balls(clip, truth)
+    (shown,) = (one for one in shown_in(left) if one.variant == "balls")
+    assert (shown.colours, shown.number) == (balls.colours[1:], 1), "the blue ball is nowhere in this clip"
+    lawful = sample_clip(448, "test", IDS, lawful=True)
+    assert (without_lost_balls(lawful, truth) == truth).all()
 
 
 def test_every_second_training_render_obeys_no_law_and_some_pairs_lack_a_ball():

@@ -94,7 +94,7 @@ ZERO = {
     "GenerationDefaults": {"guidance"},
     "GenerationSettings": {"guidance", "seed"},
     "ImageFreeRecipe": {"background", "rate", "seed", "weight_decay"},
-    "LooksRecipe": {"lone", "nothing", "rate", "seed", "still", "weight_decay"},
+    "LooksRecipe": {"lone", "nothing", "rate", "seed", "weight_decay"},
     "LossWeights": {"coarse", "fine_align", "fine_balance", "routing"},
     "NoiseLevels": {"mean"},
     "OptimiserSettings": {"muon_rate", "rate", "warm_up", "weight_decay"},

@@ -152,8 +152,6 @@ def fit(
         batch, target = frames_nFHWC[rows], truth_n34[rows]
         bare = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
         batch[bare], target[bare] = empty[rng.integers(len(empty), size=len(bare))], 0
-        still = np.flatnonzero(rng.random(recipe.batch) < recipe.still)
-        batch[still] = batch[still, rng.integers(LOOKED_AT, size=len(still))][:, None]
         turned = rng.random(recipe.batch) < 0.5
         batch[turned], target[turned] = batch[turned][..., ::-1, :], mirrored(target[turned])
         x = degraded(stacked(batch), generator).to(device)

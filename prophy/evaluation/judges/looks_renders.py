@@ -72,7 +72,8 @@ def render_looks(
         if lawful is None and rng.random() < recipe.lone and (truth[row, :, 0] == BALLS).any():
             clip, truth[row] = hide_a_ball(made, truth[row], int(rng.integers(2)))
         else:
-            clip = made().frames
+            whole_clip = made()
+            clip, truth[row] = whole_clip.frames, without_lost_balls(whole_clip, truth[row])
         frames.append(clip if whole else seen(clip[None], LOOKED_AT)[0])
     return np.stack(frames), truth
 
@@ -90,11 +91,33 @@ def hide_a_ball(made: Callable[..., WorldClip], truth_34: np.ndarray, hidden: in
         if (event.phenomenon, event.variant) == ("collision", "balls"):
             event.state["position"][:, hidden, 0] = _OUT_OF_SIGHT
 
+    return made(changed=changed).frames, _without(truth_34, truth_34[:, 0] == BALLS, hidden)
+
+
+def without_lost_balls(clip: WorldClip, truth_34: np.ndarray) -> np.ndarray:
+    """What should be read of a clip in which a ball may have left its part of the stage in all frames looked at.
+
+    A clock that obeys no law may show no moment before that. A ball counts as seen of which a quarter is.
+    """
+    looked = np.linspace(0, clip.stage.frames - 1, LOOKED_AT).round().astype(int)
+    truth = truth_34
+    for event, state in zip(clip.scenario.events, clip.states, strict=True):
+        if (event.phenomenon, event.variant) != ("collision", "balls"):
+            continue
+        region = clip.stage.region(event.place)
+        x, margin = state["position"][looked, :, 0], state["radius"] / 2
+        lost = ~((x > region.left - margin) & (x < region.right + margin)).any(0)
+        if lost.any():
+            truth = _without(truth, np.array(PLACES) == event.place, int(lost[1]))
+    return truth
+
+
+def _without(truth_34: np.ndarray, places: np.ndarray, hidden: int) -> np.ndarray:
+    """The same with one ball less at some places: 0 the left one, 1 the right one."""
     truth = truth_34.copy()
-    balls = truth[:, 0] == BALLS
-    truth[balls, 1] = truth[balls, 2 - hidden]
-    truth[balls, 2:] = 0, 1
-    return made(changed=changed).frames, truth
+    truth[places, 1] = truth[places, 2 - hidden]
+    truth[places, 2:] = 0, 1
+    return truth
 
 
 def mirrored(truth_n34: np.ndarray) -> np.ndarray:

@@ -24,7 +24,6 @@ class LooksRecipe:
         clips: training renders, every second one by clocks that obey no law.
         test_clips: held-out renders of each kind, looked at once, at the end.
         nothing: share of each batch that is turned into an empty stage.
-        still: share of each batch of which one frame is seen alone: the clips that are read worst stand still.
         lone: share of the training renders with two balls in which one is hidden.
         size: of the clips, width by height by frames.
         fps: frames a second.
@@ -33,14 +32,13 @@ class LooksRecipe:
     phenomena: tuple[PhenomenonId, ...] = SCOPE
     clips: AtLeastOne = 4000
     test_clips: AtLeastOne = 500
-    steps: AtLeastOne = 1500
+    steps: AtLeastOne = 900
     batch: BatchSize = 32
     width: Width = 48
     rate: LearningRate = 3e-3
     weight_decay: LossWeight = 0.05
     nothing: Share = 0.03
-    still: Share = 0.3
-    lone: Share = 0.35
+    lone: Share = 0.2
     seed: Seed = 0
     size: str = "64x64x17"
     fps: AtLeastOne = 8
