@@ -41,9 +41,9 @@ from prophy.worlds import Stage, sample_clip
 
 #: What the embedded model shows: two seconds, wide enough for two events side by side. docs/EXPERIMENTS.md says why.
 STAGE = Stage(192, 128, 17, 8)
-PATCH = 4  #: pixels on a side that the first layer takes together
-CELL = 4 * PATCH  #: pixels on a side of a latent cell
-LATENT_CHANNELS = 96
+PATCH = 2  #: pixels on a side that the first layer takes together
+CELL = 4 * PATCH  #: pixels on a side of a latent cell; a token of the backbone has 2×2 of them, as Wan's
+LATENT_CHANNELS = 32
 QUIET = math.exp(-6)  #: variance of the posterior at the start: with the default, the decoder first sees nothing else
 
 log = logging.getLogger(__name__)
@@ -107,9 +107,9 @@ class VaeRecipe:
 
     pool: AtLeastOne = 3000
     phases: tuple[Phase, ...] = (
-        Phase(2000, frames=17, crop=64, batch=5, first_share=1.0, last_share=0.5, apart=True),
-        Phase(1600, frames=17, crop=64, batch=5, first_share=0.5, last_share=0.12),
-        Phase(600, frames=17, crop=128, batch=2, first_share=0.12, last_share=0.01),
+        Phase(1500, frames=17, crop=64, batch=4, first_share=1.0, last_share=0.75, apart=True),
+        Phase(4000, frames=17, crop=64, batch=4, first_share=0.75, last_share=0.15),
+        Phase(1500, frames=17, crop=128, batch=1, first_share=0.15, last_share=0.01),
     )
     muon_rate: LearningRate = 0.03
     adamw_rate: LearningRate = 3e-3
@@ -144,15 +144,15 @@ class VaeRecipe:
 
 
 def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
-    """The tiny autoencoder: 96 latent channels, 4× shorter, 16× smaller (a 4×4 patch and two 2× stages).
+    """The tiny autoencoder: 32 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages).
 
     Its residual shortcuts (those of Wan2.2's autoencoder) carry pixels past the convolutions: without them
-    training is several times slower. Its first and last layers are as wide as a patch has numbers: half as wide
-    they lose colours and edges.
+    training is several times slower. Cells twice as large cannot be drawn from: the decoder repeats pixels where it
+    grows, and only neighbours and the last layer tell the parts of a cell apart.
     """
     return AutoencoderKLWan(
-        base_dim=3 * PATCH**2,
-        decoder_base_dim=3 * PATCH**2,
+        base_dim=32,
+        decoder_base_dim=32,
         z_dim=LATENT_CHANNELS,
         dim_mult=[1, 2, 2],
         num_res_blocks=1,
