@@ -309,6 +309,20 @@ def test_a_cache_holds_clips_of_any_size_and_unlawful_ones(tmp_path: Path, parts
     np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-6)
 
 
+def test_a_cache_is_read_by_tokens_of_several_cells(tmp_path: Path, parts):
+    worlds = WorldSet(("melting",), stage=Stage(96, 64, 17, 8))
+    open_cache(tmp_path, parts.vae, parts.tokenizer, 1, worlds)
+    cache = open_cache(tmp_path, parts.vae, parts.tokenizer, 1, worlds, patch=2)
+    coarse = TokenGrid.from_video(17, 64, 96, 16)
+    assert cache.grid == coarse
+    expected = coarse.pool_masks(worlds.clip(0).masks["melting"][None])[0]
+    found = cache.targets(np.array([0]))[0, :, IDS.index("melting")]
+    np.testing.assert_allclose(found, expected, atol=0.5 / 255 + 1e-6)
+    assert 0 < found.max() <= 1
+    with pytest.raises(ValueError, match="12x8 latent cells: tokens of 3x3 of them need another size"):
+        open_cache(tmp_path, parts.vae, parts.tokenizer, 1, worlds, patch=3)
+
+
 def test_a_cache_grows_without_changing_and_survives_a_kill_while_growing(
     tmp_path: Path, parts, monkeypatch: pytest.MonkeyPatch
 ):

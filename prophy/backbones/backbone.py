@@ -101,3 +101,9 @@ def backbone_of(transformer: nn.Module | str) -> Backbone:
 def backbones() -> list[Backbone]:
     """Every registered family."""
     return [cast(Backbone, family) for family in FAMILIES.values()]
+
+
+def token_patch(transformer: ModelMixin) -> int:
+    """Latent cells on a side of one of the transformer's tokens."""
+    patch = transformer.config.patch_size
+    return patch if isinstance(patch, int) else patch[-1]

@@ -52,8 +52,9 @@ class LatentCache:
     Attributes:
         latents: float16 ``(n, C, T, H, W)``, normalised.
         ids: int16 ``(n, CAPTIONS, L)``: token ids of several wordings of each clip's caption.
-        masks: uint8 ``(n, 2, N)``: share of each token covered by the first and second phenomenon, times 255.
+        masks: uint8 ``(n, 2, T·H·W)``: share of each cell covered by the first and second phenomenon, times 255.
         phenomena: int8 ``(n, 2)``: which phenomena those are, -1 for none.
+        patch: cells on a side of a token.
     """
 
     latents: np.ndarray
@@ -61,8 +62,16 @@ class LatentCache:
     masks: np.ndarray
     phenomena: np.ndarray
 
+    patch: int = 1
+
     def __len__(self) -> int:
         return len(self.latents)
+
+    @property
+    def grid(self) -> TokenGrid:
+        """The tokens of a clip."""
+        frames, height, width = self.latents.shape[2:]
+        return TokenGrid(frames, height // self.patch, width // self.patch)
 
     def labels(self, rows: np.ndarray) -> torch.Tensor:
         """Multi-hot phenomena of clips ``rows``, float32 ``(B, 17)``."""
@@ -72,12 +81,17 @@ class LatentCache:
 
     def targets(self, rows: np.ndarray) -> torch.Tensor:
         """Per-token phenomenon maps of clips ``rows``, float32 ``(B, N, 17)`` in [0, 1]."""
-        maps = torch.zeros(len(rows), self.masks.shape[2], len(IDS))
+        maps = torch.zeros(len(rows), self.grid.num_tokens, len(IDS))
         for b, row in enumerate(rows):
             for slot in range(2):
                 if (index := int(self.phenomena[row, slot])) >= 0:
-                    maps[b, :, index] = torch.from_numpy(self.masks[row, slot].astype(np.float32) / 255)
+                    maps[b, :, index] = self._of_tokens(self.masks[row, slot])
         return maps
+
+    def _of_tokens(self, mask: np.ndarray) -> torch.Tensor:
+        """The mean over each token's cells of what was stored of them."""
+        share_THW = torch.from_numpy(mask.astype(np.float32) / 255).view(self.latents.shape[2:])
+        return torch.nn.functional.avg_pool2d(share_THW, self.patch).flatten()
 
     def content(self) -> str:
         """A digest of captions, masks and phenomena. Latents differ in their last bit from machine to machine."""
@@ -102,7 +116,7 @@ def is_worlds_cache(folder: Path) -> bool:
 
 
 def grid_of(stage: Stage, vae: ModelMixin) -> TokenGrid:
-    """The tokens of a clip: patches of one latent cell, each as large as the autoencoder makes it."""
+    """The latent cells of a clip, each as large as the autoencoder makes it."""
     cell = vae.config.scale_factor_spatial or 8
     return TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
 
@@ -166,6 +180,7 @@ def open_cache(
     tokenizer: PreTrainedTokenizerBase,
     count: int,
     worlds: WorldSet = WorldSet(),
+    patch: int = 1,
 ) -> LatentCache:
     """Open the cache of clips ``0 .. count-1``, making or extending it first.
 
@@ -175,14 +190,20 @@ def open_cache(
         tokenizer: of their captions.
         count: of clips.
         worlds: which clips.
+        patch: latent cells on a side of a token, by which the cache is read; its files hold cells.
 
     Raises:
-        ValueError: the folder holds a cache made otherwise, or a size that the autoencoder cannot take.
+        ValueError: the folder holds a cache made otherwise, or a size that autoencoder or tokens cannot take.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker = folder / MARKER
     grid = grid_of(worlds.stage, vae)
+    if grid.height % patch or grid.width % patch:
+        raise ValueError(
+            f"{worlds.stage.width}x{worlds.stage.height} pixels are {grid.width}x{grid.height} latent cells: tokens of "
+            f"{patch}x{patch} of them need another size"
+        )
     about = {"made_by": _digest(vae, tokenizer), **worlds.record()}
     done = 0
     if (held := cache_note(folder)) is not None:
@@ -229,7 +250,7 @@ def open_cache(
             os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
         digests = {name: file_sha256(folder / f"{name}.npy") for name in layout}
         write_text(marker, json.dumps({**about, "count": count, "sha256": digests}))
-    return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout})
+    return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout}, patch=patch)
 
 
 def verify_worlds(folder: Path) -> list[Problem]:

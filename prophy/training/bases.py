@@ -93,6 +93,7 @@ def open_examples(
     worlds: WorldSet | None = None,
     annotations: Path | None = None,
     device: torch.device | None = None,
+    patch: int = 1,
 ) -> Examples:
     """The training set in a folder: the worlds' cache, or one that ``prophy cache fill`` made.
 
@@ -103,6 +104,7 @@ def open_examples(
         worlds: which clips; see :func:`prophy.training.world_examples.open_worlds`.
         annotations: of the worlds' clips, to learn from instead of their masks.
         device: where new clips are encoded; default: the CPU.
+        patch: latent cells on a side of a token, for the worlds' masks.
 
     Raises:
         FileNotFoundError: there is no cache, or a clip of the worlds was not annotated.
@@ -110,7 +112,7 @@ def open_examples(
     """
     folder, marker = Path(folder), Path(folder) / "cache.json"
     if clips is not None or not marker.is_file() or is_worlds_cache(folder):
-        return open_worlds(folder, Path(base), clips, worlds, annotations, device)
+        return open_worlds(folder, Path(base), clips, worlds, annotations, device, patch)
     if annotations is not None:
         raise ValueError(f"{folder} holds its own targets: leave --annotations out, or give a cache of the worlds")
     cache = TensorCache(folder)

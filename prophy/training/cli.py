@@ -144,6 +144,7 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"--{flag} belongs to --worlds: leave it out")
     recipe = changed(recipe_named(arguments.recipe), arguments.set)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from prophy.backbones.backbone import token_patch
     from prophy.files import check_writable
     from prophy.generation.settings import GenerationSettings
     from prophy.training.bases import base_of, check_samples, open_backbone, open_examples, open_folder, sampler
@@ -172,7 +173,7 @@ def main(argv: list[str]) -> None:
     base = base_of(recipe, arguments.model)
     transformer, objective = open_backbone(base, recipe)
     defaults = defaults_for(transformer, arguments.size)
-    sample = None
+    sample, patch = None, token_patch(transformer)
     if arguments.prompt:
         wanted = [GenerationSettings(prompt, seed, **asdict(defaults)) for seed, prompt in enumerate(arguments.prompt)]
         check_samples(base, transformer, wanted)
@@ -181,14 +182,16 @@ def main(argv: list[str]) -> None:
         if arguments.folder is None:
             clips = _worlds(arguments, arguments.data, "train") if worlds else None
             targets = arguments.annotations
-            examples = open_examples(arguments.data, base, arguments.worlds, clips, targets, device)
+            examples = open_examples(arguments.data, base, arguments.worlds, clips, targets, device, patch)
         else:
             fps = defaults.fps if arguments.fps is None else arguments.fps
             examples = open_folder(arguments.folder, base, defaults.clip, fps, device)
         held_out = None
         if arguments.held_out is not None:
             others = _worlds(arguments, arguments.held_out, "test") if worlds else None
-            held_out = open_examples(arguments.held_out, base, arguments.held_out_worlds, others, device=device)
+            held_out = open_examples(
+                arguments.held_out, base, arguments.held_out_worlds, others, device=device, patch=patch
+            )
     train(
         recipe,
         transformer,

@@ -120,6 +120,7 @@ def tiny_stills() -> Recipe:
     return replace(
         alone,
         latent_frames=1,
+        scratch=BackboneShape(width=256, heads=4, layers=8, patch=(1, 2, 2)),
         steps=4000,
         batch=64,
         optimiser=replace(alone.optimiser, cool_down=0.5),

@@ -91,6 +91,7 @@ def open_worlds(
     worlds: WorldSet | None = None,
     annotations: Path | None = None,
     device: torch.device | None = None,
+    patch: int = 1,
 ) -> WorldExamples:
     """Open the cache of the worlds in ``folder``, encoded by the base model in ``base``.
 
@@ -101,6 +102,7 @@ def open_worlds(
         worlds: which clips; default: as they are there, else those of the embedded model.
         annotations: what ``prophy annotate --data worlds`` filled for these clips; default: the masks are the targets.
         device: where clips that are not there yet are encoded; default: the CPU.
+        patch: latent cells on a side of a token.
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
@@ -118,7 +120,7 @@ def open_worlds(
     vae.to(device or "cpu")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
     encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
-    cache = open_cache(folder, vae, tokenizer, clips, worlds)
+    cache = open_cache(folder, vae, tokenizer, clips, worlds, patch)
     note = cache_note(folder)
     assert note is not None, "open_cache has written it"
     fingerprint, content = f"worlds {note.made_by} {worlds.split} {clips} {','.join(worlds.phenomena)}", cache.content()
@@ -130,7 +132,7 @@ def open_worlds(
     if annotations is None:
         return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}{text}")
     jobs = jobs_of_worlds(clips, worlds.split, worlds.phenomena, stage=worlds.stage)
-    geometry = Geometry.of_worlds(worlds.stage, worlds.stage.height // cache.latents.shape[3])
+    geometry = Geometry.of_worlds(worlds.stage, worlds.stage.height // cache.grid.height)
     recipe, targets = _annotated(Path(annotations), jobs, worlds.split, geometry)
     content = sha256(content + "".join(map(file_sha256, targets)))
     return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}{CONTENT}{content[:16]}{text}", targets)

@@ -99,7 +99,7 @@ def train_image_free(cache: LatentCache, encoder: UMT5EncoderModel, recipe: Imag
     """Train the control on captions and masks of training clips; their latents are not looked at."""
     torch.manual_seed(recipe.seed)
     device = encoder.device
-    model = ImageFreeMap(encoder.config.d_model, cache.masks.shape[2], recipe).train().to(device)
+    model = ImageFreeMap(encoder.config.d_model, cache.grid.num_tokens, recipe).train().to(device)
 
     def loss_at(step: int) -> torch.Tensor:
         rng = np.random.default_rng([recipe.seed, step])

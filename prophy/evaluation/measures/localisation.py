@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from prophy.backbones.backbone import token_patch
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
@@ -132,11 +133,12 @@ def evaluate_localisation(
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
+    patch = token_patch(pipeline.transformer)
     held_out = held_out_cache(pipeline, caches, clips, stage)
-    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, WorldSet(SCOPE, "test", stage))
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, WorldSet(SCOPE, "test", stage), patch)
     guessed_nNP = None
     if slow_baselines:
-        training = open_cache(caches / "latents", vae, tokenizer, train_clips, WorldSet(SCOPE, stage=stage))
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, WorldSet(SCOPE, stage=stage), patch)
         control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
         guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)
@@ -187,7 +189,7 @@ def evaluate_localisation(
 def truth_of(cache: LatentCache) -> Truth:
     """Masks and labels of every clip of a cache."""
     rows = np.arange(len(cache))
-    return Truth(cache.targets(rows).numpy(), cache.labels(rows).numpy() > 0, TokenGrid(*cache.latents.shape[2:]))
+    return Truth(cache.targets(rows).numpy(), cache.labels(rows).numpy() > 0, cache.grid)
 
 
 @torch.no_grad()
