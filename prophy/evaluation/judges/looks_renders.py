@@ -106,7 +106,7 @@ def without_lost_balls(clip: WorldClip, truth_34: np.ndarray) -> np.ndarray:
             continue
         region = clip.stage.region(event.place)
         x, margin = state["position"][looked, :, 0], state["radius"] / 2
-        lost = ~((x > region.left - margin) & (x < region.right + margin)).any(0)
+        lost = ((x > region.left - margin) & (x < region.right + margin)).sum(0) == 0
         if lost.any():
             truth = _without(truth, np.array(PLACES) == event.place, int(lost[1]))
     return truth
