@@ -82,7 +82,7 @@ def evaluate_budget(
         areas=areas,
         clips=clips,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)

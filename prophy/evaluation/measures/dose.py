@@ -105,7 +105,7 @@ def evaluate_dose(
         split=split,
         by_name=names.by_name,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)

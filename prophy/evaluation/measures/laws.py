@@ -221,7 +221,7 @@ def evaluate_laws(
         steps=steps,
         model_sha256=hashes,
         verdicts=verdicts,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
     ).save(work)
 

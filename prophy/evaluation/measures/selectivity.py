@@ -148,7 +148,7 @@ def evaluate_selectivity(
         areas=areas,
         split=split,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)
