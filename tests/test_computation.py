@@ -21,7 +21,8 @@ from prophy.generation.settings import GenerationError
 from prophy.memory.offload import apply
 from prophy.memory.profiles import OffloadMode, Profile
 from prophy.runs.computation import Adapter, Computation
-from prophy.runs.store import RunRecord, list_runs, read_run
+from prophy.runs.record import RunRecord
+from prophy.runs.store import list_runs, read_run
 
 SIZE = ["--steps", "2", "--frames", "9", "--height", "32", "--width", "48"]
 

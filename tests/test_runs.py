@@ -17,7 +17,8 @@ from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import MAX_CELLS, ForcedRegion, Steering
 from prophy.runs import store as runs
-from prophy.runs.store import Run, RunError, find_run, list_runs, read_run, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, find_run, list_runs, read_run, write_run
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ from prophy.schema import read_json, read_object
 log = logging.getLogger(__name__)
 
 CLIPS, RECIPE, SKIPPED = "clips", "recipe.json", "skipped.jsonl"
-PREVIEW, ABOUT = "clip.mp4", "clip.json"  #: of a clip's folder, beside what :class:`Annotation` writes
+PREVIEW, ABOUT = "clip.mp4", "clip.json"  #: of a clip's folder, beside the annotation
 _PREVIEW_SIDE = 256  # pixels, at most
 _HOPELESS = 10  # clips skipped from the start, none done: something is wrong with all of them
 

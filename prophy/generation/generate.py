@@ -32,8 +32,9 @@ from prophy.memory.profiles import Stage
 from prophy.routing.steering import SteeringError
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
 from prophy.runs.computation import Computation
+from prophy.runs.record import RunRecord
 from prophy.runs.sheets import contact_sheet
-from prophy.runs.store import Run, RunRecord, write_run
+from prophy.runs.store import Run, write_run
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

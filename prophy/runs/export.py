@@ -112,7 +112,7 @@ def export_overlay(
 
     Raises:
         ExportError: the run has no routing, or no such step or expert, or ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         RuntimeError: no video encoder worked.
         OSError: the disk refused.
     """
@@ -143,7 +143,7 @@ def export_still(
 
     Raises:
         ExportError: see :func:`export_overlay`; also if the clip has no such frame.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".png", overwrite)
@@ -184,7 +184,7 @@ def export_pair(
 
     Raises:
         ExportError: the clips do not fit, or ``out`` will not do.
-        prophy.runs.store.RunError: a run is damaged.
+        prophy.runs.record.RunError: a run is damaged.
         RuntimeError: no video encoder worked.
         OSError: the disk refused.
     """
@@ -240,7 +240,7 @@ def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         ExportError: the run has no routing, or ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".npz", overwrite)
@@ -264,7 +264,7 @@ def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         ExportError: ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".zip", overwrite)

@@ -22,7 +22,8 @@ from prophy.runs.look import FONT, GRID, INK, LOOK
 from prophy.runs.overlay import EXPERT_COLOURS, expert_colour
 from prophy.training.log import Experts, Line, TrainLine
 
-MOST_POINTS, MOST_COLUMNS = 1000, 400
+MOST_POINTS = 1000  #: of a curve
+MOST_COLUMNS = 400  #: of a map of experts over steps
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999933", "#aa4499", "#44aa99")
 _NOISE_COLOURS = ("#56b4e9", "#009e73", "#e69f00", "#d55e00")  #: from little noise to much

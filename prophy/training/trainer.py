@@ -258,7 +258,7 @@ def _strategy(module: TrainableModule, recipe: Recipe, accelerator: Accelerator,
 def validate(
     model: nn.Module, held_out: Examples, objective: Objective, clips: int, share: Share, batch: int
 ) -> dict[str, float]:
-    """The plain diffusion loss of held-out clips at each of :data:`NOISE_LEVELS`, whatever the size of a batch.
+    """The plain diffusion loss of held-out clips at each of :data:`~prophy.training.batches.NOISE_LEVELS`, whatever the size of a batch.
 
     Args:
         model: a :class:`prophy.training.trainable.TrainableModule`, attached, or what wraps it.

@@ -55,7 +55,7 @@ def follow(view: View, alpha_FHW: np.ndarray, gap: float = 5) -> Blob:
 
     Args:
         view: what the matte is of.
-        alpha_FHW: of :meth:`View.matte`.
+        alpha_FHW: of :meth:`~prophy.evaluation.judges.trackers.view.View.matte`.
         gap: dark or bright holes up to this many units wide are filled, such as a ball's highlight.
 
     Raises:
