@@ -80,7 +80,7 @@ class TextRecipe:
 
 
 #: The recipe of each grammar.
-RECIPES = {"first": TextRecipe(), "plain": TextRecipe("plain", twins=0.12, steps=4000, vocabulary_captions=100000)}
+RECIPES = {"first": TextRecipe(), "plain": TextRecipe("plain", twins=0.12, steps=6000, vocabulary_captions=100000)}
 
 
 def build_tokenizer(captions: list[str]) -> PreTrainedTokenizerFast:
