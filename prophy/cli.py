@@ -203,7 +203,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.catalogue.describe import describe_model
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
     from prophy.files import check_writable
-    from prophy.generation.generate import generate, token_grid
+    from prophy.generation.checks import token_grid
+    from prophy.generation.generate import generate
     from prophy.generation.identity import branch_switched
     from prophy.generation.remake import differences_from, dtype_of
     from prophy.generation.settings import GenerationSettings

@@ -12,7 +12,8 @@ from test_lora import SETTINGS, Pairs, frames, pairs_for, wan, write_wan
 from prophy.assets import gallery_dir
 from prophy.backbones.pipeline import rules_of
 from prophy.cli import main
-from prophy.generation.generate import GenerationSettings, check, generate
+from prophy.generation.checks import check
+from prophy.generation.generate import GenerationSettings, generate
 from prophy.generation.identity import computation_of, model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.resume import RunFolder, resumable

@@ -21,7 +21,7 @@ from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet, rea
 from prophy.evaluation.benchmarks.videophy2 import read_scores
 from prophy.evaluation.benchmarks.videos import generate_videos
 from prophy.files import visible
-from prophy.generation.generate import check_all
+from prophy.generation.checks import check_all
 from prophy.generation.settings import GenerationError, GenerationSettings
 from prophy.training.bases import open_folder
 from prophy.training.caching import fill

@@ -31,7 +31,7 @@ apidoc_modules = [
     {
         "path": "../../prophy",
         "destination": "generated",
-        "exclude_patterns": ["../../prophy/ui", "**/cli.py", "**/__main__.py"],
+        "exclude_patterns": ["../../prophy/ui", "**/*cli.py", "**/__main__.py"],
         "separate_modules": True,
         "module_first": True,
         "automodule_options": set(MEMBERS),
