@@ -126,7 +126,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="run the branch only at this noise, as shares, such as 0.3:1; 0 is clean, 1 pure noise (default: always)",
     )
     generate.add_argument(
-        "--branch-conditional", action="store_true", help="not in the unconditional pass of guidance: faster, less true"
+        "--branch-conditional",
+        action="store_true",
+        help="leave the branch out of the unconditional pass of guidance: faster, but not as it was trained",
     )
     generate.set_defaults(run=_generate)
 
@@ -169,9 +171,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
     laws = preview.add_mutually_exclusive_group()
-    laws.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
     laws.add_argument(
-        "--twins", action="store_true", help="of every scene a clip, lawful, unlawful and breaking each law alone"
+        "--unlawful",
+        action="store_true",
+        help="each event runs by a clock that obeys no law: its frames are possible, its motion is not",
+    )
+    laws.add_argument(
+        "--twins",
+        action="store_true",
+        help="of every scene a lawful clip, an unlawful one, and one for each law, which breaks it alone",
     )
     preview.set_defaults(run=_worlds_preview)
 

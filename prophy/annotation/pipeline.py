@@ -1,4 +1,4 @@
-"""Many clips by many workers: whose clip is whose, what is done, what was skipped and why.
+"""Annotating many clips with several workers: how clips are shared, what is done, what was skipped and why.
 
 A worker's clips follow from its shard alone, so workers never talk to each other. Each annotated clip is a folder that
 appears file by file with its targets last: where there are targets, the clip is done. ``clip.json`` says of what: a

@@ -1,4 +1,4 @@
-"""Which clips, cut how, and whose: the jobs that annotation and the cache share, and their flags (no torch)."""
+"""Jobs of annotation and of the cache: which clips, cut how, by which worker; and their flags (no torch)."""
 
 from __future__ import annotations
 

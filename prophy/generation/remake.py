@@ -1,4 +1,4 @@
-"""Making a run again: what would compute it otherwise than it was computed then."""
+"""Making a run again: what would be computed otherwise than it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``prophy evaluate recogniser | segmenter``: training what looks at clips."""
+"""``prophy evaluate recogniser | segmenter``: trains the judges of clips."""
 
 from __future__ import annotations
 

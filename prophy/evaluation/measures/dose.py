@@ -56,7 +56,7 @@ def evaluate_dose(
 ) -> DoseResult:
     """Make every clip at every strength and with each expert alone; writes ``dose.json`` under ``work/evaluation``.
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Args:
         pipeline: with a branch.

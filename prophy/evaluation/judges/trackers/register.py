@@ -1,4 +1,4 @@
-"""The register of the trackers, and the two questions they answer: how far off a law is, and whether it is obeyed."""
+"""The register of trackers, the law errors of a clip, and which of its laws it obeys."""
 
 from __future__ import annotations
 
