@@ -132,7 +132,7 @@ def rate(lines: Sequence[Line]) -> go.Figure | None:
 
 
 def pace(lines: Sequence[Line]) -> go.Figure | None:
-    """Seconds a step above, the share of them that was spent waiting for data below."""
+    """s/step above, the share of it that was spent waiting for data below."""
     made = _made(lines)
     if not made:
         return None
