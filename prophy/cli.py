@@ -372,7 +372,8 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from prophy.memory.plan import GIB, describe, plan
+    from prophy.memory.plan import GIB, plan
+    from prophy.memory.plan_text import describe
 
     if arguments.vram is not None and not arguments.vram > 0:
         raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")
