@@ -5,7 +5,8 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from prophy.tiny import fast_vae
-from prophy.tiny.vae import build_vae
+from prophy.tiny.linear_code import LinearCode, cells
+from prophy.tiny.vae import LATENT_CHANNELS, VaeRecipe, apart_loss, build_vae
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,42 @@ def test_gradients_in_one_piece_are_those_in_chunks(vae):
     assert stock.keys() == ours.keys()
     for name, gradient in stock.items():
         assert (ours[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-7, name
+
+
+def test_the_linear_code_keeps_what_its_components_span():
+    torch.manual_seed(2)
+    video = torch.rand(2, 3, 9, 32, 48) * 2 - 1
+    video[:, :, 1:5] = video[:, :, :1]  # four frames that stand still
+    found = cells(video, 16)
+    assert found.shape == (2, 3, 2, 3, 4 * 16 * 16 * 3)
+    code = LinearCode.fit(found.flatten(0, 3), 16, channels=20)
+    codes = code.encode(video)
+    assert codes.shape == (2, 20, 3, 2, 3)
+    torch.testing.assert_close(codes[:, :, 0], codes[:, :, 1])  # the first frame stands for four
+    torch.testing.assert_close(codes.transpose(0, 1).flatten(1).std(1, correction=0), torch.ones(20))
+    whole = LinearCode.fit(found.flatten(0, 3), 16, channels=35)  # 36 cells span 35 directions
+    assert whole.error(found.flatten(0, 3)).max() < 1e-6 < code.error(found.flatten(0, 3)).min()
+
+
+def test_apart_neither_half_hears_of_the_other(vae):
+    torch.manual_seed(3)
+    video, weight = torch.rand(2, 3, 5, 64, 64) * 2 - 1, torch.ones(2, 5, 64, 64)
+    code = LinearCode.fit(cells(video, 16).flatten(0, 3).repeat(4, 1) + torch.randn(256, 3072), 16, LATENT_CHANNELS)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        vae.zero_grad()
+        torch.manual_seed(4)  # of the noise on the codes
+        apart_loss(vae, video, weight, VaeRecipe(precision="float32"), code).backward()
+        return {name: p.grad.clone() for name, p in vae.named_parameters() if p.grad is not None}
+
+    before = gradients()
+    assert before.keys() >= {"encoder.conv_in.weight", "decoder.conv_out.weight"}
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(1.5)
+    try:
+        after = gradients()
+    finally:
+        with torch.no_grad():
+            vae.encoder.conv_in.weight.div_(1.5)
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("decoder"))
+    assert not torch.equal(after["encoder.conv_out.weight"], before["encoder.conv_out.weight"])

@@ -176,7 +176,7 @@ TEXT = TextRecipe(steps=4, batch=3, width=24, layers=1, heads=2, vocabulary_capt
 VAE = VaeRecipe(
     pool=3,
     phases=(
-        Phase(2, frames=5, crop=32, batch=2, first_share=1.0, last_share=0.5),
+        Phase(2, frames=5, crop=32, batch=2, first_share=1.0, last_share=0.5, apart=True),
         Phase(2, frames=17, crop=32, batch=1, first_share=0.5, last_share=0.1),
     ),
 )

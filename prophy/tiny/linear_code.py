@@ -1,0 +1,94 @@
+"""Principal components of the worlds' latent cells: the linear code that the autoencoder starts from.
+
+Shapes: B clips of F frames of H×W pixels; T latent frames of h×w cells; D numbers of a cell, C channels of its code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from prophy.backbones.autoencoder import to_pixels
+from prophy.data.clip_pool import ClipPool
+from prophy.files import replacing
+
+FRAMES = 4  #: of a cell; the first frame of a clip, which has a latent frame of its own, stands for as many
+
+
+def cells(video_BCTHW: torch.Tensor, side: int) -> torch.Tensor:
+    """The pixels of every latent cell, ``(B, T, h, w, D)``.
+
+    Args:
+        video_BCTHW: clips of 1 + 4k frames.
+        side: pixels on a side of a cell.
+    """
+    whole = torch.cat([video_BCTHW[:, :, :1].expand(-1, -1, FRAMES - 1, -1, -1), video_BCTHW], 2)
+    cut = whole.unflatten(4, (-1, side)).unflatten(3, (-1, side)).unflatten(2, (-1, FRAMES))
+    return cut.permute(0, 2, 4, 6, 3, 5, 7, 1).flatten(4)
+
+
+@dataclass(frozen=True)
+class LinearCode:
+    """The first C principal components, each of variance 1.
+
+    Attributes:
+        side: pixels on a side of a cell.
+        mean_D: of a cell.
+        components_DC: unit vectors, the strongest first.
+        deviation_C: of the cells along each.
+    """
+
+    side: int
+    mean_D: torch.Tensor
+    components_DC: torch.Tensor
+    deviation_C: torch.Tensor
+
+    @classmethod
+    def fit(cls, cells_nD: torch.Tensor, side: int, channels: int) -> LinearCode:
+        """The components of more cells than channels."""
+        mean_D = cells_nD.mean(0)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            rank = min(channels + 32, *cells_nD.shape)
+            _, singular, vectors = torch.pca_lowrank(cells_nD - mean_D, rank, center=False, niter=4)
+        deviation_C = singular[:channels] / len(cells_nD) ** 0.5
+        return cls(side, mean_D, vectors[:, :channels].contiguous(), deviation_C)
+
+    def encode(self, video_BCTHW: torch.Tensor) -> torch.Tensor:
+        """Clips to codes, ``(B, C, T, h, w)``."""
+        code = (cells(video_BCTHW, self.side) - self.mean_D) @ self.components_DC / self.deviation_C
+        return code.permute(0, 4, 1, 2, 3).contiguous()
+
+    def error(self, cells_nD: torch.Tensor) -> torch.Tensor:
+        """Mean square of what the code loses of each cell, ``(n,)``."""
+        centred = cells_nD - self.mean_D
+        return (centred - centred @ self.components_DC @ self.components_DC.T).square().mean(-1)
+
+    def to(self, device: torch.device) -> LinearCode:
+        return LinearCode(self.side, self.mean_D.to(device), self.components_DC.to(device), self.deviation_C.to(device))
+
+
+def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int = 500) -> LinearCode:
+    """The code of a pool of clips, kept in a file: computed anew, a component might change its sign.
+
+    Cells are cut at places chosen by lot, as the windows of training are.
+    """
+    if not path.exists():
+        rng = np.random.default_rng(0)
+        kept = []
+        for i in rng.permutation(len(pool.frames))[:clips]:
+            corner = rng.integers(0, side, 2)
+            video = to_pixels(pool.frames[i])[None, :, :, corner[0] :, corner[1] :]
+            rows, columns = (side * (size // side) for size in video.shape[3:])
+            found = cells(video[..., :rows, :columns], side).flatten(0, 3)
+            kept.append(found[rng.permutation(len(found))[:120]])
+        code = LinearCode.fit(torch.cat(kept), side, channels)
+        tensors = {"mean": code.mean_D, "components": code.components_DC, "deviation": code.deviation_C}
+        with replacing(path) as partial:
+            save_file(tensors, partial)
+    tensors = load_file(path)
+    return LinearCode(side, tensors["mean"], tensors["components"], tensors["deviation"])
