@@ -17,7 +17,7 @@ from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import MAX_CELLS, ForcedRegion, Steering
 from prophy.runs import store as runs
-from prophy.runs.record import RunError
+from prophy.runs.record import RunError, RunRecord
 from prophy.runs.store import Run, find_run, list_runs, read_run, write_run
 
 
