@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from prophy.generation.pipelines import load
     from prophy.generation.settings import GenerationSettings
     from prophy.grid import TokenGrid
+    from prophy.routing.attention import AttentionTrace
     from prophy.routing.schedule import Schedule
     from prophy.routing.steering import Steering
     from prophy.routing.targets import TokenTargets
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Attachment",
+    "AttentionTrace",
     "Generation",
     "GenerationSettings",
     "ProPhyBranch",
@@ -58,6 +60,7 @@ _FOUND_IN = {
     "prophy.backbones.wan": ("ProPhyWanPipeline",),
     "prophy.generation.pipelines": ("load",),
     "prophy.grid": ("TokenGrid",),
+    "prophy.routing.attention": ("AttentionTrace",),
     "prophy.routing.schedule": ("Schedule",),
     "prophy.routing.steering": ("Steering",),
     "prophy.routing.targets": ("TokenTargets",),

@@ -130,6 +130,12 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="leave the branch out of the unconditional pass of guidance: faster, but not as it was trained",
     )
+    generate.add_argument(
+        "--record-attention",
+        action="store_true",
+        help="record what the backbone attends to, words and places, for the app to show (Wan models; the clip is the "
+        "same)",
+    )
     generate.set_defaults(run=_generate)
 
     export = commands.add_parser("export", help="take a run out as a video with its routing, a picture, or a zip")
@@ -137,9 +143,9 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--what",
         required=True,
-        choices=("overlay", "still", "trace", "zip", "side", "wipe"),
-        help="overlay: .mp4 with the routing laid over it; still: one frame of it, .png; trace: .npz; zip: all of it; "
-        "side, wipe: .mp4 of two runs, see --beside",
+        choices=("overlay", "gif", "still", "trace", "zip", "side", "wipe"),
+        help="overlay: .mp4 with the routing laid over it; gif: the same as .gif; still: one frame of it, .png; trace: "
+        ".npz; zip: all of it; side, wipe: .mp4 of two runs, see --beside",
     )
     export.add_argument("--beside", metavar="RUN", help="the other run of side (by side) and wipe")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
@@ -265,7 +271,12 @@ def _generate(arguments: argparse.Namespace) -> None:
         branch_switched(pipeline, on=not off),
         tqdm(total=settings.steps, unit="step", desc="denoising", delay=0.5) as bar,
     ):
-        result = generate(pipeline, settings, on_step=lambda preview: bar.update(preview.step - bar.n))
+        result = generate(
+            pipeline,
+            settings,
+            on_step=lambda preview: bar.update(preview.step - bar.n),
+            attention=arguments.record_attention,
+        )
     run = result.save(arguments.out)
 
     if result.unknown_words:
@@ -274,6 +285,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     if run.routing_path is not None:
         print(f"routing  {run.routing_path}")
         print(f"sheet    {run.sheet_path}")
+    if result.attention is not None:
+        print(f"attention of {len(result.attention.words)} words: shown in the app under Words")
     if not settings.steering.is_neutral:
         print(f"steered  {'; '.join(settings.steering.describe())}")
     if not settings.schedule.is_every_pass:
@@ -286,14 +299,14 @@ def _export(arguments: argparse.Namespace) -> None:
     what, out, overwrite = arguments.what, arguments.out, arguments.overwrite
     overlay_only = ("mode", "expert", "phenomenon", "index", "step", "opacity")
     of_a_pair = what in ("side", "wipe")
-    unused = {"overlay": ("frame", "beside"), "still": ("beside",)}
+    unused = {"overlay": ("frame", "beside"), "gif": ("frame", "beside"), "still": ("beside",)}
     for name in unused.get(what, (*overlay_only, "frame", *(() if of_a_pair else ("beside",)))):
         if getattr(arguments, name) is not None:
             raise ValueError(f"--{name} changes nothing in a {what}: leave it out")
     if of_a_pair and arguments.beside is None:
         raise ValueError(f"a {what} shows two runs: give the other one with --beside")
 
-    from prophy.runs.export import export_overlay, export_pair, export_still, export_trace, export_zip
+    from prophy.runs.export import export_gif, export_overlay, export_pair, export_still, export_trace, export_zip
 
     if of_a_pair:
         export_pair(_run_named(arguments.source), _run_named(arguments.beside), out, what, overwrite=overwrite)
@@ -303,8 +316,9 @@ def _export(arguments: argparse.Namespace) -> None:
     else:
         settings = _overlay_settings(arguments)
         run = _run_named(arguments.source)
-        if what == "overlay":
-            export_overlay(run, out, settings, overwrite=overwrite)
+        if what in ("overlay", "gif"):
+            write_moving = export_overlay if what == "overlay" else export_gif
+            write_moving(run, out, settings, overwrite=overwrite)
         else:
             frames = run.record.settings["frames"]
             number = 1 + frames // 2 if arguments.frame is None else arguments.frame

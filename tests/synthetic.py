@@ -4,6 +4,7 @@ import numpy as np
 
 from prophy.grid import TokenGrid
 from prophy.phenomena import PHENOMENA
+from prophy.routing.attention import AttentionTrace, Cells, quantised
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.record import RunRecord
 
@@ -39,6 +40,29 @@ def make_trace(
         semantic_weights=(np.exp(logits) / np.exp(logits).sum()).astype(np.float32),
         semantic_logits=logits,
         steps=steps,
+    )
+
+
+def make_attention(
+    prompt: str = "a red ball bounces", seed: int = 3, grid: TokenGrid = GRID, steps: int = 4, most_cells: int = 1024
+) -> AttentionTrace:
+    """Random attention, recorded at the second and the last of some steps."""
+    rng, words = np.random.default_rng(seed), tuple(prompt.split())
+    maps_DNW, word_peaks = quantised(rng.random((2, grid.num_tokens, len(words))) * rng.random(len(words)) / 9, (0, 1))
+    cells = Cells.of(grid, most_cells)
+    looks_CC, cell_peaks = quantised(rng.dirichlet(np.full(cells.count, 0.3), cells.count), (1,))
+    return AttentionTrace(
+        grid=grid,
+        prompt=prompt,
+        seed=seed,
+        words=words,
+        total_steps=steps,
+        steps=np.array([2, steps], np.int32),
+        word_maps=maps_DNW,
+        word_peaks=word_peaks,
+        cell_side=cells.side,
+        cell_maps=looks_CC,
+        cell_peaks=cell_peaks,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from chromium import free_port
 from gradio_client import Client
 from gradio_client.exceptions import AppError
-from synthetic import GRID, make_frames, make_record, make_trace
+from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.routing.distance import routing_difference
 from prophy.routing.trace import RoutingTrace
@@ -26,8 +26,9 @@ def shipped() -> RoutingTrace:
 
 @pytest.fixture
 def engine(tiny_pipeline, shipped: RoutingTrace, tmp_path: Path) -> Engine:
-    write_run(tmp_path / "gallery", make_record(), make_frames(), trace=shipped, run_id="made-up")
-    write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="bare")
+    recorded, gallery = make_attention(), tmp_path / "gallery"
+    write_run(gallery, make_record(), make_frames(), trace=shipped, attention=recorded, run_id="made-up")
+    write_run(gallery, make_record(), make_frames(), run_id="bare")
     return Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda *_: tiny_pipeline)
 
 
@@ -78,6 +79,10 @@ def test_inspect_token_returns_exactly_the_saved_numbers(client: Client, shipped
     assert found["experts"] == {str(int(e)): float(w) for e, w in zip(ids, weights, strict=True)}
     assert found["mean_probabilities"] == shipped.mean_probs[token].tolist()
     assert list(found["phenomena"].values()) == shipped.phenomenon_maps[1, token].astype(float).tolist()
+    attention = make_attention()
+    assert [word for word, _ in found["words"]] == list(attention.words)
+    for w, (_, share) in enumerate(found["words"]):
+        assert share == pytest.approx(attention.word_map(w).flat[token], abs=1e-5)
     assert len(found["over_time"]) == GRID.frames
     assert found["over_time"][1] == found["experts"]
     assert found["over_steps"][1] == found["experts"]

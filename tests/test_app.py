@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,9 @@ from synthetic import GRID, NUM_EXPERTS, make_frames, make_record, make_trace
 from prophy.routing.steering import Steering
 from prophy.runs import overlay
 from prophy.runs.store import list_runs, write_run
-from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request, Started, Stopped, Waiting
+from prophy.ui.engine import presence
+from prophy.ui.engine.engine import Engine, EngineError, Request, Stopped, Waiting
+from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.visitors import owner_of, run_of, told
@@ -260,6 +263,60 @@ def test_a_run_that_nobody_owns_is_deleted_on_ones_own_machine_only(tmp_path: Pa
     assert not run.path.exists()
 
 
+def ask_in_a_page(engine: Engine, session: str, steps: int):
+    engine.presence.is_watched = True
+    engine.presence.came(session)
+
+    def is_here() -> bool:
+        return engine.presence.is_here(session)
+
+    return engine.generate(Request(PROMPT, steps=steps), session, ME, is_here=is_here, may_return=True)
+
+
+def leave(engine: Engine, events, session: str) -> None:
+    """The page is closed: its connection ends, and gradio closes the events that it listened to."""
+    engine.presence.went(session)
+    events.close()
+    engine.close(session)
+
+
+def test_a_generation_is_found_again_by_its_owner_alone_once_the_page_is_gone(engine: Engine):
+    events = ask_in_a_page(engine, "first", 12)
+    seen = next(event for event in events if is_preview(event))
+    assert engine.returned("second", ME, is_here=lambda: True, patience=0) is None, "its page still listens"
+    leave(engine, events, "first")
+    for who in (OTHER, ""):
+        assert engine.returned("second", who, is_here=lambda: True, patience=0) is None
+    found = engine.returned("second", ME, is_here=lambda: True)
+    assert found.prompt == PROMPT
+    later = list(found.events)
+    steps = [event.step for event in later if is_preview(event)]
+    assert steps == list(range(steps[0], 13))
+    assert steps[0] >= seen.step
+    assert [run.id for run in engine.history(ME)] == [later[-1].run.id]
+    assert not engine.is_generating("second", ME)
+
+
+def test_a_generation_that_ended_meanwhile_is_found_with_its_clip(engine: Engine):
+    events = ask_in_a_page(engine, "first", 1)
+    next(event for event in events if is_preview(event))
+    leave(engine, events, "first")
+    while engine.ahead:
+        time.sleep(0.05)
+    assert isinstance(list(engine.returned("second", ME, is_here=lambda: True).events)[-1], Finished)
+    assert engine.returned("third", ME, is_here=lambda: True, patience=0) is None
+
+
+def test_a_generation_that_nobody_comes_back_to_is_dropped(engine: Engine, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(presence, "GRACE_SECONDS", 0.2)
+    events = ask_in_a_page(engine, "first", 50)
+    next(event for event in events if is_preview(event))
+    leave(engine, events, "first")
+    while engine.ahead:
+        time.sleep(0.05)
+    assert list_runs(engine.runs_dir) == []
+
+
 def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(engine: Engine):
     theirs = engine.generate(Request(PROMPT, steps=50), "page", OTHER)
     assert isinstance(next(theirs), Opening)
@@ -303,6 +360,7 @@ def export_run(tmp_path: Path) -> Callable[[object], dict[str, str]]:
     ("what", "name", "start"),
     [
         ("overlay", "shipped-overlay.mp4", b"ftyp"),
+        ("gif", "shipped-gif.gif", b"GIF89a"),
         ("still", "shipped-still.png", b"PNG"),
         ("trace", "shipped-trace.npz", b"PK"),
         ("zip", "shipped-zip.zip", b"PK"),
@@ -322,7 +380,7 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         ({}, "is not a run id"),
         ({"run": "../gallery/shipped", "what": "zip"}, "is not a run id"),
         ({"run": "absent", "what": "zip"}, "no run absent here: it was deleted, or made elsewhere"),
-        ({"run": "shipped", "what": "weights"}, "cannot be exported: choose video, overlay, still, trace, zip"),
+        ({"run": "shipped", "what": "weights"}, "cannot be exported: choose video, overlay, gif, still, trace, zip"),
         ({"run": "shipped", "what": {"a": 1}}, "cannot be exported"),
         ({"run": "bare", "what": "overlay"}, "without a branch"),
         ({"run": "shipped", "what": "overlay", "mode": "<b>"}, "is not one of"),

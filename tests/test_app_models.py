@@ -17,7 +17,8 @@ from prophy.memory.profiles import OffloadMode, Profile
 from prophy.ui.cli import build_parser
 from prophy.ui.controls.inputs import request_of
 from prophy.ui.controls.model_bar import estimate_line
-from prophy.ui.engine.engine import Engine, EngineError, Finished, Opening, Request
+from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.events import Finished, Opening
 from prophy.ui.engine.gpu import gpu_seconds
 from prophy.ui.engine.models import EMBEDDED, ModelSource
 from prophy.ui.engine.visitors import owner_of

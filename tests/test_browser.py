@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
-from synthetic import GRID, make_frames, make_record, make_trace
+from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
@@ -49,7 +49,8 @@ def app(tmp_path_factory) -> Iterator[App]:
 
     folder = tmp_path_factory.mktemp("app")
     trace = make_trace()
-    write_run(folder / "gallery", make_record(), make_frames(), trace=trace, run_id="made-up")
+    recorded = make_attention()
+    write_run(folder / "gallery", make_record(), make_frames(), trace=trace, attention=recorded, run_id="made-up")
     write_run(folder / "gallery", make_record(seed=4), make_frames(4), trace=make_trace(seed=4), run_id="second")
     engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
@@ -260,6 +261,50 @@ def test_all_experts_stand_side_by_side_each_with_its_own_tokens(app: App, visit
     page.screenshot(path=tmp_path / "all-experts.png", full_page=True)
     page.click(".pp-multiple[data-index='3']")
     assert page.get_attribute(".pp-list [data-index='3']", "aria-pressed") == "true"
+
+
+def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: App, visit, tmp_path: Path):
+    page, attention = visit(reduced_motion="reduce"), make_attention()
+    page.click("[data-mode=words]")
+    slide(page, ".pp-opacity", 100)
+    assert page.locator(".pp-word .pp-name").all_inner_texts() == list(attention.words)
+    peaks = [f"{100 * attention.word_map(w).max():.2f} %" for w in range(4)]
+    assert page.locator(".pp-word .pp-share").all_inner_texts() == peaks
+    scale = overlay.level_colours()
+    for step, kept in ((3, 1), (0, 0)):
+        slide(page, ".pp-step", step)
+        page.click(".pp-word >> nth=1")
+        for frame in (0, 4, 8):
+            latent = seek(page, frame)
+            levels = attention.word_maps[kept, :, 1].reshape(GRID.shape)[latent]
+            assert np.array_equal(drawn_cells(page, GRID)[..., :3], scale[levels])
+
+    # A token of latent frame 1, seen from every frame: where it looks does not move with the player.
+    seek(page, 4)
+    click_token(page, 2, 3)
+    looks = attention.attended_from(GRID.index(1, 2, 3))
+    page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
+    assert page.locator(".pp-row[aria-pressed=true]").count() == 0
+    for frame in (0, 8):
+        latent = seek(page, frame)
+        drawn = drawn_cells(page, GRID)[..., :3].astype(int)
+        shades = np.round(255 * looks[latent] / looks.max()).astype(int)
+        near = [scale[np.clip(shades + off, 0, 255)].astype(int) for off in (-1, 0, 1)]
+        assert np.minimum.reduce([np.abs(drawn - shade).max(-1) for shade in near])[2:, :2].max() == 0
+    bars = page.eval_on_selector_all(".pp-looks .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
+    assert np.allclose(bars, looks.sum((1, 2)), atol=1e-3)
+    page.screenshot(path=tmp_path / "looks.png", full_page=True)
+    page.click(".pp-word >> nth=3")
+    assert page.is_hidden(".pp-inspect")
+    assert page.get_attribute(".pp-word >> nth=3", "aria-pressed") == "true"
+    page.wait_for_function("location.search.includes('view=words') && location.search.includes('word=4')")
+
+    page.click("#gallery .pp-card-open >> nth=1")
+    page.wait_for_selector(".pp-view[data-run=second]")
+    page.wait_for_selector(".pp-caption:has-text('was not recorded for this clip')")
+    assert page.is_hidden(".pp-list")
+    page.click("[data-mode=top1]")
+    assert page.is_visible(".pp-list")
 
 
 def test_the_bars_of_a_list_begin_at_one_line(visit):
@@ -606,6 +651,22 @@ def test_closing_the_tab_stops_the_generation(visit):
     assert not is_generating()
 
 
+def test_a_page_loaded_anew_shows_the_generation_under_way_and_then_its_clip(app: App, visit):
+    page = visit()
+    before = {run.id for run in list_runs(app.runs)}
+    ask(page, PROMPT, steps=40)
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 1")
+    page.reload()
+    page.wait_for_selector(f".pp-live .pp-prompt:has-text('{PROMPT}')")
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 2")
+    assert page.is_disabled("#generate")
+    assert page.is_enabled("#stop")
+    page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
+    (made,) = {run.id for run in list_runs(app.runs)} - before
+    assert page.get_attribute(".pp-view", "data-run") == made
+    page.wait_for_function("!document.querySelector('#generate').disabled")
+
+
 @pytest.mark.parametrize("late", [0, 2], ids=["at_once", "by_a_slow_server"])
 def test_a_link_opens_a_run_at_an_expert_and_a_frame(app: App, visit, late: float):
     page = visit(query="?run=made-up&expert=2&frame=6", late=late)
@@ -640,7 +701,8 @@ def test_a_link_to_what_the_run_does_not_have_opens_the_run(app: App, visit, que
 
 
 @pytest.mark.parametrize(
-    ("what", "suffix"), [("video", ".mp4"), ("overlay", ".mp4"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")]
+    ("what", "suffix"),
+    [("video", ".mp4"), ("overlay", ".mp4"), ("gif", ".gif"), ("still", ".png"), ("trace", ".npz"), ("zip", ".zip")],
 )
 def test_what_is_on_show_can_be_saved(visit, tmp_path: Path, what: str, suffix: str):
     page = visit()

@@ -31,7 +31,7 @@ FLAGS = {
         *("--seed", "--out", "--model", "--branch", "--no-branch", "--steps", "--guidance"),
         *("--frames", "--height", "--width", "--fps", "--again", "--steer", "--force", "--profile"),
         *("--strength", "--branch-interval", "--branch-conditional", "--lora", "--variant", "--device"),
-        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps"),
+        *("--guidance-2", "--negative-prompt", "--flow-shift", "--sampler", "--few-steps", "--record-attention"),
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
@@ -187,6 +187,10 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["export", "explosion", "--what", "zip", "--out", "a.png"], "prophy: a.png must end in .zip"),
         (["export", "explosion", "--what", "zip", "--out", "a.zip", "--step", "2"], "--step changes nothing in a zip"),
         (["export", "explosion", "--what", "overlay", "--out", "a.mp4", "--frame", "2"], "--frame changes nothing"),
+        (
+            ["export", "explosion", "--what", "gif", "--out", "a.gif", "--frame", "2"],
+            "--frame changes nothing in a gif",
+        ),
         (["export", "nowhere", "--what", "zip", "--out", "a.zip"], "prophy: no run 'nowhere': give a run's folder, or"),
         (["export", ".", "--what", "zip", "--out", "a.zip"], "is not a run id"),
         (["train"], "prophy: give --recipe too"),
@@ -358,6 +362,19 @@ def test_a_run_of_other_weights_is_refused_unless_a_model_is_named(model: Path, 
     assert "expect other frames" in capsys.readouterr().out
 
 
+def test_attention_is_recorded_when_it_is_asked_for_and_the_frames_stay(model: Path, tmp_path: Path, capsys):
+    plain = make_run(tmp_path / "a", "a red ball", *SIZE)
+    capsys.readouterr()
+    run = make_run(tmp_path / "b", "a red ball", *SIZE, "--record-attention")
+    assert "attention of 3 words: shown in the app under Words" in capsys.readouterr().out
+    assert (run.clip().frames == plain.clip().frames).all()
+    assert run.attention().words == ("a", "red", "ball")
+    assert plain.attention() is None
+    refused = ["generate", "a red ball", *SIZE, "--record-attention", "--no-branch", "--out", str(tmp_path / "c")]
+    assert main(refused) == 2
+    assert "attention is recorded beside the routing, and no branch is on" in capsys.readouterr().err
+
+
 def test_an_expert_the_model_does_not_have_is_one_line(model: Path, tmp_path: Path, capsys):
     assert main(["generate", "a red ball", *SIZE, "--steer", "5=0", "--out", str(tmp_path / "a")]) == 2
     assert "refinement expert 5 does not exist: this model has 5, 0 to 4" in capsys.readouterr().err
@@ -374,6 +391,8 @@ def test_a_shipped_run_is_exported_by_its_id_and_its_parts_by_their_folder(tmp_p
         archive.extractall()
     still = ["export", "explosion/", "--what", "still", "--phenomenon", "explosion", "--out", "a.png"]
     assert main([*still, "--step", "3", "--frame", "17", "--opacity", "1"]) == 0
+    assert main(["export", "explosion", "--what", "gif", "--expert", "1", "--out", "a.gif"]) == 0
+    assert Path("a.gif").read_bytes().startswith(b"GIF89a")
     assert main(["export", "explosion", "--what", "trace", "--out", "a.npz"]) == 0
     assert Path("a.npz").read_bytes() == Path("explosion/routing.npz").read_bytes()
 

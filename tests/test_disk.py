@@ -16,7 +16,8 @@ from prophy.runs.keep import OWN_MACHINE, PIN, PUBLIC, RunLimits, sweep_runs
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.cli import _kept, build_parser
 from prophy.ui.engine import scratch
-from prophy.ui.engine.engine import Engine, Finished, Request
+from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.events import Finished
 from prophy.ui.engine.presence import Presence
 from prophy.ui.engine.scratch import Scratch, every
 from prophy.ui.engine.visitors import owner_of

@@ -11,6 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from synthetic import GRID, make_frames, make_record, make_trace
 
 from prophy.assets import gallery_dir
@@ -21,6 +22,7 @@ from prophy.runs import export
 from prophy.runs.export import (
     ExportError,
     OverlaySettings,
+    export_gif,
     export_overlay,
     export_pair,
     export_still,
@@ -59,6 +61,8 @@ def write(what: str, run: Run, folder: Path, **arguments) -> Path:
     """Export under the usual name."""
     if what == "overlay":
         return export_overlay(run, folder / "a.mp4", TOP1, **arguments)
+    if what == "gif":
+        return export_gif(run, folder / "a.gif", TOP1, **arguments)
     if what == "still":
         return export_still(run, folder / "a.png", TOP1, 4, **arguments)
     if what == "trace":
@@ -114,6 +118,26 @@ def test_the_video_plays_in_browsers_and_keeps_its_frame_times(whole: Run, tmp_p
         assert [frame.time for frame in container.decode(stream)] == [f / 8 for f in range(GRID.num_video_frames)]
     data = path.read_bytes()
     assert data.find(b"moov") < data.find(b"mdat")
+
+
+def test_a_gif_shows_the_overlay_frame_by_frame_for_as_long_as_the_clip_lasts(whole: Run, tmp_path: Path):
+    frames, fps = whole.clip()
+    wanted = overlay(frames, whole.trace(), "top1")
+    with Image.open(export_gif(whole, tmp_path / "a.gif", TOP1, legend=False)) as gif:
+        shown = [(np.array(frame.convert("RGB")), frame.info["duration"]) for frame in ImageSequence.Iterator(gif)]
+        assert gif.info["loop"] == 0
+    assert sum(duration for _, duration in shown) == pytest.approx(1000 * len(frames) / fps, abs=5)
+    assert len(shown) == len(frames)
+    for (picture, _), expected in zip(shown, wanted, strict=True):
+        assert np.abs(picture.astype(int) - cv2.resize(expected, picture.shape[1::-1])).mean() < 6
+
+
+def test_a_gif_of_the_clip_alone_needs_no_routing(bare: Run, tmp_path: Path):
+    with Image.open(export_gif(bare, tmp_path / "a.gif", None)) as gif:
+        assert gif.n_frames == bare.record.settings["frames"]
+        assert gif.width <= 480
+    with pytest.raises(ExportError, match="made without a branch, so there is no routing for the gif"):
+        export_gif(bare, tmp_path / "b.gif", TOP1)
 
 
 @pytest.mark.parametrize("run_id", GALLERY)
@@ -191,7 +215,7 @@ def test_a_trace_is_copied_byte_by_byte(whole: Run, tmp_path: Path):
 
 
 def test_a_run_without_routing_can_only_be_packed(bare: Run, tmp_path: Path):
-    for what in ("overlay", "still", "trace"):
+    for what in ("overlay", "gif", "still", "trace"):
         with pytest.raises(ExportError, match=f"bare was made without a branch, .* no routing for the {what}"):
             write(what, bare, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +225,7 @@ def test_a_run_without_routing_can_only_be_packed(bare: Run, tmp_path: Path):
 
 # --- nothing half-written is left -------------------------------------------------------------------------------------
 
-WHATS = ("overlay", "still", "trace", "zip")
+WHATS = ("overlay", "gif", "still", "trace", "zip")
 
 
 @pytest.mark.parametrize("name", ["video.mp4", "poster.png", "routing.npz", "run.json"])
@@ -230,7 +254,14 @@ def test_an_existing_file_is_replaced_only_when_asked(whole: Run, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("what", "stage"), [("overlay", "write_video"), ("still", "_legend"), ("trace", "_checked"), ("zip", "read_run")]
+    ("what", "stage"),
+    [
+        ("overlay", "write_video"),
+        ("gif", "write_gif"),
+        ("still", "_legend"),
+        ("trace", "_checked"),
+        ("zip", "read_run"),
+    ],
 )
 def test_an_export_that_fails_midway_keeps_the_old_file(
     whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, stage: str

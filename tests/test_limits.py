@@ -126,7 +126,7 @@ def test_who_waits_is_told_how_many_come_first_and_how_long_they_take(card):
     waiter = threading.Thread(target=line.wait, args=(third,))
     third.stop.clear()
     waiter.start()
-    told = third.events.get(timeout=5)
+    told = third.events.listen().get(timeout=5)
     assert told.ahead == 2
     assert 4.5 < told.seconds <= 5.0, "20 steps of which nearly none are done, and 30"
     third.stop.set()

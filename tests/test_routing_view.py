@@ -8,7 +8,7 @@ import subprocess
 import cv2
 import numpy as np
 import pytest
-from synthetic import GRID, NUM_EXPERTS, make_trace
+from synthetic import GRID, NUM_EXPERTS, make_attention, make_trace
 
 from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TokenGrid
@@ -302,6 +302,61 @@ def test_what_an_address_says_that_the_run_does_not_have_is_not_there(sent: dict
 
 def test_a_run_without_routing_has_a_frame_in_its_address_and_no_view():
     assert run_js("js.readAddress('?expert=0&frame=4', null, 9)") == {"change": {}, "frame": 3}
+
+
+@pytest.mark.parametrize("most_cells", [1024, 20])
+def test_words_and_where_tokens_look_are_what_was_recorded(most_cells: int):
+    attention = make_attention(most_cells=most_cells)
+    sent = dataclasses.asdict(RoutingBytes.of(make_trace(), attention=attention))
+    assert attention.cell_side == (1 if most_cells == 1024 else 2)
+    read = run_js(
+        "(() => { const r = js.readRouting(value); return {"
+        " at: [0, 1, 2, 3].map((step) => js.attentionStep(r, step)),"
+        " shares: js.wordShares(r, 1, [7]), both: js.wordShares(r, 0, [7, 8]), peaks: js.wordPeaks(r, 1),"
+        " cells: Array.from({length: r.tokens}, (_, n) => js.cellOf(r, n)),"
+        " looks: [...js.looksOf(r, [33])], time: js.looksOverTime(r, js.looksOf(r, [33])),"
+        " region: js.tokensOf(r, 1, {rows: [2, 3], columns: [0, 1]}) }; })()",
+        sent,
+    )
+    maps = np.array([[attention.word_map(w, d).ravel() for w in range(4)] for d in (0, 1)])
+    assert read["at"] == [0, 0, 0, 1], "the nearest of steps 2 and 4; the earlier of two"
+    assert np.allclose(read["shares"], maps[1, :, 7], atol=1e-5)
+    assert np.allclose(read["both"], maps[0][:, [7, 8]].mean(1), atol=1e-5)
+    assert np.allclose(read["peaks"], maps[1].max(1), atol=1e-5)
+    assert read["cells"] == attention.cells.of_token.tolist()
+    looks = attention.attended_from(33)
+    assert np.allclose(read["looks"], looks.ravel(), atol=1e-5)
+    assert np.allclose(read["time"], looks.sum((1, 2)), atol=1e-4)
+    assert read["region"] == [GRID.index(1, h, w) for h in (2, 3) for w in (0, 1)]
+
+
+def test_a_words_cells_are_coloured_by_its_levels_and_none_where_nothing_was_recorded(sent: dict):
+    attention = make_attention()
+    routing = dataclasses.asdict(RoutingBytes.of(make_trace(), attention=attention))
+    shown = {"mode": "words", "word": 2, "step": 3, "opacity": 1, "looks": None, "most": 1, "expert": 0}
+    draw = (
+        "(() => { const r = js.readRouting(value.sent); return [js.cellColours(r, value.shown, 1),"
+        " js.tokenLabel(r, value.shown, 25)].map((one) => typeof one === 'string' ? one : [...one]); })()"
+    )
+    cells, label = run_js(draw, {"sent": routing, "shown": shown})
+    per_frame = GRID.height * GRID.width
+    levels = attention.word_maps[1, per_frame : 2 * per_frame, 2]
+    assert np.array_equal(np.array(cells).reshape(-1, 4)[:, :3], overlay.level_colours()[levels])
+    assert label == f"“ball” · {100 * attention.word_map(2).ravel()[25]:.2f} %"
+    cells, _ = run_js(draw, {"sent": sent, "shown": shown})
+    assert set(cells) == {0}
+
+
+def test_an_address_names_the_word_on_show():
+    sent = dataclasses.asdict(RoutingBytes.of(make_trace(), attention=make_attention()))
+    read = run_js(
+        "(() => { const r = js.readRouting(value);"
+        " const parts = js.addressOf('a', r, {mode: 'words', word: 3, step: 3, opacity: 0.4}, null);"
+        " return [parts, ...[4, 5, 0].map((word) => js.readAddress(`?view=words&word=${word}`, r, 9).change)]; })()",
+        sent,
+    )
+    assert read[0] == {"run": "a", "view": "words", "word": 4, "opacity": 40}
+    assert read[1:] == [{"mode": "words", "word": 3}, {"mode": "words"}, {"mode": "words"}]
 
 
 def test_shares_and_peaks_are_the_traces_own(sent: dict):

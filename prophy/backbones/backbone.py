@@ -47,7 +47,8 @@ class Backbone(Family, Protocol):
 
     A family may also have ``plain_attention``, an attention processor as plain matrix products, ``from_scratch``,
     which builds a small transformer to train from nothing, and ``self_attentions`` and ``cross_attentions``, the layers
-    in which its tokens attend to each other and to the prompt: see those in :mod:`prophy.backbones.wan`.
+    in which its tokens attend to each other and to the prompt, with ``positions`` and ``rotated``, by which the former
+    place queries and keys: see those in :mod:`prophy.backbones.wan`.
     """
 
     facts: FamilyFacts

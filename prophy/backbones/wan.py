@@ -158,6 +158,17 @@ class WanFamily:
         """Where video tokens attend to each other, a layer for each block."""
         return [block.attn1 for block in transformer.blocks]
 
+    def positions(self, args: tuple, kwargs: dict) -> tuple[torch.Tensor, ...] | None:
+        """The rotary positions that a layer of :meth:`self_attentions` is called with, each ``(N, 1, D)``."""
+        rotary = kwargs["rotary_emb"] if "rotary_emb" in kwargs else args[3] if len(args) > 3 else None
+        return None if rotary is None else tuple(part[0] for part in rotary)
+
+    def rotated(self, x_NHD: torch.Tensor, cos_N1D: torch.Tensor, sin_N1D: torch.Tensor) -> torch.Tensor:
+        """Queries or keys with their positions, as the stock attention processor makes them."""
+        even, odd = x_NHD.unflatten(-1, (-1, 2)).unbind(-1)
+        cos, sin = cos_N1D[..., 0::2], sin_N1D[..., 1::2]
+        return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).type_as(x_NHD)
+
     def build_embedders(self, config: dict) -> nn.ModuleDict:
         patch, width = tuple(config["patch_size"]), self.width(config)
         return nn.ModuleDict(

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from prophy.backbones.attention import check_records
 from prophy.backbones.pipeline import rules_of, transformers_of
 from prophy.files import some_of
 from prophy.generation.identity import branch_is_on
 from prophy.generation.sampling import scheduler_for
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.generation.words import check_prompt
+from prophy.generation.words import check_prompt, words_in
 from prophy.grid import TokenGrid
+from prophy.routing.attention import kept_steps
 from prophy.routing.steering import SteeringError
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 
-def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
-    """Refuse what the pipeline cannot make.
+def check(pipeline: DiffusionPipeline, settings: GenerationSettings, *, attention: bool = False) -> None:
+    """Refuse what the pipeline cannot make, or, with ``attention``, cannot record.
 
     Raises:
         GenerationError: a size, a prompt, a steering or a schedule that does not fit it; one line that names the cure.
@@ -35,6 +37,8 @@ def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
         raise GenerationError("this model has one transformer for all noise: leave the second guidance out")
     scheduler_for(pipeline.scheduler, settings)
     is_on = branch_is_on(pipeline)
+    if attention:
+        _check_attention(pipeline, settings, grid)
     if not is_on and not settings.schedule.is_every_pass:
         raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
     if settings.steering.is_neutral:
@@ -49,7 +53,21 @@ def check(pipeline: DiffusionPipeline, settings: GenerationSettings) -> None:
         raise GenerationError(str(error)) from None
 
 
-def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings]) -> None:
+def _check_attention(pipeline: DiffusionPipeline, settings: GenerationSettings, grid: TokenGrid) -> None:
+    if not branch_is_on(pipeline):
+        raise GenerationError("attention is recorded beside the routing, and no branch is on: record none")
+    try:
+        for transformer in transformers_of(pipeline):
+            check_records(transformer)
+        texts = words_in(pipeline.tokenizer, settings.prompt).texts
+        kept_steps(settings.steps, grid.num_tokens, len(texts))
+    except ValueError as error:
+        raise GenerationError(str(error)) from None
+    if not texts:
+        raise GenerationError("the prompt has no word whose attention could be recorded: record none")
+
+
+def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings], *, attention: bool = False) -> None:
     """:func:`check` of several clips, before time is spent on the first.
 
     Raises:
@@ -59,7 +77,7 @@ def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings
     refused: dict[str, str] = {}
     for one in settings:
         try:
-            check(pipeline, one)
+            check(pipeline, one, attention=attention)
         except GenerationError as error:
             refused.setdefault(f"{one.prompt[:60]!r}", str(error))
     if refused:

@@ -19,16 +19,18 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from prophy.backbones.pipeline import rules_of
+from prophy.backbones.attention import AttentionRecorder, record_attention
+from prophy.backbones.pipeline import rules_of, transformers_of
 from prophy.generation.checks import check, check_all, num_experts, token_grid
 from prophy.generation.identity import branch_is_on, computation_of, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
 from prophy.generation.sampling import sampled
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.generation.words import unknown_words
+from prophy.generation.words import unknown_words, words_in
 from prophy.grid import TokenGrid
 from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
 from prophy.runs.computation import Computation
 from prophy.runs.record import RunRecord
@@ -78,6 +80,7 @@ class Generation:
         model_sha256: see :func:`prophy.generation.identity.model_hash`.
         timings: seconds of ``denoise`` (text encoding included) and ``decode``, each of the whole batch.
         computation: how it was computed, adapters and scheduler among it.
+        attention: what the backbone attended to; None unless it was to be recorded.
     """
 
     settings: GenerationSettings
@@ -88,6 +91,7 @@ class Generation:
     model_sha256: str
     timings: dict[str, float]
     computation: Computation = field(default_factory=Computation)
+    attention: AttentionTrace | None = None
 
     @property
     def routing(self) -> RoutingTrace:
@@ -118,7 +122,16 @@ class Generation:
             computation=self.computation,
         )
         picture = contact_sheet(self.frames, self.trace) if sheet and self.trace is not None else None
-        return write_run(root, record, self.frames, trace=self.trace, sheet=picture, run_id=run_id, owner=owner)
+        return write_run(
+            root,
+            record,
+            self.frames,
+            trace=self.trace,
+            attention=self.attention,
+            sheet=picture,
+            run_id=run_id,
+            owner=owner,
+        )
 
 
 @overload
@@ -128,6 +141,7 @@ def generate(
     *,
     on_step: Callable[[StepPreview], None] | None = None,
     stop: Event | None = None,
+    attention: bool = False,
 ) -> Generation: ...
 
 
@@ -138,6 +152,7 @@ def generate(
     *,
     on_step: Callable[[StepPreview], None] | None = None,
     stop: Event | None = None,
+    attention: bool = False,
 ) -> list[Generation]: ...
 
 
@@ -147,6 +162,7 @@ def generate(
     *,
     on_step: Callable[[StepPreview], None] | None = None,
     stop: Event | None = None,
+    attention: bool = False,
 ) -> Generation | list[Generation]:
     """Generate one clip, or several in as few calls of the stock pipeline as they allow (see :func:`batches`).
 
@@ -160,6 +176,8 @@ def generate(
             batch is held in memory at once: for many clips see :func:`prophy.generation.resume.resumable`.
         on_step: called after every denoising step, on the calling thread, once for each clip of the batch.
         stop: looked at before the first step and after every step.
+        attention: record what the backbone attends to, see :class:`prophy.routing.attention.AttentionTrace`. The frames
+            are the same.
 
     Returns:
         The generation; of several settings a list in their order.
@@ -171,13 +189,13 @@ def generate(
         prophy.memory.offload.OutOfMemory: memory ran out; the message names the memory profile to try.
     """
     if isinstance(settings, GenerationSettings):
-        check(pipeline, settings)
-        return _generate_batch(pipeline, [settings], on_step, stop)[0]
-    check_all(pipeline, settings)
+        check(pipeline, settings, attention=attention)
+        return _generate_batch(pipeline, [settings], on_step, stop, attention)[0]
+    check_all(pipeline, settings, attention=attention)
     made: dict[int, Generation] = {}
     for places in batches(settings):
         together = [settings[i] for i in places]
-        made.update(zip(places, _generate_batch(pipeline, together, on_step, stop), strict=True))
+        made.update(zip(places, _generate_batch(pipeline, together, on_step, stop, attention), strict=True))
     return [made[i] for i in range(len(settings))]
 
 
@@ -208,6 +226,7 @@ def _generate_batch(
     batch: Sequence[GenerationSettings],
     on_step: Callable[[StepPreview], None] | None,
     stop: Event | None,
+    attention: bool,
 ) -> list[Generation]:
     """One call of the stock pipeline, for settings that were checked and can share it."""
     shared, rules = batch[0], rules_of(pipeline)
@@ -257,10 +276,15 @@ def _generate_batch(
     try:
         placed = profile_of(pipeline)
         observed = pipeline.attachment.observe(record) if recorders else nullcontext()
+        attended: AbstractContextManager[AttentionRecorder | None] = nullcontext()
+        if attention:
+            words = [words_in(pipeline.tokenizer, one.prompt) for one in batch]
+            attended = record_attention(transformers_of(pipeline), grid, words, shared.steps)
         with (
             _steered(pipeline, shared, grid),
             _scheduled(pipeline, shared),
             observed,
+            attended as looked,
             sampled(pipeline, shared),
             predicted_clean(pipeline.scheduler) as predicted,
             watch_memory(placed) as watch,
@@ -298,8 +322,9 @@ def _generate_batch(
             model_sha256=digest,
             timings={"denoise": round(denoised_at - started, 3), "decode": round(finished - denoised_at, 3)},
             computation=computation,
+            attention=None if looked is None else looked.finish(i, settings.prompt, settings.seed),
         )
-        for settings, video, trace in zip(batch, videos, traces or [None] * len(batch), strict=True)
+        for i, (settings, video, trace) in enumerate(zip(batch, videos, traces or [None] * len(batch), strict=True))
     ]
 
 
@@ -314,7 +339,9 @@ def _asked_besides(batch: Sequence[GenerationSettings]) -> dict[str, object]:
     return asked
 
 
-def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterator[StepPreview | Generation]:
+def stream(
+    pipeline: DiffusionPipeline, settings: GenerationSettings, *, attention: bool = False
+) -> Iterator[StepPreview | Generation]:
     """:func:`generate`, one denoising step at a time: a preview after each, the generation at the end.
 
     The next step begins when the next value is asked for. Closing the iterator ends the generation where it stands.
@@ -332,7 +359,7 @@ def stream(pipeline: DiffusionPipeline, settings: GenerationSettings) -> Iterato
 
     def work() -> None:
         try:
-            made.put(generate(pipeline, settings, on_step=on_step, stop=closing))
+            made.put(generate(pipeline, settings, on_step=on_step, stop=closing, attention=attention))
         except BaseException as error:
             made.put(error)
 

@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 
 from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS
 from prophy.generation.settings import GenerationError
+from prophy.routing.attention import MAX_WORDS, Words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -75,6 +76,33 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: i
         some = ", ".join([word for word in known_words(tokenizer) if len(word) > 3][:8])
         what = f"of this prompt only {', '.join(dict.fromkeys(known))}" if known else "no word of this prompt"
         raise GenerationError(f"the model knows {what}: it was trained on a small vocabulary ({some}, …)")
+
+
+def words_in(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Words:
+    """The words of a prompt whose attention can be recorded, and where their tokens stand in the encoded text.
+
+    Words that the tokenizer drops are left out, and so are those after the first :data:`MAX_WORDS`.
+
+    Args:
+        tokenizer: the model's.
+        prompt: as typed; cleaned here as the pipeline cleans it.
+
+    Raises:
+        GenerationError: the tokenizer does not say where its tokens come from.
+    """
+    from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+
+    text = prompt_clean(prompt)
+    if not tokenizer.is_fast or tokenizer.padding_side != "right":
+        raise GenerationError("this model's tokenizer does not say which token is of which word: record no attention")
+    spans = tokenizer(text, return_offsets_mapping=True, verbose=False).offset_mapping
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for match in re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text):
+        tokens = tuple(i for i, (start, end) in enumerate(spans) if start < match.end() and end > match.start())
+        if tokens:
+            found.append((match.group(), tokens))
+    kept = found[:MAX_WORDS]
+    return Words(tuple(word for word, _ in kept), tuple(tokens for _, tokens in kept))
 
 
 def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:

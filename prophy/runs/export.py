@@ -1,5 +1,5 @@
-"""A run taken out of its directory: an mp4 or a picture with the routing laid over it, the trace, or a zip of it all;
-and two runs in one mp4.
+"""A run taken out of its directory: an mp4, a GIF or a picture with the routing laid over it, the trace, or a zip of it
+all; and two runs in one mp4.
 
 Every function checks the run anew and writes the file whole or not at all: what stands at ``out`` afterwards is either
 what stood there before or the finished file.
@@ -21,7 +21,7 @@ from prophy.routing.steering import MAX_EXPERTS
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.legend import strip
 from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
-from prophy.runs.pictures import write_png
+from prophy.runs.pictures import resized, write_gif, write_png
 from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
@@ -35,6 +35,7 @@ _CAPTIONS = {
 }
 PairLayout = Literal["side", "wipe"]
 _PAIR_GAP, _DIVIDER = 8, 2  # pixels, between two pictures and of the line of a wipe
+_GIF_WIDTH = 480  # pixels at most: a GIF is sent by mail and shown in pages
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same run gives the same bytes
 
 
@@ -118,13 +119,40 @@ def export_overlay(
     """
     out = _checked_out(run, out, ".mp4", overwrite)
     run, trace = _checked(run, "overlay")
-    step = settings.kept_step(trace)
     frames, fps = run.clip()
-    frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
-    if legend:
-        beneath = _legend(trace, settings, step, frames.shape[2])
-        frames = np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
-    write_video(out, frames, fps)
+    write_video(out, _overlaid(frames, trace, settings, legend), fps)
+    return out
+
+
+def export_gif(
+    run: Run, out: str | Path, settings: OverlaySettings | None, legend: bool = True, *, overwrite: bool = False
+) -> Path:
+    """Write the clip as an animated GIF, at most 480 pixels wide, with its routing burnt in or alone.
+
+    Args:
+        run, legend, overwrite: see :func:`export_overlay`; a run without routing will do where nothing is laid over it.
+        out: a name ending in ``.gif`` in a folder that exists, outside the run.
+        settings: what is laid over the frames; None: nothing.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ExportError: see :func:`export_overlay`.
+        prophy.runs.store.RunError: the run is damaged.
+        OSError: the disk refused.
+    """
+    out = _checked_out(run, out, ".gif", overwrite)
+    if settings is None:
+        frames, fps = read_run(run.path).clip()
+        frames = resized(frames, min(_GIF_WIDTH, frames.shape[2]))
+    else:
+        run, trace = _checked(run, "gif")
+        settings.kept_step(trace)  # refused before the clip is decoded
+        frames, fps = run.clip()
+        # smaller first: the strip beneath is then drawn at its own size
+        frames = _overlaid(resized(frames, min(_GIF_WIDTH, frames.shape[2])), trace, settings, legend)
+    write_gif(out, frames, fps)
     return out
 
 
@@ -207,6 +235,15 @@ def export_pair(
     return out
 
 
+def _overlaid(frames: np.ndarray, trace: RoutingTrace, settings: OverlaySettings, legend: bool) -> np.ndarray:
+    step = settings.kept_step(trace)
+    frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
+    if not legend:
+        return frames
+    beneath = _legend(trace, settings, step, frames.shape[2])
+    return np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
+
+
 def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     gap = np.full((*left.shape[:2], _PAIR_GAP, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=2)
@@ -269,8 +306,9 @@ def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
     """
     out = _checked_out(run, out, ".zip", overwrite)
     run = read_run(run.path)
+    attended = [] if run.attention() is None else ["attention.npz"]
     with replacing(out, shared=True) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name in ("run.json", *sorted(run.files)):
+        for name in ("run.json", *sorted(run.files), *attended):
             item = zipfile.ZipInfo(f"{run.id}/{name}", _ZIP_TIME)
             # Stored: the files are compressed already, and another zlib would give other bytes.
             item.compress_type, item.create_system, item.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16

@@ -1,4 +1,4 @@
-"""What all drawn pictures share: one font, one word wrapper, one way to enlarge frames, one PNG writer.
+"""What all drawn pictures share: one font, one word wrapper, one way to enlarge frames, one writer of PNG and of GIF.
 
 Pictures are uint8 RGB (H, W, 3).
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from prophy.files import replacing
 
@@ -18,6 +19,7 @@ Rgb = tuple[int, int, int]
 INK, GREY, PAPER = (34, 34, 34), (110, 110, 110), (255, 255, 255)
 REGULAR, SEMIBOLD = 400, 600
 TEXT_PX = 13  #: size of the letters, unless told otherwise
+_GIF_TICK = 10  # milliseconds: a GIF counts in hundredths of a second
 _SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)  # half the size
 
 
@@ -131,3 +133,34 @@ def write_png(path: Path, picture: np.ndarray, max_bytes: int | None = None) -> 
     with replacing(path) as temporary:
         temporary.write_bytes(data)
     return len(data)
+
+
+def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+    """Write an animated GIF that repeats without end, whole or not at all.
+
+    Each frame has 256 colours of its own. A GIF counts in hundredths of a second: frames take turns in being shown a
+    little longer, so that the whole takes as long as the clip.
+
+    Args:
+        path: ends in ``.gif``.
+        frames: uint8 RGB (F, H, W, 3).
+        fps: frames a second.
+
+    Raises:
+        ValueError: not a ``.gif``.
+        OSError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".gif":
+        raise ValueError(f"{path.name} is not a .gif: name it something.gif")
+    # OpenCV's writer dithers; the colours here are what the picture is about.
+    pictures = [
+        Image.fromarray(np.ascontiguousarray(frame)).quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        for frame in frames
+    ]
+    ends = np.round(np.arange(len(frames) + 1) * 1000 / fps / _GIF_TICK).astype(int) * _GIF_TICK
+    durations = np.maximum(np.diff(ends), 2 * _GIF_TICK).tolist()  # browsers slow a shorter one down to a tenth
+    with replacing(path, shared=True) as temporary:
+        pictures[0].save(
+            temporary, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False
+        )

@@ -7,6 +7,8 @@ record.py write and read it.
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
+        attention.npz the AttentionTrace, if it was to be recorded; run.json does not name it, so that releases that do
+                      not know it read the run
         owner         digest of a visitor's secret, see owner.py; only of runs that the app made
 
 A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
@@ -34,6 +36,9 @@ import cv2
 import numpy as np
 
 from prophy.files import sha256
+from prophy.grid import TokenGrid
+from prophy.routing.attention import MAX_BYTES as ATTENTION_MAX_BYTES
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.owner import write_owner
 from prophy.runs.pictures import write_png
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RECORD = "run.json"
+_ATTENTION = "attention.npz"
 _RECORD_MAX_BYTES = 2**21  # room for every cell a steering may paint
 _RUN_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _RUN_ID_MAX_CHARS = 96
@@ -118,8 +124,25 @@ class Run:
         _check_trace_belongs(trace, self.record)
         return trace
 
+    def attention(self) -> AttentionTrace | None:
+        """Load what the backbone attended to, or None where that was not recorded.
+
+        Raises:
+            RunError: attention.npz is broken or belongs to another run.
+        """
+        path = self.path / _ATTENTION
+        if not os.path.lexists(path):
+            return None
+        try:
+            _open_regular(path, ATTENTION_MAX_BYTES).close()  # no link, no pipe
+            attention = AttentionTrace.load(path)
+        except (ValueError, OSError) as error:
+            raise RunError(f"run {self.id}: {error}") from error
+        _check_attention_belongs(attention, self.record)
+        return attention
+
     def read_bytes(self, name: str) -> bytes:
-        """One of ``files``, or run.json itself, as it is stored.
+        """One of ``files``, run.json itself, or the recorded attention, as it is stored.
 
         Raises:
             RunError: the run has no such file, or it changed since the run was read.
@@ -127,6 +150,8 @@ class Run:
         if name == _RECORD:
             raw = _read_regular(self.path / name, _RECORD_MAX_BYTES)
             is_same = from_json(parse(raw, self.id)) == (self.record, self.files)
+        elif name == _ATTENTION:
+            raw, is_same = _read_regular(self.path / name, ATTENTION_MAX_BYTES), True
         else:
             require(name in self.files, f"run {self.id} has no file {name[:80]!r}")
             raw = _read_regular(self.path / name, FILE_MAX_BYTES[name])
@@ -141,6 +166,7 @@ def write_run(
     frames: np.ndarray,
     *,
     trace: RoutingTrace | None = None,
+    attention: AttentionTrace | None = None,
     sheet: np.ndarray | None = None,
     run_id: str | None = None,
     owner: str | None = None,
@@ -152,6 +178,7 @@ def write_run(
         record: what run.json will say.
         frames: uint8 RGB, (F, H, W, 3), as ``record.settings`` says.
         trace: the routing of the same generation.
+        attention: what its backbone attended to.
         sheet: uint8 RGB (H, W, 3), for instance from :func:`prophy.runs.sheets.contact_sheet`.
         run_id: the directory's name; by default made of the time, the prompt and eight random digits.
         owner: digest of the secret of whoever may change the run; None: nobody's.
@@ -170,6 +197,8 @@ def write_run(
     require(frames.shape == expected, f"frames are {frames.shape}, but the settings say {expected}")
     if trace is not None:
         _check_trace_belongs(trace, record)
+    if attention is not None:
+        _check_attention_belongs(attention, record)
     root.mkdir(parents=True, exist_ok=True)
     final, partial = root / run_id, root / f".partial-{run_id}-{secrets.token_hex(4)}"
     require(not os.path.lexists(final), f"run {run_id} already exists in {root}: choose another id")
@@ -184,6 +213,8 @@ def write_run(
         write_png(partial / "poster.png", poster)
         if trace is not None:
             trace.save(partial / "routing.npz")
+        if attention is not None:
+            attention.save(partial / _ATTENTION)
         if sheet is not None:
             write_png(partial / "sheet.png", sheet)
         written = [name for name in FILE_MAX_BYTES if (partial / name).exists()]
@@ -191,7 +222,7 @@ def write_run(
         (partial / _RECORD).write_text(to_text(record, files), encoding="utf-8")
         if owner is not None:
             write_owner(partial, owner)
-        for name in (*written, _RECORD):
+        for name in (*written, _RECORD, *([] if attention is None else [_ATTENTION])):
             _sync(partial / name)
         try:
             os.rename(partial, final)
@@ -303,10 +334,18 @@ def _new_run_id(record: RunRecord) -> str:
 
 
 def _check_trace_belongs(trace: RoutingTrace, record: RunRecord) -> None:
-    require(trace.prompt == record.prompt, "the routing belongs to another prompt")
-    require(trace.seed == record.seed, "the routing belongs to another seed")
-    covered, expected = trace.grid.num_video_frames, record.settings["frames"]
-    require(covered == expected, f"the routing covers {covered} frames, the clip has {expected}")
+    _check_belongs("routing", trace.prompt, trace.seed, trace.grid, record)
+
+
+def _check_attention_belongs(attention: AttentionTrace, record: RunRecord) -> None:
+    _check_belongs("recorded attention", attention.prompt, attention.seed, attention.grid, record)
+
+
+def _check_belongs(what: str, prompt: str, seed: int, grid: TokenGrid, record: RunRecord) -> None:
+    require(prompt == record.prompt, f"the {what} belongs to another prompt")
+    require(seed == record.seed, f"the {what} belongs to another seed")
+    covered, expected = grid.num_video_frames, record.settings["frames"]
+    require(covered == expected, f"the {what} covers {covered} frames, the clip has {expected}")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

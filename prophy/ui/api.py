@@ -4,7 +4,8 @@
     client = Client("http://127.0.0.1:7860")
     client.predict("a red ball bounces on the floor", api_name="/generate")
 
-What is wrong with an argument is said in one line, and raised in the caller's program.
+What is wrong with an argument is said in one line, and raised in the caller's program. With ``prophy app --mcp`` each
+is a tool for agents besides (Model Context Protocol), described by its docstring: gradio reads one line an argument.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,15 @@ from typing import Any
 import gradio as gr
 
 from prophy import phenomena
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls.visit import asked_by, visitor_of
-from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError, for_visitors
+from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
 from prophy.ui.files import export_run
 
@@ -50,11 +54,24 @@ def endpoints(engine: Engine) -> None:
         model: str = "",
         profile: str = "",
         settings: dict = {},  # noqa: B006
+        attention: bool = False,
     ) -> Iterator[dict]:
-        """Make one clip; streams what happens. The last message has the run's id and the video. Without a model the
-        first is taken, without a memory profile the app's; without steps (0) and guidance (-1) the model's own. Of
-        settings negative_prompt, guidance_2, flow_shift, sampler and few_steps may be there."""
+        """Make one clip of a physical event; streams what happens. The last message has the run's id and the video.
+
+        Args:
+            prompt: what should happen, in plain words; the embedded model knows few, and names those it does not know
+            seed: of the noise; the same request gives the same clip
+            steps: denoising steps; 0 for the model's own number
+            guidance: how closely to follow the prompt, 0 to 30; -1 for the model's own
+            use_branch: False leaves the backbone alone, without physical branch and routing
+            steering: what to do to the experts, such as {"refinement": {"3": 0}} to mute refinement expert 3
+            model: name of a model of this app; empty for the first
+            profile: memory profile; empty for the app's
+            settings: of negative_prompt, guidance_2, flow_shift, sampler and few_steps those that are to differ
+            attention: record what the backbone attends to as well, for the page to show
+        """
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
+        request = replace(request, attention=bool(attention))
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
@@ -74,7 +91,19 @@ def endpoints(engine: Engine) -> None:
         profile: str = "",
     ) -> dict:
         """Make two clips from the same noise. Returns both runs, the Jensen-Shannon distance of their experts at every
-        token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame."""
+        token (latent frames, rows, columns; null without routing) and the difference of their pictures by frame.
+
+        Args:
+            prompt_a: what should happen in the first clip
+            prompt_b: what should happen in the second; the same prompt to compare branch or steering alone
+            seed: of the noise of both
+            steps: denoising steps; 0 for the model's own number
+            guidance: how closely to follow the prompts, 0 to 30; -1 for the model's own
+            use_branch_b: False makes the second without the physical branch
+            steering_b: what to do to the experts in the second, such as {"refinement": {"3": 0}}
+            model: name of a model of this app; empty for the first
+            profile: memory profile; empty for the app's
+        """
         a = _request(prompt_a, seed, steps, guidance, True, {}, model, profile)
         b = _request(prompt_b, seed, steps, guidance, use_branch_b, steering_b, model, profile)
         first, second = (_made(engine, request, visit) for request in (a, b))
@@ -89,9 +118,19 @@ def endpoints(engine: Engine) -> None:
         }
 
     def inspect_token(visit: gr.Request, run: str, frame: int, row: int, column: int, step: int = 0) -> dict:
-        """What was recorded at one token: a latent frame, a row and a column, at a denoising step (0: the last one)."""
+        """What the experts did at one token of a clip, over time and over denoising. Where it was recorded, how much
+        the token attends to each word of the prompt, at the last step.
+
+        Args:
+            run: id of a run, from generate, compare or list_gallery
+            frame: latent frame, from 0; each but the first covers four video frames
+            row: of the token grid, from 0 at the top
+            column: of the token grid, from 0 at the left
+            step: number of a denoising step that was kept; 0 for the last
+        """
         with engine.inspections.taken(visitor_of(visit).name):
-            trace = _found(engine, run).trace()
+            found = _found(engine, run)
+            trace, attention = found.trace(), found.attention()
         if trace is None:
             raise _refusal(f"run {run} was made without a branch: it has no routing")
         numbers = trace.step_numbers
@@ -118,14 +157,21 @@ def endpoints(engine: Engine) -> None:
             },
             "over_time": [chosen(kept, trace.grid.index(t, row, column)) for t in range(trace.grid.frames)],
             "over_steps": [chosen(d, token) for d in range(trace.num_kept)],
+            "words": None if attention is None else _attended_words(attention, token),
         }
 
     def export_overlay(
         visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
-        """A run's video with its routing burnt in. Modes: phenomena, top1, expert, phenomenon, entropy, margin; the
-        expert or the phenomenon by its index; the denoising step by its number (0: the last one); opacity 0 to 1 (-1:
-        the mode's own)."""
+        """A run's video with its routing burnt in.
+
+        Args:
+            run: id of a run, from generate, compare or list_gallery
+            mode: phenomena, top1, expert, phenomenon, entropy or margin
+            index: which expert or phenomenon, for these two modes; else -1
+            step: number of a denoising step that was kept; 0 for the last
+            opacity: of the routing, 0 to 1; -1 for the mode's own
+        """
 
         def work() -> Path:
             return export_run(
@@ -148,6 +194,10 @@ def endpoints(engine: Engine) -> None:
     for endpoint in (generate, compare, inspect_token, export_overlay):
         gr.api(_guarded(endpoint), api_name=endpoint.__name__, concurrency_limit=None)
     gr.api(_guarded(list_gallery), api_name="list_gallery", queue=False)
+
+
+def _attended_words(attention: AttentionTrace, token: int) -> list[list[str | float]]:
+    return [[word, round(float(attention.word_map(w).flat[token]), 5)] for w, word in enumerate(attention.words)]
 
 
 def _request(

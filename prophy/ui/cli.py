@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -134,6 +135,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="where a proxy shows the app, such as /tools/prophy or https://example.org/tools/prophy (default: at the "
         "top of its host)",
     )
+    parser.add_argument(
+        "--mcp",
+        action="store_true",
+        help="offer the endpoints to agents as tools, at /gradio_api/mcp/ (needs the package mcp)",
+    )
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser tab")
     parser.set_defaults(sources=None)
     return parser
@@ -206,6 +212,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"--port {arguments.port} is no port: use 1 to 65535, or leave it out")
     if arguments.root_path is not None and not re.match(r"/[^/]|https?://[^/]+/.", arguments.root_path):
         raise ValueError(f"--root-path {arguments.root_path} must begin with / or http, as in /tools/prophy")
+    if arguments.mcp and find_spec("mcp") is None:
+        raise ValueError("--mcp needs the package mcp: pip install 'mcp>=1.21,<2'")
     check_writable(arguments.runs)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
@@ -233,8 +241,11 @@ def main(argv: list[str] | None = None) -> None:
             port=arguments.port,
             open_browser=not (arguments.no_browser or on_space),
             root_path=arguments.root_path,
+            mcp=arguments.mcp,
         )
     print(f"ProPhy is at {address}", flush=True)
+    if arguments.mcp:
+        print(f"Tools for agents are at {address.rstrip('/')}/gradio_api/mcp/", flush=True)
     # The first page that is complete does this too; earlier, importing torch would keep that page waiting.
     idle = Timer(_IDLE_SECONDS, engine.warm_up)
     idle.daemon = True

@@ -1,4 +1,4 @@
-"""Files of a run for a visitor to keep: the overlay as a video, a still, the trace, all of it in a zip; two in one."""
+"""Files of a run for a visitor to keep: the overlay as a video or a GIF, a still, the trace, a zip; two runs in one."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prophy.runs.export import (
     ExportError,
     OverlaySettings,
     PairLayout,
+    export_gif,
     export_overlay,
     export_pair,
     export_still,
@@ -27,9 +28,22 @@ from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors
 
-What = Literal["video", "overlay", "still", "trace", "zip"]
-_SUFFIXES: dict[What, str] = {"video": ".mp4", "overlay": ".mp4", "still": ".png", "trace": ".npz", "zip": ".zip"}
-_TYPES = {".mp4": "video/mp4", ".png": "image/png", ".npz": "application/octet-stream", ".zip": "application/zip"}
+What = Literal["video", "overlay", "gif", "still", "trace", "zip"]
+_SUFFIXES: dict[What, str] = {
+    "video": ".mp4",
+    "overlay": ".mp4",
+    "gif": ".gif",
+    "still": ".png",
+    "trace": ".npz",
+    "zip": ".zip",
+}
+_TYPES = {
+    ".mp4": "video/mp4",
+    ".gif": "image/gif",
+    ".png": "image/png",
+    ".npz": "application/octet-stream",
+    ".zip": "application/zip",
+}
 
 
 def export_run(
@@ -59,7 +73,11 @@ def export_run(
             return export_trace(run, out, overwrite=True)
         if what == "zip":
             return export_zip(run, out, overwrite=True)
+        if what == "gif" and (run.routing_path is None or opacity == 0):
+            return export_gif(run, out, None, overwrite=True)
         settings = OverlaySettings(cast(OverlayMode, mode), index, step, opacity)  # refuses what is none
+        if what == "gif":
+            return export_gif(run, out, settings, overwrite=True)
         if what == "overlay":
             return export_overlay(run, out, settings, overwrite=True)
         return export_still(run, out, settings, frame, overwrite=True)

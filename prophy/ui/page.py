@@ -93,7 +93,7 @@ def build_demo(
         with gr.Tabs(elem_id="tabs") as tabs:
             with gr.Tab("Generate", id="generate"):
                 generate = GenerateTab(engine, bar, secret)
-            with gr.Tab("Compare and steer", id="compare"):
+            with gr.Tab("Compare and steer", id="compare") as compare_part:
                 compare = CompareTab(engine, bar, secret)
             with gr.Tab("Annotate", id="annotate-tab"):
                 AnnotateTab(vlm)
@@ -105,7 +105,7 @@ def build_demo(
             with gr.Tab("About", id="about"):
                 about_tab(engine.card())
         loaded = generate.wire(demo)
-        compare.wire(generate.history)
+        compare.wire(generate.history, compare_part)
         numbers, quiet = generate.numbers, {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
         loaded.then(engine.warm_up, None, None, **quiet)
         asks = [numbers.steps.change, numbers.guidance.change, generate.view.change]
@@ -149,6 +149,7 @@ def launch(
     port: int | None = None,
     open_browser: bool = False,
     root_path: str | None = None,
+    mcp: bool = False,
 ) -> str:
     """Serve the page from threads of this process, asking nothing of any other machine.
 
@@ -158,6 +159,7 @@ def launch(
         port: None for the first free one from 7860.
         open_browser: open a tab.
         root_path: where a proxy shows the page, if not at the top of its host.
+        mcp: offer the endpoints as tools of the Model Context Protocol; the package ``mcp`` must be there.
 
     Returns:
         The address of the page.
@@ -184,6 +186,7 @@ def launch(
         max_threads=demo.engine.limits.total + _THREADS,
         max_file_size=max(1, demo.most_upload),
         root_path=None if root_path is None else root_path.rstrip("/"),
+        mcp_server=mcp,
         quiet=True,
     )
     return address

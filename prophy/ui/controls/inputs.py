@@ -9,6 +9,7 @@ import gradio as gr
 
 from prophy.catalogue.limits import FewSteps
 from prophy.generation.settings import SAMPLERS
+from prophy.runs.store import RunRecord
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
@@ -24,18 +25,22 @@ class Numbers(NamedTuple):
     guidance: gr.Number
 
 
-def numbers(card: ModelCard, prefix: str = "") -> Numbers:
+def numbers(card: ModelCard, prefix: str = "", record: RunRecord | None = None) -> Numbers:
     """A row of them.
 
     Args:
         card: of the model whose steps and guidance they start at.
         prefix: of their ids in the page.
+        record: of a run whose numbers they start at instead.
     """
+    seed, steps, guidance = Request.seed, card.made.steps, card.made.guidance
+    if record is not None:
+        seed, steps, guidance = record.seed, record.settings["steps"], record.settings["guidance"]
     with gr.Row(elem_classes="pp-seed"):
         made = Numbers(
-            _number("Seed", f"{prefix}seed", Request.seed, precision=0),
-            _number("Steps", f"{prefix}steps", card.made.steps, precision=0),
-            _number("Guidance", f"{prefix}guidance", card.made.guidance, precision=1),
+            _number("Seed", f"{prefix}seed", seed, precision=0),
+            _number("Steps", f"{prefix}steps", steps, precision=0),
+            _number("Guidance", f"{prefix}guidance", guidance, precision=1),
         )
         dice = gr.Button("Random seed", size="sm", min_width=72, elem_id=f"{prefix}dice", elem_classes="pp-dice")
     # In the browser alone: no request, and no two visitors get the same.

@@ -94,8 +94,7 @@ class Turn:
             self._ticket: Ticket(secrets.token_hex(8), owner_of(secret), tuple(requests)),
             self._notice: "",
             self._live: waiting(title, self._engine.ahead).as_json(),
-            self._generate: gr.update(interactive=False),
-            self._stop: gr.update(interactive=True),
+            **self.running(),
         }
 
     def refuse(self, error: ValueError) -> dict[Any, Any]:
@@ -115,6 +114,10 @@ class Turn:
     def nothing(self) -> dict[Any, Any]:
         """The update that changes nothing: gradio blanks every output of a generator that ends without a word."""
         return {self._notice: gr.skip()}
+
+    def running(self) -> dict[Any, Any]:
+        """The update that lets a visitor stop what is under way."""
+        return {self._generate: gr.update(interactive=False), self._stop: gr.update(interactive=True)}
 
     def ended(self) -> dict[Any, Any]:
         """The update that lets a visitor ask again."""

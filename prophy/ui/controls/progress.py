@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import gradio as gr
 
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
 from prophy.ui.controls.visit import asked_by
-from prophy.ui.engine.engine import Engine, Finished, Opening, Request, Started
+from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
 from prophy.ui.views.live import LiveView, duration
+
+if TYPE_CHECKING:
+    from prophy.ui.engine.engine import Event
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class Moment:
 def follow(engine: Engine, request: Request, visit: gr.Request, owner: str, title: str) -> Iterator[Moment]:
     """Generate and yield every moment. The last one is over: it has the run, or says why there is none.
 
-    Closing the iterator stops the generation within one step.
+    Closing the iterator, as gradio does when the page is gone, leaves the generation to :func:`follow_again` for some
+    seconds.
 
     Args:
         engine: of the app.
@@ -45,11 +51,31 @@ def follow(engine: Engine, request: Request, visit: gr.Request, owner: str, titl
         owner: who asks.
         title: above the live view.
     """
+    session = visit.session_hash or ""
+    events = engine.generate(request, session, owner, may_return=True, **asked_by(engine, visit))
+    yield from _moments(engine, events, title)
+
+
+def follow_again(engine: Engine, visit: gr.Request, owner: str) -> Iterator[Moment]:
+    """:func:`follow` a generation of an owner whose page was loaded anew; no moment if there is none.
+
+    Args:
+        engine: of the app.
+        visit: of the page that asks.
+        owner: who asks.
+    """
+    session = visit.session_hash or ""
+    found = engine.returned(session, owner, is_here=lambda: engine.presence.is_here(session))
+    if found is not None:
+        yield from _moments(engine, found.events, found.prompt)
+
+
+def _moments(engine: Engine, events: Iterator[Event], title: str) -> Iterator[Moment]:
     from prophy.generation.generate import GenerationStopped
 
     preview = None
     try:
-        for event in engine.generate(request, visit.session_hash or "", owner, **asked_by(engine, visit)):
+        for event in events:
             if isinstance(event, Waiting):
                 yield Moment(waiting(title, event.ahead, event.seconds))
             elif isinstance(event, Opening):

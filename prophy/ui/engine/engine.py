@@ -7,6 +7,7 @@ open at once.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -25,10 +26,11 @@ from prophy.runs.record import RunError
 from prophy.runs.store import Run, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
+from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.gpu import gpu_seconds, on_gpu
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
-from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.presence import GRACE_SECONDS, Presence
 from prophy.ui.engine.scratch import Scratch
 from prophy.ui.engine.slots import Slots
 from prophy.ui.engine.visitors import OWN_RUNS_KEPT
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
     from prophy.generation.generate import Generation, StepPreview
     from prophy.generation.settings import GenerationSettings
+
+    Event = Waiting | Opening | Started | StepPreview | Finished
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class Request:
         flow_shift: of a flow.
         sampler: of a flow; None for the model's scheduler.
         few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
+        attention: record what the backbone attends to; the clip is the same.
     """
 
     prompt: str
@@ -75,6 +80,7 @@ class Request:
     flow_shift: float | None = None
     sampler: str | None = None
     few_steps: int | None = None
+    attention: bool = False
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -83,33 +89,6 @@ class Request:
 
 
 _CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler")
-
-
-@dataclass(frozen=True)
-class Opening:
-    """The model is being opened: the first time, or after another one."""
-
-    model: str
-
-
-@dataclass(frozen=True)
-class Started:
-    """Denoising begins.
-
-    Attributes:
-        steps: denoising steps to come.
-        unknown_words: words of the prompt that the model has never seen.
-    """
-
-    steps: int
-    unknown_words: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The run is on disk."""
-
-    run: Run
 
 
 @dataclass(frozen=True)
@@ -123,6 +102,13 @@ class Stopped:
 
     prompt: str
     preview: StepPreview | None
+
+
+class Returned(NamedTuple):
+    """A generation that its owner found again: what it is for, and what happens in it."""
+
+    prompt: str
+    events: Iterator[Event]
 
 
 class _Resident(NamedTuple):
@@ -294,11 +280,13 @@ class Engine:
         *,
         visitor: Visitor | None = None,
         is_here: Callable[[], bool] = lambda: True,
-    ) -> Iterator[Waiting | Opening | Started | StepPreview | Finished]:
+        may_return: bool = False,
+    ) -> Iterator[Event]:
         """Generate one clip on a worker thread and yield what happens; the last event is :class:`Finished`.
 
-        Closing the iterator stops the generation within one step and returns only when the worker has ended. An owner
-        has one generation in a session: asking for another stops the first.
+        Closing the iterator stops the generation within one step and returns only when the worker has ended, unless its
+        owner may return: see :meth:`returned`. An owner has one generation in a session: asking for another stops the
+        first.
 
         Args:
             request: what to generate.
@@ -306,14 +294,12 @@ class Engine:
             owner: whose the run will be, see :func:`prophy.ui.engine.visitors.owner_of`; :meth:`stop` wants both.
             visitor: whom the limits count it for; None: the session.
             is_here: whether anybody still listens; once nobody does, the job is dropped.
+            may_return: whether the job goes on, as long as ``is_here`` says so, for its owner to find it again.
 
         Raises:
             EngineError: the request cannot be met, the line is full, or the model failed; one line.
             prophy.generation.generate.GenerationStopped: :meth:`stop` was called; nothing was saved.
         """
-        from prophy.generation.generate import GenerationStopped
-        from prophy.generation.settings import GenerationError
-
         settings = self.check(request)
         self.stop(session, owner)
         card, profile = self.card(request.model), request.profile or self.profile
@@ -327,15 +313,66 @@ class Engine:
             settings.guidance > 1,
             visitor or Visitor(session),
             is_here,
+            may_return and owner != "",
+            request.attention,
         )
         job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
         self._line.join(job)
         with self._jobs_lock:
+            self._forget_the_left()
             self._jobs[session, owner] = job
         job.worker.start()
+        yield from self._follow(job, session, owner)
+
+    def returned(
+        self, session: str, owner: str, *, is_here: Callable[[], bool], patience: float = 5.0
+    ) -> Returned | None:
+        """A generation whose owner left its page, as by loading it anew, and now asks in another one.
+
+        Args:
+            session: the page that asks now.
+            owner: who asks; a generation without one is nobody's to find.
+            is_here: whether anybody still listens in this page.
+            patience: seconds to wait for news that the earlier page is gone.
+
+        Returns:
+            It, its events as of :meth:`generate`; None if no generation of theirs was left behind.
+        """
+        deadline = time.monotonic() + patience
+        while owner:
+            with self._jobs_lock:
+                self._forget_the_left()
+                theirs = [
+                    (at, job)
+                    for (at, its_owner), job in self._jobs.items()
+                    if its_owner == owner and at != session and job.may_return and not job.stop.is_set()
+                ]
+                for at, job in theirs:
+                    if not self.presence.listens(at):
+                        del self._jobs[at, owner]
+                        self._jobs[session, owner] = job
+                        job.is_here = is_here
+                        return Returned(job.prompt, self._follow(job, session, owner))
+            if not theirs or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return None
+
+    def _forget_the_left(self) -> None:
+        """Of jobs that have ended and that their owners did not come back to in time, keep nothing."""
+        now = time.monotonic()
+        for key, job in list(self._jobs.items()):
+            if job.ended is not None and now - job.ended > GRACE_SECONDS:
+                del self._jobs[key]
+
+    def _follow(self, job: Job, session: str, owner: str) -> Iterator[Event]:
+        from prophy.generation.generate import GenerationStopped
+        from prophy.generation.settings import GenerationError
+
+        heard, is_left = job.events.listen(), False
         try:
             while True:
-                event = job.events.get()
+                event = heard.get()
                 if isinstance(event, GenerationError | EngineError):
                     raise EngineError(str(event)) from None
                 if isinstance(event, GenerationStopped):
@@ -345,12 +382,18 @@ class Engine:
                 yield event
                 if isinstance(event, Finished):
                     return
+        except GeneratorExit:
+            is_left = job.may_return
+            raise
         finally:
-            job.stop.set()
-            job.worker.join()
-            with self._jobs_lock:
-                if self._jobs.get((session, owner)) is job:
-                    del self._jobs[session, owner]
+            job.events.forget(heard)
+            if not is_left:
+                job.stop.set()
+                if job.worker is not None:
+                    job.worker.join()
+                with self._jobs_lock:
+                    if self._jobs.get((session, owner)) is job:
+                        del self._jobs[session, owner]
 
     @property
     def ahead(self) -> int:
@@ -378,9 +421,10 @@ class Engine:
         return Stopped(job.prompt, job.preview)
 
     def close(self, session: str) -> None:
-        """Stop what a page asked for that is no longer there."""
+        """Stop what a page asked for that is no longer there, unless somebody may come back to it for a moment."""
+        waits = self.presence.is_watched  # then it stops by itself once nobody came
         with self._jobs_lock:
-            jobs = [job for (asked_in, _), job in self._jobs.items() if asked_in == session]
+            jobs = [job for (at, _), job in self._jobs.items() if at == session and not (waits and job.may_return)]
         for job in jobs:
             job.stop.set()
 
@@ -394,6 +438,8 @@ class Engine:
             if not isinstance(error, GenerationError | GenerationStopped | EngineError):
                 logger.exception("a generation failed")
             job.events.put(error)
+        finally:
+            job.ended = time.monotonic()
 
     def _run_in_turn(self, job: Job, settings: GenerationSettings) -> Run:
         from prophy.generation.generate import Generation, GenerationStopped, StepPreview
@@ -405,7 +451,7 @@ class Engine:
             tokenizer = self._open(job).tokenizer
             check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
-            with closing(self._on_gpu(settings, job.use_branch)) as events:
+            with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
                 for event in events:
                     if isinstance(event, StepPreview):
                         job.preview = event
@@ -422,16 +468,16 @@ class Engine:
             self._line.leave(job)
 
     def _stream(
-        self, settings: GenerationSettings, use_branch: bool
+        self, settings: GenerationSettings, use_branch: bool, attention: bool
     ) -> Generator[StepPreview | Generation, None, None]:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
         pipeline = self._opened.pipeline
         with branch_switched(pipeline, use_branch):
-            yield from stream(pipeline, settings)
+            yield from stream(pipeline, settings, attention=attention)
 
-    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool) -> int:
+    def _gpu_seconds(self, settings: GenerationSettings, use_branch: bool, attention: bool) -> int:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
         from prophy.memory.offload import profile_of
 

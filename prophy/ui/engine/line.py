@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -14,6 +13,7 @@ from pydantic import Field
 
 from prophy.schema import DenoisingSteps, check_fields
 from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.events import Events
 from prophy.ui.engine.models import ModelCard
 
 if TYPE_CHECKING:
@@ -83,10 +83,13 @@ class Job:
     Attributes:
         visitor: whose it is.
         is_here: whether anybody still listens.
+        may_return: whether its owner may leave the page that asked and find it again from another.
+        attention: whether what the backbone attends to is recorded.
         stop: set to end it.
         events: what happens, for whoever listens.
         preview: after the last denoising step.
         started: when its turn began, by the monotonic clock.
+        ended: when its worker did.
     """
 
     prompt: str
@@ -98,11 +101,14 @@ class Job:
     guided: bool
     visitor: Visitor
     is_here: Callable[[], bool]
+    may_return: bool = False
+    attention: bool = False
     stop: Event = field(default_factory=Event)
-    events: SimpleQueue = field(default_factory=SimpleQueue)
+    events: Events = field(default_factory=Events)
     worker: Thread | None = None
     preview: StepPreview | None = None
     started: float | None = None
+    ended: float | None = None
 
     @property
     def is_over(self) -> bool:

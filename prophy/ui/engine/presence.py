@@ -46,6 +46,11 @@ class Presence:
             now = time.monotonic()
             return now - self._last.setdefault(session, now) < GRACE_SECONDS
 
+    def listens(self, session: str) -> bool:
+        """Whether a session has a connection at this moment."""
+        with self._lock:
+            return session in self._open
+
     def _forget(self) -> None:
         limit = time.monotonic() - 100 * GRACE_SECONDS
         self._last = {session: when for session, when in self._last.items() if when > limit}

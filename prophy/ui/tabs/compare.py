@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +25,12 @@ from prophy.ui.engine.models import ModelCard
 from prophy.ui.engine.visitors import owner_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
+from prophy.ui.views.component import STATIC
 from prophy.ui.views.live import live_view
 
+logger = logging.getLogger(__name__)
+
 PROMPTS, BRANCH, STEERING = "Two prompts", "Branch on and off", "Steered and not"
-_SWAP = f"(kind, a, b) => (kind === {PROMPTS!r} ? [b, a] : [a, b])"  # where each side has its own prompt
 
 
 class CompareTab:
@@ -43,12 +46,17 @@ class CompareTab:
         self._engine, self._bar = engine, bar
         self._steering = gr.State({})
         card = engine.card()
+        self._shipped = _shipped_pair(engine.gallery()) if card.refinement_experts else None
+        self._is_opened = gr.State(False)
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
-                self._kind = gr.Radio(_kinds(card), value=PROMPTS, label="What differs", elem_id="compare-kind")
-                self.prompt = _prompt("A: what should happen?", "compare-prompt-a", "a red ball bounces on the floor")
-                self._other = _prompt("B: what should happen?", "compare-prompt-b", "a blue ball bounces on the floor")
-                self._numbers = numbers(card, "compare-")
+                kind = PROMPTS if self._shipped is None else BRANCH
+                self._kind = gr.Radio(_kinds(card), value=kind, label="What differs", elem_id="compare-kind")
+                record = None if self._shipped is None else self._shipped[0].record
+                prompt = "" if record is None else record.prompt
+                self.prompt = _prompt("A", "a red ball bounces on the floor", prompt)
+                self._other = _prompt("B", "a blue ball bounces on the floor", visible=self._shipped is None)
+                self._numbers = numbers(card, "compare-", record)
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -60,14 +68,17 @@ class CompareTab:
                 self._view = compare_view(exporter(engine))
         self._turn = Turn(engine, generate, stop, self._live, self._notice, secret)
 
-    def wire(self, history: Shelf) -> None:
+    def wire(self, history: Shelf, tab: gr.Tab) -> None:
         """Connect the controls.
 
         Args:
             history: the shelf of the visitor's runs, which these join.
+            tab: whose first opening shows the shipped pair, if there is one.
         """
         self._history = history
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
+        if self._shipped is not None:
+            tab.select(self._on_open, self._is_opened, [self._is_opened, self._view], queue=False, **quiet)
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
         self._view.copy(
@@ -78,7 +89,7 @@ class CompareTab:
             **quiet,
         )
         both = [self.prompt, self._other]
-        self._view.swap(None, [self._kind, *both], both, js=_SWAP, **quiet)
+        self._view.swap(None, both, both, js=(STATIC / "swap_prompts.js").read_text(encoding="utf-8"), **quiet)
         self._turn.wire(
             [self.prompt.submit, self._other.submit],
             self._on_ask,
@@ -140,6 +151,18 @@ class CompareTab:
             raise EngineError(str(error)) from None
         return panel.on_run(run.record.steering, poster(run), trace, self._engine.experts_of(run)).as_json()
 
+    def _on_open(self, is_opened: bool) -> dict[Any, Any]:
+        """The shipped pair, the first time."""
+        if is_opened or self._shipped is None:
+            return {self._is_opened: True}
+        a, b = self._shipped
+        try:
+            view = CompareView.of(a, b, ("branch on", "branch off"), (self._engine.experts_of(a), None))
+        except (ValueError, RunError, OSError) as error:
+            logger.warning("cannot show the shipped pair: %s", error)
+            return {self._is_opened: True}
+        return {self._is_opened: True, self._view: view.as_json()}
+
     def _on_kind(self, kind: str) -> dict[Any, Any]:
         return {
             self._other: gr.update(visible=kind == PROMPTS),
@@ -155,12 +178,16 @@ class CompareTab:
         return {self._steering: document, self._notice: ""}
 
     def _on_copy(self, kind: str, model: str, event: gr.EventData) -> dict[Any, Any]:
-        """Copy A to the form: it then asks for what A was made with, on both sides."""
+        """Copy A to the form: it then asks for what A was made with, on both sides; without the branch, for that and
+        its counterpart."""
         try:
             run = self._engine.find(told(event._data, "id"))
             panel = _blank_panel(self._engine.card(model))
-            if panel is None or (kind != STEERING and run.record.steering.is_neutral):
-                return {**self._asked_as(run), self._other: run.record.prompt, self._notice: ""}
+            is_bare = panel is not None and run.routing_path is None
+            if panel is None or is_bare or (kind != STEERING and run.record.steering.is_neutral):
+                other = gr.update(value=run.record.prompt, visible=kind == PROMPTS and not is_bare)
+                kinds = {self._kind: BRANCH, self._steer_part: gr.update(visible=False)} if is_bare else {}
+                return {**self._asked_as(run), **kinds, self._other: other, self._notice: ""}
             return {
                 **self._asked_as(run),
                 self._kind: STEERING,
@@ -242,8 +269,28 @@ def _blank_panel(card: ModelCard) -> SteerView | None:
     return SteerView.of(card.semantic_experts, card.refinement_experts, card.grid, card.experts)
 
 
-def _prompt(label: str, elem_id: str, placeholder: str) -> gr.Textbox:
-    return gr.Textbox(label=label, placeholder=placeholder, lines=2, max_lines=5, elem_id=elem_id)
+def _prompt(side: str, placeholder: str, value: str = "", *, visible: bool = True) -> gr.Textbox:
+    return gr.Textbox(
+        value,
+        label=f"{side}: what should happen?",
+        placeholder=placeholder,
+        lines=2,
+        max_lines=5,
+        visible=visible,
+        elem_id=f"compare-prompt-{side.lower()}",
+    )
+
+
+def _shipped_pair(runs: Sequence[Run]) -> tuple[Run, Run] | None:
+    """The first shipped run that was made with its branch and, of the same noise, without; None if there is none."""
+    bare = [run for run in runs if run.routing_path is None]
+    for a in runs:
+        for b in bare:
+            ours, theirs = a.record, b.record
+            is_same = (ours.prompt, ours.seed, ours.settings) == (theirs.prompt, theirs.seed, theirs.settings)
+            if is_same and a.routing_path is not None and ours.steering.is_neutral:
+                return a, b
+    return None
 
 
 def _labels(a: Request, b: Request) -> tuple[str, str]:

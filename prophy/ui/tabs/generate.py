@@ -19,7 +19,7 @@ from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
-from prophy.ui.controls.progress import follow
+from prophy.ui.controls.progress import follow, follow_again
 from prophy.ui.controls.run_list import Shelf, shelf
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
@@ -72,6 +72,9 @@ class GenerateTab:
                 self.numbers: Numbers = numbers(card)
                 self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
+                self._attention = gr.Checkbox(
+                    label="Record what the backbone attends to, for the view Words", elem_id="record-attention"
+                )
                 with gr.Row(elem_classes="pp-actions"):
                     generate = gr.Button("Generate", variant="primary", elem_id="generate", min_width=120)
                     stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=80)
@@ -99,6 +102,13 @@ class GenerateTab:
         # The page stands already; the script never fails, whatever the browser allows.
         came = demo.load(None, None, self._secret, js=(STATIC / "visitor.js").read_text(encoding="utf-8"), **quiet)
         loaded = came.then(self._on_load, self._secret, [*shown, *lists], queue=False, **quiet)
+        loaded.then(
+            self._on_return,
+            self._secret,
+            [*self._turn.outputs, self.view, *lists],
+            concurrency_limit=None,
+            **quiet,
+        )
         filled = [*shown, self.prompt, *self.numbers]
         self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
@@ -106,7 +116,7 @@ class GenerateTab:
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
-        asked = [self._batch, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
+        asked = [self._batch, self._attention, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
         self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
         return loaded
 
@@ -135,8 +145,9 @@ class GenerateTab:
     def open(self, run: Run, *, by_link: bool = False) -> dict[Any, Any]:
         """What shows a run; what says why not, if its files are broken."""
         try:
-            trace = run.trace()
-            value = RunView.of(run, trace, measured=self._engine.experts_of(run), by_link=by_link)
+            trace, attention = run.trace(), run.attention()
+            measured = self._engine.experts_of(run)
+            value = RunView.of(run, trace, measured=measured, by_link=by_link, attention=attention)
         except (RunError, OSError) as error:
             logger.warning("cannot open a run: %s", error)
             return {self._live: None, self.notice: messages.error(f"this run cannot be opened: {error}")}
@@ -160,6 +171,19 @@ class GenerateTab:
             **{part: new for part, new in opened.items() if part is not self._live},
             **({} if complaint is None else {self.notice: complaint}),
         }
+
+    def _on_return(self, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
+        """The generation that was under way when the page was loaded anew, if any was, to its end."""
+        owner = owner_of(secret)
+        yield self._turn.nothing()
+        for moment in follow_again(self._engine, visit, owner):
+            update: dict[Any, Any] = {self._live: None if moment.live is None else moment.live.as_json()}
+            update |= self._turn.ended() if moment.is_over else self._turn.running()
+            if moment.notice is not None:
+                update[self.notice] = moment.notice
+            if moment.run is not None:
+                update |= {**self.open(moment.run), **self.history.update(self._engine.history(owner))}
+            yield update
 
     def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
         return self._open_asked(told(event._data, "id"), secret, visit)
@@ -211,9 +235,9 @@ class GenerateTab:
 
     # --- generating --------------------------------------------------------------------------------------------------
 
-    def _on_ask(self, secret: str | None, batch: bool, *asked: Any) -> dict[Any, Any]:
+    def _on_ask(self, secret: str | None, batch: bool, attention: bool, *asked: Any) -> dict[Any, Any]:
         try:
-            request = request_of(*asked)
+            request = replace(request_of(*asked), attention=bool(attention))
             requests = [replace(request, seed=request.seed + i) for i in range(BATCH if batch else 1)]
             return self._turn.begin(requests, request.prompt, secret)
         except EngineError as error:
@@ -258,7 +282,7 @@ def _built_in(run: Run, engine: Engine) -> dict[str, Any] | None:
     """The view of a run that the page is built with: on show before anything is asked of the server. None for a run
     that cannot be read: opening it later says why."""
     try:
-        return RunView.of(run, run.trace(), measured=engine.experts_of(run)).as_json()
+        return RunView.of(run, run.trace(), measured=engine.experts_of(run), attention=run.attention()).as_json()
     except (RunError, OSError):
         return None
 

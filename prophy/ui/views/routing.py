@@ -17,12 +17,56 @@ import numpy as np
 from prophy import phenomena
 from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TEMPORAL
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.overlay import expert_colour
 from prophy.runs.store import Run
 from prophy.ui.views.component import component
 
 MAX_ROUTING_BYTES = 8 * 2**20  #: of routing sent to a browser; of a larger trace, evenly spaced steps
+MAX_ATTENTION_BYTES = 4 * 2**20  #: of words' maps; likewise
+
+
+@dataclass(frozen=True)
+class AttentionBytes:
+    """Recorded attention as the browser reads it: D kept steps, N tokens, W words, C cells.
+
+    Attributes:
+        words: of the prompt.
+        steps: the number, from 1, of each step sent.
+        maps: base64 of uint8 (D, W, N), 255 is the word's peak.
+        peaks: of the words, shares of a token's attention.
+        side: tokens on a side of a cell.
+        cells: latent frames, rows, columns of the cells.
+        looks: base64 of uint8 (C, C), from each cell to each, 255 is the row's peak.
+        look_peaks: of the rows.
+    """
+
+    words: list[str]
+    steps: list[int]
+    maps: str
+    peaks: list[float]
+    side: int
+    cells: tuple[int, int, int]
+    looks: str
+    look_peaks: list[float]
+
+    @classmethod
+    def of(cls, attention: AttentionTrace) -> AttentionBytes:
+        """Of one too large for a browser, evenly spaced steps and always the last."""
+        count = len(attention.steps)
+        most = int(np.clip(MAX_ATTENTION_BYTES // attention.word_maps[0].size, 1, count))
+        kept = np.unique(np.linspace(count - 1, 0, most).round().astype(int))
+        return cls(
+            words=list(attention.words),
+            steps=attention.steps[kept].tolist(),
+            maps=base64_of(attention.word_maps[kept].transpose(0, 2, 1)),
+            peaks=[round(float(peak), 6) for peak in attention.word_peaks],
+            side=attention.cell_side,
+            cells=attention.cells.shape,
+            looks=base64_of(attention.cell_maps),
+            look_peaks=[round(float(peak), 6) for peak in attention.cell_peaks],
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +88,7 @@ class RoutingBytes:
         phenomena: name and colour by phenomenon.
         names: what each expert was measured to do, "melting 71 %"; empty where nothing dominates or nobody measured.
         offered: places of the phenomena to choose from: those that the branch was taught, as far as that is known.
+        attention: what the backbone attended to; None where that was not recorded.
     """
 
     grid: tuple[int, int, int]
@@ -60,14 +105,18 @@ class RoutingBytes:
     phenomena: list[tuple[str, str]]
     names: list[str]
     offered: list[int]
+    attention: AttentionBytes | None = None
 
     @classmethod
-    def of(cls, trace: RoutingTrace, measured: ExpertShares | None = None) -> RoutingBytes:
+    def of(
+        cls, trace: RoutingTrace, measured: ExpertShares | None = None, attention: AttentionTrace | None = None
+    ) -> RoutingBytes:
         """Quantise a trace; of one too large for a browser, keep evenly spaced steps and always the last.
 
         Args:
             trace: the routing.
             measured: what its experts were measured to do.
+            attention: of the same generation.
         """
         if measured is not None and len(measured.names) != trace.num_experts:  # another branch's
             measured = None
@@ -89,6 +138,7 @@ class RoutingBytes:
             phenomena=[(phenomenon.name, phenomenon.colour) for phenomenon in phenomena.PHENOMENA],
             names=list(measured.names) if measured is not None else [""] * trace.num_experts,
             offered=[one.index for one in phenomena.PHENOMENA if measured is None or one.id in measured.learnt],
+            attention=None if attention is None else AttentionBytes.of(attention),
         )
 
 
@@ -129,6 +179,7 @@ class RunView:
         *,
         measured: ExpertShares | None = None,
         by_link: bool = False,
+        attention: AttentionTrace | None = None,
     ) -> RunView:
         """Read a run's video and put its routing beside it.
 
@@ -137,6 +188,7 @@ class RunView:
             trace: its own, from :meth:`prophy.runs.store.Run.trace`.
             measured: what the experts of its model were measured to do.
             by_link: see above.
+            attention: its own, from :meth:`prophy.runs.store.Run.attention`.
 
         Raises:
             OSError: its video cannot be read.
@@ -160,7 +212,7 @@ class RunView:
             frames=settings["frames"],
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
-            routing=None if trace is None else RoutingBytes.of(trace, measured),
+            routing=None if trace is None else RoutingBytes.of(trace, measured, attention),
             by_link=by_link,
         )
 

@@ -10,6 +10,7 @@ const OVERLAYS = {
   top1: "Each cell is one token, in the colour of the expert with the largest weight. Percentages: share of the clip's tokens. Point at an expert to see where it acts.",
   all: "One picture for each expert: the fuller the colour, the larger its weight there. Percentages: share of the clip's tokens where it is the strongest.",
   expert: "The fuller the colour, the larger this expert's weight there; none where it was not chosen.",
+  words: "How much each token attends to the chosen word, over all blocks and heads of the backbone, at the recorded step nearest to this one. Percentages: the largest share of a token's attention. Choose a token to see where it looks.",
   entropy: "How evenly a token's weight is spread over the experts, averaged over all denoising steps. 0: one expert has it all; 1: all have the same.",
   margin: "The strongest expert's weight less the second's, at this denoising step. 0: a tie; 1: one expert has it all.",
   phenomenon: "Where the branch's map, which was trained on labelled regions, places a phenomenon. Percentages: the map's peak.",

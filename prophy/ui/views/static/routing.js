@@ -60,6 +60,11 @@ function readRouting(sent) {
     weights: bytesOf(sent.weights),
     maps: bytesOf(sent.maps),
     entropy: bytesOf(sent.entropy),
+    attention: sent.attention && {
+      ...sent.attention,
+      maps: bytesOf(sent.attention.maps),
+      looks: bytesOf(sent.attention.looks),
+    },
     expertColours: sent.experts.map(rgbOf),
     phenomenonColours: sent.phenomena.map(([, colour]) => rgbOf(colour)),
   };
@@ -127,14 +132,93 @@ function levelsOf(routing, mode, step) {
   return mode === "entropy" ? routing.entropy : Uint8Array.from({ length: routing.tokens }, (_, n) => margin(routing, step, n));
 }
 
+// --- what the backbone attended to: D recorded steps, W words, C cells; see prophy/routing/attention.py --------------
+
+// The recorded step nearest to a kept step of the routing.
+function attentionStep(routing, step) {
+  const { steps } = routing.attention;
+  const away = steps.map((number) => Math.abs(number - routing.steps[step]));
+  return away.indexOf(Math.min(...away));
+}
+
+// How much a token attends to a word, 0 to 255 of the word's peak.
+function wordLevel(routing, recorded, word, token) {
+  const { words, maps } = routing.attention;
+  return maps[(recorded * words.length + word) * routing.tokens + token];
+}
+
+// Of each word, the share of their attention that some tokens give to it, on average.
+function wordShares(routing, recorded, tokens) {
+  const { words, peaks } = routing.attention;
+  return words.map((_, w) => {
+    const levels = tokens.reduce((sum, token) => sum + wordLevel(routing, recorded, w, token), 0);
+    return (peaks[w] * levels) / (255 * tokens.length);
+  });
+}
+
+// Of each word, the largest share that a token gives to it.
+function wordPeaks(routing, recorded) {
+  const { words, peaks } = routing.attention;
+  return words.map((_, w) => {
+    let largest = 0;
+    for (let n = 0; n < routing.tokens; n++) largest = Math.max(largest, wordLevel(routing, recorded, w, n));
+    return (peaks[w] * largest) / 255;
+  });
+}
+
+function cellOf(routing, token) {
+  const { side, cells } = routing.attention;
+  const perFrame = routing.width * routing.height;
+  const row = Math.floor((token % perFrame) / routing.width);
+  const column = token % routing.width;
+  return (Math.floor(token / perFrame) * cells[1] + Math.floor(row / side)) * cells[2] + Math.floor(column / side);
+}
+
+// Where some tokens look: of each cell, the share of their attention that it gets, on average.
+function looksOf(routing, tokens) {
+  const { looks, look_peaks: peaks, cells } = routing.attention;
+  const count = cells[0] * cells[1] * cells[2];
+  const from = [...new Set(tokens.map((token) => cellOf(routing, token)))];
+  const shares = new Float32Array(count);
+  for (const cell of from) {
+    for (let c = 0; c < count; c++) shares[c] += (peaks[cell] * looks[cell * count + c]) / (255 * from.length);
+  }
+  return shares;
+}
+
+// Of each latent frame, the share of the attention that goes there.
+function looksOverTime(routing, shares) {
+  const perFrame = shares.length / routing.frames;
+  return Array.from({ length: routing.frames }, (_, t) =>
+    shares.subarray(t * perFrame, (t + 1) * perFrame).reduce((sum, share) => sum + share, 0),
+  );
+}
+
+// The tokens of a region at a latent frame.
+function tokensOf(routing, latent, { rows, columns }) {
+  const found = [];
+  for (let row = rows[0]; row <= rows[1]; row++) {
+    for (let column = columns[0]; column <= columns[1]; column++) found.push(tokenAt(routing, latent, row, column));
+  }
+  return found;
+}
+
+// The level, 0 to 255, of a token in the mode words: of the chosen word's map, or of where the chosen tokens look.
+function attentionLevel(routing, shown, token) {
+  if (!routing.attention) return 0;
+  if (!shown.looks) return wordLevel(routing, attentionStep(routing, shown.step), shown.word, token);
+  return Math.round((255 * shown.looks[cellOf(routing, token)]) / shown.most);
+}
+
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
-// top1, entropy and margin tint every token alike; expert and phenomenon tint a token the more, the stronger it is
+// words takes `word` besides, or `looks` (see looksOf) with the largest of them, `most`.
+// top1, entropy, margin and words tint every token alike; expert and phenomenon tint a token the more, the stronger it is
 // there; phenomena does so in the colour of the token's strongest, over a greyed picture; off tints none.
 function cellColours(routing, shown, latent) {
   const perFrame = routing.height * routing.width;
   const rgba = new Uint8ClampedArray(4 * perFrame);
   const { mode, step, opacity } = shown;
-  if (mode === "off") return rgba;
+  if (mode === "off" || (mode === "words" && !routing.attention)) return rgba;
   for (let i = 0; i < perFrame; i++) {
     const token = latent * perFrame + i;
     let colours = CIVIDIS;
@@ -152,6 +236,8 @@ function cellColours(routing, shown, latent) {
     } else if (mode === "phenomenon") {
       colours = routing.phenomenonColours[shown.phenomenon];
       strength = phenomenonValue(routing, step, token, shown.phenomenon);
+    } else if (mode === "words") {
+      at = 3 * attentionLevel(routing, shown, token);
     } else {
       at = 3 * (mode === "entropy" ? routing.entropy[token] : margin(routing, step, token));
     }
@@ -255,6 +341,9 @@ function expertName(routing, expert) {
   return name ? `Expert ${expert}: ${name}` : `Expert ${expert}`;
 }
 
+// A share of attention, which is small: "0.42 %".
+const shareText = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 0)} %`;
+
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
 function tokenLabel(routing, shown, token) {
   const value = (byte) => (byte / 255).toFixed(2);
@@ -263,6 +352,12 @@ function tokenLabel(routing, shown, token) {
     return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
   }
   const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
+  const named = shown.mode === "words" && routing.attention;
+  if (named && shown.looks) return `gets ${shareText(shown.looks[cellOf(routing, token)])} of the attention`;
+  if (named) {
+    const share = wordShares(routing, attentionStep(routing, shown.step), [token])[shown.word];
+    return `“${routing.attention.words[shown.word]}” · ${shareText(share)}`;
+  }
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
   if (shown.mode === "phenomenon" || shown.mode === "phenomena") {
     const p = shown.mode === "phenomenon" ? shown.phenomenon : strongestPhenomenon(routing, shown.step, token);
@@ -275,7 +370,7 @@ function tokenLabel(routing, shown, token) {
 
 // --- the address bar ---------------------------------------------------------------------------------------------
 
-const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "entropy", "margin", "off"];
+const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "words", "entropy", "margin", "off"];
 const idOf = (name) => name.replaceAll(" ", "_");
 
 // What the address says of a run on show, as {name: text}; `frame` is null while it plays. Frames and steps count from 1.
@@ -285,6 +380,7 @@ function addressOf(run, routing, shown, frame) {
     parts.view = shown.mode;
     if (shown.mode === "expert") parts.expert = shown.expert;
     if (shown.mode === "phenomenon") parts.phenomenon = idOf(routing.phenomena[shown.phenomenon][0]);
+    if (shown.mode === "words" && routing.attention) parts.word = shown.word + 1;
     if (shown.step < routing.steps.length - 1) parts.step = routing.steps[shown.step];
     parts.opacity = Math.round(100 * shown.opacity);
   }
@@ -312,6 +408,8 @@ function readAddress(search, routing, frames) {
   const view = asked.get("view");
   const isAlone = view === "expert" || view === "phenomenon";
   if (VIEWS.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
+  const word = whole("word");
+  if (change.mode === "words" && word >= 1 && word <= (routing.attention?.words.length ?? 0)) change.word = word - 1;
   const step = routing.steps.indexOf(whole("step"));
   if (step >= 0) change.step = step;
   const opacity = whole("opacity");
@@ -323,10 +421,12 @@ if (typeof module !== "undefined") {
   module.exports = {
     CIVIDIS,
     addressOf,
+    attentionStep,
     byteText,
     bytesOf,
     cellAt,
     cellColours,
+    cellOf,
     expertName,
     expertShares,
     expertSharesOverTime,
@@ -337,6 +437,8 @@ if (typeof module !== "undefined") {
     latentFrame,
     levelsOf,
     linkTo,
+    looksOf,
+    looksOverTime,
     readAddress,
     margin,
     movedRegion,
@@ -355,8 +457,11 @@ if (typeof module !== "undefined") {
     strongestPhenomenon,
     tokenAt,
     tokenLabel,
+    tokensOf,
     topExpert,
     videoFrame,
     weightsText,
+    wordPeaks,
+    wordShares,
   };
 }

@@ -23,6 +23,7 @@ const inspect = find(".pp-inspect");
 const overTime = find(".pp-over-time");
 const overSteps = find(".pp-over-steps");
 const timeline = find(".pp-timeline");
+const looksFigure = find(".pp-looks");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
@@ -36,6 +37,7 @@ let routing = null;
 let frame = 0;
 let hovered = null; // the cell under the pointer: {row, column}
 let selected = null; // the region on show in the panel below: {rows, columns}
+let selectedAt = 0; // the latent frame that was on show when it was chosen: in the mode words, where its tokens are
 let drag = null; // the pointer is down: {cell, x, y, region}, region once it has moved
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
@@ -44,7 +46,8 @@ let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // th
 let writing = 0;
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
-const shown = { mode: "phenomena", expert: 0, phenomenon: 0, step: 0, opacity: opacities.grey };
+// `looks`: in the mode words, where the chosen tokens look, and `most` of it.
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, word: 0, step: 0, opacity: opacities.grey, looks: null, most: 1 };
 
 // What is drawn: a row under the pointer comes before what was chosen, and behind the small pictures stand all experts.
 function drawn() {
@@ -186,6 +189,10 @@ function showPlaying() {
 
 const CAPTIONS = {
   ...OVERLAYS,
+  unrecorded:
+    "What the backbone attends to was not recorded for this clip: tick the box above Generate, and make it again.",
+  looks:
+    "Where the chosen token looks, in space and time: how much its self-attention gives to each place of the clip, over all blocks, heads and recorded steps. Go through the frames to see it elsewhere in time.",
   annotation:
     "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
   off: "The bare video. Tokens can still be chosen.",
@@ -198,7 +205,9 @@ function choose(change) {
   pointed = null;
   const group = groupOf(shown.mode);
   modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === group)));
-  caption.textContent = CAPTIONS[isAnnotation() ? "annotation" : shown.mode];
+  look();
+  caption.textContent = CAPTIONS[captionOf()];
+  view.classList.toggle("is-words", shown.mode === "words");
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   opacity.disabled = shown.mode === "off";
@@ -208,6 +217,20 @@ function choose(change) {
   showLabel();
   fillInspect();
   writeAddress();
+}
+
+function captionOf() {
+  if (isAnnotation()) return "annotation";
+  if (shown.mode !== "words") return shown.mode;
+  if (!routing.attention) return "unrecorded";
+  return shown.looks ? "looks" : "words";
+}
+
+// In the mode words, what was chosen looks somewhere.
+function look() {
+  const looks = shown.mode === "words" && routing.attention && selected;
+  shown.looks = looks ? looksOf(routing, tokensOf(routing, selectedAt, selected)) : null;
+  shown.most = looks ? Math.max(...shown.looks, 1e-9) : 1;
 }
 
 const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
@@ -253,13 +276,16 @@ function multiple(expert) {
 // Rows are made once per kind and refilled in place, once per step: the keyboard's focus stays where it is, and
 // switching experts costs next to nothing.
 function fillList() {
-  const isScale = shown.mode === "entropy" || shown.mode === "margin";
+  const isWords = shown.mode === "words" && Boolean(routing.attention);
+  const isScale = shown.mode === "entropy" || shown.mode === "margin" || isWords;
   const isPhenomenon = isOfPhenomena(shown.mode);
   scale.hidden = !isScale;
   multiples.hidden = shown.mode !== "all";
-  list.hidden = !isPhenomenon && groupOf(shown.mode) !== "top1";
-  if (isScale) {
-    scale.setAttribute("aria-label", `Colour scale of the ${shown.mode}: from dark blue, 0, to yellow, 1`);
+  list.hidden = !isPhenomenon && !isWords && groupOf(shown.mode) !== "top1";
+  if (isScale) fillScale(isWords);
+  if (isWords) {
+    fillWords();
+    return;
   }
   const part = shown.mode === "all" ? multiples : list;
   if (part.hidden) return;
@@ -283,6 +309,50 @@ function fillList() {
     row.classList.toggle("is-absent", isPhenomenon && !isAnnotation() && values[i] < SHOWN_PEAK);
     row.lastElementChild.textContent = percent(values[i]);
   }
+}
+
+function fillScale(isWords) {
+  const peak = isWords && (shown.looks ? shown.most : routing.attention.peaks[shown.word]);
+  const ends = isWords ? ["0", `most, ${shareText(peak)}`] : ["0, low", "high, 1"];
+  [...scale.querySelectorAll("span")].forEach((end, i) => (end.textContent = ends[i]));
+  scale.setAttribute("aria-label", `Colour scale: from dark blue, ${ends[0]}, to yellow, ${ends[1]}`);
+}
+
+// The words of the prompt, in its order; with a token chosen, how much it attends to each.
+function fillWords() {
+  const { words } = routing.attention;
+  if (list.dataset.kind !== "word") {
+    list.dataset.kind = "word";
+    list.setAttribute("aria-label", "Words of the prompt");
+    list.replaceChildren(
+      ...words.map((word, w) => {
+        const row = make("button", "pp-row pp-word");
+        row.type = "button";
+        row.dataset.index = w;
+        row.append(make("i"), make("span", "pp-name", word), make("i", "pp-meter"), make("span", "pp-share"));
+        row.addEventListener("click", () => chooseWord(w));
+        return row;
+      }),
+    );
+  }
+  const recorded = attentionStep(routing, shown.step);
+  const shares = shown.looks
+    ? wordShares(routing, recorded, tokensOf(routing, selectedAt, selected))
+    : wordPeaks(routing, recorded);
+  const largest = Math.max(...shares, 1e-9);
+  delete list.dataset.shows; // filled for other rows when experts or phenomena come back
+  for (const row of list.children) {
+    const w = Number(row.dataset.index);
+    row.setAttribute("aria-pressed", String(w === shown.word && !shown.looks));
+    row.style.setProperty("--share", shares[w] / largest);
+    row.lastElementChild.textContent = shareText(shares[w]);
+  }
+}
+
+// A word's map instead of where a token looks.
+function chooseWord(word) {
+  if (selected) select(null);
+  choose({ word });
 }
 
 // Choosing the phenomenon on show again returns to all of them; an annotation's maps are never laid over each other.
@@ -362,6 +432,8 @@ function showLabel() {
 function select(region) {
   const hadFocus = inspect.contains(document.activeElement);
   selected = region;
+  if (routing && selected) selectedAt = latentFrame(frame, routing.temporal);
+  if (routing && shown.mode === "words") choose({});
   inspect.hidden = !selected;
   if (!selected && hadFocus) view.focus({ preventScroll: true });
   draw();
@@ -381,6 +453,7 @@ function fillInspect() {
   const { rows, columns } = selected;
   const { step } = shown;
   const latent = latentFrame(frame, routing.temporal);
+  fillLooks(latent);
   if (!isOutdated(inspect, rows, columns, latent, step)) return;
   const here = framesText(latent, routing.temporal);
   const heading = `${regionTitle(selected)}, ${here}`;
@@ -405,6 +478,33 @@ function fillInspect() {
   markBar(overTime.querySelector("svg"), latent);
   markBar(overSteps.querySelector("svg"), step);
   fillNumbers(regionWeights(routing, step, latent, rows, columns));
+}
+
+// When the chosen tokens look: one bar a latent frame.
+function fillLooks(latent) {
+  looksFigure.hidden = !shown.looks;
+  if (!shown.looks || !isOutdated(looksFigure, selectedAt, selected.rows, selected.columns, latent)) return;
+  const shares = looksOverTime(routing, shown.looks);
+  const largest = Math.max(...shares, 1e-9);
+  const names = shares.map((share, t) => `${framesText(t, routing.temporal)}: ${shareText(share)}`);
+  looksFigure.querySelector("figcaption").textContent =
+    `Where in time it looks from ${framesText(selectedAt, routing.temporal)}: share of its attention`;
+  const bars = looksFigure.querySelector(".pp-curve");
+  bars.setAttribute("aria-label", names.join("; "));
+  bars.replaceChildren(
+    ...shares.map((share, t) => {
+      const bar = make("i", t === latent ? "is-on" : "");
+      bar.title = names[t];
+      bar.dataset.share = share;
+      bar.style.setProperty("--height", share / largest);
+      bar.style.flexGrow = t === 0 ? 1 : routing.temporal;
+      bar.addEventListener("click", () => seek(firstVideoFrame(t, routing.temporal)));
+      return bar;
+    }),
+  );
+  const [first, last] = looksFigure.querySelector(".pp-ends").children;
+  first.textContent = framesText(0, routing.temporal);
+  last.textContent = routing.frames > 1 ? framesText(routing.frames - 1, routing.temporal) : "";
 }
 
 function fillPlot(figure, plot) {
@@ -567,9 +667,9 @@ let firstRun = null; // the one that the bare address shows
 function open(next) {
   run = next;
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
-  hovered = drag = null;
+  hovered = drag = routing = null;
   select(null);
-  [list, multiples, inspect, overTime, overSteps, timeline].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline, looksFigure].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
@@ -622,6 +722,7 @@ function open(next) {
     order = [...routing.offered];
     if (!isAnnotation()) order.sort((a, b) => peaks[b] - peaks[a]); // an annotation's maps belong together
     shown.phenomenon = order[0];
+    shown.word = firstWord();
     if (shown.mode === "phenomenon" && !isAnnotation()) shown.mode = "phenomena";
     Object.assign(shown, asked.change);
     if ("opacity" in asked.change) opacities[groundOf(shown.mode)] = asked.change.opacity;
@@ -634,6 +735,13 @@ function open(next) {
   firstRun = firstRun || run.id;
   if (run.by_link) isArriving = false; // until then the run that the page brings stands here, and the address stays
   addressed = isArriving ? null : run.id;
+}
+
+// The word to begin with: the one that a token attends to most.
+function firstWord() {
+  if (!routing.attention) return 0;
+  const { peaks } = routing.attention;
+  return peaks.indexOf(Math.max(...peaks));
 }
 
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };

@@ -1,0 +1,263 @@
+"""Recorded attention is the stock model's own, and recording it changes nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_pipeline
+from diffusers.models.transformers import transformer_wan
+from small_cogvideox import make_cogvideox
+from synthetic import make_frames, make_record, make_trace
+
+from prophy.assets import gallery_dir
+from prophy.backbones.attention import check_records
+from prophy.backbones.pipeline import rules_of
+from prophy.evaluation.measures.cross_attention import record_cross_attention
+from prophy.generation.generate import GenerationError, check, generate
+from prophy.generation.identity import branch_switched
+from prophy.generation.settings import GenerationSettings
+from prophy.generation.words import words_in
+from prophy.grid import TokenGrid
+from prophy.memory.offload import apply
+from prophy.memory.profiles import OffloadMode, Profile
+from prophy.routing.attention import MAX_CELLS, MAX_STEPS, MAX_WORD_BYTES, AttentionTrace, Cells, kept_steps
+from prophy.routing.trace import _ARRAYS as ROUTING_ARRAYS
+from prophy.runs.export import export_zip
+from prophy.runs.store import RunError, read_run, write_run
+from prophy.ui.views.routing import AttentionBytes, RoutingBytes
+
+PROMPT = "a red ball bounces on the floor"
+SETTINGS = GenerationSettings(PROMPT, seed=3, steps=3, guidance=3.0, frames=9, height=32, width=48)
+WORDS = tuple(PROMPT.split())
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    from conftest import make_branch, make_transformer
+
+    transformer = make_transformer()
+    return make_pipeline(transformer, make_branch(transformer, trained=True))
+
+
+@pytest.fixture(scope="module")
+def made(pipeline):
+    return generate(pipeline, SETTINGS, attention=True)
+
+
+def layers_of(pipeline) -> list[torch.nn.Module]:
+    return [layer for block in pipeline.transformer.blocks for layer in (block.attn1, block.attn2)]
+
+
+def hooks_of(pipeline) -> list[int]:
+    return [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in pipeline.transformer.modules()]
+
+
+def test_recording_leaves_every_bit_and_every_stock_processor_in_place(pipeline, made):
+    processors, before = [layer.processor for layer in layers_of(pipeline)], hooks_of(pipeline)
+    seen = []
+
+    def on_step(_) -> None:
+        seen.append([layer.processor for layer in layers_of(pipeline)] == processors)
+
+    plain = generate(pipeline, SETTINGS)
+    again = generate(pipeline, SETTINGS, on_step=on_step, attention=True)
+    assert plain.attention is None
+    assert np.array_equal(plain.frames, made.frames)
+    assert np.array_equal(again.frames, made.frames)
+    for name in ROUTING_ARRAYS:
+        assert np.array_equal(getattr(plain.trace, name), getattr(made.trace, name)), name
+    assert seen == [True] * 3
+    assert [layer.processor for layer in layers_of(pipeline)] == processors
+    assert hooks_of(pipeline) == before
+
+
+def test_a_words_map_is_the_mean_over_heads_and_blocks_of_the_attention_to_its_tokens(pipeline, made):
+    length = rules_of(pipeline).text_tokens
+    with torch.no_grad():  # as the generation does: other kernels round otherwise
+        text, _ = pipeline.encode_prompt(PROMPT, do_classifier_free_guidance=False, max_sequence_length=length)
+    places = words_in(pipeline.tokenizer, PROMPT).places
+    picks = torch.zeros(1, len(places), text.shape[1])
+    for word, tokens in enumerate(places):
+        picks[0, word, list(tokens)] = 1
+    with record_cross_attention(pipeline.transformer, text, picks) as recorder:
+        again = generate(pipeline, SETTINGS, attention=True)
+    assert np.array_equal(again.frames, made.frames)
+    attention = made.attention
+    assert attention.words == WORDS
+    assert attention.steps.tolist() == [1, 2, 3]
+    assert len(recorder.maps) == 3
+    for kept in range(3):
+        for word in range(len(WORDS)):
+            expected = recorder.maps[kept][0, :, word].numpy().reshape(attention.grid.shape)
+            near = attention.word_peaks[word] / 255 + 1e-6
+            assert np.abs(attention.word_map(word, kept) - expected).max() <= near
+
+
+def test_where_a_token_looks_is_the_mean_self_attention_of_the_stock_layers(pipeline, made, monkeypatch):
+    tokens, found = made.attention.grid.num_tokens, []
+    stock = transformer_wan.dispatch_attention_fn
+
+    def watched(query, key, value, **options):
+        if query.shape[1] == key.shape[1] == tokens:
+            scores = torch.einsum("bnhd,bmhd->bhnm", query.float(), key.float()) / query.shape[-1] ** 0.5
+            found.append(scores.softmax(-1).mean((0, 1)))
+        return stock(query, key, value, **options)
+
+    with branch_switched(pipeline, False):  # its blocks have attention of their own
+        generate(pipeline, SETTINGS, on_step=None)
+        monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", watched)
+        plain = generate(pipeline, SETTINGS)
+    assert plain.trace is None
+    blocks = len(pipeline.transformer.blocks)
+    passes = [torch.stack(found[i : i + blocks]).mean(0) for i in range(0, len(found), blocks)]
+    assert len(passes) == 6, "three steps of two passes"
+    monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", stock)
+    from prophy.backbones.attention import record_attention
+
+    words = [words_in(pipeline.tokenizer, PROMPT)]
+    with (
+        branch_switched(pipeline, False),
+        record_attention([pipeline.transformer], made.attention.grid, words, 3) as recorder,
+    ):
+        generate(pipeline, SETTINGS)
+    attention = recorder.finish(0, PROMPT, SETTINGS.seed)
+    assert attention.cell_side == 1
+    expected = torch.stack(passes[::2]).mean(0).numpy()  # the conditional pass is the first of each step
+    for token in range(tokens):
+        shown = attention.attended_from(token)
+        assert np.abs(shown.ravel() - expected[token]).max() <= attention.cell_peaks[token] / 255 + 1e-6
+        assert shown.sum() == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.parametrize("mode", list(OffloadMode))
+def test_attention_is_recorded_in_every_memory_profile(tiny_pipeline, made, mode: OffloadMode):
+    apply(tiny_pipeline, Profile(mode), "cpu")
+    again = generate(tiny_pipeline, SETTINGS, attention=True)
+    assert np.array_equal(again.frames, made.frames)
+    assert np.allclose(again.attention.word_peaks, made.attention.word_peaks, rtol=1e-4)
+    assert np.abs(again.attention.word_maps.astype(int) - made.attention.word_maps).max() <= 1
+    assert np.abs(again.attention.cell_maps.astype(int) - made.attention.cell_maps).max() <= 1
+
+
+def test_clips_of_one_batch_are_recorded_as_if_alone(pipeline, made):
+    other = replace(SETTINGS, prompt="a blue candle burns on the left", seed=8)
+    both = generate(pipeline, [other, SETTINGS], attention=True)
+    assert [one.attention.prompt for one in both] == [other.prompt, PROMPT]
+    assert both[0].attention.words == tuple(other.prompt.split())
+    for word in range(len(WORDS)):
+        assert np.allclose(both[1].attention.word_map(word), made.attention.word_map(word), atol=1e-3)
+
+
+def test_a_run_keeps_what_was_recorded_and_releases_that_do_not_know_it_read_the_rest(made, tmp_path: Path):
+    run = made.save(tmp_path)
+    attention = run.attention()
+    assert attention.words == WORDS
+    for name in ("word_maps", "word_peaks", "cell_maps", "cell_peaks", "steps"):
+        assert np.array_equal(getattr(attention, name), getattr(made.attention, name)), name
+    # What they check: run.json names the files of before, and the trace holds the arrays of before.
+    document = json.loads((run.path / "run.json").read_text())
+    assert set(document["files"]) <= {"video.mp4", "poster.png", "routing.npz", "sheet.png"}
+    with np.load(run.path / "routing.npz") as arrays:
+        assert set(arrays.files) == {"about", *ROUTING_ARRAYS}
+    import zipfile
+
+    with zipfile.ZipFile(export_zip(run, tmp_path / "run.zip")) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    assert read_run(tmp_path / "unpacked" / run.id).attention().words == WORDS
+
+
+def test_a_run_of_before_has_no_recorded_attention_and_is_read_as_ever():
+    run = read_run(gallery_dir() / "explosion")
+    assert run.attention() is None
+    assert RoutingBytes.of(run.trace()).attention is None
+
+
+def test_a_recording_that_is_damaged_or_of_another_run_is_refused_in_one_line(made, tmp_path: Path):
+    run = made.save(tmp_path)
+    path = run.path / "attention.npz"
+    whole = path.read_bytes()
+    for data in (b"", whole[:200], whole[:-30], b"x" * 500):
+        path.write_bytes(data)
+        with pytest.raises(RunError, match=r"attention\.npz") as caught:
+            run.attention()
+        assert "\n" not in str(caught.value)
+    replace(made.attention, prompt="another one").save(path)
+    with pytest.raises(RunError, match="recorded attention belongs to another prompt"):
+        run.attention()
+    path.unlink()
+    path.symlink_to(run.path / "routing.npz")
+    with pytest.raises(RunError, match=r"attention\.npz cannot be read"):
+        run.attention()
+    with pytest.raises(RunError, match="belongs to another prompt"):
+        write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=made.attention)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"word_peaks": np.full(7, 2, np.float32)}, "word_peaks must lie in"),
+        ({"steps": np.array([3, 2, 1], np.int32)}, "are impossible"),
+        ({"steps": np.array([1, 2, 4], np.int32)}, "are impossible"),
+        ({"words": ("a", "b")}, "along W, not 2"),
+        ({"cell_side": 0}, "cells of 0 tokens"),
+        ({"cell_maps": np.zeros((2, 2), np.uint8)}, "along C, not"),
+    ],
+)
+def test_an_impossible_recording_cannot_be_built(made, change: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        replace(made.attention, **change)
+
+
+def test_memory_is_bounded_however_long_large_or_wordy_a_clip_is():
+    assert kept_steps(50, 320, 10) == (1, 8, 15, 22, 29, 36, 43, 50)
+    for total, grid, words in (
+        (50, TokenGrid(21, 30, 52), 40),
+        (1, TokenGrid(5, 8, 8), 3),
+        (1000, TokenGrid(257, 60, 90), 4),
+    ):
+        steps = kept_steps(total, grid.num_tokens, words)
+        assert steps[-1] == total
+        assert len(steps) <= min(total, MAX_STEPS)
+        assert len(steps) * grid.num_tokens * words <= MAX_WORD_BYTES
+        cells = Cells.of(grid)
+        assert cells.count <= MAX_CELLS
+        assert sorted(set(cells.of_token)) == list(range(cells.count))
+        assert np.array_equal(cells.of_token[cells.centres], np.arange(cells.count))
+    assert Cells.of(TokenGrid(5, 8, 8)).side == 1
+    with pytest.raises(ValueError, match="too much to record: shorten the prompt or the clip"):
+        kept_steps(10, MAX_WORD_BYTES, 2)
+
+
+def test_what_the_browser_gets_is_what_was_recorded(made):
+    import base64
+
+    sent = AttentionBytes.of(made.attention)
+    maps = np.frombuffer(base64.b64decode(sent.maps), np.uint8).reshape(3, len(WORDS), -1)
+    assert np.array_equal(maps, made.attention.word_maps.transpose(0, 2, 1))
+    assert sent.words == list(WORDS)
+    assert sent.steps == [1, 2, 3]
+
+
+def test_a_word_that_stands_twice_is_there_twice_and_one_that_the_model_drops_is_not(pipeline):
+    words = words_in(pipeline.tokenizer, "a red ball,  the red floor")
+    assert words.texts == ("a", "red", "ball", "the", "red", "floor")
+    assert len(set(words.places)) == 6
+
+
+def test_what_cannot_be_recorded_is_refused_before_anything_is_made(pipeline):
+    with (
+        branch_switched(pipeline, False),
+        pytest.raises(GenerationError, match="recorded beside the routing, and no branch is on"),
+    ):
+        check(pipeline, SETTINGS, attention=True)
+    with pytest.raises(ValueError, match="no cross-attention to record: use a Wan model, or record no attention"):
+        check_records(make_cogvideox())
+
+
+def test_a_recording_is_no_trace_of_routing(made, tmp_path: Path):
+    made.trace.save(tmp_path / "routing.npz")
+    with pytest.raises(ValueError, match="not a valid recording of attention: arrays are missing or unknown"):
+        AttentionTrace.load(tmp_path / "routing.npz")
