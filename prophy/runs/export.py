@@ -139,7 +139,7 @@ def export_gif(
 
     Raises:
         ExportError: see :func:`export_overlay`.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".gif", overwrite)
