@@ -1,5 +1,5 @@
 """The run directory: one generation on disk, shared by the app, the command line and the gallery. Only this file and
-record.py write and read it.
+record.py write and read it::
 
     <root>/<run id>/
         run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of every other file
