@@ -54,7 +54,8 @@ WRONG = """() => {
         if (node.matches('button, summary') && node.scrollWidth > node.clientWidth + 1 && node.clientWidth)
             found.push(['cut', name(node), node.scrollWidth, node.clientWidth]);
         if (!node.matches('button, input, select, textarea, summary')) continue;
-        const shown = ancestors(node).filter(isClipped).reduce((at, clip) => meet(at, clip.getBoundingClientRect()), box);
+        const clips = ancestors(node).filter(isClipped).map((clip) => clip.getBoundingClientRect());
+        const shown = clips.reduce(meet, box);
         if (isArea(shown)) controls.push([node, shown]);
     }
     controls.forEach(([a, boxA], i) => controls.slice(i + 1).forEach(([b, boxB]) => {
