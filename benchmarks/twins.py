@@ -2,7 +2,8 @@
 
 Does each impossible twin break its own law and no other, by the trackers' verdict, and do lawful renders obey? Each row
 (a scene's lawful renders, or one law's twins) is kept in --work once it is measured: run it again to go on, or to write
-the table anew. Writes the table to twins.md beside it.
+the table anew. Writes the table to twins.md beside it. With --scene only that scene is measured, and the other rows of
+the table stay as they are.
 """
 
 from __future__ import annotations
@@ -69,25 +70,47 @@ def per_cent(count: int, clips: int) -> str:
     return f"{100 * count / clips:.1f}".removesuffix(".0")
 
 
-def table(rows: dict[tuple[Scene, str | None], MeasuredRow], command: str, stage: Stage, split: str) -> str:
-    """The measured rows in Markdown."""
+def lines_of(path: Path, command: str) -> dict[tuple[str, str], str]:
+    """The rows of a table that was written before, by scene and law.
+
+    Raises:
+        ValueError: another command wrote it.
+    """
+    text = path.read_text(encoding="utf-8")
+    if f"`{command}`" not in text:
+        raise ValueError(f"{path} is not of `{command}`: measure every scene, without --scene")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| scene |")]
+    return {(row.split(" | ")[0].removeprefix("| "), row.split(" | ")[1]): row for row in rows}
+
+
+def table(
+    rows: dict[tuple[Scene, str | None], MeasuredRow],
+    command: str,
+    stage: Stage,
+    split: str,
+    before: dict[tuple[str, str], str],
+) -> str:
+    """The measured rows in Markdown, and those of a table written before that were not measured now."""
     clips = next(iter(rows.values())).clips
-    lines, missed, waiting = [], 0, 0
+    lines, waiting = [], 0
     for scene, laws in LAWS.items():
         for law in laws:
             if (scene, None) not in rows or (scene, law.name) not in rows:
-                waiting += 1
+                known = before.get((f"{by_id(scene[0]).name} ({scene[1]})", law.name))
+                lines += [known] if known else []
+                waiting += known is None
                 continue
             lawful, row = rows[scene, None], rows[scene, law.name]
             others = max((row.broken[other.name] for other in laws if other is not law), default=0)
             own, kept = row.broken[law.name], lawful.clips - lawful.broken[law.name]
             met = 100 * own >= OWN * clips and 100 * others <= OTHERS * clips and 100 * kept >= LAWFUL * clips
-            missed += not met
             lines.append(
                 f"| {by_id(scene[0]).name} ({scene[1]}) | {law.name} | {TWINS[scene][law.name].seen}"
                 f" | {per_cent(own, clips)} | {per_cent(others, clips) if len(laws) > 1 else '–'}"
                 f" | {per_cent(kept, clips)}{'' if met else ' (missed)'} |"
             )
+    missed = sum(line.endswith("(missed) |") for line in lines)
+    anew = ", ".join(dict.fromkeys(f"{by_id(scene[0]).name} ({scene[1]})" for scene, _ in rows))
     return "\n".join(
         [
             "# Impossible twins",
@@ -100,6 +123,7 @@ def table(rows: dict[tuple[Scene, str | None], MeasuredRow], command: str, stage
             f"lawful renders obey each law in at least {LAWFUL} %."
             f" {'Met by all' if not missed else f'Missed by {missed}'} of the {len(lines)} laws measured.",
             *([f"{waiting} laws wait to be measured."] if waiting else []),
+            *([f"Measured on that day, with `--scene`: {anew}; the other rows before."] if before else []),
             "",
             "| scene | law | its twin | breaks it, % | breaks another, %, the worst | lawful renders obey, % |",
             "|---|---|---|---:|---:|---:|",
@@ -115,6 +139,8 @@ def main() -> None:
     parser.add_argument("--size", default="192x128x17", metavar="WxHxF", help="of the clips (default: 192x128x17)")
     parser.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
     parser.add_argument("--split", default="test", help="of the worlds; twins were made by looking at train")
+    variants = [variant for _, variant in LAWS]
+    parser.add_argument("--scene", action="append", choices=variants, metavar="VARIANT", help="only this one; repeat")
     parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--minutes", type=float, help="measure for so long; a later call goes on (default: all)")
     parser.add_argument("--work", type=Path, default=Path("runs/twins"), help="where measured rows are kept")
@@ -123,10 +149,15 @@ def main() -> None:
     stage, split = Stage.parse(arguments.size, arguments.fps), arguments.split
     arguments.work.mkdir(parents=True, exist_ok=True)
     begin = time.monotonic()
+    command = f"python benchmarks/twins.py --clips {arguments.clips} --size {arguments.size} --fps {arguments.fps}"
+    command += f" --split {split}"
+    before = lines_of(arguments.out, command) if arguments.scene else {}
     clips = showing(split, arguments.clips)
     rows: dict[tuple[Scene, str | None], MeasuredRow] = {}
     with ProcessPoolExecutor(arguments.workers, initializer=cv2.setNumThreads, initargs=(1,)) as executor:
         for scene, laws in LAWS.items():
+            if arguments.scene and scene[1] not in arguments.scene:
+                continue
             for law in (None, *(law.name for law in laws)):
                 path = arguments.work / file_name(split, stage, scene, law)
                 late = arguments.minutes is not None and time.monotonic() - begin > 60 * arguments.minutes
@@ -135,8 +166,7 @@ def main() -> None:
                 make = partial(verdict, law=law, split=split, stage=stage)
                 rows[scene, law] = measure(path, make, clips[scene], executor)
                 print(f"{scene[1]}: {law or 'lawful'}: broken {rows[scene, law].broken}", flush=True)
-    command = f"python benchmarks/twins.py --clips {arguments.clips} --size {arguments.size} --fps {arguments.fps}"
-    text = table(rows, f"{command} --split {split}", stage, split)
+    text = table(rows, command, stage, split, before)
     write_text(arguments.out, text)
     print(text)
 

@@ -14,6 +14,7 @@ from prophy.evaluation.measures.figures import correlate
 from prophy.evaluation.measures.flow_loss import ClipLosses, compare
 from prophy.evaluation.measures.laws import score_columns
 from prophy.evaluation.measures.localisation import Truth, score_maps
+from prophy.evaluation.measures.looks import score as looks_score
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.measures.preference import score_preferences
 from prophy.evaluation.measures.recognition import score
@@ -59,6 +60,18 @@ from prophy.evaluation.results.localisation import (
     LocalisationResult,
     StepScores,
 )
+from prophy.evaluation.results.looks import BACKBONE as ALONE
+from prophy.evaluation.results.looks import (
+    LAWFUL,
+    UNLAWFUL,
+    LooksError,
+    LooksJudgeResult,
+    LooksRecipe,
+    LooksResult,
+    PromptLooks,
+    Shown,
+)
+from prophy.evaluation.results.looks import REAL as REAL_RENDERS
 from prophy.evaluation.results.preference import MUTED, PairLoss, PreferenceResult
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.recognition import PromptVerdict, RecognitionResult
@@ -139,6 +152,24 @@ def recogniser_result() -> RecogniserResult:
     """A phenomenon that every clip shows has no false alarms to count."""
     shares = {IDS[0]: 0.9, IDS[1]: 1.0}
     return RecogniserResult(0.99, shares, {IDS[0]: 0.01, IDS[1]: float("nan")}, 0.0, 0.1, None, RecogniserRecipe())
+
+
+def looks_result() -> LooksResult:
+    """The second prompt's ball is of another colour."""
+    asked = Shown("elastic_motion", "ball", "left", ("red",), 0)
+    found = [Shown("elastic_motion", "ball", "left", (colour,), 1) for colour in ("red", "blue")]
+    verdicts = tuple(
+        PromptLooks("<script>alert(1)</script>", i, "usual", (asked,), (one,)) for i, one in enumerate(found)
+    )
+    scores = {ALONE: looks_score(verdicts), REAL_RENDERS: looks_score(verdicts[:1])}
+    exact = {LAWFUL: Interval(0.99, 0.98, 1.0, 500)}
+    return LooksResult(scores, exact, "a" * 64, False, "plain", 20, 4.0, "192x128x17", 8, verdicts)
+
+
+def looks_judge_result() -> LooksJudgeResult:
+    some = Interval(0.99, 0.98, 1.0, 500)
+    error = LooksError(some, {"scene": some, "colour": some}, {"melting, block": some})
+    return LooksJudgeResult({LAWFUL: error, UNLAWFUL: error}, float("nan"), 1.0, LooksRecipe())
 
 
 def segmenter_result() -> SegmenterResult:
@@ -270,6 +301,8 @@ EVERY_RESULT = (
     laws_result,
     recognition_result,
     recogniser_result,
+    looks_result,
+    looks_judge_result,
     localisation_result,
     generated_localisation_result,
     segmenter_result,

@@ -17,6 +17,7 @@ from prophy.data.records import Filters
 from prophy.evaluation.measures.ablation_runs import AblationSettings
 from prophy.evaluation.measures.image_free import ImageFreeRecipe
 from prophy.evaluation.results.judges import RecogniserRecipe, SegmenterRecipe
+from prophy.evaluation.results.looks import LooksRecipe
 from prophy.flags import seeds, time_limit, whole
 from prophy.generation.settings import GenerationSettings
 from prophy.grid import TokenGrid
@@ -52,6 +53,7 @@ BUILT = [
     Running(minutes=1.0, workers=1),
     ImageFreeRecipe(),
     RecogniserRecipe(),
+    LooksRecipe(),
     SegmenterRecipe(),
     TextRecipe(),
     VaeRecipe(),
@@ -92,6 +94,7 @@ ZERO = {
     "GenerationDefaults": {"guidance"},
     "GenerationSettings": {"guidance", "seed"},
     "ImageFreeRecipe": {"background", "rate", "seed", "weight_decay"},
+    "LooksRecipe": {"lone", "nothing", "rate", "seed", "weight_decay"},
     "LossWeights": {"coarse", "fine_align", "fine_balance", "routing"},
     "NoiseLevels": {"mean"},
     "OptimiserSettings": {"muon_rate", "rate", "warm_up", "weight_decay"},

@@ -162,6 +162,8 @@ JUDGED = 'caption,videopath,score\na ball,C:\\runs\\0000-x.mp4,4.0\n"smoke, grey
         JUDGED.replace("caption,videopath", " caption , videopath").encode(),
         JUDGED.replace("a ball", "a “ball”").encode("cp1252"),
         (JUDGED + "\n,,\n").encode(),
+        ("sep=,\r\n" + JUDGED.replace("\n", ",,\r\n")).encode("utf-8-sig"),
+        JUDGED.replace("4.0\n", "4.0,,\n").encode(),
     ],
 )
 def test_a_judges_table_is_read_as_any_table(tmp_path, data: bytes):
@@ -177,6 +179,8 @@ def test_a_judges_table_is_read_as_any_table(tmp_path, data: bytes):
         (JUDGED.replace('"', ""), "utf-8", "line 3: 4 cells under 3 columns: quote a cell"),
         (JUDGED.replace("videopath", "video"), "utf-8", "has no column videopath, only caption, video, score"),
         (JUDGED + '"open', "utf-8", "is a quote left open"),
+        (JUDGED.replace("caption,", "score,"), "utf-8", "names a column twice: 'score'"),
+        ("sep=;\n" + JUDGED.replace(",", ";"), "utf-8", "is not separated by commas"),
     ],
 )
 def test_a_judges_table_that_cannot_be_read_says_why(tmp_path, text: str, encoding: str, said: str):
@@ -205,6 +209,8 @@ def test_the_benchmarks_own_table_is_read_with_a_mark_and_names_its_broken_rows(
         ("ice/melts.mp4", "ice\\melts.mp4"),
         ("Ice/Melts.mp4", "ice/melts.MP4"),
         ("ice/melts.mp4", "./ice/melts.mp4"),
+        ("ice/melts.mp4", "ice. /melts.mp4. "),
+        ("CON.mp4", "con.mp4"),
     ],
 )
 def test_a_name_is_found_as_other_systems_write_it(tmp_path, on_disk: str, in_table: str):

@@ -15,10 +15,11 @@ from tqdm import tqdm
 
 from prophy.assets import default_model
 from prophy.backbones.pipeline import ProPhyPipeline
-from prophy.data.jobs import Geometry, stage_of
+from prophy.data.jobs import Geometry, scope_of, stage_of
 from prophy.evaluation.benchmarks.cli import add_benchmarks
 from prophy.evaluation.columns import add_columns, columns_of, transformer_in
 from prophy.evaluation.measures.cli import add_causes
+from prophy.evaluation.measures.looks_cli import add_grammar, add_looks, add_phenomena
 from prophy.evaluation.report.cli import add_reports
 from prophy.evaluation.report.readers import as_text
 from prophy.evaluation.results import as_typed, running_command
@@ -26,6 +27,7 @@ from prophy.files import check_writable
 from prophy.flags import add_model, branch_of, only_set, seeds, time_limit, weights_of, whole
 from prophy.generation.pipelines import load
 from prophy.worlds import SPLITS
+from prophy.worlds.language import GRAMMARS
 
 
 def main(argv: list[str]) -> None:
@@ -82,6 +84,8 @@ def build_parser() -> argparse.ArgumentParser:
     sheet.add_argument("--columns", type=whole, default=2, help="of the sheet (default: 2)")
     sheet.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
     sheet.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
+    _add_stage(sheet)
+    add_grammar(sheet)
     sheet.set_defaults(run=_sheet)
 
     localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
@@ -126,7 +130,10 @@ def build_parser() -> argparse.ArgumentParser:
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
     laws.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
     laws.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
+    laws.add_argument("--unlawful", action="store_true", help="renders by clocks that obey no law are a column too")
     _add_stage(laws)
+    add_phenomena(laws)
+    add_grammar(laws)
     laws.set_defaults(run=_laws)
 
     gallery = commands.add_parser("gallery", help="make the shipped runs anew")
@@ -185,6 +192,7 @@ def build_parser() -> argparse.ArgumentParser:
     annotation.add_argument("--cell", type=whole, default=8, help="pixels on a side of a token (default: 8)")
     _add_work(annotation)
     annotation.set_defaults(run=_annotation)
+    add_looks(commands)
     add_causes(commands)
     add_benchmarks(commands)
     add_reports(commands)
@@ -222,13 +230,13 @@ def _load_whole(arguments: argparse.Namespace) -> ProPhyPipeline:
 
 def _columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyPipeline]]:
     """What opens each column: the backbone, the other models, ProPhy."""
-    from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL
+    from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, UNLAWFUL
 
     weights = weights_of(arguments)
     columns: dict[str, Callable[[], ProPhyPipeline]] = {
         BACKBONE: partial(load, arguments.model, branch=False, **weights)
     }
-    columns |= columns_of(arguments, (REAL, AUTOENCODER, BACKBONE, PROPHY))
+    columns |= columns_of(arguments, (REAL, UNLAWFUL, AUTOENCODER, BACKBONE, PROPHY))
     if not arguments.no_branch and _load(arguments).attachment is not None:
         columns[PROPHY] = partial(_load, arguments)
     return columns
@@ -252,16 +260,11 @@ def _recogniser(arguments: argparse.Namespace) -> None:
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
-    from diffusers import AutoModel
-
-    from prophy.evaluation.measures.autoencoder import GATE_KEPT, GATE_PSNR, evaluate_autoencoder
+    from prophy.evaluation.measures.autoencoder import GATE_KEPT, GATE_PSNR, evaluate_autoencoder, open_autoencoder
     from prophy.evaluation.measures.laws import SPLITS_MEASURED
     from prophy.training.devices import chosen_device
 
-    folder = Path(arguments.model or default_model()) / "vae"
-    if not (folder / "config.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no autoencoder (config.json is missing): give a diffusers folder")
-    vae = AutoModel.from_pretrained(str(folder), dtype=torch.float32).eval().to(chosen_device(arguments.device))
+    vae = open_autoencoder(Path(arguments.model or default_model()), chosen_device(arguments.device))
     stage = stage_of(arguments.size, arguments.fps)
     splits = tuple(arguments.split or SPLITS_MEASURED)
     result = evaluate_autoencoder(vae, arguments.work, arguments.clips, splits, stage=stage, batch=arguments.batch)
@@ -285,12 +288,13 @@ def _recognition(arguments: argparse.Namespace) -> None:
 
 def _sheet(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.clips import settings_of
-    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.fixed import fixed_prompts
     from prophy.evaluation.prompts.sheet import MAX_BYTES, clips_sheet
     from prophy.generation.generate import Generation, batches, generate
     from prophy.runs.pictures import write_png
 
-    pipeline, settings = _load(arguments), settings_of(FIXED_PROMPTS, arguments.steps)
+    pipeline, stage = _load(arguments), stage_of(arguments.size, arguments.fps)
+    settings = settings_of(fixed_prompts(arguments.grammar), arguments.steps, stage)
     clips: list[Generation] = []
     for places in tqdm(batches(settings, arguments.batch), "fixed prompts", unit="batch"):
         clips += generate(pipeline, [settings[i] for i in places])
@@ -358,8 +362,18 @@ def _laws(arguments: argparse.Namespace) -> None:
 
     splits = tuple(arguments.split or SPLITS_MEASURED)
     columns, work = _columns(arguments), arguments.work
-    stage = stage_of(arguments.size, arguments.fps)
-    result = evaluate_laws(columns, work, arguments.clips, arguments.batch, arguments.steps, splits, stage=stage)
+    result = evaluate_laws(
+        columns,
+        work,
+        arguments.clips,
+        arguments.batch,
+        arguments.steps,
+        splits,
+        scope_of(arguments.phenomena),
+        stage_of(arguments.size, arguments.fps),
+        GRAMMARS[arguments.grammar],
+        unlawful=arguments.unlawful,
+    )
     print(as_text(result))
 
 

@@ -186,12 +186,17 @@ def plan_parts(
     """:func:`plan`, of parts on the meta device.
 
     Raises:
-        ValueError: a clip that the model cannot make, memory below zero. One line.
+        ValueError: a clip that the model cannot make, configurations that cannot be computed, memory below zero. One
+            line.
     """
     if vram is not None and not vram > 0:
         raise ValueError(f"{vram / GIB:g} GiB of accelerator memory: give a number above 0")
     rates = rates or Rates()
-    counted = _count(parts, clip, device)
+    try:
+        counted = _count(parts, clip, device)
+    except (TypeError, RuntimeError, LookupError, AttributeError, ArithmeticError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(f"{parts.name} cannot compute what its configurations say ({said}): copy it again") from error
     profiles = tuple(_profile(parts, clip, profile, counted, device, rates) for profile in PROFILES)
     fastest = profiles[0].seconds(parts.steps)
     profiles = tuple(replace(entry, slow_down=entry.seconds(parts.steps) / fastest) for entry in profiles)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -149,6 +150,7 @@ def render(
     stage: Stage = Stage(),
     clocks: np.random.Generator | None = None,
     broken: Broken | None = None,
+    changed: Callable[[int, Event], None] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[dict[str, np.ndarray], ...]]:
     """Simulate and paint a scenario.
 
@@ -160,6 +162,7 @@ def render(
         clocks: each event runs by a clock of its own that obeys no law, see :mod:`prophy.worlds.clocks`. Default: by
             the clip's.
         broken: the law to break, see :mod:`prophy.worlds.twins`; the other event is pixel by pixel the lawful one.
+        changed: is given each event with its number, from 0, once it is simulated; what it changes of it is drawn.
 
     Returns:
         frames uint8 ``(F, H, W, 3)``, masks by phenomenon bool ``(F, H, W)``, the state of each event, as drawn.
@@ -179,6 +182,8 @@ def render(
         times = stage.times if clocks is None and not breaks else fine_times(stage)
         kind = kind_of(placed.phenomenon, placed.variant)
         events.append(kind(knobs, stage.region(placed.place), placed.colours, stage, times))
+        if changed is not None:
+            changed(i, events[-1])
         rows = np.arange(0, len(times), 1 if len(times) == stage.frames else FINER)
         if clocks is not None:
             rows = unlawful_clock(stage, clocks)
@@ -213,6 +218,7 @@ def sample_clip(
     grammar: Grammar = FIRST,
     twins: float = 0.0,
     broken: Broken | None = None,
+    changed: Callable[[int, Event], None] | None = None,
 ) -> WorldClip:
     """Make one clip.
 
@@ -225,6 +231,7 @@ def sample_clip(
         grammar: puts the clip into words.
         twins: share of the clips of two events that show one scene twice, see :func:`sample_telling`.
         broken: make the clip's impossible twin, which breaks this one law, see :mod:`prophy.worlds.twins`.
+        changed: as for :func:`render`.
 
     Raises:
         ValueError: unknown split, phenomena without a world, a law that the clip's scene does not have, or one to break
@@ -232,5 +239,6 @@ def sample_clip(
     """
     scenario, text = sample_scenario(seed, split, phenomena, grammar, twins)
     _, _, physics, clocks = _streams(seed, split)
-    frames, masks, states = render(scenario, physics, split == "parameters", stage, None if lawful else clocks, broken)
+    held_out = split == "parameters"
+    frames, masks, states = render(scenario, physics, held_out, stage, None if lawful else clocks, broken, changed)
     return WorldClip(frames, masks, text, scenario, states, seed, stage, broken)

@@ -37,7 +37,9 @@ NAME = "recogniser"
 GATE = 0.97  #: exact share on held-out renders below which no number of the classifier's counts
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """One convolution beside the identity."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width)
@@ -62,7 +64,7 @@ class Recogniser(nn.Module):
         before = 4 * 3 * LOOKED_AT
         for after in widths:
             down = nn.Conv2d(before, after, 3, stride=2, padding=1)
-            layers += [down, nn.GroupNorm(8, after), nn.SiLU(), _Residual(after)]
+            layers += [down, nn.GroupNorm(8, after), nn.SiLU(), Residual(after)]
             before = after
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(before, len(IDS), 1)
@@ -73,10 +75,27 @@ class Recogniser(nn.Module):
         return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
 
 
-def seen(frames_nFHWC: np.ndarray) -> np.ndarray:
+def seen(frames_nFHWC: np.ndarray, looked_at: int = LOOKED_AT) -> np.ndarray:
     """What the classifier sees of whole clips, uint8 ``(n, F', h, w, 3)``."""
-    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, LOOKED_AT).round().astype(int)
+    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, looked_at).round().astype(int)
     return shrunk(frames_nFHWC[:, chosen], max(1, frames_nFHWC.shape[2] // ROWS))
+
+
+def seen_of(frames_nFHWC: np.ndarray, stage: Stage, looked_at: int = LOOKED_AT) -> np.ndarray:
+    """As :func:`seen`, of whole clips of a stage, or what is seen of them already.
+
+    Raises:
+        ValueError: clips of another size.
+    """
+    factor = max(1, stage.height // ROWS)
+    if frames_nFHWC.shape[1:] == (stage.frames, stage.height, stage.width, 3):
+        return seen(frames_nFHWC, looked_at)
+    if frames_nFHWC.shape[1:] == (looked_at, stage.height // factor, stage.width // factor, 3):
+        return frames_nFHWC
+    raise ValueError(
+        f"clips of shape {frames_nFHWC.shape[1:]} are not {stage.frames}×{stage.height}×{stage.width}×3:"
+        " generate them so"
+    )
 
 
 def shrunk(frames_nFHWC: np.ndarray, factor: int) -> np.ndarray:
@@ -132,10 +151,10 @@ def render_clips(
     return np.stack(frames), torch.from_numpy(labels)
 
 
-def empty_stages(stage: Stage = Stage()) -> np.ndarray:
+def empty_stages(stage: Stage = Stage(), looked_at: int = LOOKED_AT) -> np.ndarray:
     """What is seen of every backdrop with nothing on it, uint8 ``(settings, F', h, w, 3)``."""
     stages = [render(Scenario((), name), np.random.default_rng(0), stage=stage)[0] for name in BACKGROUNDS]
-    return seen(np.stack(stages))
+    return seen(np.stack(stages), looked_at)
 
 
 def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
@@ -256,15 +275,7 @@ def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     Raises:
         ValueError: clips of another size.
     """
-    stage = model.stage
-    factor = max(1, stage.height // ROWS)
-    if frames_nFHWC.shape[1:] == (stage.frames, stage.height, stage.width, 3):
-        frames_nFHWC = seen(frames_nFHWC)
-    elif frames_nFHWC.shape[1:] != (LOOKED_AT, stage.height // factor, stage.width // factor, 3):
-        raise ValueError(
-            f"clips of shape {frames_nFHWC.shape[1:]} are not {stage.frames}×{stage.height}×{stage.width}×3:"
-            " generate them so"
-        )
+    frames_nFHWC = seen_of(frames_nFHWC, model.stage)
     model.eval()
     parts = (stacked(frames_nFHWC[i : i + 64]) for i in range(0, len(frames_nFHWC), 64))
     return torch.cat([model(part.to(model.head.weight.device)).cpu() for part in parts])

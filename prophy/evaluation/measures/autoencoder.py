@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from diffusers import ModelMixin
+import torch
+from diffusers import AutoModel, ModelMixin
 
 from prophy.evaluation.judges.recogniser import through_autoencoder
 from prophy.evaluation.measures.laws import SPLITS_MEASURED, asked_clips, clip_errors, verdicts_of
@@ -91,6 +92,19 @@ def evaluate_autoencoder(
         fps=stage.fps,
         pictures=(PICTURE,),
     ).save(work)
+
+
+def open_autoencoder(model: Path, device: torch.device) -> ModelMixin:
+    """The autoencoder of a diffusers folder, which may lack its transformer, in float32.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+    """
+    folder = Path(model) / "vae"
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no autoencoder (config.json is missing): give a diffusers folder")
+    vae: ModelMixin = AutoModel.from_pretrained(str(folder), dtype=torch.float32)
+    return vae.eval().to(device)
 
 
 def signal_to_noise(decoded_nFHWC: np.ndarray, real_nFHWC: np.ndarray) -> np.ndarray:

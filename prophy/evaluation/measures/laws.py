@@ -31,6 +31,7 @@ from prophy.evaluation.results.laws import (
     AUTOENCODER,
     BACKBONE,
     REAL,
+    UNLAWFUL,
     ClipErrors,
     ColumnScore,
     LawScore,
@@ -39,6 +40,7 @@ from prophy.evaluation.results.laws import (
 from prophy.generation.identity import model_hash
 from prophy.phenomena import IDS
 from prophy.worlds import SPLITS, Scenario, Stage, sample_clip, sample_scenario
+from prophy.worlds.language import FIRST, Grammar
 from prophy.worlds.scope import SCOPE
 
 SPLITS_MEASURED = ("test", "combinations", "parameters")
@@ -63,7 +65,11 @@ class AskedClip:
 
 
 def asked_clips(
-    split: str, count: int, phenomena: tuple[str, ...] = SCOPE, shown: int | None = None
+    split: str,
+    count: int,
+    phenomena: tuple[str, ...] = SCOPE,
+    shown: int | None = None,
+    grammar: Grammar = FIRST,
 ) -> tuple[AskedClip, ...]:
     """``count`` held-out scenes of a split with their captions; the same for the same arguments.
 
@@ -72,13 +78,14 @@ def asked_clips(
         count: of scenes.
         phenomena: ids to draw from.
         shown: only scenes of so many phenomena, one or two; default: as they come.
+        grammar: puts the scenes into words.
 
     Raises:
         ValueError: unknown split, or one that has no such scenes.
     """
     asked: list[AskedClip] = []
     for i in range(count if shown is None else _DRAWS * count):
-        scenario, text = sample_scenario(FIRST_SCENE + i, split, phenomena)
+        scenario, text = sample_scenario(FIRST_SCENE + i, split, phenomena, grammar)
         if shown is None or len(scenario.events) == shown:
             asked.append(AskedClip(split, FIRST_SCENE + i, FIRST_SEED + i, text, scenario))
         if len(asked) == count:
@@ -145,7 +152,7 @@ def score_columns(columns: Mapping[str, Sequence[ClipErrors]]) -> dict[str, Colu
             lost = sum(law in clip.errors and law.rpartition(": ")[0] in clip.lost for clip in clips)
             by_law[law] = LawScore(bootstrap(obeyed[:, i]), bootstrap(table[:, i]), lost, tolerances[law])
         scenes = [(len(clip.lost), len({law.rpartition(": ")[0] for law in clip.errors})) for clip in clips]
-        paired = BACKBONE in tables and name not in (REAL, AUTOENCODER, BACKBONE)
+        paired = BACKBONE in tables and name not in (REAL, UNLAWFUL, AUTOENCODER, BACKBONE)
         scores[name] = ColumnScore(
             obeyed=bootstrap(obeyed),
             error=bootstrap(table),
@@ -167,6 +174,8 @@ def evaluate_laws(
     splits: Sequence[str] = SPLITS_MEASURED,
     phenomena: tuple[str, ...] = SCOPE,
     stage: Stage = Stage(),
+    grammar: Grammar = FIRST,
+    unlawful: bool = False,
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
 
@@ -182,18 +191,21 @@ def evaluate_laws(
         splits: of the worlds.
         phenomena: ids to draw from.
         stage: size, length and rate of every clip.
+        grammar: puts the scenes into words.
+        unlawful: add the column ``unlawful``: the same scenes, each event by a clock of its own that obeys no law. What
+            they obey is chance: a backbone that learnt from such clips can be expected to obey as much.
 
     Raises:
-        ValueError: a column named ``real`` or ``autoencoder``, an unknown split, or no clips.
+        ValueError: a column that is named as one of the renders', an unknown split, or no clips.
     """
-    if taken := {REAL, AUTOENCODER} & set(columns):
+    if taken := {REAL, UNLAWFUL, AUTOENCODER} & set(columns):
         raise ValueError(f"{taken.pop()!r} is a column of the renders: give yours another name")
     if clips < 1:
         raise ValueError(f"--clips {clips}: measure at least one")
     if unknown := [split for split in splits if split not in SPLITS]:
         raise ValueError(f"unknown split {unknown[0]!r}: use some of {', '.join(SPLITS)}")
     work = Path(work)
-    asked = {split: asked_clips(split, clips, phenomena) for split in splits}
+    asked = {split: asked_clips(split, clips, phenomena, grammar=grammar) for split in splits}
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]] = {split: {} for split in splits}
     renders = {}
     for split in splits:
@@ -207,6 +219,10 @@ def evaluate_laws(
 
     for split in splits:
         judge(split, REAL, renders[split])
+        if unlawful:
+            progress = tqdm(asked[split], f"unlawful, {split}", mininterval=5, unit="clip")
+            clocked = [sample_clip(one.scene, split, phenomena, stage, lawful=False).frames for one in progress]
+            judge(split, UNLAWFUL, np.stack(clocked))
     hashes = {}
     for name, opened in columns.items():
         pipeline = opened()

@@ -1,4 +1,8 @@
-"""The 24 prompts the embedded model is judged by, by eye: fixed before its training ended, every result shown."""
+"""The prompts an embedded model is judged by, by eye: fixed before its training ended, every result shown.
+
+There are 24 for the first generation, and 34 for the second: two of each phenomenon, in plain words and in sentences
+that its training never has.
+"""
 
 from __future__ import annotations
 
@@ -56,3 +60,49 @@ FIXED_PROMPTS: tuple[FixedPrompt, ...] = (
         "a press flattens orange clay on the right, a green laser is reflected by a mirror on the left at night",
     ),
 )
+
+PLAIN_PROMPTS: tuple[FixedPrompt, ...] = (
+    _fixed(201, "collision", "a red marble crashes into a blue marble, then they roll away"),
+    _fixed(202, "collision", "two balls, green and orange, roll together and knock into each other at night"),
+    _fixed(203, "rigid_body_motion", "a purple wheel goes over the floor as it turns"),
+    _fixed(204, "rigid_body_motion", "a yellow box is thrown and turns in the air"),
+    _fixed(205, "elastic_motion", "a blue rubber ball drops, then jumps up and down"),
+    _fixed(206, "elastic_motion", "an orange weight hangs on a spring and swings at dusk"),
+    _fixed(207, "liquid_motion", "green water sways to and fro in a glass tank"),
+    _fixed(208, "liquid_motion", "red juice runs from a tap and fills a glass"),
+    _fixed(209, "gas_motion", "a chimney lets a plume of blue smoke go up"),
+    _fixed(210, "gas_motion", "yellow smoke climbs from a chimney at night"),
+    _fixed(211, "deformation", "a press pushes down and flattens a purple lump of clay"),
+    _fixed(212, "deformation", "red dough goes flat, then bulges"),
+    _fixed(213, "melting", "a green ice cube drips and turns into a puddle"),
+    _fixed(214, "melting", "a slowly melting orange popsicle in the evening"),
+    _fixed(215, "solidification", "blue water in a tank hardens from below"),
+    _fixed(216, "solidification", "a container with solidifying yellow liquid at night"),
+    _fixed(217, "vaporization", "red soup bubbles in a pot and gives off steam"),
+    _fixed(218, "vaporization", "purple water simmers on a stove"),
+    _fixed(219, "liquefaction", "green drops gather on a cold plate and drip"),
+    _fixed(220, "liquefaction", "orange vapour condenses below a cold plate and falls as drops"),
+    _fixed(221, "combustion", "a blue candle glows with a small flame at night"),
+    _fixed(222, "combustion", "flames dance on dry wood in the evening"),
+    _fixed(223, "explosion", "a red bomb goes off and bursts into pieces"),
+    _fixed(224, "explosion", "a fireball blows a purple bomb apart at night"),
+    _fixed(225, "reflection", "green light strikes a mirror and bounces off in the dark"),
+    _fixed(226, "reflection", "a yellow laser beam meets a mirror, then bounces"),
+    _fixed(227, "refraction", "orange light passes into a glass block and bends at night"),
+    _fixed(228, "refraction", "a blue laser beam breaks as it enters a prism"),
+    _fixed(229, "scattering", "red light cuts through fog and spreads at night"),
+    _fixed(230, "scattering", "a purple light beam gets blurry, then fades in mist"),
+    _fixed(231, "interference_and_diffraction", "yellow waves run from two sources and cross"),
+    _fixed(232, "interference_and_diffraction", "green ripples meet and mix in a ripple tank"),
+    _fixed(233, "unnatural_light_source", "an orange lamp flashes brighter and darker at night"),
+    _fixed(234, "unnatural_light_source", "a blue neon light pulses, then goes dark"),
+)
+
+
+def fixed_prompts(grammar: str) -> tuple[FixedPrompt, ...]:
+    """Those in the words of a grammar, by its name.
+
+    Raises:
+        KeyError: no such grammar.
+    """
+    return {"first": FIXED_PROMPTS, "plain": PLAIN_PROMPTS}[grammar]

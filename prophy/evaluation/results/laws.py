@@ -8,7 +8,8 @@ from prophy.evaluation.results import Interval, Result
 from prophy.evaluation.results.interval import Count
 from prophy.evaluation.results.result import require_alike
 
-REAL, AUTOENCODER, BACKBONE, PROPHY = "real", "autoencoder", "backbone", "ProPhy"  #: columns
+REAL, UNLAWFUL, AUTOENCODER = "real", "unlawful", "autoencoder"  #: columns of renders
+BACKBONE, PROPHY = "backbone", "ProPhy"  #: columns of generated clips
 
 
 @dataclass(frozen=True)

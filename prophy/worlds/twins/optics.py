@@ -9,16 +9,17 @@ from prophy.worlds.stage import FLOOR
 from prophy.worlds.twins.register import Rng, changing_pace, twin
 
 
-def _bulging(path: np.ndarray, sideways: tuple[float, float]) -> np.ndarray:
-    """Bend both rays of a path ``(3, 2)``, alike above and below where they meet, so far to the right at most.
+def _bulging(path: np.ndarray, sideways: tuple[float, float], parts: tuple[tuple[float, float], ...]) -> np.ndarray:
+    """Bend both rays of a path ``(3, 2)`` so far to the right at most.
 
-    Their ends stay straight, so that the rays as a whole keep their angles.
+    Of each ray the part bulges that lies between two heights above or below where they meet. It is the middle of what
+    is seen of the ray, and the bulge is alike on both sides of its own middle: so the straight line through the ray
+    keeps its angle.
     """
-    rise = path[1, 1] - path[0, 1]
     rays = []
-    for far, start, end in zip(sideways, path[:-1], path[1:], strict=True):
-        ray = start + (end - start) * np.linspace(0, 1, 25)[:, None]
-        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - 5) / (rise - 8), 0, 1)
+    for far, start, end, (near, last) in zip(sideways, path[:-1], path[1:], parts, strict=True):
+        ray = start + (end - start) * np.linspace(0, 1, 49)[:, None]
+        bent = np.clip((np.abs(ray[:, 1] - path[1, 1]) - near) / (last - near), 0, 1)
         ray[:, 0] += far * (1 - np.cos(2 * np.pi * bent)) / 2
         rays.append(ray)
     return np.concatenate([rays[0], rays[1][1:]])
@@ -42,7 +43,8 @@ def _steeper(light: MirrorBeam, rng: Rng) -> None:
 def _bent(light: MirrorBeam, rng: Rng) -> None:
     path = light.state["path"]
     far = rng.uniform(2.4, 2.9) * rng.choice((-1, 1))
-    _lead(light, _bulging(path, (-far, far)))
+    part = (5.0, path[1, 1] - path[0, 1] - 3)  # of both rays the same: what is left of a bias, both angles share
+    _lead(light, _bulging(path, (-far, far), (part, part)))
 
 
 @twin(GlassBeam, "bends towards the normal", "the beam goes straight through, as if there were no glass")
@@ -58,8 +60,11 @@ def _unbent(light: GlassBeam, rng: Rng) -> None:
 
 @twin(GlassBeam, "straight rays", "both rays bulge, in the air and in the glass")
 def _bent_in_glass(light: GlassBeam, rng: Rng) -> None:
+    path = light.state["path"]
     far = rng.uniform(2.6, 3.2) * rng.choice((-1, 1))
-    _lead(light, _bulging(light.state["path"], (far, far)))
+    outer, inner = np.abs(np.diff(path[:, 1]))
+    parts = (3.0, outer - 3), (5.0, inner - 3)  # in the glass from below its bright edge
+    _lead(light, _bulging(path, (far, far), parts))
 
 
 @twin(FogBeam, "dimmer at the far end", "the farther the beam is, the brighter")

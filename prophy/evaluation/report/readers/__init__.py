@@ -21,6 +21,7 @@ from prophy.evaluation.report.readers.flow_loss import flow_loss
 from prophy.evaluation.report.readers.judges import recogniser, segmenter
 from prophy.evaluation.report.readers.laws import laws
 from prophy.evaluation.report.readers.localisation import generated_localisation, localisation
+from prophy.evaluation.report.readers.looks import looks, looks_judge
 from prophy.evaluation.report.readers.preference import preference
 from prophy.evaluation.report.readers.recognition import recognition
 from prophy.evaluation.report.table import Body
@@ -36,6 +37,7 @@ from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.judges import RecogniserResult, SegmenterResult
 from prophy.evaluation.results.laws import LawsResult
 from prophy.evaluation.results.localisation import GeneratedLocalisationResult, LocalisationResult
+from prophy.evaluation.results.looks import LooksJudgeResult, LooksResult
 from prophy.evaluation.results.preference import PreferenceResult
 from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.evaluation.results.result import provenance
@@ -80,6 +82,8 @@ _ALL = (
     Kind(AutoencoderResult, autoencoder, "what does the autoencoder keep of the laws", has_tables=True),
     Kind(RecognitionResult, recognition, "do the clips show what was asked for", has_tables=True, in_readme=True),
     Kind(RecogniserResult, recogniser, "how wrong is the classifier itself"),
+    Kind(LooksResult, looks, "do the clips look as asked for", has_tables=True),
+    Kind(LooksJudgeResult, looks_judge, "how wrong is the judge of looks itself"),
     Kind(LocalisationResult, localisation, "does the routing find the physics", has_tables=True, in_readme=True),
     Kind(DiscriminationResult, discrimination, "does the map tell all phenomena apart", has_tables=True),
     Kind(
