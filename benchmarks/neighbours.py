@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10, help="denoising steps of the clip (default: 10)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the clip (default: the machine's)")
+    parser.add_argument("--neighbours", type=int, default=2, help="the most that are busy (default: 2)")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"), help="where the table goes")
     arguments = parser.parse_args()
     lines = [
@@ -67,7 +68,7 @@ def main() -> None:
         "| busy neighbours | spin | sleep |",
         "|---:|---:|---:|",
     ]
-    for neighbours in range(3):
+    for neighbours in range(arguments.neighbours + 1):
         seconds = [clip_seconds(policy, neighbours, arguments.steps, arguments.threads) for policy in POLICIES]
         lines.append(f"| {neighbours} | {seconds[0]:.1f} | {seconds[1]:.1f} |")
         print(lines[-1], flush=True)

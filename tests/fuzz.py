@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import shutil
@@ -23,110 +24,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import NonInteractiveExampleWarning
+from mutations import ODD, Fault, Target, changed, damaged, of_files
 
 SECONDS, GROWTH = 10, 2**30
 PROMPT = "a red ball bounces"
-ODD = [None, True, False, 0, -1, 1.5, 10**30, -(10**30), 1e308, float("nan"), "", "x", "é\0", "1", "../../etc/passwd"]
-ODD += [[], [[]], {}, {"a": 1}, [1, "x", None], "<b>", "a" * 5000, [[[[[[[[[[[[1]]]]]]]]]]]]]
-
-
-class Fault(Exception):
-    """Something that must not happen."""
-
-
-class Target(NamedTuple):
-    """What is thrown at.
-
-    Attributes:
-        name: for the report.
-        throw: makes one input from a generator of random numbers, and lets it be read.
-        documented: exceptions that a refusal may be.
-    """
-
-    name: str
-    throw: Callable[[random.Random], None]
-    documented: tuple[type[Exception], ...] = (ValueError, OSError)
-
-
-# --- mutations --------------------------------------------------------------------------------------------------------
-
-
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Bytes flipped, cut, repeated, zeroed, or put where there were none."""
-    raw = bytearray(data)
-    for _ in range(rng.choice((1, 1, 2, 8))):
-        at = rng.randrange(len(raw) + 1)
-        kind = rng.randrange(6)
-        if kind == 0 and at < len(raw):
-            raw[at] = rng.randrange(256)
-        elif kind == 1:
-            del raw[at:]
-        elif kind == 2:
-            del raw[at : at + rng.randrange(64)]
-        elif kind == 3:
-            raw[at:at] = raw[at : at + rng.randrange(64)]
-        elif kind == 4:
-            raw[at : at + 8] = rng.choice((b"\xff" * 8, b"\0" * 8, rng.randbytes(8)))
-        else:
-            raw[at:at] = rng.randbytes(rng.randrange(32))
-    return bytes(raw)
-
-
-def changed(document: object, rng: random.Random) -> object:
-    """A JSON document with one value, key or element replaced, dropped or doubled."""
-    if isinstance(document, dict) and document and rng.random() < 0.85:
-        key = rng.choice(list(document))
-        rest = {name: value for name, value in document.items() if name != key}
-        kind = rng.random()
-        if kind < 0.1:
-            return rest
-        if kind < 0.15:
-            return {**document, "odd": rng.choice(ODD)}
-        return {**document, key: changed(document[key], rng)}
-    if isinstance(document, list) and document and rng.random() < 0.7:
-        at = rng.randrange(len(document))
-        kind = rng.random()
-        if kind < 0.1:
-            return document[:at] + document[at + 1 :]
-        if kind < 0.2:
-            return document * rng.choice((2, 100))
-        return [*document[:at], changed(document[at], rng), *document[at + 1 :]]
-    return rng.choice(ODD)
-
-
-def write_changed(path: Path, rng: random.Random) -> None:
-    """Damage a file: as JSON where it is JSON, or byte by byte."""
-    data = path.read_bytes()
-    if path.suffix == ".json" and rng.random() < 0.8:
-        path.write_text(json.dumps(changed(json.loads(data), rng)))
-    elif path.suffix == ".json" and rng.random() < 0.1:
-        path.write_text("[" * rng.choice((10, 10_000, 1_000_000)))
-    else:
-        path.write_bytes(damaged(data, rng))
 
 
 # --- loaders ----------------------------------------------------------------------------------------------------------
-
-
-def of_files(name: str, valid: Path, pattern: str, read: Callable[[Path], object]) -> Target:
-    """A target that reads a folder or a file of which one file is changed."""
-    here = valid.with_name(f"{valid.name}-changed{valid.suffix}")
-
-    def throw(rng: random.Random) -> None:
-        shutil.rmtree(here, ignore_errors=True)
-        here.unlink(missing_ok=True)
-        (shutil.copytree if valid.is_dir() else shutil.copy)(valid, here)
-        files = sorted(path for path in here.rglob(pattern) if path.is_file()) if here.is_dir() else [here]
-        write_changed(rng.choice(files), rng)
-        read(here)
-
-    return Target(name, throw)
 
 
 def loaders(folder: Path) -> Iterator[Target]:
@@ -209,6 +118,7 @@ def loaders(folder: Path) -> Iterator[Target]:
 def flags() -> Iterator[Target]:
     """Every flag's text that is parsed."""
     from prophy.catalogue.limits import ClipSize
+    from prophy.catalogue.lora import LoraSource
     from prophy.data.jobs import Shard
     from prophy.flags import seeds, time_limit, whole
     from prophy.memory.profiles import Profile
@@ -231,6 +141,7 @@ def flags() -> Iterator[Target]:
         "a link": lambda text: run_of({"run": text}),
         "an address": lambda text: address_of(text, text),
         "a secret": owner_of,
+        "--lora": lambda text: LoraSource.parse(text).name,
     }
     valid = ["832x480x81", "3/16", "refinement:3=0", "expert=2,frames=0-4,box=0.1:0.2:0.5:0.6", "0.3:1", "group+tiling"]
     texts = st.one_of(st.text(max_size=60), st.from_regex(r"[0-9a-z:=,x./+-]{0,40}"), st.sampled_from(valid))
@@ -420,9 +331,14 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _too_long)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "app").mkdir()
+        for inner in ("app", "brought"):
+            (folder / inner).mkdir()
+        os.environ |= {"HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}  # before its client is imported
         with app(folder / "app") as of_app:
-            targets = [*loaders(folder), *flags(), *of_app]
+            from fuzz_brought import brought
+
+            files = [*loaders(folder), *brought(folder / "brought", folder / "training", folder / "hub")]
+            targets = [*files, *flags(), *of_app]
             targets = [target for target in targets if arguments.only in target.name]
             counts, faults = fuzz(targets, arguments.seconds, arguments.seed, arguments.keep, arguments.inputs)
     total = sum(counts.values()) + len(faults)

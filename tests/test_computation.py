@@ -12,7 +12,8 @@ from test_lora import SETTINGS, Pairs, frames, pairs_for, wan, write_wan
 from prophy.assets import gallery_dir
 from prophy.backbones.pipeline import rules_of
 from prophy.cli import main
-from prophy.generation.generate import GenerationSettings, check, generate
+from prophy.generation.checks import check
+from prophy.generation.generate import GenerationSettings, generate
 from prophy.generation.identity import computation_of, model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.resume import RunFolder, resumable
@@ -21,7 +22,9 @@ from prophy.generation.settings import GenerationError
 from prophy.memory.offload import apply
 from prophy.memory.profiles import OffloadMode, Profile
 from prophy.runs.computation import Adapter, Computation
-from prophy.runs.store import RunRecord, list_runs, read_run
+from prophy.runs.record import RunRecord
+from prophy.runs.store import list_runs, read_run
+from prophy.tiny.text import build_tokenizer
 
 SIZE = ["--steps", "2", "--frames", "9", "--height", "32", "--width", "48"]
 
@@ -138,6 +141,39 @@ def test_casting_caching_and_attention_are_recorded(tiny_pipeline):
     ]
 
 
+def test_what_is_done_with_the_weights_is_recorded(tiny_pipeline):
+    """The tensors of all of these are the same."""
+    plain, digest = computation_of(tiny_pipeline), model_hash(tiny_pipeline)
+
+    def now() -> list[str]:
+        assert model_hash(tiny_pipeline) == digest
+        return computation_of(tiny_pipeline).differences(plain)
+
+    assert now() == []
+    own = tiny_pipeline.vae.config.latents_mean
+    tiny_pipeline.vae.register_to_config(latents_mean=[value + 1 for value in own])
+    (said,) = now()
+    assert said.startswith("with the vae's latents_mean [")
+    tiny_pipeline.vae.register_to_config(latents_mean=own)
+    tiny_pipeline.register_to_config(boundary_ratio=0.5)
+    assert now() == ["with the pipeline's boundary_ratio 0.5 instead of None"]
+    tiny_pipeline.register_to_config(boundary_ratio=None)
+    tiny_pipeline.transformer.compile_repeated_blocks(backend="eager")
+    assert now() == ["transformer compiled by torch.compile instead of nothing"]
+    tiny_pipeline.tokenizer = build_tokenizer(["a green cube melts"])
+    assert now()[1].startswith("with the tokenizer's sha256 ")
+
+
+def test_experts_that_change_places_are_another_model(tiny_pipeline):
+    """Sums of the weights' columns stay as they were."""
+    before = model_hash(tiny_pipeline)
+    experts = ((name, p) for name, p in tiny_pipeline.branch.named_parameters() if p.ndim == 3 and len(p) > 1)
+    name, stacked = next(experts)
+    with torch.no_grad():
+        stacked.copy_(stacked.flip(0))
+    assert model_hash(tiny_pipeline) != before, name
+
+
 def test_the_shipped_runs_of_0_1_0_open_and_say_that_it_is_not_known():
     runs = list_runs(gallery_dir())
     assert runs
@@ -153,6 +189,8 @@ def test_the_shipped_runs_of_0_1_0_open_and_say_that_it_is_not_known():
         {"more": 1},
         {"dtypes": {"transformer": 1}},
         {"scheduler_config": {"a": float("nan")}},
+        {"configuration": {"vae": 1}},
+        {"configuration": {"vae": {"a": float("inf")}}},
         {"adapters": [{"part": "transformer"}]},
         {"adapters": [{"part": "transformer", "name": "x", "strength": "1", "sha256": "0" * 64}]},
         {"scheduler_config": {"a": "b" * 300_000}},

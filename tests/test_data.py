@@ -462,6 +462,11 @@ def test_a_broken_line_costs_only_itself(tmp_path: Path):
     rows = list(read_rows(tmp_path / "a.csv"))
     assert [row.where for row in rows] == ["a.csv line 2", "a.csv line 4", "a.csv line 6"]
     assert rows[1].problem.startswith("3 cells under 2 columns")
+    (tmp_path / "a.csv").write_text("file,caption,,\na,b,,\nc,d,e,\nf,g,,,,\nh,i,,,j\n", encoding="utf-8")
+    rows = list(read_rows(tmp_path / "a.csv"))
+    assert [row.fields for row in rows[:2]] == [{"file": "a", "caption": "b"}, {"file": "c", "caption": "d", "": "e"}]
+    assert rows[2].fields == {"file": "f", "caption": "g"}
+    assert rows[3].problem.startswith("5 cells under 4 columns")
 
 
 def test_a_cell_longer_than_pythons_limit_is_read(tmp_path: Path):

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from conftest import make_transformer
 from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
@@ -23,13 +22,12 @@ from prophy.data.latents import verify_worlds
 from prophy.generation.pipelines import load
 from prophy.phenomena import PHENOMENA
 from prophy.routing.targets import TokenTargets
-from prophy.tiny.text import build_tokenizer
 from prophy.training.bases import open_examples
 from prophy.training.cached_examples import CachedExamples, kept_empty_text
 from prophy.training.caching import fill
 from prophy.training.log import read_lines
 from prophy.video import write_video
-from prophy.worlds import Stage, sample_scenario
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 GEOMETRY = Geometry(width=32, height=32, frames=9, fps=4.0, cell=16)
@@ -40,18 +38,6 @@ ROWS = {"a.mp4": ("a red ball bounces", "elastic motion"), "b.mp4": ("a blue can
 def annotator() -> Annotator:
     config = AnnotationConfig(fps=4.0, min_frame_tokens=4, max_frame_tokens=16, max_answer_tokens=2)
     return Annotator(make_model("qwen2_5_vl"), make_tokenizer(), config, name="small")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder."""
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    folder = tmp_path_factory.mktemp("base")
-    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
-    WanPipeline(*parts).save_pretrained(folder)
-    return folder
 
 
 def write_clip(path: Path, seed: int) -> None:
@@ -148,6 +134,38 @@ def test_a_row_that_went_is_not_trained_on_and_named(annotator, tiny_pipeline, c
     (problem,) = verify(clips.parent / "cache")
     assert problem.harmless
     assert "1 entries are of clips no longer asked for; no training reads them: b.mp4" in str(problem)
+
+
+def test_a_renamed_clip_has_its_entry_under_its_new_name(annotator, tiny_pipeline, clips):
+    _, first = derive(annotator, tiny_pipeline, clips)
+    (clips / "a.mp4").rename(clips / "c.mp4")
+    write_table(clips, {"c.mp4": ROWS["a.mp4"], "b.mp4": ROWS["b.mp4"]})
+    _, second = derive(annotator, tiny_pipeline, clips)
+    assert names(second) == ["b.mp4", "c.mp4"]
+    assert [one.split()[1] for one in second] == [one.split()[1] for one in reversed(first)], "nothing is encoded anew"
+    cache = TensorCache(clips.parent / "cache")
+    assert (cache.missing(), verify(cache.folder)) == ([], [])
+    assert CachedExamples(cache, torch.zeros(1, 1)).example(1, 0).key == "c.mp4"
+
+
+def test_two_clips_that_differ_by_name_alone_are_both_there(annotator, tiny_pipeline, clips):
+    shutil.copy(clips / "a.mp4", clips / "d.mp4")
+    write_table(clips, {**ROWS, "d.mp4": ROWS["a.mp4"]})
+    _, seen = derive(annotator, tiny_pipeline, clips)
+    assert names(seen) == ["a.mp4", "b.mp4", "d.mp4"]
+    cache = TensorCache(clips.parent / "cache")
+    assert (cache.missing(), verify(cache.folder)) == ([], [])
+
+
+def test_clips_that_change_names_with_each_other_are_made_anew(annotator, tiny_pipeline, clips):
+    """Their sizes and times go with them: only the content under each name tells."""
+    _, first = derive(annotator, tiny_pipeline, clips)
+    for old, new in (("a.mp4", "x"), ("b.mp4", "a.mp4"), ("x", "b.mp4")):
+        (clips / old).rename(clips / new)
+    outcome, second = derive(annotator, tiny_pipeline, clips)
+    assert (outcome.annotated, outcome.changed) == (2, ("a.mp4", "b.mp4"))
+    assert names(second) == ["a.mp4", "b.mp4"]
+    assert not set(first) & set(second)
 
 
 def test_an_annotation_of_another_label_is_not_encoded_before_it_is_made_again(annotator, tiny_pipeline, clips, caplog):
@@ -370,6 +388,25 @@ def test_a_run_of_worlds_is_not_resumed_on_other_targets(annotator, base, tmp_pa
     capsys.readouterr()
     assert train(base, tmp_path / "run", 2, *data) == 2
     assert "was trained on other data" in capsys.readouterr().err
+
+
+def test_a_run_of_worlds_is_not_resumed_with_another_text_encoder(base, tmp_path, capsys, caplog):
+    """The cache holds the captions' tokens alone: neither it nor the backbone can tell."""
+    own, data = tmp_path / "base", ("--data", str(tmp_path / "cache"), "--worlds", "4")
+    shutil.copytree(base, own)
+    assert train(own, tmp_path / "run", 1, *data) == 0
+    changed = load(own).text_encoder
+    with torch.no_grad():
+        changed.encoder.final_layer_norm.weight.mul_(1.5)
+    changed.save_pretrained(own / "text_encoder")
+    capsys.readouterr()
+    assert train(own, tmp_path / "run", 2, *data) == 2
+    assert "was trained on other data" in capsys.readouterr().err
+    state = tmp_path / "run" / "checkpoint" / "state.json"
+    text = state.read_text()
+    state.write_text(text.replace(text[text.index(", text ") :][:23], ""))
+    assert train(own, tmp_path / "run", 2, *data) == 0
+    assert "was begun by a release that noted no text encoder" in caplog.text
 
 
 def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base, clips, caplog):

@@ -20,11 +20,13 @@ from prophy import phenomena
 from prophy.annotation.config import read_config
 from prophy.assets import default_model
 from prophy.catalogue.describe import describe_model
+from prophy.catalogue.limits import ClipSize
 from prophy.data.cache import TensorCache
 from prophy.data.folder import read_folder
 from prophy.data.present import read_list
 from prophy.files import read_regular
 from prophy.grid import TokenGrid
+from prophy.memory.plan import plan
 from prophy.routing.targets import TokenTargets
 from prophy.routing.trace import RoutingTrace
 from prophy.schema import parsed, read_json, read_object
@@ -180,6 +182,22 @@ def test_a_configuration_that_cannot_be_is_one_line_with_its_file_and_field(mode
     with pytest.raises(ValueError, match=message) as refused:
         describe_model(model)
     assert f"{part}/config.json is damaged" in one_line(refused)
+
+
+def test_a_configuration_that_no_class_can_be_built_from_is_one_line(model: Path):
+    """What no check knows beforehand: the classes' own complaints, where a plan builds or computes them."""
+    for part, changes in (
+        ("text_encoder", {"feed_forward_proj": []}),
+        ("text_encoder", {"is_encoder_decoder": 0}),
+        ("transformer", {"eps": "small"}),
+        ("vae", {"temperal_downsample": []}),
+    ):
+        kept = (model / part / "config.json").read_text()
+        change(model / part / "config.json", **changes)
+        with pytest.raises(ValueError, match=r"config\.json says|configurations say") as caught:
+            plan(model, ClipSize(64, 64, 17), branch=False)
+        assert "\n" not in str(caught.value), changes
+        (model / part / "config.json").write_text(kept)
 
 
 WRONG = [[], [1], "text", 3, None, True, {}, {"_class_name": 3}]

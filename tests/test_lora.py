@@ -18,6 +18,7 @@ from prophy.backbones.lora import adapted_layers, read_lora
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.catalogue.lora import LoraSource
 from prophy.generation.generate import GenerationSettings, generate
+from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.memory.offload import apply, profile_of
 from prophy.memory.profiles import OffloadMode, Profile
@@ -215,6 +216,95 @@ def test_the_alpha_of_a_file_scales_it_in_peft_and_in_diffusers_own_format(tmp_p
     assert np.array_equal(frames(second), frames(first))
 
 
+def peft_folder(folder: Path, pairs: Pairs, config: str | dict) -> Path:
+    """As peft saves an adapter: its configuration beside the tensors."""
+    folder.mkdir(exist_ok=True)
+    write_wan(folder / "adapter_model.safetensors", pairs, "peft")
+    text = config if isinstance(config, str) else json.dumps(config)
+    (folder / "adapter_config.json").write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "scale"),
+    [
+        ({"lora_alpha": 8}, 2.0),
+        ({"lora_alpha": 8, "use_rslora": True}, 4.0),
+        ({"lora_alpha": 8, "alpha_pattern": {"to_q": 2, "to_k|to_v": 2, r"0|net\.0\.proj|net\.2": 2}}, 0.5),
+        ({"lora_alpha": 4, "r": 10**9, "rank_pattern": {"to_q": 3}, "target_modules": 3}, 1.0),
+        ({"lora_alpha": 4, "modules_to_save": ["proj_out"], "bias": "all", "fan_in_fan_out": True}, 1.0),
+        ({"peft_type": "LORA", "layers_to_transform": [1], "corda_config": 3}, 1.0),
+        ("\ufeff{}", 1.0),
+    ],
+)
+def test_of_a_configuration_the_scale_is_read_and_the_tensors_say_the_rest(
+    config: str | dict, scale: float, wan_pairs, tmp_path: Path
+):
+    pipeline, meant = wan(), wan()
+    merge(meant.transformer.blocks, wan_pairs, scale)
+    add(pipeline, peft_folder(tmp_path / "peft", wan_pairs, config))
+    assert near(frames(pipeline), frames(meant))
+
+
+def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_path: Path):
+    pipeline, few = wan(), {(0, "attn1.to_q"): wan_pairs[0, "attn1.to_q"]}
+    for config, said in (
+        ("", "adapter_config.json is damaged"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[]", "holds a list, not an object"),
+        ('{"peft_type": "LOHA"}', "its adapter is a 'LOHA', no LoRA"),
+        ('{"lora_alpha": NaN}', "lora_alpha=nan is no number"),
+        ('{"lora_alpha": 1e308}', "lora_alpha=1e+308 is no number"),
+        ('{"alpha_pattern": {"to_q": "x"}}', "alpha_pattern of to_q='x' is no number"),
+        ('{"alpha_pattern": {"(": 1}}', "alpha_pattern='(' is no pattern"),
+        ('{"alpha_pattern": [1]}', "holds no alpha by layer"),
+    ):
+        assert said in refusal(pipeline, peft_folder(tmp_path / "peft", few, config)), config
+    path = tmp_path / "own.safetensors"
+    down, up = few[0, "attn1.to_q"]
+    tensors = {wan_key("diffusers", 0, "attn1.to_q", True): down, wan_key("diffusers", 0, "attn1.to_q", False): up}
+    for metadata, said in (("{", "is damaged (its adapter's configuration:"), ("[1]", "configuration is no object")):
+        save_file(tensors, path, {"lora_adapter_metadata": metadata})
+        assert said in refusal(pipeline, path)
+
+
+def test_decomposed_weights_are_exact_and_at_strength_zero_nothing(tmp_path: Path):
+    donor, meant = make_transformer(), wan()
+    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=["to_q"], init_lora_weights=False, use_dora=True)
+    donor.add_adapter(config)
+    state = {name: tensor.detach().clone() for name, tensor in get_peft_model_state_dict(donor).items()}
+    layers = {name.split(".lora_")[0] for name in state}
+    with torch.no_grad():
+        for layer in layers:
+            magnitude = state[f"{layer}.lora_magnitude_vector"].mul_(1.3)
+            own = meant.transformer.get_submodule(layer).weight
+            whole = own + state[f"{layer}.lora_B.weight"] @ state[f"{layer}.lora_A.weight"]
+            own.copy_(magnitude[:, None] * whole / whole.norm(dim=1, keepdim=True))
+    path = tmp_path / "dora.safetensors"
+    save_file({f"transformer.{name}": tensor for name, tensor in state.items()}, path)
+    pipeline = wan()
+    before = frames(pipeline)
+    digest = model_hash(pipeline)
+    add(pipeline, path)
+    assert near(frames(pipeline), frames(meant))
+    assert not near(frames(pipeline), before)
+    pipeline.set_adapters(["dora"], [0.0])
+    assert not np.array_equal(frames(pipeline), before), "its magnitudes act at any scale of the factors"
+    assert model_hash(pipeline) != digest
+    pipeline.unload_lora_weights()
+    add(pipeline, f"{path}:0")
+    assert np.array_equal(frames(pipeline), before)
+    assert model_hash(pipeline) == digest
+
+
+def test_factors_of_eight_bits_are_read(wan_pairs, tmp_path: Path):
+    eight = {place: tuple(factor.to(torch.float8_e4m3fn) for factor in pair) for place, pair in wan_pairs.items()}
+    pipeline, meant = wan(), wan()
+    merge(meant.transformer.blocks, {place: (a.float(), b.float()) for place, (a, b) in eight.items()}, 2 / RANK)
+    add(pipeline, write_wan(tmp_path / "eight.safetensors", eight, "lightx2v"))
+    assert near(frames(pipeline), frames(meant))
+
+
 def test_a_distillation_lora_of_lightx2v_brings_its_biases_and_names_what_diffusers_leaves_out(
     wan_pairs, tmp_path: Path, caplog
 ):
@@ -373,6 +463,24 @@ def test_what_would_be_left_out_in_silence_is_refused(wan_pairs, comfy: Path, tm
     assert "odd.safetensors is no LoRA that diffusers converts: it lacks" in refusal(
         pipeline, saved("odd.safetensors", {"lora_unet_blocks_0_self_attn_q.lora_down.weight": down})
     )
+    assert "which is no part of a transformer: give a LoRA of one alone" in refusal(
+        pipeline, saved("kohya.safetensors", {"lora_te1_layer.lora_down.weight": down, **pair})
+    )
+    assert "holds values that are not numbers, in transformer.blocks.0.attn1.to_q.lora_B.weight" in refusal(
+        pipeline, saved("nan.safetensors", {**pair, key.format("B"): up * float("nan")})
+    )
+    assert "the pair of blocks.0.attn1.to_q has the ranks 4 and 3" in refusal(
+        pipeline, saved("ranks.safetensors", {**pair, key.format("B"): up[:, :3]})
+    )
+    assert "has the ranks 0 and 0" in refusal(
+        pipeline, saved("empty.safetensors", {key.format("A"): down[:0], key.format("B"): up[:, :0]})
+    )
+    assert "flat.safetensors fits no layer of this model" in refusal(
+        pipeline, saved("flat.safetensors", {key.format("A"): down[0], key.format("B"): up[:, 0]})
+    )
+    assert "holds whole numbers, in blocks.0.attn1.to_q.lora_A.weight" in refusal(
+        pipeline, saved("whole.safetensors", {name: tensor.int() for name, tensor in pair.items()})
+    )
     short = tmp_path / "short.safetensors"
     short.write_bytes(comfy.read_bytes()[:-5])
     assert "short.safetensors is cut short or damaged" in refusal(pipeline, short)
@@ -475,3 +583,17 @@ def test_weights_that_exist_as_one_variant_are_found_and_of_several_one_is_asked
     pipeline.transformer.save_pretrained(tmp_path / "plain" / "transformer", variant="fp16")
     assert np.array_equal(frames(load(tmp_path / "plain")), expected)
     assert not np.array_equal(frames(load(tmp_path / "plain", variant="fp16")), expected)
+
+
+def test_a_branch_that_exists_as_one_variant_is_found_and_of_several_one_is_asked_for(tmp_path: Path):
+    pipeline = wan()
+    parts = {name: part for name, part in pipeline.components.items() if name != "branch"}
+    WanPipeline(**parts).save_pretrained(tmp_path / "model")
+    expected, branch = frames(pipeline), tmp_path / "branch"
+    pipeline.branch.save_pretrained(branch, variant="fp16")
+    assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)
+    pipeline.branch.save_pretrained(branch, variant="bf16")
+    with pytest.raises(ValueError, match=r"branch holds its weights as bf16 and fp16: say which with --variant"):
+        load(tmp_path / "model", branch=branch)
+    pipeline.branch.save_pretrained(branch)
+    assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)

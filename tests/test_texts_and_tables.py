@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
 
 from prophy.annotation.cli import build_parser
 from prophy.annotation.config import read_config
@@ -24,27 +21,13 @@ from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet, rea
 from prophy.evaluation.benchmarks.videophy2 import read_scores
 from prophy.evaluation.benchmarks.videos import generate_videos
 from prophy.files import visible
-from prophy.generation.generate import check_all
+from prophy.generation.checks import check_all
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.tiny.text import build_tokenizer
 from prophy.training.bases import open_folder
 from prophy.training.caching import fill
 from prophy.video import write_video
-from prophy.worlds import sample_scenario
 
 SHORT, LONG = "a red ball bounces", " ".join(["a red ball bounces on the floor"] * 40)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder."""
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    folder = tmp_path_factory.mktemp("base")
-    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
-    WanPipeline(*parts).save_pretrained(folder)
-    return folder
 
 
 def write_clip(path: Path) -> None:
@@ -162,6 +145,8 @@ JUDGED = 'caption,videopath,score\na ball,C:\\runs\\0000-x.mp4,4.0\n"smoke, grey
         JUDGED.replace("caption,videopath", " caption , videopath").encode(),
         JUDGED.replace("a ball", "a “ball”").encode("cp1252"),
         (JUDGED + "\n,,\n").encode(),
+        ("sep=,\r\n" + JUDGED.replace("\n", ",,\r\n")).encode("utf-8-sig"),
+        JUDGED.replace("4.0\n", "4.0,,\n").encode(),
     ],
 )
 def test_a_judges_table_is_read_as_any_table(tmp_path, data: bytes):
@@ -177,6 +162,8 @@ def test_a_judges_table_is_read_as_any_table(tmp_path, data: bytes):
         (JUDGED.replace('"', ""), "utf-8", "line 3: 4 cells under 3 columns: quote a cell"),
         (JUDGED.replace("videopath", "video"), "utf-8", "has no column videopath, only caption, video, score"),
         (JUDGED + '"open', "utf-8", "is a quote left open"),
+        (JUDGED.replace("caption,", "score,"), "utf-8", "names a column twice: 'score'"),
+        ("sep=;\n" + JUDGED.replace(",", ";"), "utf-8", "is not separated by commas"),
     ],
 )
 def test_a_judges_table_that_cannot_be_read_says_why(tmp_path, text: str, encoding: str, said: str):
@@ -205,6 +192,8 @@ def test_the_benchmarks_own_table_is_read_with_a_mark_and_names_its_broken_rows(
         ("ice/melts.mp4", "ice\\melts.mp4"),
         ("Ice/Melts.mp4", "ice/melts.MP4"),
         ("ice/melts.mp4", "./ice/melts.mp4"),
+        ("ice/melts.mp4", "ice. /melts.mp4. "),
+        ("CON.mp4", "con.mp4"),
     ],
 )
 def test_a_name_is_found_as_other_systems_write_it(tmp_path, on_disk: str, in_table: str):

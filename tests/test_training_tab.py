@@ -18,7 +18,8 @@ from chromium import CHROMIUM, PATIENCE_MS, free_port
 from small_training import LONGER, RECIPE, RandomClips, run
 from synthetic import make_frames, make_record, make_trace
 
-from prophy.runs.store import RunError, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import write_run
 from prophy.training.curves import CHARTS, MOST_COLUMNS, MOST_POINTS, kept, losses, refinement_usage, semantic_usage
 from prophy.training.log import GrowingLog, read_lines
 from prophy.training.run_folder import RunFolder, Trainings
@@ -192,10 +193,17 @@ def test_a_resumed_training_is_followed_through_its_cut_log(copied: Path):
         (b'{"kind": "validation", "step": 7, "diffusion": {"0.2": "low"}}', "delete it"),
         (b'{"kind": "validation", "step": "7", "diffusion": {}}', "delete it"),
         (b"[" * 100_000, "delete it"),
+        (b'{"kind": "validation", "step": 1000000000000000000000, "diffusion": {}}', "delete it"),
+        (b'{"kind": "validation", "step": 7, "diffusion": {"0.2": 1' + b"0" * 400 + b"}}", "delete it"),
+        (
+            b'{"kind": "train", "step": 7, "losses": {}, "gradient_norms": {}, "rate": 1, "seconds_per_step": NaN, '
+            b'"waiting": 0}',
+            "delete it",
+        ),
         (b"\xff\xfe", "delete it"),
         (b'{"kind": "validation", "step": 2, "diffusion": {}}', "end one of the two trainings"),
     ],
-    ids=range(10),
+    ids=range(13),
 )
 def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copied: Path, bad: bytes, said: str):
     good = (copied / "log.jsonl").read_text()
@@ -212,6 +220,31 @@ def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copie
     assert folder.look().version == look.version
     (copied / "log.jsonl").write_text(good)
     assert folder.look().faults == ()
+
+
+def test_numbers_that_count_nothing_and_a_pipe_are_said_in_one_line(copied: Path):
+    about = json.loads((copied / "run.json").read_text())
+    for name, value in (("processes", 1e308), ("trained_parameters", -1), ("trained_parameters", "many")):
+        (copied / "run.json").write_text(json.dumps({**about, name: value}))
+        assert RunFolder(copied).look().faults[0].startswith("run.json of copied is damaged"), name
+    for batch in ("large", [8], 10**30):
+        (copied / "run.json").write_text(json.dumps({**about, "recipe": {**about["recipe"], "batch": batch}}))
+        assert RunFolder(copied).look().about is None, batch
+    (copied / "run.json").write_text(json.dumps({**about, "recipe_name": "x" * 100_000}))
+    assert len(RunFolder(copied).look().about.recipe) == 200
+    (copied / "log.jsonl").unlink()
+    os.mkfifo(copied / "log.jsonl")
+    assert RunFolder(copied).look().faults == ("log.jsonl is not a file: put the run's log in its place",)
+
+
+def test_a_loss_that_is_no_number_is_shown(copied: Path):
+    last = json.loads((copied / "log.jsonl").read_text().splitlines()[0])
+    losses = dict.fromkeys(last["losses"], float("nan"))
+    append(copied, json.dumps({**last, "step": 7, "losses": losses}) + "\n")
+    look = RunFolder(copied).look()
+    assert (look.faults, look.lines[-1]["step"]) == ((), 7)
+    for chart in CHARTS:
+        chart.draw(look.lines)
 
 
 def test_other_damaged_files_and_what_is_not_there_yet_are_said_in_one_line(copied: Path, tmp_path: Path):

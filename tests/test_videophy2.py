@@ -27,6 +27,7 @@ from prophy.evaluation.benchmarks.videophy2 import (
     write_judge_inputs,
 )
 from prophy.evaluation.benchmarks.videos import missing_videos
+from prophy.evaluation.measures.figures import read_prompts
 from prophy.evaluation.report.readers.benchmarks import vbench
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.vbench import VBenchResult
@@ -368,7 +369,7 @@ def test_vbench_quality_is_the_weighted_mean_of_normalised_dimensions(tmp_path):
     path = tmp_path / "a_eval_results.json"
     path.write_text(json.dumps(vbench_document()))
     assert read_vbench([path]).quality == pytest.approx(0.5)
-    path.write_text(json.dumps(vbench_document(dynamic_degree=1.0, scene=0.3)))
+    path.write_text(json.dumps({**vbench_document(dynamic_degree=1.0, scene=0.3), "release": 1.5, "prompts": None}))
     result = read_vbench([path])
     assert result.quality == pytest.approx((6 * 0.5 + 0.5 * 1.0) / 6.5)
     assert result.videos == 2
@@ -407,6 +408,25 @@ def test_vbench_dimensions_of_its_standard_suite_have_their_own_numbers_of_video
     del about["counts"]
     (tmp_path / "evaluation" / "vbench.json").write_text(json.dumps(about))
     assert VBenchResult.read(tmp_path / "evaluation" / "vbench.json").counts == {}, "results of before are read"
+
+
+@pytest.mark.parametrize("read", [lambda path: read_vbench([path]), read_phygenbench, read_phyground, read_prompts])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{", '[{"caption": 3, "prompt": 3, "physical_laws": [], "id": 1, "id_stem": "a"}]']
+)
+def test_what_is_no_file_of_a_benchmark_is_one_line(tmp_path, read, text: str):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(ValueError, match=r"a\.json") as caught:
+        read(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_two_videos_whose_names_differ_by_case_alone_are_refused(tmp_path):
+    """One would be written over the other where a disk does not tell them apart."""
+    entries = [{"id": i, "prompt": f"a ball {i}", "physical_laws": [], "id_stem": stem} for i, stem in enumerate("aA")]
+    (tmp_path / "a.json").write_text(json.dumps(entries))
+    with pytest.raises(ValueError, match="two prompts have the video name a"):
+        read_phyground(tmp_path / "a.json")
 
 
 def test_vbench_dimensions_may_come_in_several_files_but_each_once(tmp_path, capsys):

@@ -6,14 +6,13 @@ look for, the scale that a file asks for, and a refusal where a tensor would hav
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +21,17 @@ from diffusers import DiffusionPipeline
 from diffusers.loaders.lora_base import LORA_ADAPTER_METADATA_KEY
 from diffusers.utils import convert_unet_state_dict_to_peft
 from diffusers.utils import logging as diffusers_logging
-from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from prophy.backbones.backbone import backbone_of
+from prophy.backbones.lora_scale import LoraScale
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.published import PUBLISHED
 from prophy.files import check_file
+from prophy.schema import parsed, read_object
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ Tensors = dict[str, torch.Tensor]
 _DIFFUSERS = "transformer."
 _ORIGINAL = "diffusion_model."  # before the authors' own names, as ComfyUI and lightx2v write them
 _FLAT = "lora_unet_"  # kohya's and musubi-tuner's
+_OF_TEXT = ("lora_te", "text_encoder.")  # kohya's and diffusers' names of a text encoder's part
 _OWN_NAMES = re.compile(r"(self_attn|cross_attn)\.\w+\.|ffn\.\d\.|^(head\.head|(time|text)_(embedding|projection))\.")
 _BLOCK = re.compile(r"(transformer_)?blocks[._](\d+)[._]")
 _QUERY = re.compile(r"(to_q|self_attn[._]q)\.(lora_A|lora_down|lora\.down)\.")
@@ -51,14 +52,12 @@ class LoraFile:
 
     Attributes:
         name: of the file.
-        tensors: by their names, which begin with ``transformer.``.
-        config: of its peft adapter by field; None: the file does not say, then the shapes do and the scale is 1.
+        tensors: by their names, which begin with ``transformer.``; the second factors times the scale asked for.
         left_out: tensors of the file, not zero, for which diffusers has no place, such as differences of norms.
     """
 
     name: str
     tensors: Tensors
-    config: dict[str, Any] | None
     left_out: tuple[str, ...]
 
 
@@ -73,16 +72,27 @@ def read_lora(path: Path, pipeline: DiffusionPipeline) -> LoraFile:
     """
     try:
         with safe_open(check_file(path), "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: _computable(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{path} is cut short or damaged ({error}): copy or download it again") from None
-    config = None
-    if LORA_ADAPTER_METADATA_KEY in metadata:
-        config = json.loads(metadata[LORA_ADAPTER_METADATA_KEY])
-    elif path.name.startswith("adapter_model") and (beside := path.with_name("adapter_config.json")).is_file():
-        config = json.loads(beside.read_text(encoding="utf-8"))  # peft's own format keeps the scale there
-    return converted(path.name, tensors, pipeline, config)
+    return converted(path.name, tensors, pipeline, _config_of(path, metadata))
+
+
+def _config_of(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
+    """What a LoRA's file, or peft's beside it, says of its adapter."""
+    cure = "copy or download it again"
+    if LORA_ADAPTER_METADATA_KEY not in metadata:
+        beside = path.with_name("adapter_config.json")  # peft's own format keeps the scale there
+        is_pefts = path.name.startswith("adapter_model") and beside.is_file()
+        return read_object(beside, cure) if is_pefts else None
+    try:
+        config = parsed(metadata[LORA_ADAPTER_METADATA_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged (its adapter's configuration: {error}): {cure}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is damaged (its adapter's configuration is no object): {cure}")
+    return config
 
 
 def converted(
@@ -102,18 +112,32 @@ def converted(
     if not hasattr(pipeline, "lora_state_dict"):
         raise ValueError(f"{name}: {type(pipeline).__name__} takes no LoRA")
     raw = _prefixed(tensors)
+    if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
+        raise ValueError(f"{name} holds values that are not numbers, in {broken}: copy or download it again")
+    if other := next((key for key in tensors if key.startswith(_OF_TEXT)), None):
+        raise ValueError(_not_alone(name, other))
+    try:
+        scale = LoraScale.of(config, _DIFFUSERS)
+    except ValueError as error:
+        raise ValueError(f"{name} is damaged ({error}): copy or download it again") from None
     try:
         with _quiet():
             state = type(pipeline).lora_state_dict(dict(raw))
-    except (KeyError, ValueError, AttributeError, IndexError) as error:
+        moved = {id(tensor) for tensor in state.values()}
+        left_out = [
+            key for key, tensor in raw.items() if id(tensor) not in moved and not _is_factor(key) and bool(tensor.any())
+        ]
+        if not any("lora_A" in key or ".lokr_" in key for key in state):
+            state = convert_unet_state_dict_to_peft(state)
+        state = _with_biases(_scaled(state, scale))
+    except (LookupError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{name} is no LoRA that diffusers converts: {_said_by_diffusers(error)}") from error
-    moved = {id(tensor) for tensor in state.values()}
-    left_out = [
-        key for key, tensor in raw.items() if id(tensor) not in moved and not _is_factor(key) and bool(tensor.any())
-    ]
-    if not any("lora_A" in key or ".lokr_" in key for key in state):
-        state = convert_unet_state_dict_to_peft(state)
-    return LoraFile(name, _with_biases(_scaled(state)), _fields_of(config), tuple(left_out))
+    return LoraFile(name, state, tuple(left_out))
+
+
+def _computable(tensor: torch.Tensor) -> torch.Tensor:
+    """The same values, where they are of 8 bits in bfloat16: nothing is computed in float8."""
+    return tensor.bfloat16() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
 
 
 def _prefixed(tensors: Mapping[str, torch.Tensor]) -> Tensors:
@@ -134,14 +158,16 @@ def _is_factor(key: str) -> bool:
     return key.endswith(".alpha") or ".lora" in key or "_lora" in key
 
 
-def _scaled(state: Tensors) -> Tensors:
-    """Without the alphas that diffusers leaves in place: each scales its pair by alpha / rank."""
+def _scaled(state: Tensors, scale: LoraScale) -> Tensors:
+    """Each pair times its scale: that of the alpha beside it, where diffusers leaves one in place, or of ``scale``."""
     alphas = {key.removesuffix(".alpha"): float(state[key]) for key in state if key.endswith(".alpha")}
     scaled = {key: tensor for key, tensor in state.items() if not key.endswith(".alpha")}
-    for module, alpha in alphas.items():
-        down, up = f"{module}.lora_A.weight", f"{module}.lora_B.weight"
-        if down in scaled and up in scaled:
-            scaled[up] = scaled[up] * (alpha / len(scaled[down]))
+    for up in [key for key in scaled if key.endswith(".lora_B.weight")]:
+        module = up.removesuffix(".lora_B.weight")
+        rank = len(scaled.get(f"{module}.lora_A.weight", ()))
+        factor = alphas[module] / rank if module in alphas else scale.of_layer(module.removeprefix(_DIFFUSERS), rank)
+        if factor != 1:
+            scaled[up] = scaled[up] * factor
     return scaled
 
 
@@ -155,14 +181,6 @@ def _with_biases(state: Tensors) -> Tensors:
         if key.endswith(".lora_B.weight")
     }
     return {**missing, **state}
-
-
-def _fields_of(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if config is None:
-        return None
-    known = {field.name for field in fields(LoraConfig)}
-    plain = {key.removeprefix(_DIFFUSERS): value for key, value in config.items()}
-    return {key: value for key, value in plain.items() if key in known} or None
 
 
 @contextmanager
@@ -181,7 +199,10 @@ def _quiet() -> Iterator[None]:
 def _said_by_diffusers(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]}"
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    if isinstance(error, IndexError):
+        return "it holds names that diffusers does not know"
+    said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])  # the first may only announce
+    return (said or type(error).__name__)[:200]
 
 
 # --- applying ---------------------------------------------------------------------------------------------------------
@@ -197,7 +218,7 @@ def apply_lora(
     """Add a LoRA to transformers of a pipeline, beside those that act already. Returns the adapter's name.
 
     Args:
-        pipeline: without offloading hooks, see :attr:`prophy.backbones.pipeline.ProPhyPipeline.rearranged`.
+        pipeline: without offloading hooks, see ``rearranged`` of :class:`~prophy.backbones.pipeline.ProPhyPipeline`.
         transformers: which of its transformers.
         file: the LoRA.
         strength: factor of what it adds.
@@ -224,12 +245,12 @@ def apply_lora(
                     file.tensors,
                     transformer=transformer,
                     adapter_name=name,
-                    metadata=None if file.config is None else {_DIFFUSERS + k: v for k, v in file.config.items()},
                     low_cpu_mem_usage=True,
                 )
                 _check_applied(transformer, state, name, file.name)
             for layer in adapted_layers(transformer):
-                layer.set_adapter([*active, name], inference_mode=True)
+                # At 0 it does not act at all: of decomposed weights the magnitudes would stay.
+                layer.set_adapter([*active, name] if strength else active, inference_mode=True)
                 layer.set_scale(name, strength)
             for key, parameter in transformer.named_parameters():
                 if name in key.split("."):
@@ -237,7 +258,7 @@ def apply_lora(
     except BaseException as error:
         for transformer in transformers:
             remove_adapter(transformer, name)
-        if isinstance(error, ValueError) or not isinstance(error, Exception):
+        if not isinstance(error, Exception) or (isinstance(error, ValueError) and file.name in str(error)):
             raise
         raise ValueError(f"{file.name} cannot be applied: {_said_by_diffusers(error)}") from error
     finally:
@@ -298,8 +319,12 @@ def _without_prefix(file: LoraFile, transformer: nn.Module) -> Tensors:
     if not any(_layer_of(key) for key in state):
         raise ValueError(_misfit(file.name, transformer, file.tensors))
     if other := next((key for key in file.tensors if not key.startswith(_DIFFUSERS)), None):
-        raise ValueError(f"{file.name} holds {other}, which is no part of a transformer: give a LoRA of one alone")
+        raise ValueError(_not_alone(file.name, other))
     return state
+
+
+def _not_alone(file: str, key: str) -> str:
+    return f"{file} holds {key}, which is no part of a transformer: give a LoRA of one alone"
 
 
 def _layer_of(key: str) -> str | None:
@@ -319,6 +344,14 @@ def _check_fits(transformer: nn.Module, state: Tensors, file: str) -> None:
             f"{file}: {len(misfits)} of its {len(state)} tensors fit no layer of this {type(transformer).__name__}, "
             f"such as {misfits[0]}: it was made for another model"
         )
+    if whole := next((key for key, tensor in state.items() if not tensor.is_floating_point()), None):
+        raise ValueError(f"{file} holds whole numbers, in {whole}: it is quantised, give the one that is not")
+    for down in (key for key in state if key.endswith(".lora_A.weight")):
+        up = down.replace(".lora_A.", ".lora_B.")
+        ranks = len(state[down]), state[up].shape[1] if up in state else len(state[down])
+        if ranks[0] != ranks[1] or not ranks[0]:
+            said = f"the pair of {_layer_of(down)} has the ranks {ranks[0]} and {ranks[1]}"
+            raise ValueError(f"{file}: {said}: copy or download it again")
     halves = Counter(_layer_of(key) for key in state if key.endswith((".lora_A.weight", ".lora_B.weight")))
     if alone := next((layer for layer, count in halves.items() if count != 2), None):
         raise ValueError(f"{file} holds half of a pair for {alone}: copy or download it again")
@@ -335,9 +368,11 @@ def _fits(layer: nn.Module | None, key: str, tensor: torch.Tensor) -> bool:
     weight = getattr(base, "weight", None)
     if not isinstance(base, nn.Linear | nn.Conv3d) or weight is None:
         return False
+    if key.endswith(("lora_A.weight", "lora_B.weight")) and tensor.ndim != (2 if isinstance(base, nn.Linear) else 5):
+        return False
     if "lora_A" in key:
         return tensor.shape[1] == _sizes(base)[0]
-    return "lora_B" not in key or tensor.shape[0] == _sizes(base)[1]
+    return "lora_B" not in key or (tensor.ndim > 0 and tensor.shape[0] == _sizes(base)[1])
 
 
 def _sizes(layer: nn.Linear | nn.Conv3d) -> tuple[int, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -19,6 +17,7 @@ from torch import nn
 
 from prophy.backbones.backbone import backbone_of, backbones
 from prophy.backbones.lora import apply_lora, converted, fits_all, read_lora, remove_adapter
+from prophy.backbones.variants import variant_beside, variant_in
 from prophy.branch import Attachment, ProPhyBranch, attach, check_fits
 from prophy.catalogue.describe import BRANCH_FOLDER, check_part, is_local, read_branch
 from prophy.catalogue.families import facts_of
@@ -26,7 +25,7 @@ from prophy.catalogue.limits import ClipRules
 from prophy.catalogue.lora import LoraSource
 from prophy.catalogue.published import PublishedModel, published_like
 from prophy.files import open_regular, visible
-from prophy.schema import read_object
+from prophy.schema import parsed, read_object
 
 #: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
 BranchSource = str | Path | ProPhyBranch | Literal[False] | None
@@ -66,7 +65,7 @@ class ProPhyPipeline(DiffusionPipeline):
         """Open a base model and, beside it, a branch. Further arguments as in diffusers.
 
         Args:
-            base: a diffusers folder or hub id; one that :meth:`save_pretrained` wrote brings its branch back.
+            base: a diffusers folder or hub id; one that ``save_pretrained`` wrote brings its branch back.
             branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
                 False opens the backbone alone. What ``prophy publish`` wrote brings what the backbone became beside
                 it: its LoRA, or the transformer.
@@ -89,14 +88,14 @@ class ProPhyPipeline(DiffusionPipeline):
         if branch is not None:
             dtype = kwargs.get("dtype", kwargs.get("torch_dtype"))
             if "transformer" not in kwargs and (config := _file_beside(branch, "transformer/config.json")):
-                kwargs["transformer"] = _open_transformer(index, config.parent, dtype)
+                kwargs["transformer"] = _open_transformer(index, config.parent, dtype, variant)
             adapts_only = (lora or "transformer" in kwargs) and not _file_beside(branch, "config.json")
-            kwargs["branch"] = None if adapts_only else _open_branch(branch, dtype)
+            kwargs["branch"] = None if adapts_only else _open_branch(branch, dtype, variant)
         if lora is not None and _is_branchs_own(lora, kwargs.get("branch")):
             lora = None
         if Path(base).is_dir():
             _check_components(Path(base), index, given=kwargs.keys())
-            variant = _variant_in(Path(base), index, variant, given=kwargs.keys())
+            variant = variant_in(Path(base), index, variant, given=kwargs.keys())
         if variant is not None:
             kwargs["variant"] = variant
         try:
@@ -260,32 +259,8 @@ def _check_components(folder: Path, index: dict[str, Any], given: Collection[str
         _check_weights(folder / name)
 
 
-def _variant_in(folder: Path, index: dict[str, Any], variant: str | None, given: Collection[str]) -> str | None:
-    """Which variant of the weight files to open; None for the plain ones."""
-    needed: set[str] = set()
-    offered: set[str] = set()
-    for name in sorted(index.keys() - set(given)):
-        variants = _variants(folder / name)
-        if variants and "" not in variants and variant not in variants:
-            if len(variants) > 1 or variant is not None:
-                raise ValueError(f"{folder / name} holds its weights as {' and '.join(sorted(variants))}: {_NAME_IT}")
-            needed |= variants
-        offered |= variants - {""}
-    if len(needed) > 1:
-        raise ValueError(f"the parts of {folder} need different variants ({', '.join(sorted(needed))}): {_NAME_IT}")
-    if variant is not None and variant not in offered:
-        has = f"it has {', '.join(sorted(offered))}" if offered else "it has the plain ones only"
-        raise ValueError(f"{folder} holds no weights of the variant {variant}: {has}")
-    return variant or next(iter(needed), None)
-
-
-_NAME_IT = "say which with --variant, or variant= in Python"
-
-
-def _variants(part: Path) -> set[str]:
-    """The variants of a part's weight files, such as ``fp16``; empty text for the plain ones."""
-    names = (re.fullmatch(r"[^.]+?(?:\.([^.]+?))?(?:-\d+-of-\d+)?\.(?:safetensors|bin)", p.name) for p in visible(part))
-    return {name.group(1) or "" for name in names if name}
+def _given(**arguments: Any) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]) -> list[nn.Module]:
@@ -328,24 +303,25 @@ def _safetensors_size(path: Path) -> int:
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(min(length, 100_000_000)))
+            header = parsed(file.read(min(length, 100_000_000)))
             ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
             return -1
     return 8 + length + max(ends, default=0)
 
 
-def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any) -> ProPhyBranch:
+def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any, variant: str | None) -> ProPhyBranch:
     if isinstance(branch, ProPhyBranch):
         return branch
     _check_folder(branch, "config.json", "branch")
     if Path(branch).is_dir():
         read_branch(branch)
         _check_weights(Path(branch))
+    variant = variant_beside(branch, variant)
     if isinstance(dtype, dict):
         dtype = dtype.get("branch", dtype.get("default"))
     try:
-        return ProPhyBranch.from_pretrained(branch, **({} if dtype is None else {"dtype": dtype}))
+        return ProPhyBranch.from_pretrained(branch, **_given(dtype=dtype, variant=variant))
     except Exception as error:
         raise ValueError(f"cannot open the branch in {branch}: {_first_line(error)}") from error
 
@@ -372,13 +348,14 @@ def _is_branchs_own(lora: Path, branch: ProPhyBranch | None) -> bool:
         return fits_all(branch, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
-def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any) -> nn.Module:
+def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any, variant: str | None) -> nn.Module:
     if isinstance(dtype, dict):
         dtype = dtype.get("transformer", dtype.get("default"))
     _check_weights(folder)
+    variant = variant_beside(folder, variant)
     kind = backbone_of(index["transformer"][1]).transformer_class
     try:
-        return kind.from_pretrained(folder, **({} if dtype is None else {"dtype": dtype}))
+        return kind.from_pretrained(folder, **_given(dtype=dtype, variant=variant))
     except Exception as error:
         raise ValueError(f"cannot open the transformer in {folder}: {_first_line(error)}") from error
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class Entry:
     """Where one clip's tensors are.
 
     Attributes:
-        id: of the clip.
+        id: of the clip; several that differ by name alone share one entry, which was written under one of them.
         key: of its content and the recipe.
         shard: the safetensors file.
         tensors: name -> type and shape.
@@ -99,13 +99,13 @@ class TensorCache:
         return key in self._entries
 
     def entries(self) -> list[Entry]:
-        """The present entries, one for each clip, by clip id.
+        """The present entries, one for each clip, by clip id and under it.
 
         Raises:
             ValueError: a clip has two, and no list says which is the present one.
         """
         keys = present_keys(self.folder, _by_id(self._entries.values()))
-        return [self._entries[key] for _, key in sorted(keys.items()) if key in self._entries]
+        return [replace(self._entries[key], id=name) for name, key in sorted(keys.items()) if key in self._entries]
 
     def missing(self) -> list[str]:
         """Ids of the clips that should be there and have no present entry; see :meth:`expect`."""
@@ -271,7 +271,8 @@ def verify(folder: Path) -> list[Problem]:
         missing = [clip_id for clip_id in expected if present.get(clip_id) not in sound]
         if missing:
             problems.append(Problem(CLIPS, f"{len(missing)} of {len(expected)} clips are missing: {some_of(missing)}"))
-    if left := [entry for entry in sound.values() if present.get(entry.id) != entry.key]:
+    read = set(present.values())
+    if left := [entry for entry in sound.values() if entry.key not in read]:
         changed = sorted({entry.id for entry in left if entry.id in present})
         foreign = sorted({entry.id for entry in left if entry.id not in present})
         for ids, why in ((changed, "superseded: the clip is another now"), (foreign, "of clips no longer asked for")):

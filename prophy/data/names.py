@@ -14,7 +14,8 @@ class VideoFinder:
     """Finds videos in a folder by a table's names.
 
     A name that is there as it stands is taken. Else the only video is taken whose name is the same on other systems:
-    composed or decomposed letters (a Mac writes ``é`` as two), backslashes for slashes (Windows), capitals or not.
+    composed or decomposed letters (a Mac writes ``é`` as two), backslashes for slashes (Windows), dots and spaces at an
+    end (which Windows leaves out), capitals or not.
 
     Args:
         folder: looked through once, with the folders below, when a name is not there as it stands.
@@ -51,7 +52,7 @@ class VideoFinder:
 
 
 def _parts(name: str) -> list[str]:
-    return [part for part in re.split(r"[/\\]", name) if part not in ("", ".")] or [""]
+    return [part for part in (part.rstrip(". ") for part in re.split(r"[/\\]", name)) if part] or [""]
 
 
 def _normal(name: str) -> str:

@@ -124,13 +124,21 @@ def _kind(item: object) -> str:
 def csv_rows(path: Path, text: str) -> Iterator[Row]:
     """The rows of a CSV's text; see :func:`read_rows`.
 
+    Columns without a name at the end, as spreadsheets leave them, are left out where they are empty.
+
     Raises:
         ValueError: the CSV is broken as a whole, or its header is.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header = [name.strip() for name in _next_row(path, reader, 1) or []]
+    first = _next_row(path, reader, 1)
+    if first == ["sep=", ""]:  # Excel's note that commas separate
+        first = _next_row(path, reader, 2)
+    header = [name.strip() for name in first or []]
     if not any(header):
         raise ValueError(f"{path} is empty: its first line must name the columns")
+    width = len(header)
+    while not header[-1]:
+        header.pop()
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f"{path} names a column twice: {', '.join(map(repr, twice))}")
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
@@ -143,10 +151,12 @@ def csv_rows(path: Path, text: str) -> Iterator[Row]:
             return
         if not any(cell.strip() for cell in cells):
             continue
-        if len(cells) != len(header):
-            yield Row(where, None, f"{len(cells)} cells under {len(header)} columns: quote a cell that holds a comma")
+        nameless = [cell for cell in cells[len(header) :] if cell.strip()]
+        if len(cells) < len(header) or (nameless and len(cells) > width):
+            yield Row(where, None, f"{len(cells)} cells under {width} columns: quote a cell that holds a comma")
         else:
-            yield Row(where, dict(zip(header, cells, strict=True)))
+            named = dict(zip(header, cells[: len(header)], strict=True))
+            yield Row(where, {**named, "": " ".join(nameless)} if nameless else named)
 
 
 def _next_row(path: Path, reader: Iterator[list[str]], line: int) -> list[str] | None:

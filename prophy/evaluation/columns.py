@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,11 @@ from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.branch.family import FAMILIES
 from prophy.generation.pipelines import load
+from prophy.schema import read_object
 
 #: one of which every ``--column`` has: a pipeline's; a transformer's or a branch's; a published LoRA's or transformer's
 _COLUMN_FILES = ("model_index.json", "config.json", LORA_WEIGHT_NAME_SAFE, "transformer/config.json")
+_AGAIN = "copy or publish it again"
 
 
 def add_columns(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +60,7 @@ def _load_column(model: str | None, folder: Path) -> ProPhyPipeline:
     if (folder / "model_index.json").is_file():
         return load(folder)
     config = folder / "config.json"
-    if config.is_file() and json.loads(config.read_text()).get("_class_name") in FAMILIES:
+    if config.is_file() and read_object(config, _AGAIN).get("_class_name") in FAMILIES:
         return load(model, branch=False, transformer=transformer_in(folder))
     return load(model, branch=folder)
 
@@ -70,5 +71,5 @@ def transformer_in(folder: Path) -> ModelMixin:
     Raises:
         ValueError: the folder holds a model of another class.
     """
-    name = json.loads((folder / "config.json").read_text()).get("_class_name")
+    name = read_object(folder / "config.json", _AGAIN).get("_class_name")
     return backbone_of(str(name)).transformer_class.from_pretrained(folder)

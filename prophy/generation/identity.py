@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from prophy.backbones.lora import adapted_layers
+from prophy.backbones.pipeline import pipeline_config_of
 from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256, sha256, visible
 from prophy.generation.sampling import scheduler_for
@@ -137,13 +138,18 @@ class _Weights:
         return bool(found) and all(any(_same(one, other) for other in found.values()) for one in rest)
 
     def _summary(self) -> str:
-        """A digest of sums, to notice a change without reading every byte back from an accelerator."""
+        """A digest of sums, to notice a change without reading every byte back from an accelerator.
+
+        Of columns and of rows: experts that changed places leave the sums of columns alone.
+        """
         digest = hashlib.sha256()
         for name, tensor in self.tensors.items():
             raw = _raw(tensor)
             width = next(size for size in (1024, 64, 4, 1) if len(raw) % size == 0)
-            sums = raw.view(len(raw) // width, width).sum(0, dtype=torch.int64).cpu()
-            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode() + sums.numpy().tobytes())
+            rows = raw.view(len(raw) // width, width)
+            digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+            for along in (0, 1):
+                digest.update(rows.sum(along, dtype=torch.int64).cpu().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -203,9 +209,11 @@ def computation_of(pipeline: DiffusionPipeline, settings: GenerationSettings | N
         quantisation={name: method for name, part in parts.items() if (method := _quantisation(part))},
         attention={name: _attention(part) for name, part in transformers.items()},
         caching={name: caching for name, part in transformers.items() if (caching := _caching(part))},
+        compilation={name: "torch.compile" for name, part in transformers.items() if _is_compiled(part)},
         profile=_profile(pipeline),
         scheduler=type(scheduler).__name__,
         scheduler_config=_plain_config(scheduler.config),
+        configuration=_configuration(pipeline, parts),
         adapters=tuple(
             Adapter(name, one.name, one.strength, one.sha256) for name, part in parts.items() for one in _acting(part)
         ),
@@ -235,7 +243,8 @@ def _acting(component: nn.Module) -> list[_Acting]:
         for adapter in layer.active_adapters:
             tensors = {n: t for n, t in own.items() if not n.startswith("base_layer.") and adapter in n.split(".")}
             scale = float(getattr(layer, "scaling", {}).get(adapter, 1.0))
-            if not tensors or scale == 0:
+            # Of decomposed weights the magnitudes act at scale 0 too.
+            if not tensors or (scale == 0 and not any("magnitude" in n for n in tensors)):
                 continue
             lines = said.setdefault(adapter, [])
             lines.append(f"{path} {scale!r}\n".encode())
@@ -291,6 +300,26 @@ def _caching(transformer: nn.Module) -> str:
         return ""
     values = {name: v for name, v in sorted(vars(config).items()) if isinstance(v, bool | int | float | str)}
     return f"{type(config).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
+
+
+def _is_compiled(transformer: nn.Module) -> bool:
+    return any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in transformer.modules())
+
+
+def _configuration(pipeline: DiffusionPipeline, parts: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:
+    """Of the pipeline itself and of its parts; of a tokenizer what it makes of texts, digested."""
+    found = {"pipeline": _plain_config(pipeline_config_of(pipeline))}
+    for name, part in parts.items():
+        config = getattr(part, "config", {})
+        plain = _plain_config(config.to_dict() if hasattr(config, "to_dict") else config)
+        found[name] = {key: value for key, value in plain.items() if key not in _NOTES}
+    backend = getattr(getattr(pipeline, "tokenizer", None), "backend_tokenizer", None)
+    if backend is not None:
+        found["tokenizer"] = {"sha256": sha256(backend.to_str())}
+    return {name: config for name, config in found.items() if config}
+
+
+_NOTES = ("architectures", "dtype", "torch_dtype", "transformers_version")  # what transformers notes for itself
 
 
 def _profile(pipeline: DiffusionPipeline) -> str:

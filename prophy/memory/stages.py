@@ -152,9 +152,15 @@ def _class_in(library: Any, name: str) -> type[nn.Module]:
 def _build(
     cls: type[nn.Module], config: Mapping[str, Any], dtype: torch.dtype, device: torch.device | str = "meta"
 ) -> nn.Module:
-    with _made_on(device, dtype):
-        own = issubclass(cls, diffusers.ModelMixin)
-        module = cls.from_config(dict(config)) if own else cls(cls.config_class(**config))
+    try:
+        with _made_on(device, dtype):
+            own = issubclass(cls, diffusers.ModelMixin)
+            module = cls.from_config(dict(config)) if own else cls(cls.config_class(**config))
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a class makes of values that it cannot have
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"no {cls.__name__} can be built as its config.json says ({said}): copy it again") from error
     return _cast(module, dtype)
 
 

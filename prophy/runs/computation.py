@@ -48,6 +48,8 @@ class Computation:
         scheduler: its class.
         scheduler_config: its configuration.
         adapters: that acted, in their order.
+        compilation: what compiled a transformer, or blocks of it.
+        configuration: of the pipeline itself and of its other parts: the tensors do not say what is done with them.
 
     Raises:
         ValueError: a field has another type, or all are too long.
@@ -61,16 +63,19 @@ class Computation:
     scheduler: str = ""
     scheduler_config: dict[str, Any] = field(default_factory=dict)
     adapters: tuple[Adapter, ...] = ()
+    compilation: dict[str, str] = field(default_factory=dict)
+    configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("dtypes", "quantisation", "attention", "caching"):
+        for name in ("dtypes", "quantisation", "attention", "caching", "compilation"):
             value = getattr(self, name)
             _require(isinstance(value, dict) and all(map(_is_text, value.values())), f"{name} must be texts by part")
         for name in ("profile", "scheduler"):
             _require(_is_text(getattr(self, name)), f"{name} must be a text")
-        _require(isinstance(self.scheduler_config, dict), "scheduler_config must be an object")
-        _require(all(_is_text(key) for key in self.scheduler_config), "scheduler_config must have names")
-        _require(_is_plain(self.scheduler_config), "scheduler_config must be plain JSON without NaN")
+        for name in ("scheduler_config", "configuration"):
+            value = getattr(self, name)
+            _require(isinstance(value, dict) and _is_plain(value), f"{name} must be plain JSON by name, without NaN")
+        _require(all(isinstance(one, dict) for one in self.configuration.values()), "configuration must be by part")
         _require(isinstance(self.adapters, tuple), "adapters must be a list")
         for one in self.adapters:
             _require(isinstance(one, Adapter) and _is_text(one.part) and _is_text(one.name), "an adapter needs names")
@@ -122,6 +127,7 @@ class Computation:
             ("quantised by", self.quantisation, other.quantisation),
             ("with attention by", self.attention, other.attention),
             ("with caching by", self.caching, other.caching),
+            ("compiled by", self.compilation, other.compilation),
         ):
             for part in sorted(ours.keys() & theirs.keys() if what == "in" else ours.keys() | theirs.keys()):
                 here, there = ours.get(part, "nothing"), theirs.get(part, "nothing")
@@ -133,9 +139,26 @@ class Computation:
             said.append(f"with {self.scheduler} instead of {other.scheduler}")
         else:
             ours, theirs = self.scheduler_config, other.scheduler_config
-            for key in sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key]):
+            for key in _differing(ours, theirs):
                 said.append(f"with the scheduler's {key} {ours[key]} instead of {theirs[key]}")
+        for part in sorted(self.configuration.keys() & other.configuration.keys()) if weights else ():
+            ours, theirs = self.configuration[part], other.configuration[part]
+            if keys := _differing(ours, theirs):
+                more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+                said.append(
+                    f"with the {part}'s {keys[0]} {_short(ours[keys[0]])} instead of {_short(theirs[keys[0]])}{more}"
+                )
         return said
+
+
+def _differing(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """What both say otherwise; a release of diffusers may know more than another."""
+    return sorted(key for key in ours.keys() & theirs.keys() if ours[key] != theirs[key])
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _listed(adapters: tuple[Adapter, ...]) -> str:

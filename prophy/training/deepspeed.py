@@ -37,7 +37,7 @@ class DeepSpeedStrategy:
     """
 
     def __init__(self, module: TrainableModule, recipe: Recipe, device: torch.device, config: Path) -> None:
-        settings = _read(config)
+        settings = read_settings(config)
         if recipe.optimiser.kind != "adamw":
             raise ValueError("DeepSpeed needs AdamW: use --set optimiser.kind=adamw, or leave --deepspeed out")
         if recipe.backbone_optimiser is not None:
@@ -163,7 +163,12 @@ class _Spread:
         self._strategy._set_steps(float(one["state"][0]["step"]))
 
 
-def _read(config: Path) -> dict:
+def read_settings(config: Path) -> dict:
+    """DeepSpeed's settings of a file.
+
+    Raises:
+        ValueError: no file, no JSON of such settings, or one of them is the recipe's to decide. One line.
+    """
     try:
         settings = parsed(read_text(Path(config)))
     except FileNotFoundError:

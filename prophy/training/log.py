@@ -6,13 +6,14 @@ Reading it needs no torch.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
-from prophy.files import read_regular, write_text
+from prophy.files import open_regular, read_regular, write_text
 from prophy.schema import parsed
 
 if TYPE_CHECKING:
@@ -184,14 +185,16 @@ class GrowingLog:
             if seen != self._seen:
                 if status.st_ino != self._inode or status.st_size < self._offset or self.fault is not None:
                     self._forget()
-                with open(self._path, "rb") as file:
+                with open_regular(self._path) as file:
                     file.seek(self._offset)
-                    self._take(file.read())
+                    self._take(file.read(_MAX_BYTES))
                 self._inode, self._seen, self.written = status.st_ino, seen, status.st_mtime
         except FileNotFoundError:
             self._forget()
         except OSError as error:
             self.fault = f"{LOG_FILE} cannot be read ({error.strerror}): let this program read it"
+        except ValueError as error:
+            self.fault = f"{error}: put the run's log in its place"
         return (self._seen, self.fault) != before
 
     def _take(self, content: bytes) -> None:
@@ -218,6 +221,8 @@ _EXPERTS: dict[str, type] = {
     "semantic_S": list,
     "semantic_entropy": float,
 }
+_FINITE = ("rate", "seconds_per_step", "waiting")
+_MOST_STEPS = 2**53  # and whole numbers: what a float, a browser's too, counts exactly
 _FIELDS: dict[str, list[dict[str, type]]] = {
     "train": [{"losses": dict, "gradient_norms": dict, "rate": float, "seconds_per_step": float, "waiting": float}],
     "validation": [{"diffusion": dict}, {"scores": dict}],
@@ -233,6 +238,8 @@ def _line_of(raw: bytes) -> Line | None:
     kind = line.get("kind") if isinstance(line, dict) else None
     if not isinstance(kind, str) or kind not in _FIELDS or not isinstance(line.get("step"), int):
         return None
+    if not 0 <= line["step"] < _MOST_STEPS:
+        return None
     if not any(_holds(line, fields) for fields in _FIELDS[kind]):
         return None
     experts = line.get("experts")
@@ -244,13 +251,19 @@ def _line_of(raw: bytes) -> Line | None:
 def _holds(values: dict[str, Any], fields: dict[str, type]) -> bool:
     """Whether each field is there: a number, or numbers in a list or by name."""
 
-    def right(value: Any, kind: type) -> bool:
+    def right(name: str, kind: type) -> bool:
+        value: Any = values.get(name)
         if kind is float:
-            return isinstance(value, int | float)
+            return _is_number(value) and (name not in _FINITE or math.isfinite(value))
         inside = value.values() if isinstance(value, dict) else value
-        return isinstance(value, kind) and all(isinstance(one, int | float) for one in inside)
+        return isinstance(value, kind) and all(map(_is_number, inside))
 
-    return all(right(values.get(name), kind) for name, kind in fields.items())
+    return all(right(name, kind) for name, kind in fields.items())
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a float holds it; a training that diverged has logged losses of NaN."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < _MOST_STEPS)
 
 
 def _experts(used: ExpertUsage) -> Experts:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from prophy.runs.store import Run, RunError, find_run
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, find_run
 from prophy.schema import read_json
 from prophy.training.checkpoints import Saved, saved_in
 from prophy.training.log import GrowingLog, Line
 
 RUN_FILE, CHECKPOINT, SAMPLES = "run.json", "checkpoint", "samples"
 
-_STEP_FOLDER = re.compile(r"step-[0-9]+")
+_STEP_FOLDER = re.compile(r"step-[0-9]{1,15}")
+_LONGEST = 200  # characters of a name
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class RunFolder:
         return Look(about, lines, version, written, saved, tuple(self._sample_folders()), tuple(faults))
 
     def sample_ids(self, step: str) -> tuple[str, ...]:
-        """The samples in one of :attr:`Look.samples`; none if there is no such folder, whatever the name says."""
+        """The samples in one of ``Look.samples``; none if there is no such folder, whatever the name says."""
         if step not in self._sample_folders():
             return ()
         return _ids_in(self.path / SAMPLES / step)
@@ -171,6 +173,12 @@ def _is_run(folder: Path) -> bool:
     return path.is_file() and not path.is_symlink() and not (folder / "video.mp4").exists()
 
 
+def _count(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**53:
+        raise ValueError(f"{value!r:.80} counts nothing")
+    return value
+
+
 def _read_about(path: Path) -> About:
     """Read ``run.json``.
 
@@ -179,17 +187,17 @@ def _read_about(path: Path) -> About:
     """
     try:
         about = read_json(path)
-        base = str(about["base"])
+        base, recipe = str(about["base"])[:_LONGEST], about["recipe"]
         is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith((".", "~"))
         return About(
-            recipe=str(about["recipe_name"]),
+            recipe=str(about["recipe_name"])[:_LONGEST],
             base=base if is_hub_id else Path(base).name,
-            steps=int(about["recipe"]["steps"]),
-            batch=about["recipe"].get("batch"),
-            processes=int(about["processes"]),
-            trained_parameters=int(about["trained_parameters"]),
+            steps=_count(recipe["steps"]),
+            batch=None if recipe.get("batch") is None else _count(recipe["batch"]),
+            processes=_count(about["processes"]),
+            trained_parameters=_count(about["trained_parameters"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"{path.name} of {path.parent.name} is damaged, so recipe and steps are not known: train into a new folder"
         ) from None

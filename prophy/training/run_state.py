@@ -1,4 +1,4 @@
-"""A training as its folder keeps it: every tensor whole, so that any number of processes can resume it."""
+"""The saved state of a training: every tensor gathered in full, so that any number of processes can resume it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
-from prophy.data.examples import CONTENT
+from prophy.data.examples import CONTENT, TEXT
 from prophy.files import write_text
 from prophy.schema import read_object
 from prophy.training.checkpoints import (
@@ -52,6 +52,8 @@ def refuse_other_inputs(out: Path, data: str, backbone: str | None) -> None:
         return
     if saved.data == data.partition(CONTENT)[0] != data:
         log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
+    elif saved.data == data.partition(TEXT)[0] != data:
+        log.warning("%s was begun by a release that noted no text encoder: it is not compared", out)
     elif saved.data != data:
         raise ValueError(
             f"{out} was trained on other data ({saved.data}, now {data}): give the same --data, or choose another --out"

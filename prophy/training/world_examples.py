@@ -18,12 +18,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
 from prophy.data.encode import empty_prompt, encode_text
-from prophy.data.examples import CONTENT, Example, Examples
+from prophy.data.examples import CONTENT, TEXT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
 from prophy.data.latents import LatentCache, cache_note, open_cache
 from prophy.files import file_sha256, sha256
 from prophy.routing.targets import TokenTargets
 from prophy.schema import read_object
+from prophy.training.run_state import weights_digest
 from prophy.worlds import Stage, WorldSet
 
 
@@ -125,13 +126,14 @@ def open_worlds(
         fingerprint += f", {worlds.stage}{'' if worlds.lawful else ', unlawful'}"
     if worlds.grammar != WorldSet.grammar:
         fingerprint += f", {worlds.grammar}"
+    text = f"{TEXT}{weights_digest(encoder)[:16]}"
     if annotations is None:
-        return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}")
+        return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}{text}")
     jobs = jobs_of_worlds(clips, worlds.split, worlds.phenomena, stage=worlds.stage)
     geometry = Geometry.of_worlds(worlds.stage, worlds.stage.height // cache.latents.shape[3])
     recipe, targets = _annotated(Path(annotations), jobs, worlds.split, geometry)
     content = sha256(content + "".join(map(file_sha256, targets)))
-    return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}{CONTENT}{content[:16]}", targets)
+    return WorldExamples(cache, encoder, f"{fingerprint}, targets {recipe}{CONTENT}{content[:16]}{text}", targets)
 
 
 def _fit(job: Job, folder: Path) -> bool:

@@ -11,7 +11,6 @@ are given as a JSON object, one for each scenario.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import numpy as np
 
 from prophy.catalogue.limits import ClipSize
 from prophy.evaluation.measures.preference import Pair
+from prophy.schema import read_json
 from prophy.video import UnreadableClip, read_video, sample_frames
 
 VALID = "valid"
@@ -67,7 +67,7 @@ class PairFolder:
         The frames are spread evenly over each video, the first and the last among them, as the benchmark takes them.
 
         Raises:
-            prophy.video.UnreadableClip: a video that cannot be read, or holds one frame only.
+            prophy.video.source.UnreadableClip: a video that cannot be read, or holds one frame only.
         """
         for one in self.subgroups:
             valid = [_read(path, clip) for path in one.valid]
@@ -124,8 +124,8 @@ def _captions(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give a JSON object of a caption for each scenario")
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        said = read_json(path)
+    except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}): give an object of a caption for each scenario") from error
     if not isinstance(said, dict) or not all(isinstance(text, str) and text.strip() for text in said.values()):
         raise ValueError(f"{path} is no JSON object of captions: give one for each scenario")

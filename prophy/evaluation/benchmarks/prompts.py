@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 from prophy.data.tables import csv_rows, read_mended_text
 from prophy.evaluation.results import write_json
 from prophy.files import sha256
-from prophy.schema import STRICT, decoded
+from prophy.schema import STRICT, decoded, parsed
 
 CAPTIONS = ("caption", "upsampled_caption")  #: of VideoPhy2: the short one, and the one rewritten for video models
 
@@ -201,22 +201,25 @@ def _made(
 
 
 def _check_unique(prompts: Iterable[BenchmarkPrompt], path: Path) -> None:
-    stems = [prompt.stem for prompt in prompts]
+    stems = [prompt.stem.casefold() for prompt in prompts]  # some systems take A and a for one
     if len(set(stems)) != len(stems):
         raise ValueError(f"{path}: two prompts have the video name {max(stems, key=stems.count)}: mend the file")
 
 
 def _entries(path: Path, fields: tuple[str, ...]) -> list[dict]:
+    _read(path)
+    text, _ = read_mended_text(Path(path))
     try:
-        _read(path)
-        entries = json.loads(read_mended_text(Path(path))[0])
-    except json.JSONDecodeError as error:
+        entries = parsed(text)
+    except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}): give the benchmark's own file") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError(f"{path} is no list of objects: give the benchmark's own file")
     for number, entry in enumerate(entries, 1):
         if missing := [field for field in fields if field not in entry]:
             raise ValueError(f"{path}: entry {number} has no {missing[0]}: give the benchmark's own file")
+        if odd := [field for field in ("caption", "prompt") if not isinstance(entry.get(field, ""), str)]:
+            raise ValueError(f"{path}: the {odd[0]} of entry {number} is no text: give the benchmark's own file")
     return entries
 
 

@@ -1,17 +1,19 @@
-"""VBench's quality score, from the result files that the ``vbench`` package writes in an environment of its own.
+"""VBench's quality score, from the result files that the ``vbench`` package writes in an environment of its own::
 
-prophy evaluate vbench runs/vbench/*_eval_results.json --work runs/tiny
+    prophy evaluate vbench runs/vbench/*_eval_results.json --work runs/tiny
+
+The score is the mean of seven dimensions, normalised and weighted as VBench does.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from prophy.data.tables import read_text
 from prophy.evaluation.results.vbench import VBenchResult
+from prophy.schema import parsed
 
 #: dimension -> (lowest, highest, weight): normalised to (x - lowest) / (highest - lowest)
 QUALITY: dict[str, tuple[float, float, float]] = {
@@ -36,8 +38,6 @@ def read_vbench(paths: Sequence[Path]) -> VBenchResult:
     counts: dict[str, int] = {}
     for path in map(Path, paths):
         for dimension, (value, count) in _read(path).items():
-            if dimension not in QUALITY:
-                continue
             if dimension in raw:
                 raise ValueError(f"{dimension} stands in two of the files: give each dimension once")
             raw[dimension], counts[dimension] = value, count
@@ -55,17 +55,17 @@ def evaluate_vbench(paths: Sequence[Path], work: Path) -> VBenchResult:
 
 
 def _read(path: Path) -> dict[str, tuple[float, int]]:
-    """Value and number of videos of each dimension: the file is ``{dimension: [value, [one entry a video]]}``."""
+    """Value and number of videos of each dimension, of a file of ``{dimension: [value, [one entry a video]]}``."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: give VBench's *_eval_results.json")
     try:
-        document = json.loads(read_text(path))
-        found = {name: (float(entry[0]), len(entry[1])) for name, entry in document.items()}
+        document = parsed(read_text(path))
+        found = {name: (float(entry[0]), len(entry[1])) for name, entry in document.items() if name in QUALITY}
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of VBench ({error}): give its *_eval_results.json") from error
     for name, (value, count) in found.items():
-        if name in QUALITY and not (math.isfinite(value) and 0 <= value <= 1):
+        if not (math.isfinite(value) and 0 <= value <= 1):
             raise ValueError(f"{path}: {name} is {value}, not a share from 0 to 1: measure it again")
-        if name in QUALITY and not count:
+        if not count:
             raise ValueError(f"{path}: {name} was measured on no video: measure it again")
     return found

@@ -1,4 +1,4 @@
-"""The one way in which the small judges of the evaluation are trained, kept and found again."""
+"""Training, saving and loading of the small judges of the evaluation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from prophy.files import replacing
+from prophy.schema import parsed
 from prophy.training.fit import fit
 from prophy.training.optim import OneCycleAdamW
 from prophy.training.progress import TrainingStopped
@@ -86,8 +87,13 @@ def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: the judge has not been trained.
+        ValueError: its file is damaged.
     """
-    return load_file(_path(work, name))
+    path = _path(work, name)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _damaged(path, error) from error
 
 
 def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
@@ -95,10 +101,19 @@ def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
 
     Raises:
         FileNotFoundError: the judge has not been trained.
+        ValueError: its file is damaged, or another release's.
     """
-    with safe_open(_path(work, name), "pt") as file:
-        made = json.loads(file.metadata()["recipe"])
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
+    path = _path(work, name)
+    try:
+        with safe_open(path, "pt") as file:
+            made = parsed((file.metadata() or {})["recipe"])
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is no judge of this release ({error}): train it again, or copy it again")
 
 
 def _path(work: Path, name: str) -> Path:

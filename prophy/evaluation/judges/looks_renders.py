@@ -82,7 +82,7 @@ def hide_a_ball(made: Callable[..., WorldClip], truth_34: np.ndarray, hidden: in
     """A clip's frames with one ball of each collision out of sight, and what should be read of them.
 
     Args:
-        made: makes the clip; takes what :func:`prophy.worlds.sample_clip` takes besides.
+        made: makes the clip; takes what :func:`~prophy.worlds.sample.sample_clip` takes besides.
         truth_34: what should be read of it as it is.
         hidden: 0 the left ball, 1 the right one.
     """

@@ -1,4 +1,4 @@
-"""The ablation table from finished runs: one row a recipe, several seeds a row, whatever it says.
+"""The ablation table from finished runs: one row a recipe, several seeds a row, gains and losses alike.
 
     prophy evaluate ablation backbone=runs/a/base-0 backbone=runs/a/base-1 full=runs/a/full-0 --work runs/a
 
@@ -10,7 +10,6 @@ all others are also compared with its, clip by clip.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from prophy.evaluation.results.flow_loss import BRANCH, Comparison, FlowLevel, F
 from prophy.evaluation.results.laws import BACKBONE, PROPHY, REAL, ClipErrors, ColumnScore, LawsResult
 from prophy.evaluation.results.localisation import MAP, ROUTER, LocalisationLevel, LocalisationResult
 from prophy.evaluation.results.recognition import RecognitionResult
+from prophy.schema import read_object
 from prophy.training.log import read_lines
 from prophy.training.run_folder import RUN_FILE
 
@@ -241,7 +241,7 @@ def _trainings(runs: Sequence[tuple[str, Path]]) -> tuple[dict[str, Training], b
     for name, path in runs:
         if not (Path(path) / RUN_FILE).is_file():
             continue
-        about = json.loads((Path(path) / RUN_FILE).read_text())
+        about = read_object(Path(path) / RUN_FILE, "train it again")
         steps, batch = about["recipe"]["steps"], about["recipe"]["batch"]
         seconds.setdefault(name, []).extend(
             line["seconds_per_step"] for line in read_lines(path) if line["kind"] == "train"

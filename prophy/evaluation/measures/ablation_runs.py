@@ -31,7 +31,7 @@ from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.laws import BACKBONE
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
-from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields
+from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields, read_object
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
 from prophy.training.progress import TrainingStopped
@@ -237,11 +237,12 @@ def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSe
     wanted = json.loads(json.dumps({**asdict(settings), "model_sha256": model_sha256}))
     changed = {}
     if path.is_file():
-        known = json.loads(path.read_text())
+        known = read_object(path, "choose another --work")
         changed = {name: (known.get(name), value) for name, value in wanted.items() if known.get(name) != value}
     for run in runs:
         if run.recipe is not None and (run.folder / RUN_FILE).is_file():
-            was = Recipe.from_record(json.loads((run.folder / RUN_FILE).read_text())["recipe"])
+            about = read_object(run.folder / RUN_FILE, "delete its folder")
+            was = Recipe.from_record(about.get("recipe", {}))
             changed |= {f"{run.folder.name}: {name}": pair for name, pair in difference(was, run.recipe).items()}
     if changed:
         listed = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())

@@ -11,7 +11,6 @@ Shapes: n prompts, S semantic experts, E refinement experts, P phenomena, F vide
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +43,7 @@ from prophy.routing.steering import Steering
 from prophy.runs.overlay import overlay
 from prophy.runs.pictures import evenly_spaced, resized, write_png
 from prophy.runs.sheets import Block, Row, draw_sheet
+from prophy.schema import read_json
 
 RESAMPLES = 500
 _SHOWN = 5  # frames of a clip on a picture
@@ -67,7 +67,7 @@ def read_prompts(path: Path) -> tuple[LabelledPrompt, ...]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: give a JSON list of prompts with their phenomena")
     try:
-        entries = json.loads(Path(path).read_text())
+        entries = read_json(Path(path))
         prompts = tuple(
             LabelledPrompt(str(entry["prompt"]), tuple(by_id(name).id for name in entry["phenomena"]))
             for entry in entries

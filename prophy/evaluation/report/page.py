@@ -17,6 +17,7 @@ from prophy.evaluation.report.sections import Section, read_sections, result_pat
 from prophy.evaluation.results import stamp, write_json
 from prophy.evaluation.results.data import DataResult, DataSet
 from prophy.files import file_sha256, sha256, visible, write_text
+from prophy.schema import read_object
 
 #: Of the page around the evidence; the app has its own
 _PAGE = """
@@ -85,7 +86,9 @@ def data_sets(work: Path) -> tuple[DataSet, ...]:
     """Every latent cache of a work folder."""
     found = []
     for marker in sorted(Path(work).glob("*/cache.json")):
-        about = json.loads(marker.read_text())
+        about = read_object(marker, "make the cache again, or move it elsewhere")
+        if "made_by" not in about:  # of other clips
+            continue
         arrays = visible(marker.parent, "*.npy")
         content = sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in arrays))
         found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), content))

@@ -1,0 +1,77 @@
+"""The scale that a LoRA's configuration asks for: alpha over rank, by layer.
+
+Of a configuration, peft's beside the file or diffusers' in it, this is all that is read: ranks, layers, biases and
+magnitudes are those of the tensors. Other fields would let peft build what the file does not hold.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peft.utils.other import get_pattern_key
+
+_MOST = 1e6  # of an alpha: a slip, not a wish
+_LONGEST = 500  # characters of a pattern
+
+
+@dataclass(frozen=True)
+class LoraScale:
+    """See above.
+
+    Attributes:
+        alpha: of all layers that no pattern names; None: the scale is 1.
+        patterns: regular expressions of layers' names, with the alpha of those layers.
+        by_root: alpha over the root of the rank (rsLoRA), not over the rank.
+    """
+
+    alpha: float | None = None
+    patterns: Mapping[str, float] | None = None
+    by_root: bool = False
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any] | None, prefix: str) -> LoraScale:
+        """What a configuration says.
+
+        Args:
+            config: the adapter's, by field; None: there is none.
+            prefix: that its fields may have.
+
+        Raises:
+            ValueError: an alpha that is no number, or an adapter of another kind than LoRA.
+        """
+        if config is None:
+            return cls()
+        fields = {key.removeprefix(prefix): value for key, value in config.items()}
+        kind, patterns = fields.get("peft_type", "LORA"), fields.get("alpha_pattern") or {}
+        if str(kind).upper() != "LORA":
+            raise ValueError(f"its adapter is a {kind!r:.40}, no LoRA")
+        if not isinstance(patterns, dict):
+            raise ValueError(f"alpha_pattern={patterns!r:.60} holds no alpha by layer")
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"alpha_pattern={pattern!r:.60} is no pattern ({error})") from None
+            if len(pattern) > _LONGEST:
+                raise ValueError(f"alpha_pattern={pattern[:40]!r}… is longer than {_LONGEST} characters")
+        return cls(
+            None if fields.get("lora_alpha") is None else _alpha("lora_alpha", fields["lora_alpha"]),
+            {pattern: _alpha(f"alpha_pattern of {pattern:.40}", value) for pattern, value in patterns.items()},
+            bool(fields.get("use_rslora")),
+        )
+
+    def of_layer(self, layer: str, rank: int) -> float:
+        """The factor of what a layer's pair of this rank adds."""
+        patterns = self.patterns or {}
+        alpha = patterns.get(get_pattern_key(patterns.keys(), layer), self.alpha)
+        return 1.0 if alpha is None else alpha / (math.sqrt(rank) if self.by_root else rank)
+
+
+def _alpha(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _MOST:
+        raise ValueError(f"{name}={value!r:.60} is no number within ±{_MOST:g}")
+    return float(value)
