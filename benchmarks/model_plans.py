@@ -17,7 +17,8 @@ from gpu_parts.results import ProfileRow, Results
 
 from prophy.catalogue.limits import ClipSize
 from prophy.catalogue.published import PUBLISHED
-from prophy.memory.plan import GIB, PartSize, Plan, choose, plan
+from prophy.memory.peaks import PartSize
+from prophy.memory.plan import GIB, Plan, choose, plan
 from prophy.memory.profiles import PROFILES
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from prophy.routing.steering import Steering
     from prophy.routing.targets import TokenTargets
     from prophy.routing.trace import RoutingTrace
-    from prophy.runs.store import Run, RunRecord, list_runs, read_run
+    from prophy.runs.record import RunRecord
+    from prophy.runs.store import Run, list_runs, read_run
 
 __version__ = "0.1.0"
 
@@ -64,7 +65,8 @@ _FOUND_IN = {
     "prophy.routing.steering": ("Steering",),
     "prophy.routing.targets": ("TokenTargets",),
     "prophy.routing.trace": ("RoutingTrace",),
-    "prophy.runs.store": ("Run", "RunRecord", "list_runs", "read_run"),
+    "prophy.runs.record": ("RunRecord",),
+    "prophy.runs.store": ("Run", "list_runs", "read_run"),
 }
 _MODULE_OF = {name: module for module, names in _FOUND_IN.items() for name in names}
 

@@ -126,7 +126,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="run the branch only at this noise, as shares, such as 0.3:1; 0 is clean, 1 pure noise (default: always)",
     )
     generate.add_argument(
-        "--branch-conditional", action="store_true", help="not in the unconditional pass of guidance: faster, less true"
+        "--branch-conditional",
+        action="store_true",
+        help="leave the branch out of the unconditional pass of guidance: faster, but not as it was trained",
     )
     generate.add_argument(
         "--record-attention",
@@ -175,9 +177,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--fps", type=int, default=8, help="frames a second (default: 8)")
     laws = preview.add_mutually_exclusive_group()
-    laws.add_argument("--unlawful", action="store_true", help="each event runs by a clock that obeys no law")
     laws.add_argument(
-        "--twins", action="store_true", help="of every scene a clip, lawful, unlawful and breaking each law alone"
+        "--unlawful",
+        action="store_true",
+        help="each event runs by a clock that obeys no law: its frames are possible, its motion is not",
+    )
+    laws.add_argument(
+        "--twins",
+        action="store_true",
+        help="of every scene a lawful clip, an unlawful one, and one for each law, which breaks it alone",
     )
     preview.set_defaults(run=_worlds_preview)
 
@@ -209,7 +217,8 @@ def _generate(arguments: argparse.Namespace) -> None:
     from prophy.catalogue.describe import describe_model
     from prophy.catalogue.limits import ClipSize, GenerationDefaults
     from prophy.files import check_writable
-    from prophy.generation.generate import generate, token_grid
+    from prophy.generation.checks import token_grid
+    from prophy.generation.generate import generate
     from prophy.generation.identity import branch_switched
     from prophy.generation.remake import differences_from, dtype_of
     from prophy.generation.settings import GenerationSettings
@@ -377,7 +386,8 @@ def _plan(arguments: argparse.Namespace) -> None:
 
     import torch
 
-    from prophy.memory.plan import GIB, describe, plan
+    from prophy.memory.plan import GIB, plan
+    from prophy.memory.plan_text import describe
 
     if arguments.vram is not None and not arguments.vram > 0:
         raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = "wisa-17-v1"
-FAMILIES = ("dynamics", "thermodynamics", "optics")
+VERSION = "wisa-17-v1"  #: of the list of phenomena; saved beside whatever has a row or a column for each
+FAMILIES = ("dynamics", "thermodynamics", "optics")  #: of phenomena
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ _TABLE = (
     ("unnatural_light_source", "unnatural light source", "optics", "#ff7ac8"),
 )
 
+#: all of them, in the order of their rows and columns
 PHENOMENA: tuple[Phenomenon, ...] = tuple(Phenomenon(index, *row) for index, row in enumerate(_TABLE))
 BY_ID: dict[str, Phenomenon] = {phenomenon.id: phenomenon for phenomenon in PHENOMENA}
 IDS: tuple[str, ...] = tuple(BY_ID)

@@ -1,4 +1,4 @@
-"""How the threads of one computation wait for each other (no torch)."""
+"""How OpenMP threads wait: asleep, not spinning (no torch)."""
 
 from __future__ import annotations
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import UMT5Config, UMT5EncoderModel
 
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.branch import ProPhyBranch
 from prophy.tiny.text import build_tokenizer
+from prophy.worlds import sample_scenario
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 
@@ -116,6 +119,22 @@ def make_pipeline(transformer: WanTransformer3DModel, branch: ProPhyBranch) -> P
 @pytest.fixture
 def tiny_pipeline(tiny_transformer, tiny_branch) -> ProPhyWanPipeline:
     return make_pipeline(tiny_transformer, tiny_branch)
+
+
+def write_base(folder: Path, captions: Sequence[str]) -> Path:
+    """Write a small base model that knows the words of these captions, as its makers publish one: without a branch."""
+    torch.manual_seed(7)
+    tokenizer = build_tokenizer(captions)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
+    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
+    WanPipeline(*parts).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small base model that knows the worlds' words."""
+    return write_base(tmp_path_factory.mktemp("base"), [sample_scenario(seed)[1] for seed in range(40)])
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from prophy.evaluation.benchmarks.prompts import read_phygenbench, read_phygroun
 from prophy.evaluation.benchmarks.vbench import read_vbench
 from prophy.evaluation.benchmarks.videophy2 import read_scores
 from prophy.memory.plan import plan
-from prophy.runs.store import RunError, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import write_run
 from prophy.training.curves import CHARTS
 from prophy.training.deepspeed import read_settings
 from prophy.training.run_folder import Trainings

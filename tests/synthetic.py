@@ -6,7 +6,7 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import PHENOMENA
 from prophy.routing.attention import AttentionTrace, Cells, quantised
 from prophy.routing.trace import RoutingTrace
-from prophy.runs.store import RunRecord
+from prophy.runs.record import RunRecord
 
 # No two axes are equal, so that swapped ones cannot hide.
 GRID = TokenGrid(frames=3, height=4, width=5)

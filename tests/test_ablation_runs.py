@@ -8,9 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from conftest import write_base
 from small_training import SHAPE
 
 from prophy.evaluation import cli
@@ -23,7 +21,6 @@ from prophy.evaluation.report.page import write_report
 from prophy.evaluation.report.sections import read_sections
 from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.evaluation.results.laws import BACKBONE, ClipErrors
-from prophy.tiny.text import build_tokenizer
 from prophy.training.log import read_lines
 from prophy.training.recipe import Recipe
 from prophy.training.recipes import RECIPES, recipe_named
@@ -44,14 +41,8 @@ WATCHED = Running(log_every=1, checkpoint_every=1)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(7)
     captions = [sample_scenario(seed)[1] for seed in range(40)] + [one.prompt for one in asked_clips("test", 2)]
-    tokenizer = build_tokenizer(captions)
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    folder = tmp_path_factory.mktemp("base")
-    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
-    WanPipeline(*parts).save_pretrained(folder)
-    return str(folder)
+    return str(write_base(tmp_path_factory.mktemp("base"), captions))
 
 
 @pytest.fixture(scope="module")

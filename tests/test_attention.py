@@ -16,7 +16,8 @@ from prophy.assets import gallery_dir
 from prophy.backbones.attention import check_records
 from prophy.backbones.pipeline import rules_of
 from prophy.evaluation.measures.cross_attention import record_cross_attention
-from prophy.generation.generate import GenerationError, check, generate
+from prophy.generation.checks import check
+from prophy.generation.generate import GenerationError, generate
 from prophy.generation.identity import branch_switched
 from prophy.generation.settings import GenerationSettings
 from prophy.generation.words import words_in
@@ -26,7 +27,8 @@ from prophy.memory.profiles import OffloadMode, Profile
 from prophy.routing.attention import MAX_CELLS, MAX_STEPS, MAX_WORD_BYTES, AttentionTrace, Cells, kept_steps
 from prophy.routing.trace import _ARRAYS as ROUTING_ARRAYS
 from prophy.runs.export import export_zip
-from prophy.runs.store import RunError, read_run, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import read_run, write_run
 from prophy.ui.views.routing import AttentionBytes, RoutingBytes
 
 PROMPT = "a red ball bounces on the floor"

@@ -12,7 +12,8 @@ from test_lora import SETTINGS, Pairs, frames, pairs_for, wan, write_wan
 from prophy.assets import gallery_dir
 from prophy.backbones.pipeline import rules_of
 from prophy.cli import main
-from prophy.generation.generate import GenerationSettings, check, generate
+from prophy.generation.checks import check
+from prophy.generation.generate import GenerationSettings, generate
 from prophy.generation.identity import computation_of, model_hash
 from prophy.generation.pipelines import load
 from prophy.generation.resume import RunFolder, resumable
@@ -21,7 +22,8 @@ from prophy.generation.settings import GenerationError
 from prophy.memory.offload import apply
 from prophy.memory.profiles import OffloadMode, Profile
 from prophy.runs.computation import Adapter, Computation
-from prophy.runs.store import RunRecord, list_runs, read_run
+from prophy.runs.record import RunRecord
+from prophy.runs.store import list_runs, read_run
 from prophy.tiny.text import build_tokenizer
 
 SIZE = ["--steps", "2", "--frames", "9", "--height", "32", "--width", "48"]

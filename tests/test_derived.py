@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
+from conftest import make_transformer
 from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
@@ -23,13 +22,12 @@ from prophy.data.latents import verify_worlds
 from prophy.generation.pipelines import load
 from prophy.phenomena import PHENOMENA
 from prophy.routing.targets import TokenTargets
-from prophy.tiny.text import build_tokenizer
 from prophy.training.bases import open_examples
 from prophy.training.cached_examples import CachedExamples, kept_empty_text
 from prophy.training.caching import fill
 from prophy.training.log import read_lines
 from prophy.video import write_video
-from prophy.worlds import Stage, sample_scenario
+from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
 
 GEOMETRY = Geometry(width=32, height=32, frames=9, fps=4.0, cell=16)
@@ -40,18 +38,6 @@ ROWS = {"a.mp4": ("a red ball bounces", "elastic motion"), "b.mp4": ("a blue can
 def annotator() -> Annotator:
     config = AnnotationConfig(fps=4.0, min_frame_tokens=4, max_frame_tokens=16, max_answer_tokens=2)
     return Annotator(make_model("qwen2_5_vl"), make_tokenizer(), config, name="small")
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder."""
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    folder = tmp_path_factory.mktemp("base")
-    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
-    WanPipeline(*parts).save_pretrained(folder)
-    return folder
 
 
 def write_clip(path: Path, seed: int) -> None:

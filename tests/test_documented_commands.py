@@ -76,6 +76,7 @@ NEEDS = {
     "prophy worlds preview": "none: test_cli.py runs it",
     "pip install": "a network",
     ".ci/run": "it is what runs these tests",
+    "python -m sphinx": ".ci/run runs it before these tests",
     "pytest": "it is what runs these tests",
     "accelerate launch": "named as what does not work",
     "torchrun": "several accelerators; on two processes of a CPU: test_distributed.py, test_annotation_pipeline.py",

@@ -30,7 +30,8 @@ from prophy.runs.export import (
     export_zip,
 )
 from prophy.runs.overlay import expert_colour, overlay, rgb
-from prophy.runs.store import Run, RunError, find_run, read_run, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, find_run, read_run, write_run
 from prophy.video import read_video
 
 GALLERY = sorted(path.name for path in gallery_dir().iterdir())

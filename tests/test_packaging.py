@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import shutil
 import subprocess
 import sys
@@ -135,6 +136,12 @@ def test_every_public_name_is_there_and_type_checkers_see_where_it_is_from():
     for name, module in seen.items():
         assert getattr(prophy, name) is getattr(importlib.import_module(module), name), name
     assert set(prophy.__all__) <= set(dir(prophy))
+
+
+def test_the_reference_begins_with_every_public_name():
+    page = (ROOT / "docs" / "api" / "index.rst").read_text()
+    listed = re.findall(r":\w+:`~[\w.]+\.(\w+)`", page)
+    assert sorted(listed) == [name for name in prophy.__all__ if name != "__version__"]
 
 
 def test_a_name_that_is_not_public_is_an_ordinary_attribute_error():

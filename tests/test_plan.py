@@ -20,7 +20,8 @@ from prophy.cli import main
 from prophy.generation.pipelines import fastest_profile, load
 from prophy.memory.footprint import footprint
 from prophy.memory.offload import profile_of
-from prophy.memory.plan import GIB, RESERVE, describe, plan, plan_parts
+from prophy.memory.plan import GIB, RESERVE, plan, plan_parts
+from prophy.memory.plan_text import describe
 from prophy.memory.profiles import PROFILES, OffloadMode, Profile, Stage
 from prophy.memory.stages import open_parts, parts_of
 

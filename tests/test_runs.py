@@ -17,7 +17,8 @@ from prophy.grid import TokenGrid
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import MAX_CELLS, ForcedRegion, Steering
 from prophy.runs import store as runs
-from prophy.runs.store import Run, RunError, find_run, list_runs, read_run, write_run
+from prophy.runs.record import RunError, RunRecord
+from prophy.runs.store import Run, find_run, list_runs, read_run, write_run
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +258,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(field=st.sampled_from(sorted({*runs._RECORD_FIELDS, "schema", "files"})), value=JSON)
+@given(field=st.sampled_from(sorted({*RunRecord.__dataclass_fields__, "schema", "files"})), value=JSON)
 def test_any_json_in_any_field_is_refused_or_valid_but_never_crashes(copy: Path, field: str, value: object):
     before = (copy / "run.json").read_bytes()
     document = json.loads(before)

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from conftest import make_text_encoder, make_transformer, make_vae
-from diffusers import UniPCMultistepScheduler, WanPipeline
 
 from prophy.annotation.cli import build_parser
 from prophy.annotation.config import read_config
@@ -24,27 +21,13 @@ from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet, rea
 from prophy.evaluation.benchmarks.videophy2 import read_scores
 from prophy.evaluation.benchmarks.videos import generate_videos
 from prophy.files import visible
-from prophy.generation.generate import check_all
+from prophy.generation.checks import check_all
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.tiny.text import build_tokenizer
 from prophy.training.bases import open_folder
 from prophy.training.caching import fill
 from prophy.video import write_video
-from prophy.worlds import sample_scenario
 
 SHORT, LONG = "a red ball bounces", " ".join(["a red ball bounces on the floor"] * 40)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder."""
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    folder = tmp_path_factory.mktemp("base")
-    parts = tokenizer, make_text_encoder(len(tokenizer)), make_vae(4), scheduler, make_transformer()
-    WanPipeline(*parts).save_pretrained(folder)
-    return folder
 
 
 def write_clip(path: Path) -> None:

@@ -17,28 +17,21 @@ from prophy.evaluation.results.annotation import OTHER_CLIP, TARGETS, WRONG
 from prophy.evaluation.results.localisation import UNIFORM
 from prophy.phenomena import BY_ID, by_id
 from prophy.tiny.attention import fast_vlm_attention
-from prophy.tiny.vlm import (
+from prophy.tiny.vlm import VlmRecipe, build_optimiser, build_vlm, exact_answers, train_vlm
+from prophy.tiny.vlm_batches import Batches, Words, tower_loss, vlm_loss
+from prophy.tiny.vlm_lessons import (
     ANNOTATION,
-    SCOPE,
     WHICH_QUESTION,
-    Batches,
     Course,
     Lessons,
-    VlmRecipe,
-    Words,
-    build_optimiser,
     build_tokenizer,
-    build_vlm,
-    exact_answers,
     questions_and_answers,
-    tower_loss,
-    train_vlm,
-    vlm_loss,
 )
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.log import read_lines
 from prophy.worlds import COLOURS, Stage, sample_clip
 from prophy.worlds.captions import TEMPLATES
+from prophy.worlds.scope import SCOPE
 
 CPU = torch.device("cpu")
 STAGE = Stage()

@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_text_encoder, make_transformer, make_vae
+from conftest import make_transformer
 from diffusers import (
     CogVideoXDDIMScheduler,
     CogVideoXDPMScheduler,
     DDPMScheduler,
     FlowMatchEulerDiscreteScheduler,
     UniPCMultistepScheduler,
-    WanPipeline,
 )
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from small_training import RECIPE, SHAPE, RandomClips, losses_of, run
@@ -43,7 +42,6 @@ from prophy.generation.pipelines import load
 from prophy.phenomena import by_id
 from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
-from prophy.tiny.text import build_tokenizer
 from prophy.training import checkpoints
 from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
 from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
@@ -61,7 +59,7 @@ from prophy.training.strategies import AccelerateStrategy
 from prophy.training.trainable import build_trainable, trained
 from prophy.training.trainer import Running, validate
 from prophy.video import sample_frames, write_video
-from prophy.worlds import sample_clip, sample_scenario
+from prophy.worlds import sample_clip
 from prophy.worlds.scope import SCOPE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -773,18 +771,6 @@ def test_validation_is_of_the_averaged_weights_at_fixed_noise_levels(tmp_path: P
 
 
 # --- the command line, samples and publishing -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model's folder: the small transformer, a real tokenizer, text encoder and autoencoder."""
-    torch.manual_seed(7)
-    tokenizer = build_tokenizer([sample_scenario(seed)[1] for seed in range(40)])
-    encoder, vae = make_text_encoder(len(tokenizer)), make_vae(4)
-    folder = tmp_path_factory.mktemp("base")
-    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=2.0)
-    WanPipeline(tokenizer, encoder, vae, scheduler, make_transformer()).save_pretrained(folder)
-    return folder
 
 
 SMALLER = ("branch.sites=0,2", "batch=2", "precision=float32")

@@ -18,7 +18,8 @@ from chromium import CHROMIUM, PATIENCE_MS, free_port
 from small_training import LONGER, RECIPE, RandomClips, run
 from synthetic import make_frames, make_record, make_trace
 
-from prophy.runs.store import RunError, write_run
+from prophy.runs.record import RunError
+from prophy.runs.store import write_run
 from prophy.training.curves import CHARTS, MOST_COLUMNS, MOST_POINTS, kept, losses, refinement_usage, semantic_usage
 from prophy.training.log import GrowingLog, read_lines
 from prophy.training.run_folder import RunFolder, Trainings

@@ -24,7 +24,7 @@ from prophy.backbones.pipeline import ProPhyPipeline, transformers_of
 from prophy.generation.generate import generate
 from prophy.generation.settings import GenerationSettings
 from prophy.memory.offload import OutOfMemory, apply
-from prophy.memory.plan import ProfilePlan
+from prophy.memory.peaks import ProfilePlan
 from prophy.memory.profiles import OffloadMode, Profile, Stage
 
 _STEPS = 2  # the first also brings what a profile moves once

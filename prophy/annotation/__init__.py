@@ -1,4 +1,4 @@
-"""Annotation: a clip and its phenomena, read by a vision-language model, become token targets.
+"""Annotation: a clip and its phenomena, read by a vision-language model, become token targets::
 
     clip ─► clips (sample, pack) ─► vlm (prompt, positions) ─► answering (one video prefix, many questions)
                                                                    │ capture: attention of answer tokens to video tokens

@@ -109,7 +109,7 @@ class Annotator:
 
         For each phenomenon, attention of its answer minus attention of a description of the whole video, on the
         diffusion model's token grid; negative: not here. A phenomenon about which the model says nothing (it ends the
-        answer at once) gets zeros, which train nothing, is logged and listed in :attr:`Annotation.unanswered`.
+        answer at once) gets zeros, which train nothing, is logged and listed in ``Annotation.unanswered``.
 
         Args:
             frames_FHW3: uint8 RGB. The clip and the grid's video cover the same time; their numbers of frames may

@@ -68,7 +68,7 @@ def answer_questions(
     """Generate the answers to one batch of questions.
 
     Args:
-        recorder: where attention goes; its :meth:`~AttentionRecorder.recording` must be open.
+        recorder: where attention goes; its :meth:`~prophy.annotation.capture.AttentionRecorder.recording` must be open.
 
     Returns:
         Token ids of each answer, without the token that ended it; empty where the model ended at once.

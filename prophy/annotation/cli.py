@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Every flag of ``prophy annotate``."""
     parser = argparse.ArgumentParser(
         prog="prophy annotate",
-        description="Token targets for many clips; run it again to go on. To see one: prophy annotate show CLIP.",
+        description="Token targets for many clips; run it again to resume. To see one: prophy annotate show CLIP.",
     )
     add_data(parser)
     add_geometry(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-VIDEO_TOKEN = "<|video_pad|>"
+VIDEO_TOKEN = "<|video_pad|>"  #: stands in a prompt for every token of the video
 TURN_END = "<|im_end|>"
 
 

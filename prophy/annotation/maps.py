@@ -1,4 +1,4 @@
-"""Two attention maps become one target: subtract, carry over to the diffusion model's token grid, scale (no torch).
+"""Two attention maps become one target: subtract, resample to the diffusion model's token grid, scale (no torch).
 
 Shapes: T, h, w the grid of video tokens; N tokens of the diffusion model.
 """

@@ -1,4 +1,4 @@
-"""Many clips by many workers: whose clip is whose, what is done, what was skipped and why.
+"""Annotating many clips with several workers: how clips are shared, what is done, what was skipped and why.
 
 A worker's clips follow from its shard alone, so workers never talk to each other. Each annotated clip is a folder that
 appears file by file with its targets last: where there are targets, the clip is done. ``clip.json`` says of what: a
@@ -32,7 +32,7 @@ from prophy.schema import read_json, read_object
 log = logging.getLogger(__name__)
 
 CLIPS, RECIPE, SKIPPED = "clips", "recipe.json", "skipped.jsonl"
-PREVIEW, ABOUT = "clip.mp4", "clip.json"  #: of a clip's folder, beside what :class:`Annotation` writes
+PREVIEW, ABOUT = "clip.mp4", "clip.json"  #: of a clip's folder, beside the annotation
 _PREVIEW_SIDE = 256  # pixels, at most
 _HOPELESS = 10  # clips skipped from the start, none done: something is wrong with all of them
 

@@ -1,4 +1,4 @@
-"""What an annotation leaves behind: targets, answers, maps and how they were made. Saved and opened without torch.
+"""A saved annotation: targets, answers, maps and how they were made. Written and opened without torch.
 
 Shapes: T, h, w the grid of video tokens; K decoder layers.
 """

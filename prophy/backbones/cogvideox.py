@@ -73,7 +73,7 @@ class ProPhyCogVideoXPipeline(ProPhyPipeline, CogVideoXPipeline):
     """A stock ``CogVideoXPipeline`` with a physical branch beside its transformer.
 
     Attributes:
-        attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
+        attachment: :class:`~prophy.branch.attach.Attachment`: observe, steer, switch off. ``None`` without a branch.
 
     Raises:
         ValueError: the branch belongs to another transformer.

@@ -218,7 +218,7 @@ def apply_lora(
     """Add a LoRA to transformers of a pipeline, beside those that act already. Returns the adapter's name.
 
     Args:
-        pipeline: without offloading hooks, see :attr:`prophy.backbones.pipeline.ProPhyPipeline.rearranged`.
+        pipeline: without offloading hooks, see ``rearranged`` of :class:`~prophy.backbones.pipeline.ProPhyPipeline`.
         transformers: which of its transformers.
         file: the LoRA.
         strength: factor of what it adds.

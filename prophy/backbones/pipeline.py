@@ -65,7 +65,7 @@ class ProPhyPipeline(DiffusionPipeline):
         """Open a base model and, beside it, a branch. Further arguments as in diffusers.
 
         Args:
-            base: a diffusers folder or hub id; one that :meth:`save_pretrained` wrote brings its branch back.
+            base: a diffusers folder or hub id; one that ``save_pretrained`` wrote brings its branch back.
             branch: a folder, a hub id or the branch itself; default: the one saved inside ``base``, if there is one.
                 False opens the backbone alone. What ``prophy publish`` wrote brings what the backbone became beside
                 it: its LoRA, or the transformer.

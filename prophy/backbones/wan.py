@@ -46,7 +46,7 @@ class ProPhyWanPipeline(ProPhyPipeline, WanPipeline):
     """A stock ``WanPipeline`` with a physical branch beside its transformer, or beside both of Wan2.2 A14B's.
 
     Attributes:
-        attachment: the :class:`prophy.branch.Attachment`: observe, steer, switch off. ``None`` without a branch.
+        attachment: :class:`~prophy.branch.attach.Attachment`: observe, steer, switch off. ``None`` without a branch.
 
     Raises:
         ValueError: the branch belongs to another transformer.

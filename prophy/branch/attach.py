@@ -138,7 +138,7 @@ class Attachment:
         forced_N: torch.Tensor | None = None,
         strength: float = 1.0,
     ) -> Iterator[None]:
-        """Steer the experts inside the block, in every pass; see :meth:`ProPhyBranch.forward`.
+        """Steer the experts inside the block, in every pass; see :meth:`~prophy.branch.model.ProPhyBranch.forward`.
 
         ``strength`` multiplies the residuals: 0 leaves the backbone alone, with the routing still observed.
 

@@ -70,7 +70,7 @@ FAMILIES: dict[str, Family] = {}
 
 
 def register(family: Family) -> Family:
-    """Make a family known to :class:`prophy.branch.ProPhyBranch`."""
+    """Make a family known to :class:`~prophy.branch.model.ProPhyBranch`."""
     FAMILIES[family.name] = family
     return family
 

@@ -202,12 +202,12 @@ class ProPhyBranch(ModelMixin, ConfigMixin, PeftAdapterMixin, AttentionMixin):
             latents_BCTHW: the noisy latent X.
             timestep: as the backbone takes it.
             text_BLD: prompt embeddings, zero after the prompt's end.
-            semantic_scale: ``(E_s,)`` steering, see :meth:`SemanticExpertBlock.forward`.
-            refinement_scale: ``(E_r,)`` steering, see :meth:`RefinementExpertBlock.route`.
-            forced_N: experts forced on tokens, see :meth:`RefinementExpertBlock.route`.
+            semantic_scale: ``(E_s,)`` steering, see :meth:`~prophy.branch.semantic.SemanticExpertBlock.forward`.
+            refinement_scale: ``(E_r,)`` steering, see :meth:`~prophy.branch.refinement.RefinementExpertBlock.route`.
+            forced_N: experts forced on tokens, see :meth:`~prophy.branch.refinement.RefinementExpertBlock.route`.
 
         Returns:
-            One residual ``(B, N, D)`` for each of :attr:`injections`, and the routing.
+            One residual ``(B, N, D)`` for each of ``injections``, and the routing.
         """
         enhanced, logits_BS, weights_BS = self.semantic(latents_BCTHW, text_BLD, semantic_scale)
         inputs = self.family.embed(self.embedders, enhanced, timestep, text_BLD)

@@ -1,4 +1,4 @@
-"""What a model says of itself in its small files, before any weights are read (no torch).
+"""A model described by its configuration files, before any weights are read (no torch).
 
 A published model, by its name here or its hub id, is described without asking anyone; a folder by its own files; any
 other hub id by the same files there, which the hub's client keeps.

@@ -38,7 +38,7 @@ _FACTS: dict[str, FamilyFacts] = {}
 
 
 def register(facts: FamilyFacts) -> None:
-    """Make a family known to whatever describes models; :func:`prophy.backbones.register` calls it too."""
+    """Make a family known to whatever describes models; :func:`prophy.backbones.backbone.register` calls it too."""
     _FACTS[facts.transformer_class] = facts
     add_published(facts.published)
 

@@ -31,7 +31,7 @@ class ClipPool:
         folder: kept there; rendered anew where it holds another pool.
         count: of clips.
         stage: their size, length and rate.
-        split: see :data:`prophy.worlds.SPLITS`.
+        split: see :data:`~prophy.worlds.sample.SPLITS`.
         workers: processes that render; default: one a core.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Which clips, cut how, and whose: the jobs that annotation and the cache share, and their flags (no torch)."""
+"""Jobs of annotation and of the cache: which clips, cut how, by which worker; and their flags (no torch)."""
 
 from __future__ import annotations
 
@@ -239,8 +239,7 @@ def stage_of(size: str | None, fps: float | None) -> Stage:
     if fps is not None and not float(fps).is_integer():
         raise ValueError(f"--fps {fps:g}: the worlds take a whole number of frames a second")
     rate = default.fps if fps is None else int(fps)
-    size = f"{default.width}x{default.height}x{default.frames}" if size is None else size
-    return Stage.parse(size, rate)
+    return Stage.parse(default.size if size is None else size, rate)
 
 
 def scope_of(names: str | None) -> tuple[str, ...]:

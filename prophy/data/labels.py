@@ -19,7 +19,7 @@ import numpy as np
 
 from prophy import phenomena
 
-QUESTIONS = ("q0", "q1", "q2", "q3", "q4")
+QUESTIONS = ("q0", "q1", "q2", "q3", "q4")  #: fields of a WISA record, each of labels of one topic
 TOPICS = ("dynamics", "thermodynamics", "optics", "camera motion", "state of the objects")
 
 # WISA's own order (arXiv 2503.08153, appendix A.5), in which explosion stands before combustion; that of
@@ -133,7 +133,9 @@ class LabelSet:
         return np.array([self.ids.index(phenomenon_id) for phenomenon_id in phenomena.IDS])
 
 
+#: the 17 phenomena
 WISA_17 = LabelSet(phenomena.VERSION, phenomena.IDS, (0, 1, 2))
+#: with camera motion and the state of the objects
 WISA_29 = LabelSet("wisa-29-v1", tuple(label.id for label in LABELS), (0, 1, 2, 3, 4))
 
 

@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import torch
 
-from prophy.backbones.attention import AttentionRecorder, check_records, record_attention
+from prophy.backbones.attention import AttentionRecorder, record_attention
 from prophy.backbones.pipeline import rules_of, transformers_of
-from prophy.files import some_of
+from prophy.generation.checks import check, check_all, num_experts, token_grid
 from prophy.generation.identity import branch_is_on, computation_of, model_hash, model_id
 from prophy.generation.previews import latent_colours, predicted_clean
-from prophy.generation.sampling import sampled, scheduler_for
+from prophy.generation.sampling import sampled
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.generation.words import check_prompt, unknown_words, words_in
+from prophy.generation.words import unknown_words, words_in
 from prophy.grid import TokenGrid
 from prophy.memory.offload import profile_of, watch_memory
 from prophy.memory.profiles import Stage
-from prophy.routing.attention import AttentionTrace, kept_steps
-from prophy.routing.steering import SteeringError
+from prophy.routing.attention import AttentionTrace
 from prophy.routing.trace import Routing, RoutingTrace, TraceRecorder
 from prophy.runs.computation import Computation
+from prophy.runs.record import RunRecord
 from prophy.runs.sheets import contact_sheet
-from prophy.runs.store import Run, RunRecord, write_run
+from prophy.runs.store import Run, write_run
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -380,90 +380,7 @@ def stream(
         worker.join()
 
 
-# --- what a pipeline can do -------------------------------------------------------------------------------------------
-
-
-def check(pipeline: DiffusionPipeline, settings: GenerationSettings, *, attention: bool = False) -> None:
-    """Refuse what the pipeline cannot make, or, with ``attention``, cannot record.
-
-    Raises:
-        GenerationError: a size, a prompt, a steering or a schedule that does not fit it; one line that names the cure.
-    """
-    grid = token_grid(pipeline, settings)
-    check_prompt(pipeline.tokenizer, settings.prompt, rules_of(pipeline).text_tokens)
-    if settings.guidance > 1 and settings.negative_prompt.strip():
-        try:
-            check_prompt(pipeline.tokenizer, settings.negative_prompt, rules_of(pipeline).text_tokens)
-        except GenerationError as error:
-            raise GenerationError(f"of the negative prompt: {error}") from None
-    if settings.guidance_2 is not None and len(transformers_of(pipeline)) == 1:
-        raise GenerationError("this model has one transformer for all noise: leave the second guidance out")
-    scheduler_for(pipeline.scheduler, settings)
-    is_on = branch_is_on(pipeline)
-    if attention:
-        _check_attention(pipeline, settings, grid)
-    if not is_on and not settings.schedule.is_every_pass:
-        raise GenerationError("there is no branch to schedule: open a model that has one and leave it on")
-    if settings.steering.is_neutral:
-        return
-    if getattr(pipeline, "attachment", None) is None:
-        raise GenerationError("this model has no branch, so no experts to steer: open one that has, or do not steer")
-    if not is_on:
-        raise GenerationError("the branch is switched off, so its experts cannot be steered: switch it on")
-    try:
-        settings.steering.check(*_num_experts(pipeline), grid)
-    except SteeringError as error:
-        raise GenerationError(str(error)) from None
-
-
-def _check_attention(pipeline: DiffusionPipeline, settings: GenerationSettings, grid: TokenGrid) -> None:
-    if not branch_is_on(pipeline):
-        raise GenerationError("attention is recorded beside the routing, and no branch is on: record none")
-    try:
-        for transformer in transformers_of(pipeline):
-            check_records(transformer)
-        texts = words_in(pipeline.tokenizer, settings.prompt).texts
-        kept_steps(settings.steps, grid.num_tokens, len(texts))
-    except ValueError as error:
-        raise GenerationError(str(error)) from None
-    if not texts:
-        raise GenerationError("the prompt has no word whose attention could be recorded: record none")
-
-
-def check_all(pipeline: DiffusionPipeline, settings: Sequence[GenerationSettings], *, attention: bool = False) -> None:
-    """:func:`check` of several clips, before time is spent on the first.
-
-    Raises:
-        GenerationError: some of them cannot be made; the message begins with the first one's prompt, and counts and
-            names the others.
-    """
-    refused: dict[str, str] = {}
-    for one in settings:
-        try:
-            check(pipeline, one, attention=attention)
-        except GenerationError as error:
-            refused.setdefault(f"{one.prompt[:60]!r}", str(error))
-    if refused:
-        first, *others = refused
-        more = f"; and {len(others)} more of {len(settings)}: {some_of(others)}" if others else ""
-        raise GenerationError(f"{first}: {refused[first]}{more}")
-
-
-def token_grid(pipeline: DiffusionPipeline, settings: GenerationSettings) -> TokenGrid:
-    """The token grid of a clip of these settings.
-
-    Raises:
-        GenerationError: a size or a length that the pipeline cannot make; the message names the nearest that it can.
-    """
-    try:
-        return rules_of(pipeline).grid(settings.frames, settings.height, settings.width)
-    except ValueError as error:
-        raise GenerationError(str(error)) from None
-
-
-def _num_experts(pipeline: DiffusionPipeline) -> tuple[int, int]:
-    """Semantic experts, refinement experts."""
-    return pipeline.branch.config.num_semantic_experts, pipeline.branch.config.num_refinement_experts
+# --- the branch during a call -----------------------------------------------------------------------------------------
 
 
 def _steered(
@@ -473,7 +390,7 @@ def _steered(
     steering = settings.steering
     if steering.is_neutral:
         return nullcontext()
-    scales = zip((steering.semantic, steering.refinement), _num_experts(pipeline), strict=True)
+    scales = zip((steering.semantic, steering.refinement), num_experts(pipeline), strict=True)
     tensors = [torch.tensor([by_expert.get(expert, 1.0) for expert in range(size)]) for by_expert, size in scales]
     forced_N = torch.from_numpy(steering.forced_experts(grid))
     return pipeline.attachment.steer(*tensors, forced_N, steering.strength)

@@ -1,4 +1,4 @@
-"""The one door: a base model of any family, opened with its branch and placed in a memory profile."""
+"""``load``: a base model of any family, opened with its branch and placed in a memory profile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Making a run again: what would compute it otherwise than it was computed then."""
+"""Making a run again: what would be computed otherwise than it was."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from prophy.generation.identity import branch_switched, computation_of, model_hash, origin_hash
 from prophy.generation.settings import GenerationSettings
 from prophy.runs.computation import Computation
-from prophy.runs.store import RunRecord
+from prophy.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tqdm import tqdm
 
-from prophy.generation.generate import Generation, batches, check_all, generate
+from prophy.generation.checks import check_all
+from prophy.generation.generate import Generation, batches, generate
 from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.settings import GenerationError, GenerationSettings
-from prophy.runs.store import Run, RunError, delete_run, read_run
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, delete_run, read_run
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline

@@ -10,7 +10,7 @@ from prophy.catalogue.limits import FewSteps, GenerationDefaults
 from prophy.grid import TEMPORAL, nearest_length
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
-from prophy.runs.store import RunRecord
+from prophy.runs.record import RunRecord
 
 MAX_PROMPT_CHARS = 2000
 SAMPLERS = ("euler", "unipc")

@@ -81,7 +81,8 @@ def check_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str, text_tokens: i
 def words_in(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Words:
     """The words of a prompt whose attention can be recorded, and where their tokens stand in the encoded text.
 
-    Words that the tokenizer drops are left out, and so are those after the first :data:`MAX_WORDS`.
+    Words that the tokenizer drops are left out, and so are those after the first
+    :data:`~prophy.routing.attention.MAX_WORDS`.
 
     Args:
         tokenizer: the model's.

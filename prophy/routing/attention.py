@@ -108,7 +108,8 @@ class AttentionTrace:
 
     Attributes:
         grid: the token grid.
-        prompt, seed: of the generation.
+        prompt: of the generation.
+        seed: of the generation.
         words: of the prompt, in order; one that stands there twice is there twice.
         total_steps: denoising steps of the generation.
         steps: ``(D,)`` numbers of the steps kept, from 1.

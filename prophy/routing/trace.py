@@ -210,7 +210,7 @@ class TraceRecorder:
 
     Args:
         grid: the token grid.
-        total: denoising steps to come; the branch may run in fewer, see :class:`prophy.branch.Schedule`.
+        total: denoising steps to come; the branch may run in fewer, see :class:`~prophy.routing.schedule.Schedule`.
     """
 
     def __init__(self, grid: TokenGrid, total: int) -> None:

@@ -113,7 +113,7 @@ def export_overlay(
 
     Raises:
         ExportError: the run has no routing, or no such step or expert, or ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         RuntimeError: no video encoder worked.
         OSError: the disk refused.
     """
@@ -139,7 +139,7 @@ def export_gif(
 
     Raises:
         ExportError: see :func:`export_overlay`.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".gif", overwrite)
@@ -171,7 +171,7 @@ def export_still(
 
     Raises:
         ExportError: see :func:`export_overlay`; also if the clip has no such frame.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".png", overwrite)
@@ -212,7 +212,7 @@ def export_pair(
 
     Raises:
         ExportError: the clips do not fit, or ``out`` will not do.
-        prophy.runs.store.RunError: a run is damaged.
+        prophy.runs.record.RunError: a run is damaged.
         RuntimeError: no video encoder worked.
         OSError: the disk refused.
     """
@@ -277,7 +277,7 @@ def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         ExportError: the run has no routing, or ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".npz", overwrite)
@@ -301,7 +301,7 @@ def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
 
     Raises:
         ExportError: ``out`` will not do.
-        prophy.runs.store.RunError: the run is damaged.
+        prophy.runs.record.RunError: the run is damaged.
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".zip", overwrite)

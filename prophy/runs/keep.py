@@ -14,7 +14,8 @@ from pydantic import Field
 
 from prophy.files import take_lock
 from prophy.runs.owner import OwnerError, read_owner
-from prophy.runs.store import RunError, delete_run, run_folder
+from prophy.runs.record import RunError
+from prophy.runs.store import delete_run, run_folder
 from prophy.schema import check_fields
 
 logger = logging.getLogger(__name__)

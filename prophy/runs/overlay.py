@@ -19,7 +19,7 @@ from prophy.runs.legend import Entry
 from prophy.runs.pictures import PAPER
 
 OverlayMode = Literal["phenomena", "top1", "expert", "phenomenon", "entropy", "margin"]
-MODES: tuple[str, ...] = get_args(OverlayMode)
+MODES: tuple[str, ...] = get_args(OverlayMode)  #: what an overlay shows
 SHOWN_PEAK = 0.1  #: of a phenomenon's map: what stays below it everywhere is not in the clip
 
 #: One colour per expert, told apart by colour-blind readers where there are few: Okabe and Ito's, then others that are

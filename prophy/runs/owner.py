@@ -1,4 +1,4 @@
-"""Whose a run is: a file beside those that run.json names, so it is neither hashed nor packed with them.
+"""The owner of a run: a file beside those that run.json names, so it is neither hashed nor packed with them.
 
 It holds the digest of a secret that only the visitor's browser has. Whoever brings the secret may change the run; the
 run's id, which is in every shared link, opens it and no more.

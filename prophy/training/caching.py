@@ -151,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Every command and its flags."""
     parser = argparse.ArgumentParser(prog="prophy cache", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    filling = commands.add_parser("fill", help="encode annotated clips; run it again to go on")
+    filling = commands.add_parser("fill", help="encode annotated clips; run it again to resume")
     add_data(filling)
     add_geometry(filling)
     add_model(filling)

@@ -22,7 +22,8 @@ from prophy.runs.look import FONT, GRID, INK, LOOK
 from prophy.runs.overlay import EXPERT_COLOURS, expert_colour
 from prophy.training.log import Experts, Line, TrainLine
 
-MOST_POINTS, MOST_COLUMNS = 1000, 400
+MOST_POINTS = 1000  #: of a curve
+MOST_COLUMNS = 400  #: of a map of experts over steps
 
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999933", "#aa4499", "#44aa99")
 _NOISE_COLOURS = ("#56b4e9", "#009e73", "#e69f00", "#d55e00")  #: from little noise to much
@@ -131,7 +132,7 @@ def rate(lines: Sequence[Line]) -> go.Figure | None:
 
 
 def pace(lines: Sequence[Line]) -> go.Figure | None:
-    """Seconds a step above, the share of them that was spent waiting for data below."""
+    """s/step above, the share of it that was spent waiting for data below."""
     made = _made(lines)
     if not made:
         return None

@@ -1,4 +1,4 @@
-"""The moving average of weights under training, which is what ships."""
+"""The moving average of weights under training; it is what is published."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclass(frozen=True)
 class BranchShape:
-    """The branch to build; see :class:`prophy.branch.ProPhyBranch`.
+    """The branch to build; see :class:`~prophy.branch.model.ProPhyBranch`.
 
     Attributes:
         sites: blocks of the backbone that are copied.

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from prophy.runs.store import Run, RunError, find_run
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, find_run
 from prophy.schema import read_json
 from prophy.training.checkpoints import Saved, saved_in
 from prophy.training.log import GrowingLog, Line
@@ -93,7 +94,7 @@ class RunFolder:
         return Look(about, lines, version, written, saved, tuple(self._sample_folders()), tuple(faults))
 
     def sample_ids(self, step: str) -> tuple[str, ...]:
-        """The samples in one of :attr:`Look.samples`; none if there is no such folder, whatever the name says."""
+        """The samples in one of ``Look.samples``; none if there is no such folder, whatever the name says."""
         if step not in self._sample_folders():
             return ()
         return _ids_in(self.path / SAMPLES / step)

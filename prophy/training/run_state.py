@@ -1,4 +1,4 @@
-"""A training as its folder keeps it: every tensor whole, so that any number of processes can resume it."""
+"""The saved state of a training: every tensor gathered in full, so that any number of processes can resume it."""
 
 from __future__ import annotations
 

@@ -258,7 +258,7 @@ def _strategy(module: TrainableModule, recipe: Recipe, accelerator: Accelerator,
 def validate(
     model: nn.Module, held_out: Examples, objective: Objective, clips: int, share: Share, batch: int
 ) -> dict[str, float]:
-    """The plain diffusion loss of held-out clips at each of :data:`NOISE_LEVELS`, whatever the size of a batch.
+    """The plain diffusion loss of held-out clips at several noise levels, whatever the size of a batch.
 
     Args:
         model: a :class:`prophy.training.trainable.TrainableModule`, attached, or what wraps it.
@@ -267,6 +267,9 @@ def validate(
         clips: how many; each process takes as many: a number that does not divide is rounded down, to one at least.
         share: of this process.
         batch: clips at a time, if all have one size.
+
+    Returns:
+        The mean loss by noise level, each of :data:`~prophy.training.batches.NOISE_LEVELS`.
     """
     each = max(1, min(clips, len(held_out)) // share.processes)
     mine = [(i * share.processes + share.process) % len(held_out) for i in range(each)]

@@ -27,7 +27,8 @@ from prophy import phenomena
 from prophy.routing.attention import AttentionTrace
 from prophy.routing.distance import pixel_difference, routing_difference
 from prophy.routing.steering import Steering, SteeringError
-from prophy.runs.store import Run, RunError
+from prophy.runs.record import RunError
+from prophy.runs.store import Run
 from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError, for_visitors

@@ -22,7 +22,8 @@ from prophy.runs.export import (
     export_zip,
 )
 from prophy.runs.overlay import OverlayMode
-from prophy.runs.store import Run, RunError
+from prophy.runs.record import RunError
+from prophy.runs.store import Run
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors

@@ -1,4 +1,4 @@
-"""Clocks that obey no law: an event that runs by one looks as ever, from frame to frame it is where it could not be.
+"""Clocks that obey no law: each frame of an event that runs by one is possible, its motion from frame to frame is not.
 
 A clip whose events each run by a clock of their own teaches what things look like and nothing of how they move: from
 such clips the embedded model's backbone learns looks, and its branch the laws. Ours; the paper has no counterpart.

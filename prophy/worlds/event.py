@@ -20,14 +20,14 @@ _TICKS = 8  # a second: how often what only flickers or trembles changes its cou
 class Event(ABC):
     """One phenomenon at work in a region of the stage.
 
-    The constructor simulates the whole clip and fills :attr:`state`; :meth:`draw` paints one moment of it. Drawing
+    The constructor simulates the whole clip and fills ``state``; :meth:`draw` paints one moment of it. Drawing
     reads nothing but the state and the event's other attributes, and draws no random numbers: whoever changes them
     between the two changes what is seen.
 
     Args:
         knobs: where the physical parameters come from.
         region: the part of the stage to play in.
-        colours: names, as many as :attr:`colour_count`.
+        colours: names, as many as ``colour_count``.
         stage: size, length and rate of the clip.
         times: seconds to simulate, evenly spaced from 0, ``(T,)``; the stage's frames unless given. The same draws are
             made from ``knobs`` however finely the time is cut.
@@ -62,7 +62,7 @@ class Event(ABC):
 
     @abstractmethod
     def simulate(self, knobs: Knobs) -> None:
-        """Run the physics over :attr:`times` and set :attr:`state`."""
+        """Run the physics over ``times`` and set ``state``."""
 
     @abstractmethod
     def draw(self, painter: Painter, moment: int) -> None:

@@ -48,7 +48,7 @@ def showing(
         split: of the worlds.
         count: clips of each scene.
         phenomena: ids that the clips are drawn from; in the split ``combinations`` each must be in a held-out pair.
-        grammar: as for :func:`prophy.worlds.sample_clip`.
+        grammar: as for :func:`~prophy.worlds.sample.sample_clip`.
         first: seed to begin with.
 
     Raises:

@@ -128,6 +128,11 @@ class Stage:
         return f"{self.width}×{self.height}×{self.frames} at {self.fps} frames a second"
 
     @property
+    def size(self) -> str:
+        """``WxHxF``, as :meth:`parse` reads it."""
+        return f"{self.width}x{self.height}x{self.frames}"
+
+    @property
     def scale(self) -> float:
         """Pixels a stage unit."""
         return self.height / UNITS

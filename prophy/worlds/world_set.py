@@ -18,7 +18,7 @@ class WorldSet:
 
     Attributes:
         phenomena: ids to draw from.
-        split: one of :data:`prophy.worlds.SPLITS`.
+        split: one of :data:`~prophy.worlds.sample.SPLITS`.
         stage: size, length and rate.
         lawful: or each event runs by a clock that obeys no law.
         grammar: the name of one of :data:`prophy.worlds.language.GRAMMARS`.

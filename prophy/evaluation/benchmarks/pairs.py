@@ -67,7 +67,7 @@ class PairFolder:
         The frames are spread evenly over each video, the first and the last among them, as the benchmark takes them.
 
         Raises:
-            prophy.video.UnreadableClip: a video that cannot be read, or holds one frame only.
+            prophy.video.source.UnreadableClip: a video that cannot be read, or holds one frame only.
         """
         for one in self.subgroups:
             valid = [_read(path, clip) for path in one.valid]

@@ -1,6 +1,8 @@
-"""VBench's quality score, from the result files that the ``vbench`` package writes in an environment of its own.
+"""VBench's quality score, from the result files that the ``vbench`` package writes in an environment of its own::
 
-prophy evaluate vbench runs/vbench/*_eval_results.json --work runs/tiny
+    prophy evaluate vbench runs/vbench/*_eval_results.json --work runs/tiny
+
+The score is the mean of seven dimensions, normalised and weighted as VBench does.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from prophy.data.jobs import Shard
 from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet
 from prophy.evaluation.results.protocol import PROTOCOL, Protocol
 from prophy.files import some_of, write_text
-from prophy.generation.generate import Generation, check
+from prophy.generation.checks import check
+from prophy.generation.generate import Generation
 from prophy.generation.identity import branch_is_on, computation_of, model_hash
 from prophy.generation.resume import resumable
 from prophy.generation.settings import GenerationError, GenerationSettings

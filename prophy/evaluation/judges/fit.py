@@ -1,4 +1,4 @@
-"""The one way in which the small judges of the evaluation are trained, kept and found again."""
+"""Training, saving and loading of the small judges of the evaluation."""
 
 from __future__ import annotations
 

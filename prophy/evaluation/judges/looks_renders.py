@@ -82,7 +82,7 @@ def hide_a_ball(made: Callable[..., WorldClip], truth_34: np.ndarray, hidden: in
     """A clip's frames with one ball of each collision out of sight, and what should be read of them.
 
     Args:
-        made: makes the clip; takes what :func:`prophy.worlds.sample_clip` takes besides.
+        made: makes the clip; takes what :func:`~prophy.worlds.sample.sample_clip` takes besides.
         truth_34: what should be read of it as it is.
         hidden: 0 the left ball, 1 the right one.
     """
@@ -106,7 +106,7 @@ def without_lost_balls(clip: WorldClip, truth_34: np.ndarray) -> np.ndarray:
             continue
         region = clip.stage.region(event.place)
         x, margin = state["position"][looked, :, 0], state["radius"] / 2
-        lost = ~((x > region.left - margin) & (x < region.right + margin)).any(0)
+        lost = ((x > region.left - margin) & (x < region.right + margin)).sum(0) == 0
         if lost.any():
             truth = _without(truth, np.array(PLACES) == event.place, int(lost[1]))
     return truth

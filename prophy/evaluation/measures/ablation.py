@@ -1,4 +1,4 @@
-"""The ablation table from finished runs: one row a recipe, several seeds a row, whatever it says.
+"""The ablation table from finished runs: one row a recipe, several seeds a row, gains and losses alike.
 
     prophy evaluate ablation backbone=runs/a/base-0 backbone=runs/a/base-1 full=runs/a/full-0 --work runs/a
 

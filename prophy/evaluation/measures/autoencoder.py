@@ -88,7 +88,7 @@ def evaluate_autoencoder(
         splits=found,
         clips=clips,
         autoencoder_sha256=_digest(vae),
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         pictures=(PICTURE,),
     ).save(work)

@@ -53,7 +53,7 @@ def evaluate_budget(
 ) -> CausalBudgetResult:
     """Make every clip off and on, judge both; writes ``budget.json`` under ``work/evaluation``.
 
-    Clips stay on disk, the same that ``prophy evaluate laws`` makes; a killed run goes on where it was.
+    Clips stay on disk, the same that ``prophy evaluate laws`` makes; a killed run is resumed.
 
     Args:
         pipeline: with a branch.
@@ -82,7 +82,7 @@ def evaluate_budget(
         areas=areas,
         clips=clips,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)

@@ -56,7 +56,7 @@ def evaluate_dose(
 ) -> DoseResult:
     """Make every clip at every strength and with each expert alone; writes ``dose.json`` under ``work/evaluation``.
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Args:
         pipeline: with a branch.
@@ -105,7 +105,7 @@ def evaluate_dose(
         split=split,
         by_name=names.by_name,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)

@@ -1,4 +1,4 @@
-"""What the branch is worth to the flow loss, on clips whose scenes and captions are both held out.
+"""The flow loss with and without the branch, on clips whose scenes and captions are both held out.
 
     prophy evaluate flow --model runs/tiny/model --control runs/tiny/control --work runs/tiny
 

@@ -73,7 +73,7 @@ def evaluate_generated_localisation(
 ) -> GeneratedLocalisationResult:
     """Generate, segment, score; writes ``generated-localisation.json`` under ``work/evaluation``.
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Raises:
         ValueError: the pipeline has no branch, or fewer than two prompts.

@@ -1,4 +1,4 @@
-"""Lawfulness: do generated clips obey the physics they show? Tracked in pixels, beside real renders: the floor.
+"""Laws: do generated clips obey the physics they show? Tracked in pixels; real renders are measured alike.
 
     prophy evaluate laws --model runs/tiny/model --column LoRA=runs/lora/model --work runs/tiny
 
@@ -179,7 +179,7 @@ def evaluate_laws(
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
 
-    Generated clips stay on disk; a killed run goes on where it was.
+    Generated clips stay on disk; a killed run is resumed.
 
     Args:
         columns: by name, what opens its pipeline with the branch as it shall be. ``real`` is added, and
@@ -237,7 +237,7 @@ def evaluate_laws(
         steps=steps,
         model_sha256=hashes,
         verdicts=verdicts,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
     ).save(work)
 

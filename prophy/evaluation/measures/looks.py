@@ -94,7 +94,7 @@ def evaluate_looks(
         grammar=grammar,
         steps=settings[0].steps,
         guidance=settings[0].guidance,
-        size=f"{model.stage.width}x{model.stage.height}x{model.stage.frames}",
+        size=model.stage.size,
         fps=model.stage.fps,
         verdicts=verdicts,
     ).save(work)

@@ -85,7 +85,7 @@ def evaluate_preference(
 ) -> PreferenceResult:
     """Take the losses of every pair in every column; writes ``preference.json`` under ``work/evaluation``.
 
-    Losses stay on disk, under what they were taken of; a killed run goes on where it was.
+    Losses stay on disk, under what they were taken of; a killed run is resumed.
 
     Args:
         columns: by name; :data:`prophy.evaluation.results.preference.BASE` is what the others are compared with.

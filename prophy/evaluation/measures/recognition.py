@@ -36,7 +36,7 @@ def evaluate_recognition(
 ) -> RecognitionResult:
     """Generate every prompt's clip, classify it, and write ``recognition.json`` (or ``recognition-no-branch.json``).
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Args:
         pipeline: with the branch as it shall be.

@@ -100,7 +100,7 @@ def evaluate_selectivity(
 ) -> SelectivityResult:
     """Do everything to every clip; writes ``selectivity.json``, and a picture for each phenomenon.
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Args:
         pipeline: with a branch.
@@ -148,7 +148,7 @@ def evaluate_selectivity(
         areas=areas,
         split=split,
         steps=steps,
-        size=f"{stage.width}x{stage.height}x{stage.frames}",
+        size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
     ).save(work)

@@ -11,7 +11,7 @@ from prophy.worlds.scope import SCOPE
 
 
 def law_pairs(split: str, count: int, phenomena: tuple[str, ...] = SCOPE, stage: Stage = Stage()) -> Iterator[Pair]:
-    """``count`` held-out pairs for every law of every scene; see :func:`prophy.worlds.twin_pairs`.
+    """``count`` held-out pairs for every law of every scene; see :func:`~prophy.worlds.pairs.twin_pairs`.
 
     Raises:
         ValueError: unknown split, or phenomena without a world.

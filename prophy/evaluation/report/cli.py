@@ -24,7 +24,7 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
     ablation.set_defaults(run=_ablation)
 
     together = commands.add_parser(
-        "ablation-runs", help="train and measure every row of the ablation, and print its table; run again to go on"
+        "ablation-runs", help="train and measure every row of the ablation, and print its table; run again to resume"
     )
     together.add_argument(
         "--work", type=Path, default=Path("runs/ablation"), help="folder of the runs (default: runs/ablation)"

@@ -71,7 +71,7 @@ def unmeasured(sections: Sequence[Section]) -> str:
 
 
 def command_line(command: str) -> str:
-    """A command and what copies it; :data:`SCRIPT` listens."""
+    """A command and what copies it; ``evidence.js`` listens."""
     return f'<div class="ev-command"><code>{text(command)}</code><button type="button">Copy</button></div>'
 
 

@@ -33,7 +33,7 @@ class Section:
 
 
 def read_sections(work: Path) -> tuple[Section, ...]:
-    """Every result of a work folder, in the order of :data:`KINDS`.
+    """Every result of a work folder, in the order of :data:`~prophy.evaluation.report.readers.KINDS`.
 
     Raises:
         FileNotFoundError: nothing has been measured.
@@ -43,7 +43,7 @@ def read_sections(work: Path) -> tuple[Section, ...]:
 
 
 def in_order(sections: Sequence[Section]) -> tuple[Section, ...]:
-    """Sections in the order of :data:`KINDS`."""
+    """Sections in the order of :data:`~prophy.evaluation.report.readers.KINDS`."""
     order = list(KINDS)
     return tuple(sorted(sections, key=lambda section: (order.index(section.result.kind), section.path.name)))
 

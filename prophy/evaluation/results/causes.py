@@ -190,6 +190,8 @@ class SelectivityScores:
 class SelectivityResult(Result, kind="selectivity", command="prophy evaluate selectivity --every-expert"):
     """The matrix of experts and phenomena, and its controls.
 
+    ``areas``, ``steps``, ``size``, ``fps`` and ``model_sha256`` are as for :class:`CausalBudgetResult`.
+
     Attributes:
         phenomena: ids, in the order of rows (whose expert is muted) and columns (whose laws are looked at).
         experts: refinement expert by phenomenon.
@@ -198,7 +200,6 @@ class SelectivityResult(Result, kind="selectivity", command="prophy evaluate sel
         scores: over all trials.
         clips: behind the trials.
         trials: each with its verdicts.
-        areas, steps, size, fps, model_sha256: as for :class:`CausalBudgetResult`.
         split: of the worlds.
     """
 
@@ -323,6 +324,8 @@ class Sufficiency:
 class DoseResult(Result, kind="dose", command="prophy evaluate dose"):
     """How much of the branch, and which of its experts, the laws need.
 
+    ``steps``, ``size``, ``fps`` and ``model_sha256`` are as for :class:`CausalBudgetResult`.
+
     Attributes:
         doses: by rising strength.
         monotone: share of clips in which no law obeyed at a strength is broken at the next one, up to strength 1.
@@ -330,7 +333,6 @@ class DoseResult(Result, kind="dose", command="prophy evaluate dose"):
         clips: of the split.
         split: of the worlds.
         by_name: see :class:`SelectivityResult`.
-        steps, size, fps, model_sha256: as for :class:`CausalBudgetResult`.
     """
 
     doses: tuple[Dose, ...]

@@ -26,8 +26,11 @@ class Subset:
     """Shares of one set of prompts; the intervals' ``n`` is the number of videos scored.
 
     Attributes:
-        pc, sa, joint: share of videos with a score of at least 4; in both, for ``joint``.
-        unscored_pc, unscored_sa: videos without a legal score.
+        pc: share of videos whose physical commonsense scores at least 4.
+        sa: share of videos whose semantic adherence scores at least 4.
+        joint: share of videos with both.
+        unscored_pc: videos without a legal score of physical commonsense.
+        unscored_sa: videos without a legal score of semantic adherence.
         prompts: how many there are.
     """
 
@@ -76,8 +79,10 @@ class VideoPhy2Comparison(Result, kind="videophy2-comparison", command="prophy e
     """Two runs of one protocol, the second minus the first.
 
     Attributes:
-        everything, hard: over all prompts, and over the HARD subset.
-        model_sha256, branch: of the first and of the second.
+        everything: over all prompts.
+        hard: over the HARD subset.
+        model_sha256: of the first and of the second.
+        branch: whether each had one.
     """
 
     everything: Differences

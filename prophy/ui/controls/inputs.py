@@ -9,7 +9,7 @@ import gradio as gr
 
 from prophy.catalogue.limits import FewSteps
 from prophy.generation.settings import SAMPLERS
-from prophy.runs.store import RunRecord
+from prophy.runs.record import RunRecord
 from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard

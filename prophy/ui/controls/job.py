@@ -61,7 +61,7 @@ class Turn:
             on_ask: from the visitor's secret and ``asked`` to :meth:`begin`'s or :meth:`refuse`'s update.
             asked: components it reads.
             on_generate: a generator of updates, from a ticket or None, the visitor's secret and their visit.
-            shown: what its updates change besides :attr:`outputs`.
+            shown: what its updates change besides ``outputs``.
         """
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         gr.on(

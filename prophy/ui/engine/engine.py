@@ -22,7 +22,8 @@ from prophy.memory.profiles import AUTO, Profile
 from prophy.routing.steering import Steering
 from prophy.runs.keep import RunLimits, sweep_runs
 from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
-from prophy.runs.store import Run, RunError, delete_run, find_run, list_runs, run_folder
+from prophy.runs.record import RunError
+from prophy.runs.store import Run, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.events import Finished, Opening, Started

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from prophy.memory.plan import ProfilePlan
+    from prophy.memory.peaks import ProfilePlan
 
 P = ParamSpec("P")
 T = TypeVar("T")

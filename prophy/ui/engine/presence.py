@@ -12,7 +12,7 @@ GRACE_SECONDS = 10.0  #: without a listener, after which nobody is thought to co
 class Presence:
     """Counts the open connections of every session.
 
-    Until :attr:`is_watched` is set nobody tells who comes and goes, and everybody counts as here.
+    Until ``is_watched`` is set nobody tells who comes and goes, and everybody counts as here.
     """
 
     def __init__(self) -> None:

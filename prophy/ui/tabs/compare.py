@@ -10,7 +10,8 @@ from typing import Any
 import gradio as gr
 
 from prophy.routing.steering import Steering, SteeringError
-from prophy.runs.store import Run, RunError
+from prophy.runs.record import RunError
+from prophy.runs.store import Run
 from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import numbers, request_of
 from prophy.ui.controls.job import Ticket, Turn

@@ -13,7 +13,8 @@ from gradio.events import Dependency
 from prophy import phenomena
 from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
 from prophy.evaluation.prompts.gallery import SHIPPED
-from prophy.runs.store import Run, RunError
+from prophy.runs.record import RunError
+from prophy.runs.store import Run
 from prophy.ui.controls import messages
 from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
 from prophy.ui.controls.job import Ticket, Turn

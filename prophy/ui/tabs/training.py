@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from prophy.runs.store import RunError
+from prophy.runs.record import RunError
 from prophy.training.curves import CHARTS
 from prophy.training.log import Line
 from prophy.training.run_folder import Look, RunFolder, Trainings
@@ -34,7 +34,8 @@ class Shown(NamedTuple):
         runs: names to choose from.
         run: the one on show.
         version: of its lines.
-        facts, notice: HTML.
+        facts: HTML.
+        notice: HTML.
         steps: folders of samples to choose from.
         step: the one on show.
         samples: to choose from.

@@ -51,7 +51,7 @@ class CompareView:
 
         Raises:
             ValueError: the runs differ in frames, fps, size, token grid or number of experts.
-            prophy.runs.store.RunError: a video or a routing is broken.
+            prophy.runs.record.RunError: a video or a routing is broken.
             OSError: a video cannot be read.
         """
         _check_pair(a, b)

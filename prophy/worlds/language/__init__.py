@@ -6,6 +6,7 @@ from prophy.worlds.language.plain import PlainGrammar
 
 FIRST: Grammar = FirstGrammar()  #: of the shipped first generation of the embedded model
 PLAIN: Grammar = PlainGrammar()  #: plain words, as visitors type them
+#: by name
 GRAMMARS: dict[str, Grammar] = {grammar.name: grammar for grammar in (FIRST, PLAIN)}
 
 __all__ = ["FIRST", "GRAMMARS", "PLAIN", "Grammar", "Telling", "Told"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-FORMS = ("base", "third", "plural", "past", "past plural", "ing")
+FORMS = ("base", "third", "plural", "past", "past plural", "ing")  #: of a verb
 
 _BE = {"base": "be", "third": "is", "plural": "are", "past": "was", "past plural": "were", "ing": "being"}
 

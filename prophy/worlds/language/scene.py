@@ -64,7 +64,7 @@ class Scene:
         """Whether training never sees this noun with this verb: one pair in four, none with the plainest of either.
 
         Args:
-            nouns: the names of the thing, as in :attr:`Thing.nouns`.
+            nouns: the names of the thing, as in ``Thing.nouns``.
             noun: one of them.
             verb: one of :attr:`verbs`.
 

@@ -59,6 +59,7 @@ class PlainPrompt:
         return tuple(w for w in self.words if w not in FUNCTION_WORDS)
 
 
+#: looked at while the grammar was widened
 WIDENING = (
     PlainPrompt("ball bounces", "elastic_motion"),
     PlainPrompt("a bomb goes boom", "explosion"),
@@ -146,6 +147,7 @@ WIDENING = (
     PlainPrompt("tiny green ball hits huge orange ball", "collision green orange"),
 )
 
+#: not looked at
 HELD_OUT = (
     PlainPrompt("the ball goes boing boing", "elastic_motion"),
     PlainPrompt("a big red ball jumping up and down", "elastic_motion red"),

@@ -110,12 +110,17 @@ def _late_gravity(crate: TumblingCrate, rng: Rng) -> None:
     move(crate, position)
 
 
+def _swell(event: TumblingCrate | BouncingBall, half: str, rng: Rng) -> None:
+    """What falls grows, or shrinks, and its lowest point moves as before; ``half`` names half its height."""
+    grown = event.state[half] * growth(event, rng)
+    lifted = np.stack([np.zeros(len(grown)), grown - event.state[half]], 1)
+    move(event, event.state["position"] - lifted)
+    event.state[half] = grown
+
+
 @twin(TumblingCrate, "size", "the crate grows, or shrinks, in flight")
 def _swelling_crate(crate: TumblingCrate, rng: Rng) -> None:
-    half = crate.state["half_side"] * growth(crate, rng)
-    lifted = np.stack([np.zeros(len(half)), half - crate.state["half_side"]], 1)
-    move(crate, crate.state["position"] - lifted)
-    crate.state["half_side"] = half
+    _swell(crate, "half_side", rng)
 
 
 twin(BouncingBall, "constant gravity", "gravity grows: the ball hangs in the air at first, then races")(quickening)
@@ -136,10 +141,7 @@ def _gaining(ball: BouncingBall, rng: Rng) -> None:
 
 @twin(BouncingBall, "size", "the ball grows, or shrinks, as it bounces")
 def _swelling_ball(ball: BouncingBall, rng: Rng) -> None:
-    radius = ball.state["radius"] * growth(ball, rng)
-    lifted = np.stack([np.zeros(len(radius)), radius - ball.state["radius"]], 1)
-    move(ball, ball.state["position"] - lifted)
-    ball.state["radius"] = radius
+    _swell(ball, "radius", rng)
 
 
 twin(SpringBlock, "one period", "the block swings faster and faster, or slower and slower")(changing_pace)
