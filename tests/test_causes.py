@@ -9,11 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from causal import EXPERTS, SCOPE, with_experts
+from causal import EXPERTS, SCOPE, known, with_experts
 from made_results import localisation_result
 
 from prophy.assets import assets_dir
 from prophy.backbones.wan import ProPhyWanPipeline
+from prophy.catalogue.experts import read_experts
+from prophy.data.latents import CAPTIONS, cache_note
 from prophy.evaluation import cli
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.measures import causes, selectivity
@@ -47,12 +49,14 @@ from prophy.evaluation.results.causes import (
     SpecificityResult,
     Trial,
 )
+from prophy.evaluation.results.discrimination import DiscriminationResult
 from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY
 from prophy.phenomena import IDS, by_id
 from prophy.routing.steering import Steering
-from prophy.worlds import Stage, sample_clip
+from prophy.worlds import Stage, WorldSet, sample_clip
 
 STAGE = Stage()
+WORLDS = WorldSet(SCOPE, "test")
 
 
 @pytest.fixture
@@ -180,13 +184,13 @@ def test_scenes_of_two_phenomena_only_and_their_halves():
     assert {one.scene for one in asked} <= {one.scene for one in asked_clips("test", 60, SCOPE)}
     with pytest.raises(ValueError, match="combinations has no 1 scenes of 1 phenomena"):
         asked_clips("combinations", 1, IDS, shown=1)
-    areas = area_finder("place", None, STAGE)(np.zeros(0), np.zeros(0), asked)
+    areas = area_finder("place", None, WORLDS)(np.zeros(0), np.zeros(0), asked)
     for area, one in zip(areas, asked, strict=True):
         first, second = (area[event.phenomenon] for event in one.scenario.events)
         assert not (first & second).any()
         assert (first | second).all()
     with pytest.raises(ValueError, match="unknown areas 'nowhere': use place or segmenter"):
-        area_finder("nowhere", None, STAGE)
+        area_finder("nowhere", None, WORLDS)
 
 
 def test_real_renders_obey_their_laws_by_phenomenon():
@@ -252,7 +256,7 @@ def test_muting_nothing_changes_nothing_and_everything_is_made_once(pipeline, tm
 
 
 def test_the_causal_budget_pairs_off_and_on(pipeline, tmp_path):
-    result = evaluate_budget(pipeline, tmp_path, clips=3, batch=3, steps=1, splits=("test",), phenomena=SCOPE)
+    result = evaluate_budget(pipeline, tmp_path, clips=3, batch=3, steps=1, splits=("test",), worlds=WORLDS)
     score = result.scores["test"]
     assert set(score.columns) == {AUTOENCODER, BACKBONE, PROPHY}
     assert score.columns[PROPHY].mended.value - score.columns[PROPHY].broken.value == pytest.approx(score.gain.value)
@@ -267,15 +271,14 @@ def test_the_causal_budget_pairs_off_and_on(pipeline, tmp_path):
 def test_the_budget_of_a_branch_that_adds_nothing_is_nothing(pipeline, tmp_path):
     for projection in pipeline.branch.projections:
         torch.nn.init.zeros_(projection.weight)
-    score = evaluate_budget(pipeline, tmp_path, clips=2, batch=2, steps=1, splits=("test",), phenomena=SCOPE).scores[
-        "test"
-    ]
+    result = evaluate_budget(pipeline, tmp_path, clips=2, batch=2, steps=1, splits=("test",), worlds=WORLDS)
+    score = result.scores["test"]
     assert (score.gain.value, score.pixels.inside.value) == (0, 0)
     assert not score.pixels.ratio.measured
 
 
 def test_selectivity_tries_everything_and_draws_it(pipeline, tmp_path, monkeypatch):
-    common = {"two": 1, "one": 1, "every_expert": True, "batch": 4, "steps": 1, "phenomena": SCOPE}
+    common = {"two": 1, "one": 1, "every_expert": True, "batch": 4, "steps": 1, "worlds": WORLDS}
     result = evaluate_selectivity(pipeline, tmp_path, **common)
     shown = [set(clip.on) for clip in result.clips]
     assert [len(one) for one in shown] == [2, 1]
@@ -304,7 +307,7 @@ def test_selectivity_of_experts_that_do_nothing(pipeline, tmp_path, monkeypatch)
     """Experts that are the identity cannot be missed: nothing breaks, and every verdict is kept."""
     torch.nn.init.zeros_(pipeline.branch.refinement.weight_EDD)
     monkeypatch.setattr(selectivity, "_draw", lambda *_: pytest.fail("no pictures were asked for"))
-    result = evaluate_selectivity(pipeline, tmp_path, two=2, one=0, steps=1, pictures=False, phenomena=SCOPE)
+    result = evaluate_selectivity(pipeline, tmp_path, two=2, one=0, steps=1, pictures=False, worlds=WORLDS)
     for change in result.scores.changes.values():
         assert change.pixels.inside.value < 0.05
     assert result.scores.score.value == 0
@@ -313,7 +316,7 @@ def test_selectivity_of_experts_that_do_nothing(pipeline, tmp_path, monkeypatch)
 
 
 def test_doses_and_single_experts(pipeline, tmp_path):
-    result = evaluate_dose(pipeline, tmp_path, clips=2, batch=2, steps=1, phenomena=SCOPE)
+    result = evaluate_dose(pipeline, tmp_path, clips=2, batch=2, steps=1, worlds=WORLDS)
     assert [dose.strength for dose in result.doses] == [0, 0.5, 1, 2]
     assert result.doses[0].more is None
     pixels = [dose.pixels.value for dose in result.doses]
@@ -327,14 +330,14 @@ def test_doses_and_single_experts(pipeline, tmp_path):
 
 
 def test_specificity_compares_predictions_at_one_latent(pipeline, tmp_path):
-    result = evaluate_specificity(pipeline, tmp_path, clips=8, batch=4, noises=(0.5,), phenomena=SCOPE)
+    result = evaluate_specificity(pipeline, tmp_path, clips=8, batch=4, noises=(0.5,), worlds=WORLDS)
     (level,) = result.levels
     assert set(level.energy) == {OWN, RANDOM, OTHER}
     assert set(level.by_phenomenon) == set(SCOPE)
     assert result.largest.value >= 1
     assert SpecificityResult.load(tmp_path).clips == 8
     torch.nn.init.zeros_(pipeline.branch.refinement.weight_EDD)
-    (level,) = evaluate_specificity(pipeline, tmp_path, 8, 4, (0.5,), SCOPE).levels
+    (level,) = evaluate_specificity(pipeline, tmp_path, 8, 4, (0.5,), WORLDS).levels
     assert all(size.value < 1e-3 for size in level.size.values() if size.measured)
 
 
@@ -347,6 +350,45 @@ def test_commands_say_what_is_missing(pipeline, tmp_path):
             cli.main([name, *common, "--no-branch"])
     with pytest.raises(FileNotFoundError, match="segmenter"):
         cli.main(["budget", *common, "--areas", "segmenter", "--clips", "1"])
+
+
+def test_commands_measure_the_worlds_that_they_are_given(pipeline, tmp_path):
+    """Of the second generation's: its phenomena, words and clips wider than high. Other worlds' caches are refused."""
+    worlds = WorldSet(("scattering", "solidification", "melting"), "test", Stage(96, 64), grammar="plain")
+    held_out = [text for seed in range(4) for text in replace(worlds, split="wordings").captions(seed, CAPTIONS)]
+    known(pipeline, [one.prompt for one in asked_clips("test", 4, worlds.phenomena, grammar=worlds.words)] + held_out)
+    model = tmp_path / "model"
+    pipeline.save_pretrained(model)
+    common = ["--model", str(model), "--work", str(tmp_path), "--clips", "2"]
+    given = ["--phenomena", ",".join(worlds.phenomena), "--grammar", "plain", "--size", "96x64x17"]
+
+    cli.main(["budget", *common, *given, "--steps", "1", "--split", "test"])
+    cli.main(["dose", *common, *given, "--steps", "1"])
+    cli.main(["selectivity", *common[:-2], *given, "--steps", "1", "--two", "0", "--one", "1", "--no-pictures"])
+    cli.main(["specificity", *common, *given])
+    cli.main(["experts", *common, *given])
+    for kind in (CausalBudgetResult, DoseResult, SelectivityResult, SpecificityResult):
+        result = kind.load(tmp_path)
+        assert (result.phenomena, result.grammar, result.size, result.fps) == (worlds.phenomena, "plain", "96x64x17", 8)
+    (clip,) = SelectivityResult.load(tmp_path).clips
+    assert clip.prompt in {one.prompt for one in asked_clips("test", 4, worlds.phenomena, 1, worlds.words)}
+    measured = read_experts(model)
+    assert measured is not None
+    assert (measured.learnt, measured.grammar, measured.size) == (worlds.phenomena, "plain", "96x64x17")
+    note = cache_note(tmp_path / "latents-wordings")
+    assert note is not None
+    assert note.worlds == replace(worlds, split="wordings")
+
+    for changed, said in (
+        (["--phenomena", "melting", *given[2:]], "phenomena"),
+        ([*given[:2], *given[4:]], "captions"),
+        (given[:4], "sizes"),
+    ):
+        with pytest.raises(ValueError, match=f"was cached with other {said}: delete it or choose another folder"):
+            cli.main(["discrimination", *common, *changed])
+    cli.main(["discrimination", *common, *given])
+    found = DiscriminationResult.load(tmp_path)
+    assert (found.drawn, found.grammar, found.size, found.fps) == (worlds.phenomena, "plain", "96x64x17", 8)
 
 
 @pytest.mark.shipped

@@ -32,7 +32,7 @@ from prophy.evaluation.results.localisation import CROSS, MAP
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.tiny.text import build_tokenizer
-from prophy.worlds import sample_clip
+from prophy.worlds import Stage, WorldSet, sample_clip
 
 GRID = WORLDS.grid
 SMALL = SegmenterRecipe(phenomena=("melting",), clips=8, test_clips=6, steps=60, batch=8, width=16)
@@ -80,6 +80,12 @@ def test_a_segmenter_of_large_tokens_sees_clips_averaged_down_and_reopens_for_th
     small, _ = render_covers(range(1), "test", recipe)
     assert small.shape == (1, 33, 64, 96, 3)
     np.testing.assert_array_equal(segment(model, clip), segment(model, small))
+    learnt = WorldSet(SMALL.phenomena[:1], stage=recipe.stage, grammar="plain")
+    assert load_segmenter(tmp_path, learnt).grid == grid
+    with pytest.raises(ValueError, match="has learnt clips of 192×128×33 .*, not 64×64×17 .*: train one with these"):
+        load_segmenter(tmp_path, replace(learnt, stage=Stage()))
+    with pytest.raises(ValueError, match="has learnt no scattering: train one with these --phenomena"):
+        load_segmenter(tmp_path, replace(learnt, phenomena=("scattering",)))
     with pytest.raises(ValueError, match="give a --cell that 8 divides"):
         train_segmenter(tmp_path, replace(recipe, cell=4))
 

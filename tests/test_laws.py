@@ -13,6 +13,7 @@ from prophy.evaluation import cli
 from prophy.evaluation.judges import laws
 from prophy.evaluation.judges.laws import TrackLost
 from prophy.evaluation.judges.trackers import LAWS, follow, law_errors, view_of
+from prophy.evaluation.measures.cli import law_columns
 from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns
 from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, ClipErrors
 from prophy.tiny.text import build_tokenizer
@@ -301,7 +302,7 @@ def test_a_column_is_what_publish_wrote(tiny_pipeline, tmp_path):
         tiny_pipeline.branch.projections[0].bias.fill_(0.5)
     tiny_pipeline.branch.save_pretrained(alone)
     arguments = cli.build_parser().parse_args(["laws", "--model", str(base), "--column", f"other={alone}"])
-    columns = cli._columns(arguments)
+    columns = law_columns(arguments)
     assert list(columns) == ["backbone", "other", "ProPhy"]
     opened = columns["other"]()
     assert opened.attachment.enabled
@@ -315,7 +316,7 @@ def test_a_column_is_a_published_transformer_without_a_branch(tiny_pipeline, tmp
         tiny_pipeline.transformer.proj_out.bias.fill_(0.25)
     tiny_pipeline.transformer.save_pretrained(alone / "transformer")
     arguments = cli.build_parser().parse_args(["laws", "--model", str(base), "--column", f"other={alone}"])
-    opened = cli._columns(arguments)["other"]()
+    opened = law_columns(arguments)["other"]()
     assert opened.attachment is None
     assert (opened.transformer.proj_out.bias == 0.25).all()
 

@@ -32,6 +32,7 @@ from prophy.evaluation.results.preference import BASE, MUTED, PROPHY, PairLoss, 
 from prophy.phenomena import IDS
 from prophy.training.objectives import FlowMatching
 from prophy.video import write_video
+from prophy.worlds import Stage, WorldSet
 
 
 def made_pair(law: str = "a law", seed: int = 0, shape: tuple[int, ...] = (17, 64, 64, 3)) -> Pair:
@@ -142,7 +143,7 @@ def test_what_is_no_pair_is_refused(pipeline, tmp_path):
 
 
 def test_every_law_of_the_worlds_has_pairs_of_the_same_looks():
-    pairs = list(law_pairs("test", 1, SCOPE))
+    pairs = list(law_pairs(WorldSet(SCOPE, "test"), 1))
     laws = {f"{p}, {v}: {law.name}" for (p, v), found in LAWS.items() if p in SCOPE for law in found}
     assert {pair.law for pair in pairs} == laws
     for pair in pairs:
@@ -216,20 +217,29 @@ def test_a_folder_that_does_not_fit_is_refused_in_one_line(folder, tmp_path):
     refused("is not named SCENARIO_videos")
 
 
-def test_the_command_measures_worlds_and_a_benchmark(pipeline, folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("prophy.worlds.scope.SCOPE", SCOPE)
-    known(pipeline, [pair.caption for pair in law_pairs("test", 1, SCOPE)] + ["a ball falls", "a pendulum"])
+def test_the_command_measures_worlds_and_a_benchmark(pipeline, folder, tmp_path, capsys):
+    shown = WorldSet(("scattering", "melting"), "test", Stage(96, 64), grammar="plain")
+    known(pipeline, [pair.caption for pair in law_pairs(shown, 1)] + ["a ball falls", "a pendulum"])
     pipeline.save_pretrained(tmp_path / "model")
     common = ["preference", "--model", str(tmp_path / "model"), "--work", str(tmp_path), "--batch", "10"]
-    cli.main([*common, "--clips", "1"])
+    worlds = ["--phenomena", "scattering,melting", "--grammar", "plain", "--size", "96x64x17"]
+    cli.main([*common, "--clips", "1", *worlds])
+    result = PreferenceResult.load(tmp_path)
+    assert (result.phenomena, result.grammar, result.size, result.fps) == (shown.phenomena, "plain", "96x64x17", 8)
+    assert {law.partition(",")[0] for law in result.scores[MUTED].by_law} == set(shown.phenomena)
     said = capsys.readouterr().out
     assert "ProPhy, expert muted" in said
     assert "worlds, test split" in said
     captions = ["--captions", str(tmp_path / "captions.json")]
     cli.main([*common, "--pairs", str(folder), *captions, "--size", "64x64x17"])
     assert "likephys" in capsys.readouterr().out
-    assert set(PreferenceResult.load(tmp_path, "preference-likephys").scores) == {BASE, PROPHY}
+    benchmark = PreferenceResult.load(tmp_path, "preference-likephys")
+    assert set(benchmark.scores) == {BASE, PROPHY}
+    assert (benchmark.phenomena, benchmark.grammar, benchmark.size, benchmark.fps) == (None,) * 4
     with pytest.raises(ValueError, match="--pairs needs --captions"):
         cli.main([*common, "--pairs", str(folder)])
     with pytest.raises(ValueError, match="--captions belong to --pairs"):
         cli.main([*common, *captions])
+    for given in (["--phenomena", "melting"], ["--grammar", "plain"]):
+        with pytest.raises(ValueError, match="--phenomena and --grammar change nothing in --pairs: leave them out"):
+            cli.main([*common, "--pairs", str(folder), *captions, "--size", "64x64x17", *given])

@@ -33,6 +33,9 @@ class ExpertShares:
             :func:`prophy.generation.identity.model_hash`, and by its files, as release 0.1 did.
         clips: how many were measured.
         phenomena_version: :data:`prophy.phenomena.VERSION`.
+        grammar: that the clips' captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
 
     Raises:
         ValueError: fields that contradict each other.
@@ -46,6 +49,9 @@ class ExpertShares:
     model_sha256: tuple[str, ...]
     clips: AtLeastOne
     phenomena_version: str = phenomena.VERSION
+    grammar: str = "first"
+    size: str = "64x64x17"
+    fps: AtLeastOne = 8
 
     def __post_init__(self) -> None:
         if self.phenomena_version != phenomena.VERSION:

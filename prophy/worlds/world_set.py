@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from prophy.worlds.language import GRAMMARS
+from prophy.worlds.language import GRAMMARS, Grammar
 from prophy.worlds.sample import SPLITS, Scenario, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import Stage
@@ -38,19 +38,22 @@ class WorldSet:
             if value not in known:
                 raise ValueError(f"unknown {kind} {value!r}: use one of {', '.join(known)}")
 
+    @property
+    def words(self) -> Grammar:
+        """Puts scenes into words."""
+        return GRAMMARS[self.grammar]
+
     def clip(self, seed: int) -> WorldClip:
         """Simulate and paint a clip."""
-        grammar = GRAMMARS[self.grammar]
-        return sample_clip(seed, self.split, self.phenomena, self.stage, self.lawful, grammar)
+        return sample_clip(seed, self.split, self.phenomena, self.stage, self.lawful, self.words)
 
     def captions(self, seed: int, count: int) -> list[str]:
         """Wordings of a clip's caption, its own first; without simulating it."""
-        grammar = GRAMMARS[self.grammar]
         scenario: Scenario
-        scenario, first = sample_scenario(seed, self.split, self.phenomena, grammar)
+        scenario, first = sample_scenario(seed, self.split, self.phenomena, self.words)
         words = np.random.default_rng([seed, 7])
         held_out = self.split == "wordings"
-        return [first, *(scenario.describe(words, held_out, grammar) for _ in range(count - 1))]
+        return [first, *(scenario.describe(words, held_out, self.words) for _ in range(count - 1))]
 
     def record(self) -> dict:
         """Plain values, as JSON gives them back."""

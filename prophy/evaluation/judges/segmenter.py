@@ -29,7 +29,7 @@ from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.training.devices import autocast
-from prophy.worlds import sample_clip
+from prophy.worlds import WorldSet, sample_clip
 
 NAME = "segmenter"
 _SEEN = 8  # pixels along a token's side that the segmenter sees
@@ -200,14 +200,26 @@ def measure(found_nNP: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterReci
     )
 
 
-def load_segmenter(work: Path) -> Segmenter:
+def load_segmenter(work: Path, worlds: WorldSet | None = None) -> Segmenter:
     """Open the segmenter trained in ``work``.
+
+    Args:
+        work: folder of results.
+        worlds: that it shall have learnt; default: whatever it has.
 
     Raises:
         FileNotFoundError: it has not been trained.
+        ValueError: it has not learnt all of these phenomena, or clips of another size or rate.
     """
-    weights = fitted_weights(work, NAME)
-    model = Segmenter(len(weights["body.1.bias"]) // 2, grid_of(fitted_recipe(work, NAME, SegmenterRecipe)))
+    weights, recipe = fitted_weights(work, NAME), fitted_recipe(work, NAME, SegmenterRecipe)
+    if worlds is not None:
+        unknown = [name for name in worlds.phenomena if name not in recipe.phenomena]
+        if unknown or worlds.stage != recipe.stage:
+            other = f"clips of {recipe.stage}, not {worlds.stage}" if not unknown else f"no {unknown[0]}"
+            raise ValueError(
+                f"the segmenter in {work} has learnt {other}: train one with these --phenomena, --size and --fps"
+            )
+    model = Segmenter(len(weights["body.1.bias"]) // 2, grid_of(recipe))
     model.load_state_dict(weights)
     return model.eval()
 

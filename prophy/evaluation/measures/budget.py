@@ -11,6 +11,7 @@ Shapes: n clips, F video frames of H×W pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,12 @@ from prophy.evaluation.measures.causes import (
     pixel_change,
     union,
 )
-from prophy.evaluation.measures.laws import AskedClip, asked_clips, clip_errors, score_columns, verdicts_of
+from prophy.evaluation.measures.laws import asked_clips, clip_errors, score_columns, verdicts_of
 from prophy.evaluation.measures.metrics import bootstrap, bootstrap_of
 from prophy.evaluation.results.causes import BudgetScore, CausalBudgetResult, PixelChange
 from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY
 from prophy.generation.identity import model_hash
-from prophy.worlds import Stage, sample_clip
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 SPLITS = ("test", "combinations")
 CLIPS = 64  #: of each split
@@ -48,8 +48,7 @@ def evaluate_budget(
     steps: int | None = None,
     splits: Sequence[str] = SPLITS,
     areas: str = PLACE,
-    phenomena: tuple[str, ...] = SCOPE,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> CausalBudgetResult:
     """Make every clip off and on, judge both; writes ``budget.json`` under ``work/evaluation``.
 
@@ -63,8 +62,7 @@ def evaluate_budget(
         steps: denoising steps, for trying out.
         splits: of the worlds.
         areas: see :func:`prophy.evaluation.measures.causes.area_finder`.
-        phenomena: ids to draw from.
-        stage: size, length and rate of every clip.
+        worlds: which phenomena, in which words, of what size, length and rate; any split.
 
     Raises:
         ValueError: the pipeline has no branch, an unknown split, or no clips.
@@ -72,34 +70,33 @@ def evaluate_budget(
     attachment_of(pipeline)
     if clips < 1:
         raise ValueError(f"--clips {clips}: measure at least one")
-    find = area_finder(areas, work, stage)
-    asked = {split: asked_clips(split, clips, phenomena) for split in splits}
-    scores = {
-        split: _score(pipeline, Path(work), asked[split], batch, steps, find, phenomena, stage) for split in splits
-    }
+    find, of_splits = area_finder(areas, work, worlds), [replace(worlds, split=split) for split in splits]
+    scores = {one.split: _score(pipeline, Path(work), one, clips, batch, steps, find) for one in of_splits}
     return CausalBudgetResult(
         scores=scores,
         areas=areas,
         clips=clips,
         steps=steps,
-        size=stage.size,
-        fps=stage.fps,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
         model_sha256=model_hash(pipeline),
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
     ).save(work)
 
 
 def _score(
     pipeline: ProPhyPipeline,
     work: Path,
-    asked: Sequence[AskedClip],
+    worlds: WorldSet,
+    clips: int,
     batch: int,
     steps: int | None,
     find: AreaFinder,
-    phenomena: tuple[str, ...],
-    stage: Stage,
 ) -> BudgetScore:
-    progress = tqdm(asked, f"real, {asked[0].split}", mininterval=5, unit="clip")
-    renders = np.stack([sample_clip(one.scene, one.split, phenomena, stage).frames for one in progress])
+    asked, stage = asked_clips(worlds.split, clips, worlds.phenomena, grammar=worlds.words), worlds.stage
+    progress = tqdm(asked, f"real, {worlds.split}", mininterval=5, unit="clip")
+    renders = np.stack([worlds.clip(one.scene).frames for one in progress])
     settings = settings_of(asked, steps, stage)
     frames = {
         AUTOENCODER: through_autoencoder(renders, pipeline.vae, batch),

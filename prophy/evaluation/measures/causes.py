@@ -28,7 +28,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS, by_id
 from prophy.routing.steering import Steering
 from prophy.routing.trace import RoutingTrace
-from prophy.worlds import Stage
+from prophy.worlds import Stage, WorldSet
 
 PLACE, SEGMENTER = "place", "segmenter"  #: see :func:`area_finder`
 AREAS = (PLACE, SEGMENTER)
@@ -214,7 +214,7 @@ def obeyed(verdict: Mapping[str, bool]) -> float:
 AreaFinder = Callable[[np.ndarray, np.ndarray, Sequence[AskedClip]], list[Areas]]
 
 
-def area_finder(kind: str, work: Path, stage: Stage) -> AreaFinder:
+def area_finder(kind: str, work: Path, worlds: WorldSet) -> AreaFinder:
     """What says where in a generated clip a phenomenon is.
 
     ``place``: the part of the stage that the prompt gives it; half of it in a clip of two phenomena, and all of it in
@@ -222,14 +222,14 @@ def area_finder(kind: str, work: Path, stage: Stage) -> AreaFinder:
     versions of a clip that are compared.
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: an unknown kind, or a segmenter of other worlds.
         FileNotFoundError: the segmenter has not been trained.
     """
     if kind not in AREAS:
         raise ValueError(f"unknown areas {kind!r}: use {' or '.join(AREAS)}")
     if kind == PLACE:
-        return lambda before, after, asked: [_places(one, stage) for one in asked]
-    return partial(_seen, load_segmenter(work))
+        return lambda before, after, asked: [_places(one, worlds.stage) for one in asked]
+    return partial(_seen, load_segmenter(work, worlds))
 
 
 def _places(asked: AskedClip, stage: Stage) -> Areas:

@@ -1,213 +1,299 @@
-"""The commands that measure causes: what the branch changes, and which of its experts does.
+"""The commands that measure what a model makes, and what its routing finds.
 
-prophy evaluate budget | selectivity | dose | specificity | preference | discrimination
+prophy evaluate recognition | laws | localisation | generated-localisation | flow | experts | figures | autoencoder |
+annotation
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from prophy.assets import default_model
 from prophy.backbones.pipeline import ProPhyPipeline
-from prophy.data.jobs import stage_of
-from prophy.evaluation.columns import add_columns, columns_of
+from prophy.data.jobs import Geometry, stage_of
+from prophy.evaluation.columns import add_columns, columns_of, transformer_in
+from prophy.evaluation.flags import (
+    add_device,
+    add_stage,
+    add_steps,
+    add_work,
+    add_worlds,
+    gated,
+    opened,
+    opened_in_float32,
+    worlds_of,
+)
 from prophy.evaluation.report.readers import as_text
-from prophy.flags import add_model, branch_of, none_or_more, seeds, weights_of, whole
+from prophy.flags import add_model, only_set, seeds, weights_of, whole
 from prophy.generation.pipelines import load
+from prophy.worlds import SPLITS
 
 
-def add_causes(commands: argparse._SubParsersAction) -> None:
-    """Add every measure of causes to ``prophy evaluate``."""
-    budget = _add(commands, "budget", "the branch off and on: laws fixed and regressed, pixels changed, and where")
-    budget.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
-    budget.add_argument(
-        "--split", action="append", help="test, combinations or parameters; repeat (default: test and combinations)"
+def add_measures(commands: argparse._SubParsersAction) -> None:
+    """Add these measures to ``prophy evaluate``."""
+    recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
+    add_model(recognition, branch=True)
+    add_work(recognition)
+    recognition.add_argument("--prompts", type=whole, default=400, help="how many (default: 400)")
+    recognition.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_steps(recognition)
+    recognition.set_defaults(run=_recognition)
+
+    laws = commands.add_parser(
+        "laws", help="do the clips obey the physics they show: real renders, autoencoder, backbone, ProPhy, …"
     )
-    _add_areas(budget)
-    budget.set_defaults(run=_budget)
+    add_model(laws, branch=True)
+    add_work(laws)
+    add_columns(laws)
+    laws.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
+    laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
+    laws.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_steps(laws)
+    laws.add_argument("--unlawful", action="store_true", help="renders by clocks that obey no law are a column too")
+    add_worlds(laws)
+    laws.set_defaults(run=_laws)
 
-    selectivity = _add(
-        commands, "selectivity", "one expert muted: its own law broken, the others' kept, beside two controls"
+    localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
+    add_model(localisation, branch=True)
+    add_work(localisation)
+    localisation.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
+    localisation.add_argument(
+        "--match-clips", type=whole, default=256, help="test clips to match experts on (default: 256)"
     )
-    selectivity.add_argument("--two", type=none_or_more, default=64, help="clips of two phenomena (default: 64)")
-    selectivity.add_argument("--one", type=none_or_more, default=32, help="clips of one phenomenon (default: 32)")
-    selectivity.add_argument(
-        "--every-expert",
-        action="store_true",
-        help="also mute the experts of phenomena that a clip does not show: the full matrix, many times as long",
+    localisation.add_argument("--train-clips", type=whole, help="for the image-free control (default: the branch's)")
+    localisation.add_argument("--control-steps", type=whole, help="of the image-free control (default: the branch's)")
+    localisation.add_argument(
+        "--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)"
     )
-    selectivity.add_argument("--split", default="test", help="of the worlds (default: test)")
-    selectivity.add_argument("--no-pictures", action="store_true", help="leave the contact sheets out")
-    _add_areas(selectivity)
-    selectivity.set_defaults(run=_selectivity)
+    add_worlds(localisation)
+    localisation.set_defaults(run=_localisation)
 
-    dose = _add(commands, "dose", "the branch at strength 0, ½, 1 and 2, and one expert alone")
-    dose.add_argument("--clips", type=whole, default=64, help="how many (default: 64)")
-    dose.add_argument("--split", default="test", help="of the worlds (default: test)")
-    dose.add_argument(
-        "--strength", type=float, action="append", metavar="X", help="0 to 4, 0 among them; repeat (default: 0 0.5 1 2)"
+    generated = commands.add_parser(
+        "generated-localisation", help="the routing at every denoising step against what the finished clip shows"
     )
-    dose.set_defaults(run=_dose)
+    add_model(generated, branch=True)
+    add_work(generated)
+    generated.add_argument("--prompts", type=whole, default=64, help="how many (default: 64)")
+    generated.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_steps(generated)
+    generated.set_defaults(run=_generated_localisation)
 
-    specificity = _add(
-        commands, "specificity", "at one fixed noisy latent: where muting an expert changes the prediction", steps=False
+    flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
+    add_model(flow, branch=True)
+    add_work(flow)
+    flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
+    flow.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
+    flow.add_argument("--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    add_worlds(flow)
+    flow.set_defaults(run=_flow)
+
+    experts = commands.add_parser("experts", help="what each expert does: names for the page, beside the branch")
+    add_model(experts, branch=True)
+    add_work(experts)
+    experts.add_argument("--clips", type=whole, default=128, help="held-out clips (default: 128)")
+    experts.add_argument("--batch", type=whole, default=16, help="clips at a time (default: 16)")
+    add_worlds(experts)
+    experts.set_defaults(run=_experts)
+
+    figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
+    add_model(figures, branch=True)
+    add_work(figures)
+    figures.add_argument("--figure", type=int, choices=(6, 7, 8), action="append", help="repeat (default: all three)")
+    figures.add_argument("--prompts", type=whole, default=400, help="of the worlds, for figure 6 (default: 400)")
+    figures.add_argument(
+        "--labelled", type=Path, metavar="JSON", help='for figure 6 instead: [{"prompt": …, "phenomena": [ids]}]'
     )
-    specificity.add_argument("--clips", type=whole, default=64, help="held-out clips (default: 64)")
-    specificity.set_defaults(run=_specificity)
+    figures.add_argument("--prompt", action="append", help="for figures 7 and 8; repeat (default: fixed prompts)")
+    figures.add_argument("--clips", type=whole, default=4, help="fixed prompts for figures 7 and 8 (default: 4)")
+    figures.add_argument("--seed", type=seeds, default=0, help="of the first --prompt (default: 0)")
+    for name, kind in (("steps", int), ("guidance", float), ("frames", int), ("height", int), ("width", int)):
+        figures.add_argument(f"--{name}", type=kind, help="as for prophy generate (default: the embedded model's)")
+    figures.set_defaults(run=_figures)
 
-    preference = _add(
-        commands, "preference", "of a valid and an impossible clip, which the model finds likelier", steps=False
+    autoencoder = commands.add_parser("autoencoder", help="what real renders keep of their laws behind an autoencoder")
+    add_model(autoencoder)
+    add_work(autoencoder)
+    autoencoder.add_argument("--clips", type=whole, default=96, help="of each split (default: 96)")
+    autoencoder.add_argument("--batch", type=whole, default=4, help="clips at a time (default: 4)")
+    autoencoder.add_argument("--split", action="append", choices=SPLITS, help="repeat (default: the held-out ones)")
+    add_device(autoencoder)
+    add_stage(autoencoder)
+    autoencoder.set_defaults(run=_autoencoder)
+
+    annotation = commands.add_parser("annotation", help="a vision-language model's targets against the worlds' masks")
+    annotation.add_argument("--vlm", required=True, metavar="ID_OR_DIR", help="as for prophy annotate")
+    annotation.add_argument(
+        "--config", type=Path, metavar="FILE", help="JSON of settings (default: the model's, else ours)"
     )
-    preference.add_argument("--clips", type=whole, default=8, help="pairs of each law of the worlds (default: 8)")
-    preference.add_argument("--split", default="test", help="of the worlds (default: test)")
-    preference.add_argument(
-        "--pairs",
-        type=Path,
-        metavar="DIR",
-        help="instead of the worlds: a benchmark's folder, SCENARIO_videos/SUBGROUP/valid_00.mp4 and so on",
+    annotation.add_argument("--clips", type=whole, default=64, help="how many (default: 64)")
+    annotation.add_argument(
+        "--split", default="test", help="of the worlds; choose settings on another than they are reported on"
     )
-    preference.add_argument(
-        "--captions", type=Path, metavar="JSON", help="of --pairs: an object of a caption for each scenario"
+    add_stage(annotation)
+    annotation.add_argument("--cell", type=whole, default=8, help="pixels on a side of a token (default: 8)")
+    add_work(annotation)
+    annotation.set_defaults(run=_annotation)
+
+
+def _recognition(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.recognition import BOTH_GATE, SINGLE_GATE, evaluate_recognition
+    from prophy.evaluation.prompts.held_out import held_out_prompts, training_captions
+
+    pipeline = opened(arguments)
+    prompts = held_out_prompts(arguments.prompts, training_captions())
+    result = evaluate_recognition(pipeline, arguments.work, prompts, arguments.batch, arguments.steps)
+    print(as_text(result))
+    print(f"one phenomenon: {gated(result.score.single.value, SINGLE_GATE)}")
+    print(f"two phenomena, both: {gated(result.score.both.value, BOTH_GATE)}")
+
+
+def _laws(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.laws import SPLITS_MEASURED, evaluate_laws
+
+    splits = tuple(arguments.split or SPLITS_MEASURED)
+    result = evaluate_laws(
+        law_columns(arguments),
+        arguments.work,
+        arguments.clips,
+        arguments.batch,
+        arguments.steps,
+        splits,
+        worlds_of(arguments),
+        unlawful=arguments.unlawful,
     )
-    add_columns(preference)
-    preference.add_argument("--seed", type=seeds, default=0, help="of the noise (default: 0)")
-    preference.set_defaults(run=_preference)
-
-    discrimination = _add(
-        commands, "discrimination", "the phenomenon map against all phenomena, absent ones too", steps=False
-    )
-    discrimination.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
-    discrimination.set_defaults(run=_discrimination)
+    print(as_text(result))
 
 
-def _add(commands: argparse._SubParsersAction, name: str, what: str, *, steps: bool = True) -> argparse.ArgumentParser:
-    """A command with the flags that all of them have."""
-    parser = commands.add_parser(name, help=what)
-    add_model(parser, branch=True)
-    parser.add_argument(
-        "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
-    )
-    batch = 4 if name == "preference" else 8 if steps else 16
-    of = "noise levels" if name == "preference" else "prompts" if steps else "clips"
-    parser.add_argument("--batch", type=whole, default=batch, help=f"{of} at a time (default: {batch})")
-    if steps:
-        parser.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
-    parser.add_argument("--size", metavar="WxHxF", help="of the clips (default: 64x64x17)")
-    parser.add_argument("--fps", type=whole, help="frames a second of the worlds' clips (default: 8)")
-    return parser
+def law_columns(arguments: argparse.Namespace) -> dict[str, Callable[[], ProPhyPipeline]]:
+    """What opens each column: the backbone, the other models, ProPhy."""
+    from prophy.evaluation.results.laws import AUTOENCODER, BACKBONE, PROPHY, REAL, UNLAWFUL
+
+    weights = weights_of(arguments)
+    columns: dict[str, Callable[[], ProPhyPipeline]] = {
+        BACKBONE: partial(load, arguments.model, branch=False, **weights)
+    }
+    columns |= columns_of(arguments, (REAL, UNLAWFUL, AUTOENCODER, BACKBONE, PROPHY))
+    if not arguments.no_branch and opened(arguments).attachment is not None:
+        columns[PROPHY] = partial(opened, arguments)
+    return columns
 
 
-def _add_areas(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--areas",
-        choices=("place", "segmenter"),
-        default="place",
-        help="where a phenomenon is: the part of the stage that the prompt gives it, or what the segmenter trained in "
-        "--work sees (default: place)",
-    )
+def _localisation(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.image_free import ImageFreeRecipe
+    from prophy.evaluation.measures.localisation import LEAST_SHARE, evaluate_localisation
+    from prophy.tiny.parts import CLIPS
 
-
-def _open(arguments: argparse.Namespace) -> ProPhyPipeline:
-    return load(arguments.model, branch=branch_of(arguments), **weights_of(arguments))
-
-
-def _budget(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.measures.budget import SPLITS, evaluate_budget
-
-    result = evaluate_budget(
-        _open(arguments),
+    if arguments.no_branch:
+        raise ValueError("localisation measures the branch: leave --no-branch out")
+    result = evaluate_localisation(
+        opened_in_float32(arguments),
         arguments.work,
         clips=arguments.clips,
+        match_clips=arguments.match_clips,
+        train_clips=arguments.train_clips or CLIPS,
+        recipe=ImageFreeRecipe(steps=arguments.control_steps or ImageFreeRecipe.steps),
         batch=arguments.batch,
-        steps=arguments.steps,
-        splits=tuple(arguments.split or SPLITS),
-        areas=arguments.areas,
-        stage=stage_of(arguments.size, arguments.fps),
+        worlds=worlds_of(arguments),
     )
     print(as_text(result))
+    print(f"smallest share of top-k: {gated(min(result.use.topk), LEAST_SHARE)}")
 
 
-def _selectivity(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.measures.selectivity import evaluate_selectivity
+def _generated_localisation(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.generated_localisation import evaluate_generated_localisation
+    from prophy.evaluation.prompts.held_out import held_out_prompts
 
-    result = evaluate_selectivity(
-        _open(arguments),
-        arguments.work,
-        two=arguments.two,
-        one=arguments.one,
-        every_expert=arguments.every_expert,
-        batch=arguments.batch,
-        steps=arguments.steps,
-        split=arguments.split,
-        areas=arguments.areas,
-        pictures=not arguments.no_pictures,
-        stage=stage_of(arguments.size, arguments.fps),
-    )
-    print(as_text(result))
+    if arguments.no_branch:
+        raise ValueError("localisation measures the branch: leave --no-branch out")
+    prompts = held_out_prompts(arguments.prompts, frozenset(), first_scene=20_000)
+    pipeline, work = opened(arguments), arguments.work
+    print(as_text(evaluate_generated_localisation(pipeline, work, prompts, arguments.batch, arguments.steps)))
 
 
-def _dose(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.measures.dose import STRENGTHS, evaluate_dose
+def _flow(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.flow_loss import evaluate_flow
 
-    result = evaluate_dose(
-        _open(arguments),
-        arguments.work,
-        clips=arguments.clips,
-        batch=arguments.batch,
-        steps=arguments.steps,
-        split=arguments.split,
-        strengths=tuple(arguments.strength or STRENGTHS),
-        stage=stage_of(arguments.size, arguments.fps),
-    )
-    print(as_text(result))
+    if arguments.no_branch and arguments.control is None:
+        raise ValueError("--no-branch leaves only the backbone: give a --control to compare it with")
+    control = None
+    if arguments.control is not None:
+        folder = arguments.control
+        folder = folder / "transformer" if (folder / "transformer").is_dir() else folder
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} holds no transformer (config.json is missing): give a --control folder")
+        control = transformer_in(folder)
+    name = control and arguments.control.name
+    worlds, work = worlds_of(arguments), arguments.work
+    pipeline = opened_in_float32(arguments)
+    if control is not None:
+        control.to(pipeline.transformer.device)
+    print(as_text(evaluate_flow(pipeline, work, control, arguments.clips, arguments.batch, name, worlds)))
 
 
-def _specificity(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.measures.specificity import evaluate_specificity
+def _experts(arguments: argparse.Namespace) -> None:
+    from prophy.catalogue.describe import BRANCH_FOLDER
+    from prophy.evaluation.measures.experts import evaluate_experts
 
+    if arguments.no_branch:
+        raise ValueError("this measures the experts of the branch: leave --no-branch out")
+    folder = Path(arguments.branch or Path(arguments.model or default_model()) / BRANCH_FOLDER)
+    pipeline, worlds = opened(arguments), worlds_of(arguments)
+    measured = evaluate_experts(pipeline, arguments.work, folder, arguments.clips, arguments.batch, worlds=worlds)
+    for expert, (name, used) in enumerate(zip(measured.names, measured.used, strict=True)):
+        print(f"expert {expert:<3} {name or 'no phenomenon dominates':32} {100 * used:.0f} % of all weight")
+
+
+def _figures(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.figures import LabelledPrompt, figure_6, figure_7, figure_8, read_prompts
+    from prophy.evaluation.prompts.fixed import FIXED_PROMPTS
+    from prophy.evaluation.prompts.held_out import held_out_prompts
+    from prophy.generation.settings import GenerationSettings
+
+    wanted = arguments.figure or [6, 7, 8]
+    pipeline = opened(arguments)
+    chosen = only_set(arguments, "steps", "guidance", "frames", "height", "width")
+    asked = [(text, arguments.seed + i) for i, text in enumerate(arguments.prompt or ())]
+    asked = asked or [(p.prompt, p.seed) for p in FIXED_PROMPTS[: arguments.clips]]
+    settings = [GenerationSettings(text, seed, **chosen) for text, seed in asked]
+    if 6 in wanted:
+        if arguments.labelled is not None:
+            prompts = read_prompts(arguments.labelled)
+        else:
+            prompts = tuple(
+                LabelledPrompt(p.prompt, p.phenomena) for p in held_out_prompts(arguments.prompts, frozenset())
+            )
+        print(as_text(figure_6(pipeline, arguments.work, prompts)))
+    if 7 in wanted:
+        print(f"figure 7 {', '.join(figure_7(pipeline, arguments.work, settings).pictures)}")
+    if 8 in wanted:
+        print(as_text(figure_8(pipeline, arguments.work, settings)))
+
+
+def _autoencoder(arguments: argparse.Namespace) -> None:
+    from prophy.evaluation.measures.autoencoder import GATE_KEPT, GATE_PSNR, evaluate_autoencoder, open_autoencoder
+    from prophy.evaluation.measures.laws import SPLITS_MEASURED
+    from prophy.training.devices import chosen_device
+
+    vae = open_autoencoder(Path(arguments.model or default_model()), chosen_device(arguments.device))
     stage = stage_of(arguments.size, arguments.fps)
-    result = evaluate_specificity(_open(arguments), arguments.work, arguments.clips, arguments.batch, stage=stage)
+    splits = tuple(arguments.split or SPLITS_MEASURED)
+    result = evaluate_autoencoder(vae, arguments.work, arguments.clips, splits, stage=stage, batch=arguments.batch)
     print(as_text(result))
+    for split, one in result.splits.items():
+        verdict = "passed" if one.psnr.value >= GATE_PSNR else "NOT passed"
+        print(f"{split}: {gated(one.kept.value, GATE_KEPT)}; {one.psnr.value:.1f} dB (gate {GATE_PSNR:g}: {verdict})")
 
 
-def _discrimination(arguments: argparse.Namespace) -> None:
-    from prophy.evaluation.measures.discrimination import evaluate_discrimination
+def _annotation(arguments: argparse.Namespace) -> None:
+    from prophy.annotation.annotator import Annotator
+    from prophy.annotation.config import read_config
+    from prophy.evaluation.measures.annotation import evaluate_annotation
 
-    stage = stage_of(arguments.size, arguments.fps)
-    result = evaluate_discrimination(_open(arguments), arguments.work, arguments.clips, arguments.batch, stage=stage)
+    config = read_config(arguments.config or arguments.vlm)
+    annotator = Annotator.from_pretrained(arguments.vlm, config, dtype="float32")
+    geometry = Geometry.of_worlds(stage_of(arguments.size, arguments.fps), arguments.cell)
+    result = evaluate_annotation(annotator, arguments.work, arguments.clips, arguments.split, geometry=geometry)
     print(as_text(result))
-
-
-def _preference(arguments: argparse.Namespace) -> None:
-    from prophy.catalogue.limits import ClipSize
-    from prophy.evaluation.benchmarks.pairs import read_pair_folder
-    from prophy.evaluation.measures.causes import expert_names
-    from prophy.evaluation.measures.preference import Pairs, PreferenceColumn, evaluate_preference
-    from prophy.evaluation.measures.world_pairs import law_pairs
-    from prophy.evaluation.results.preference import BASE, MUTED, PROPHY
-    from prophy.worlds.scope import SCOPE
-
-    pairs: Pairs
-    if arguments.pairs is not None:
-        if arguments.captions is None or arguments.size is None:
-            raise ValueError("--pairs needs --captions, and --size of the clips that the model makes")
-        folder = read_pair_folder(arguments.pairs, arguments.captions)
-        pairs = partial(folder.pairs, ClipSize.parse(arguments.size))
-        source, name = arguments.pairs.name, f"preference-{arguments.pairs.name}"
-    else:
-        if arguments.captions is not None:
-            raise ValueError("--captions belong to --pairs: the worlds have captions of their own")
-        stage = stage_of(arguments.size, arguments.fps)
-        pairs = partial(law_pairs, arguments.split, arguments.clips, SCOPE, stage)
-        source, name = f"worlds, {arguments.split} split", None
-    columns = {BASE: PreferenceColumn(partial(load, arguments.model, branch=False, **weights_of(arguments)))}
-    for called, opened in columns_of(arguments, (BASE, PROPHY, MUTED)).items():
-        columns[called] = PreferenceColumn(opened)
-    if not arguments.no_branch and _open(arguments).attachment is not None:
-        columns[PROPHY] = PreferenceColumn(partial(_open, arguments))
-        if arguments.pairs is None:  # of a benchmark's pair nobody knows the phenomenon
-            named = partial(expert_names, work=arguments.work, phenomena=SCOPE)
-            columns[MUTED] = PreferenceColumn(partial(_open, arguments), named)
-    batch, seed = arguments.batch, arguments.seed
-    print(as_text(evaluate_preference(columns, pairs, source, arguments.work, batch=batch, seed=seed, name=name)))

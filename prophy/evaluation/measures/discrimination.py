@@ -26,7 +26,7 @@ from prophy.evaluation.results.discrimination import DiscriminationLevel, Discri
 from prophy.generation.identity import model_hash
 from prophy.phenomena import IDS
 from prophy.training.batches import NOISE_LEVELS
-from prophy.worlds import Stage
+from prophy.worlds import WorldSet
 
 CLIPS = 256
 RESAMPLES = 200  #: of pooled precision: each sorts nothing, but sums over every token
@@ -38,7 +38,7 @@ def evaluate_discrimination(
     clips: int = CLIPS,
     batch: int = 16,
     noises: Sequence[float] = NOISE_LEVELS,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> DiscriminationResult:
     """Read the map of every held-out clip; writes ``discrimination.json`` under ``work/evaluation``.
 
@@ -48,17 +48,28 @@ def evaluate_discrimination(
         clips: held-out clips, the same as localisation's.
         batch: clips at a time.
         noises: levels to measure at.
-        stage: size, length and rate of the clips.
+        worlds: that the held-out clips are of; any split.
 
     Raises:
         ValueError: the pipeline has no branch.
     """
     attachment_of(pipeline)
-    cache = held_out_cache(pipeline, work, clips, stage)
+    cache = held_out_cache(pipeline, work, clips, worlds)
     truth = truth_of(cache)
     levels = tuple(discriminate(noise, read_routing(pipeline, cache, noise, batch).maps_nNP, truth) for noise in noises)
     shown = tuple(IDS[p] for p in np.flatnonzero(truth.shown_nP.any(0)))
-    return DiscriminationResult(shown, IDS, levels, len(cache), HELD_OUT, model_hash(pipeline)).save(work)
+    return DiscriminationResult(
+        shown=shown,
+        phenomena=IDS,
+        levels=levels,
+        clips=len(cache),
+        split=HELD_OUT,
+        model_sha256=model_hash(pipeline),
+        drawn=worlds.phenomena,
+        grammar=worlds.grammar,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
+    ).save(work)
 
 
 def discriminate(noise: float, maps_nNP: np.ndarray, truth: Truth, resamples: int = RESAMPLES) -> DiscriminationLevel:

@@ -35,8 +35,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.phenomena import IDS
 from prophy.routing.distance import pixel_difference
 from prophy.routing.steering import Steering
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import Stage, WorldSet
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0)
 CLIPS = 64
@@ -49,10 +48,8 @@ def evaluate_dose(
     clips: int = CLIPS,
     batch: int = 8,
     steps: int | None = None,
-    split: str = "test",
     strengths: Sequence[float] = STRENGTHS,
-    phenomena: tuple[str, ...] = SCOPE,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(split="test"),
 ) -> DoseResult:
     """Make every clip at every strength and with each expert alone; writes ``dose.json`` under ``work/evaluation``.
 
@@ -64,10 +61,8 @@ def evaluate_dose(
         clips: of the split.
         batch: prompts at a time.
         steps: denoising steps, for trying out.
-        split: of the worlds.
         strengths: 0 to 4, 0 among them.
-        phenomena: ids to draw from.
-        stage: size, length and rate of every clip.
+        worlds: that the prompts are of, split and all.
 
     Raises:
         ValueError: no branch, no expert for a phenomenon, no clips, strengths without 0, or an unknown split.
@@ -78,9 +73,9 @@ def evaluate_dose(
     strengths = sorted(set(strengths))
     if 0 not in strengths:
         raise ValueError(f"strengths {', '.join(f'{s:g}' for s in strengths)}: 0 must be among them, to compare with")
-    work = Path(work)
-    names = expert_names(pipeline, work, phenomena)
-    asked = asked_clips(split, clips, phenomena)
+    work, stage = Path(work), worlds.stage
+    names = expert_names(pipeline, work, worlds.phenomena)
+    asked = asked_clips(worlds.split, clips, worlds.phenomena, grammar=worlds.words)
     settings = settings_of(asked, steps, stage)
     frames = [steered_frames(pipeline, work, settings, batch, Steering(strength=s)) for s in strengths]
     tables = [
@@ -102,12 +97,14 @@ def evaluate_dose(
         monotone=bootstrap(monotone([t for s, t in zip(strengths, tables, strict=True) if s <= 1])),
         sufficiency=_sufficiency(pipeline, work, asked, settings, names, batch, stage),
         clips=clips,
-        split=split,
+        split=worlds.split,
         by_name=names.by_name,
         steps=steps,
         size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
     ).save(work)
 
 

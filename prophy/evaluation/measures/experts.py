@@ -20,8 +20,7 @@ from prophy.evaluation.measures.localisation import Truth, read_routing, truth_o
 from prophy.evaluation.results.documents import write_json
 from prophy.generation.identity import branch_is_on, model_hash, origin_hash
 from prophy.phenomena import IDS
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 CLIPS = 128
 NOISE = 0.5  #: where the picture is half there
@@ -34,7 +33,7 @@ def evaluate_experts(
     clips: int = CLIPS,
     batch: int = 16,
     noise: float = NOISE,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> ExpertShares:
     """Measure the experts of a branch; writes ``experts.json`` into its folder.
 
@@ -45,7 +44,7 @@ def evaluate_experts(
         clips: held-out clips.
         batch: clips at a time.
         noise: level, 0 to 1.
-        stage: size, length and rate of the clips.
+        worlds: that the held-out clips are of, and whose phenomena the branch was taught; any split.
 
     Raises:
         ValueError: the pipeline has no branch.
@@ -55,15 +54,18 @@ def evaluate_experts(
         raise ValueError("this measures the experts of a branch: give a model with a branch/ folder, or --branch")
     if not Path(branch).is_dir():
         raise FileNotFoundError(f"{branch} is no folder of this machine: give one with --branch")
-    cache = held_out_cache(pipeline, work, clips, stage)
+    cache = held_out_cache(pipeline, work, clips, worlds)
     routing = read_routing(pipeline, cache, noise, batch)
     shares_EP, used_E = shares_of(routing.probs_nNE, truth_of(cache))
     measured = ExpertShares(
-        shares=tuple({name: round(float(row[IDS.index(name)]), 4) for name in SCOPE} for row in shares_EP),
+        shares=tuple({name: round(float(row[IDS.index(name)]), 4) for name in worlds.phenomena} for row in shares_EP),
         used=tuple(round(float(share), 4) for share in used_E),
-        learnt=SCOPE,
+        learnt=worlds.phenomena,
         model_sha256=tuple(dict.fromkeys((model_hash(pipeline), origin_hash(pipeline)))),
         clips=len(cache),
+        grammar=worlds.grammar,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
     )
     write_json(Path(branch) / FILE, measured)
     return measured

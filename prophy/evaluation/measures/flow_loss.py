@@ -11,7 +11,7 @@ Shapes: n clips, C latent channels, T latent frames, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,7 @@ from prophy.generation.identity import branch_is_on, branch_switched, model_hash
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage, WorldSet
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 HELD_OUT = "wordings"  #: the split whose scenes and captions training never sees
 CLIPS = 256
@@ -66,7 +65,7 @@ def evaluate_flow(
     clips: int = CLIPS,
     batch: int = 16,
     control_name: str | None = None,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> FlowResult:
     """Measure and compare; writes ``flow.json`` under ``work/evaluation``.
 
@@ -75,17 +74,31 @@ def evaluate_flow(
     """
     if not branch_is_on(pipeline) and control is None:
         raise ValueError("nothing to compare: give a model with a branch, a --control, or both")
-    cache = held_out_cache(pipeline, work, clips, stage)
+    cache = held_out_cache(pipeline, work, clips, worlds)
     examples = WorldExamples(cache, pipeline.text_encoder)
     levels = flow_levels(predictors(pipeline, control), examples, NOISE_LEVELS, batch)
-    return FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), control_name).save(work)
+    return FlowResult(
+        levels=levels,
+        clips=len(cache),
+        split=HELD_OUT,
+        model_sha256=model_hash(pipeline),
+        control=control_name,
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
+    ).save(work)
 
 
-def held_out_cache(pipeline: ProPhyPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
-    """Encoded clips with scenes and captions that training never sees; made on first use."""
-    folder = Path(work) / f"latents-{HELD_OUT}"
-    worlds, patch = WorldSet(SCOPE, HELD_OUT, stage), token_patch(pipeline.transformer)
-    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, worlds, patch)
+def held_out_cache(pipeline: ProPhyPipeline, work: Path, clips: int, worlds: WorldSet = WorldSet()) -> LatentCache:
+    """Encoded clips of the worlds with scenes and captions that training never sees; made on first use.
+
+    Raises:
+        ValueError: the work folder's are of other worlds, or of another autoencoder.
+    """
+    folder, held_out = Path(work) / f"latents-{HELD_OUT}", replace(worlds, split=HELD_OUT)
+    patch = token_patch(pipeline.transformer)
+    return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, held_out, patch)
 
 
 def predictors(pipeline: ProPhyPipeline, control: ModelMixin | None) -> dict[str, Predict]:

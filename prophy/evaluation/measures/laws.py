@@ -14,7 +14,7 @@ Shapes: n clips, L laws.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ from prophy.evaluation.results.laws import (
 )
 from prophy.generation.identity import model_hash
 from prophy.phenomena import IDS
-from prophy.worlds import SPLITS, Scenario, Stage, sample_clip, sample_scenario
+from prophy.worlds import Scenario, Stage, WorldSet, sample_scenario
 from prophy.worlds.language import FIRST, Grammar
 from prophy.worlds.scope import SCOPE
 
@@ -172,9 +172,7 @@ def evaluate_laws(
     batch: int = 8,
     steps: int | None = None,
     splits: Sequence[str] = SPLITS_MEASURED,
-    phenomena: tuple[str, ...] = SCOPE,
-    stage: Stage = Stage(),
-    grammar: Grammar = FIRST,
+    worlds: WorldSet = WorldSet(),
     unlawful: bool = False,
 ) -> LawsResult:
     """Render or generate every column's clips, track them, and write ``laws.json`` under ``work/evaluation``.
@@ -189,9 +187,7 @@ def evaluate_laws(
         batch: prompts at a time.
         steps: denoising steps, for trying out.
         splits: of the worlds.
-        phenomena: ids to draw from.
-        stage: size, length and rate of every clip.
-        grammar: puts the scenes into words.
+        worlds: which phenomena, in which words, of what size, length and rate; any split.
         unlawful: add the column ``unlawful``: the same scenes, each event by a clock of its own that obeys no law. What
             they obey is chance: a backbone that learnt from such clips can be expected to obey as much.
 
@@ -202,15 +198,14 @@ def evaluate_laws(
         raise ValueError(f"{taken.pop()!r} is a column of the renders: give yours another name")
     if clips < 1:
         raise ValueError(f"--clips {clips}: measure at least one")
-    if unknown := [split for split in splits if split not in SPLITS]:
-        raise ValueError(f"unknown split {unknown[0]!r}: use some of {', '.join(SPLITS)}")
-    work = Path(work)
-    asked = {split: asked_clips(split, clips, phenomena, grammar=grammar) for split in splits}
+    work, stage = Path(work), worlds.stage
+    of_split = {split: replace(worlds, split=split) for split in splits}
+    asked = {split: asked_clips(split, clips, worlds.phenomena, grammar=worlds.words) for split in splits}
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]] = {split: {} for split in splits}
     renders = {}
     for split in splits:
         progress = tqdm(asked[split], f"real, {split}", mininterval=5, unit="clip")
-        renders[split] = np.stack([sample_clip(one.scene, split, phenomena, stage).frames for one in progress])
+        renders[split] = np.stack([of_split[split].clip(one.scene).frames for one in progress])
 
     def judge(split: str, name: str, clips_nFHWC: np.ndarray) -> None:
         verdicts[split][name] = tuple(
@@ -221,8 +216,8 @@ def evaluate_laws(
         judge(split, REAL, renders[split])
         if unlawful:
             progress = tqdm(asked[split], f"unlawful, {split}", mininterval=5, unit="clip")
-            clocked = [sample_clip(one.scene, split, phenomena, stage, lawful=False).frames for one in progress]
-            judge(split, UNLAWFUL, np.stack(clocked))
+            clocked = replace(of_split[split], lawful=False)
+            judge(split, UNLAWFUL, np.stack([clocked.clip(one.scene).frames for one in progress]))
     hashes = {}
     for name, opened in columns.items():
         pipeline = opened()
@@ -239,6 +234,8 @@ def evaluate_laws(
         verdicts=verdicts,
         size=stage.size,
         fps=stage.fps,
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
     ).save(work)
 
 

@@ -12,7 +12,7 @@ Shapes: n clips, N tokens, P phenomena, E refinement experts, K top-k, S semanti
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,7 @@ from prophy.tiny.parts import CLIPS as TRAINED_ON
 from prophy.training.batches import NOISE_LEVELS, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage, WorldSet
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 CLIPS = 256
 LEAST_SHARE = 0.05  #: gate: of all top-k assignments, what each expert must get
@@ -109,7 +108,7 @@ def evaluate_localisation(
     caches: Path | None = None,
     noises: Sequence[float] = NOISE_LEVELS,
     slow_baselines: bool = True,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> LocalisationResult:
     """Measure the branch's maps and every baseline; writes ``localisation.json`` under ``work/evaluation``.
 
@@ -124,7 +123,7 @@ def evaluate_localisation(
         caches: folder of caches; default: ``work``.
         noises: levels to measure at.
         slow_baselines: also the image-free control, which is trained first, and what the backbone's attention says.
-        stage: size, length and rate of the clips.
+        worlds: that the clips are of; any split.
 
     Raises:
         ValueError: the pipeline has no branch.
@@ -134,11 +133,12 @@ def evaluate_localisation(
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
     patch = token_patch(pipeline.transformer)
-    held_out = held_out_cache(pipeline, caches, clips, stage)
-    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, WorldSet(SCOPE, "test", stage), patch)
+    held_out = held_out_cache(pipeline, caches, clips, worlds)
+    test, train = replace(worlds, split="test"), replace(worlds, split="train")
+    matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, test, patch)
     guessed_nNP = None
     if slow_baselines:
-        training = open_cache(caches / "latents", vae, tokenizer, train_clips, WorldSet(SCOPE, stage=stage), patch)
+        training = open_cache(caches / "latents", vae, tokenizer, train_clips, train, patch)
         control = train_image_free(training, encoder, ImageFreeRecipe() if recipe is None else recipe)
         guessed_nNP = image_free_maps(control, held_out, encoder)
     truth, known = truth_of(held_out), truth_of(matching)
@@ -166,7 +166,7 @@ def evaluate_localisation(
         gain = None
         if guessed_nNP is not None:
             gain = bootstrap(average_precisions(maps[MAP], truth) - average_precisions(guessed_nNP, truth))
-        named = {name: int(experts[IDS.index(name)]) for name in SCOPE}
+        named = {name: int(experts[IDS.index(name)]) for name in worlds.phenomena}
         use = expert_use(routing.topk_nNK, routing.probs_nNE.shape[2])
         levels.append(LocalisationLevel(noise, scores, gain, named, use))
     covered = (truth.cover_nNP > 0.5).any(1)
@@ -180,6 +180,10 @@ def evaluate_localisation(
         matched_on="test",
         without_tokens=int((truth.shown_nP & ~covered).sum()),
         model_sha256=model_hash(pipeline),
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
     ).save(work)
 
 

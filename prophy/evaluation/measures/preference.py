@@ -31,6 +31,7 @@ from prophy.evaluation.results.preference import BASE, PairLoss, PreferenceResul
 from prophy.files import sha256
 from prophy.generation.identity import model_hash
 from prophy.training.objectives import objective_for
+from prophy.worlds import WorldSet
 
 NOISES = tuple(round(0.05 + 0.1 * i, 2) for i in range(10))  #: at which losses are taken; ours, evenly spaced
 
@@ -82,6 +83,7 @@ def evaluate_preference(
     batch: int = 4,
     seed: int = 0,
     name: str | None = None,
+    worlds: WorldSet | None = None,
 ) -> PreferenceResult:
     """Take the losses of every pair in every column; writes ``preference.json`` under ``work/evaluation``.
 
@@ -96,6 +98,7 @@ def evaluate_preference(
         batch: noise levels at a time, of both clips.
         seed: of the noise.
         name: of the file, without ``.json``.
+        worlds: that the pairs are of, to be recorded; None: of a benchmark.
 
     Raises:
         ValueError: no pairs, clips of one pair that differ in shape, a noise level out of range, a model with two
@@ -122,6 +125,10 @@ def evaluate_preference(
         groups=len(groups),
         model_sha256=hashes,
         losses=losses,
+        phenomena=None if worlds is None else worlds.phenomena,
+        grammar=None if worlds is None else worlds.grammar,
+        size=None if worlds is None else worlds.stage.size,
+        fps=None if worlds is None else worlds.stage.fps,
     ).save(work, name)
 
 

@@ -56,8 +56,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.routing.steering import Steering
 from prophy.runs.pictures import evenly_spaced, resized, write_png
 from prophy.runs.sheets import Block, Row, draw_sheet
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import Stage, WorldSet
 
 TWO, ONE = 64, 32  #: clips of two phenomena, and of one
 _SHOWN, _TILE, _PER_SHEET = 5, 128, 2  # frames of a clip, their pixels, and clips on a picture
@@ -92,11 +91,9 @@ def evaluate_selectivity(
     every_expert: bool = False,
     batch: int = 8,
     steps: int | None = None,
-    split: str = "test",
     areas: str = PLACE,
     pictures: bool = True,
-    phenomena: tuple[str, ...] = SCOPE,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(split="test"),
 ) -> SelectivityResult:
     """Do everything to every clip; writes ``selectivity.json``, and a picture for each phenomenon.
 
@@ -110,11 +107,9 @@ def evaluate_selectivity(
         every_expert: mute the experts of phenomena that a clip does not show too: the full matrix.
         batch: prompts at a time.
         steps: denoising steps, for trying out.
-        split: of the worlds.
         areas: see :func:`prophy.evaluation.measures.causes.area_finder`.
         pictures: also draw them.
-        phenomena: ids to draw from.
-        stage: size, length and rate of every clip.
+        worlds: that the prompts are of, split and all.
 
     Raises:
         ValueError: no branch, no expert for a phenomenon, no clips, or an unknown split.
@@ -123,9 +118,13 @@ def evaluate_selectivity(
     if not two + one:
         raise ValueError("--two 0 and --one 0: measure at least one clip")
     work = Path(work)
-    names, find = expert_names(pipeline, work, phenomena), area_finder(areas, work, stage)
+    phenomena, stage = worlds.phenomena, worlds.stage
+    names, find = expert_names(pipeline, work, phenomena), area_finder(areas, work, worlds)
     asked = tuple(
-        a for shown, count in ((2, two), (1, one)) if count for a in asked_clips(split, count, phenomena, shown)
+        a
+        for shown, count in ((2, two), (1, one))
+        if count
+        for a in asked_clips(worlds.split, count, phenomena, shown, worlds.words)
     )
     settings = settings_of(asked, steps, stage)
     on, use = expert_use(pipeline, work, settings, batch)
@@ -146,11 +145,12 @@ def evaluate_selectivity(
         clips=clips,
         trials=trials,
         areas=areas,
-        split=split,
+        split=worlds.split,
         steps=steps,
         size=stage.size,
         fps=stage.fps,
         model_sha256=model_hash(pipeline),
+        grammar=worlds.grammar,
     ).save(work)
 
 

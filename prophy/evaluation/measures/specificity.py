@@ -31,8 +31,7 @@ from prophy.routing.trace import Routing
 from prophy.training.batches import NOISE_LEVELS, Batch, fixed_batch
 from prophy.training.objectives import FlowMatching
 from prophy.training.world_examples import WorldExamples
-from prophy.worlds import Stage
-from prophy.worlds.scope import SCOPE
+from prophy.worlds import WorldSet
 
 CLIPS = 64
 
@@ -43,8 +42,7 @@ def evaluate_specificity(
     clips: int = CLIPS,
     batch: int = 16,
     noises: Sequence[float] = NOISE_LEVELS,
-    phenomena: tuple[str, ...] = SCOPE,
-    stage: Stage = Stage(),
+    worlds: WorldSet = WorldSet(),
 ) -> SpecificityResult:
     """Mute every shown phenomenon's expert in turn; writes ``specificity.json`` under ``work/evaluation``.
 
@@ -54,15 +52,14 @@ def evaluate_specificity(
         clips: held-out clips.
         batch: clips at a time.
         noises: levels to measure at.
-        phenomena: ids whose experts are muted.
-        stage: size, length and rate of the clips.
+        worlds: that the held-out clips are of, and whose phenomena's experts are muted; any split.
 
     Raises:
         ValueError: no branch, or no expert for a phenomenon.
         FileNotFoundError: fewer experts than phenomena, and localisation was not measured.
     """
-    names = expert_names(pipeline, work, phenomena)
-    cache = held_out_cache(pipeline, work, clips, stage)
+    names = expert_names(pipeline, work, worlds.phenomena)
+    cache = held_out_cache(pipeline, work, clips, worlds)
     examples = WorldExamples(cache, pipeline.text_encoder)
     levels, largest = [], None
     for noise in noises:
@@ -80,9 +77,18 @@ def evaluate_specificity(
         largest = bootstrap(found.largest)
     if largest is None:
         raise ValueError("no noise level to measure at: give one at least")
-    return SpecificityResult(tuple(levels), largest, len(cache), HELD_OUT, names.by_name, model_hash(pipeline)).save(
-        work
-    )
+    return SpecificityResult(
+        levels=tuple(levels),
+        largest=largest,
+        clips=len(cache),
+        split=HELD_OUT,
+        by_name=names.by_name,
+        model_sha256=model_hash(pipeline),
+        phenomena=worlds.phenomena,
+        grammar=worlds.grammar,
+        size=worlds.stage.size,
+        fps=worlds.stage.fps,
+    ).save(work)
 
 
 class _Found:

@@ -1,4 +1,4 @@
-"""``prophy evaluate report | ablation | ablation-runs | readme``: what prints what was measured."""
+"""``prophy evaluate report | ablation | ablation-runs | readme | curves``: what prints what was measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from prophy.evaluation.flags import add_work
 from prophy.evaluation.results import FOLDER
 from prophy.flags import add_model, only_set, whole
 
@@ -64,6 +65,14 @@ def add_reports(commands: argparse._SubParsersAction) -> None:
     readme.set_defaults(run=_readme)
 
 
+def add_curves(commands: argparse._SubParsersAction) -> None:
+    """Add the page of training curves to ``prophy evaluate``."""
+    curves = commands.add_parser("curves", help="the training curves of a work folder as one page")
+    add_work(curves)
+    curves.add_argument("--out", type=Path, help="the page (default: curves.html in the work folder)")
+    curves.set_defaults(run=_curves)
+
+
 def _report(arguments: argparse.Namespace) -> None:
     from prophy.evaluation.report.page import write_report
 
@@ -110,3 +119,19 @@ def _readme(arguments: argparse.Namespace) -> None:
 
     for document in arguments.readme:
         print(f"readme   {document} ({'changed' if update_readme(arguments.work, document) else 'the same'})")
+
+
+def _curves(arguments: argparse.Namespace) -> None:
+    from prophy.training.curves import save_page
+    from prophy.training.log import read_lines
+    from prophy.training.run_folder import Trainings
+
+    runs = {name: read_lines(run.path) for name, run in Trainings([arguments.work]).runs().items()}
+    if not runs:
+        raise FileNotFoundError(
+            f"{arguments.work} holds no training: give what prophy train has as --out, or its parent"
+        )
+    out = arguments.out or arguments.work / "curves.html"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_page(out, runs)
+    print(f"curves   {out} ({len(runs)} {'training' if len(runs) == 1 else 'trainings'})")

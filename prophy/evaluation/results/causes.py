@@ -8,6 +8,7 @@ from prophy.evaluation.results import Interval, Measured, Result
 from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.evaluation.results.laws import ColumnScore
 from prophy.evaluation.results.result import require_alike
+from prophy.worlds.scope import SCOPE
 
 #: what is done: the expert of the phenomenon muted; its tokens changed as much at random; another active expert muted
 OWN, RANDOM, OTHER = "own expert muted", "random change of equal size", "another active expert muted"
@@ -57,6 +58,8 @@ class CausalBudgetResult(Result, kind="budget", command="prophy evaluate budget"
         size: of the clips, width by height by frames.
         fps: frames a second.
         model_sha256: of the model with its branch.
+        phenomena: ids that the clips are drawn from.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
     """
 
     scores: dict[str, BudgetScore]
@@ -66,6 +69,8 @@ class CausalBudgetResult(Result, kind="budget", command="prophy evaluate budget"
     size: str
     fps: Count
     model_sha256: str
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
 
     def __post_init__(self) -> None:
         require_alike("columns of the splits", (score.columns for score in self.scores.values()))
@@ -190,7 +195,7 @@ class SelectivityScores:
 class SelectivityResult(Result, kind="selectivity", command="prophy evaluate selectivity --every-expert"):
     """The matrix of experts and phenomena, and its controls.
 
-    ``areas``, ``steps``, ``size``, ``fps`` and ``model_sha256`` are as for :class:`CausalBudgetResult`.
+    ``areas``, ``steps``, ``size``, ``fps``, ``model_sha256`` and ``grammar`` are as for :class:`CausalBudgetResult`.
 
     Attributes:
         phenomena: ids, in the order of rows (whose expert is muted) and columns (whose laws are looked at).
@@ -216,6 +221,7 @@ class SelectivityResult(Result, kind="selectivity", command="prophy evaluate sel
     size: str
     fps: Count
     model_sha256: str
+    grammar: str = "first"
 
     def __post_init__(self) -> None:
         size = len(self.phenomena)
@@ -259,6 +265,8 @@ class SpecificityLevel:
 class SpecificityResult(Result, kind="specificity", command="prophy evaluate specificity"):
     """One pass at a fixed noisy latent; nothing is generated.
 
+    ``phenomena``, ``grammar``, ``size`` and ``fps`` are as for :class:`CausalBudgetResult`.
+
     Attributes:
         levels: by noise.
         largest: the energy that a change inside the mask alone would have: its area share's inverse, mean.
@@ -273,6 +281,10 @@ class SpecificityResult(Result, kind="specificity", command="prophy evaluate spe
     split: str
     by_name: bool
     model_sha256: str
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
+    size: str = "64x64x17"
+    fps: Count = 8
 
     def __post_init__(self) -> None:
         require_alike("changes of the noise levels", (level.energy for level in self.levels))
@@ -324,7 +336,8 @@ class Sufficiency:
 class DoseResult(Result, kind="dose", command="prophy evaluate dose"):
     """How much of the branch, and which of its experts, the laws need.
 
-    ``steps``, ``size``, ``fps`` and ``model_sha256`` are as for :class:`CausalBudgetResult`.
+    ``steps``, ``size``, ``fps``, ``model_sha256``, ``phenomena`` and ``grammar`` are as for
+    :class:`CausalBudgetResult`.
 
     Attributes:
         doses: by rising strength.
@@ -345,6 +358,8 @@ class DoseResult(Result, kind="dose", command="prophy evaluate dose"):
     size: str
     fps: Count
     model_sha256: str
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
 
     @property
     def rises(self) -> bool:

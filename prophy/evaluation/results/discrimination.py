@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prophy.evaluation.results import Interval, Measured, Result
 from prophy.evaluation.results.interval import Count, PhenomenonId
+from prophy.worlds.scope import SCOPE
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class DiscriminationResult(Result, kind="discrimination", command="prophy evalua
         levels: by noise.
         clips: held-out clips.
         split: of the worlds.
+        drawn: ids that the clips are drawn from.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
     """
 
     shown: tuple[PhenomenonId, ...]
@@ -50,6 +55,10 @@ class DiscriminationResult(Result, kind="discrimination", command="prophy evalua
     clips: Count
     split: str
     model_sha256: str
+    drawn: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
+    size: str = "64x64x17"
+    fps: Count = 8
 
     def __post_init__(self) -> None:
         if not self.levels:

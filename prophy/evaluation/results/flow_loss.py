@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prophy.evaluation.results import Interval, Result
-from prophy.evaluation.results.interval import Count
+from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.evaluation.results.result import require_alike
+from prophy.worlds.scope import SCOPE
 
 BACKBONE, BRANCH, CONTROL = "backbone", "backbone + branch", "control"  #: models
 
@@ -49,13 +50,29 @@ class FlowLevel:
 
 @dataclass(frozen=True)
 class FlowResult(Result, kind="flow", command="prophy evaluate flow --control DIR"):
-    """All levels, and what was compared."""
+    """All levels, and what was compared.
+
+    Attributes:
+        levels: by noise.
+        clips: held-out clips.
+        split: of the worlds.
+        model_sha256: of the model with its branch.
+        control: its folder's name; None without one.
+        phenomena: ids that the clips are drawn from.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
+    """
 
     levels: tuple[FlowLevel, ...]
     clips: Count
     split: str
     model_sha256: str
     control: str | None
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
+    size: str = "64x64x17"
+    fps: Count = 8
 
     def __post_init__(self) -> None:
         require_alike("models", (part for level in self.levels for part in (level.everywhere, level.acting)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prophy.evaluation.results import Interval, Result
-from prophy.evaluation.results.interval import Count
+from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.evaluation.results.result import require_alike
+from prophy.worlds.scope import SCOPE
 
 REAL, UNLAWFUL, AUTOENCODER = "real", "unlawful", "autoencoder"  #: columns of renders
 BACKBONE, PROPHY = "backbone", "ProPhy"  #: columns of generated clips
@@ -70,6 +71,8 @@ class LawsResult(Result, kind="laws", command="prophy evaluate laws"):
         verdicts: by split and column, every clip's errors and lost tracks.
         size: of the clips, width by height by frames.
         fps: frames a second.
+        phenomena: ids that the clips are drawn from.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
     """
 
     scores: dict[str, dict[str, ColumnScore]]
@@ -79,6 +82,8 @@ class LawsResult(Result, kind="laws", command="prophy evaluate laws"):
     verdicts: dict[str, dict[str, tuple[ClipErrors, ...]]]
     size: str = "64x64x17"
     fps: Count = 8
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
 
     def __post_init__(self) -> None:
         require_alike("columns of the splits", self.scores.values())

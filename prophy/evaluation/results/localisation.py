@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from prophy.evaluation.results import Interval, Measured, Result
 from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.evaluation.results.result import require_alike
+from prophy.worlds.scope import SCOPE
 
 #: maps that are scored
 MAP, ROUTER = "phenomenon map P'", "raw router, matched"
@@ -82,6 +83,10 @@ class LocalisationResult(Result, kind="localisation", command="prophy evaluate l
             so its axes need not be phenomena: chance here says nothing against the router.
         clips: held-out clips.
         without_tokens: phenomena shown in a clip without covering half of any token; they are left out of ``ap``.
+        phenomena: ids that the clips are drawn from.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
     """
 
     levels: tuple[LocalisationLevel, ...]
@@ -93,6 +98,10 @@ class LocalisationResult(Result, kind="localisation", command="prophy evaluate l
     matched_on: str
     without_tokens: Count
     model_sha256: str
+    phenomena: tuple[PhenomenonId, ...] = SCOPE
+    grammar: str = "first"
+    size: str = "64x64x17"
+    fps: Count = 8
 
     def __post_init__(self) -> None:
         require_alike("maps of the noise levels", (level.scores for level in self.levels))

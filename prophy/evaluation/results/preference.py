@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from prophy.evaluation.results import Interval, Measured, Result
-from prophy.evaluation.results.interval import Count
+from prophy.evaluation.results.interval import Count, PhenomenonId
 from prophy.evaluation.results.result import require_alike
 
 BASE, PROPHY, MUTED = "backbone", "ProPhy", "ProPhy, expert muted"  #: columns
@@ -57,6 +57,11 @@ class PreferenceResult(Result, kind="preference", command="prophy evaluate prefe
         groups: of pairs of one scene.
         model_sha256: by column.
         losses: of every pair, by column.
+        phenomena: ids that the pairs of the worlds are drawn from; None, as the three below: of a benchmark, or
+            measured by a release that did not note it.
+        grammar: that their captions are of, one of :data:`prophy.worlds.language.GRAMMARS`.
+        size: of the clips, width by height by frames.
+        fps: frames a second.
     """
 
     source: str
@@ -66,6 +71,10 @@ class PreferenceResult(Result, kind="preference", command="prophy evaluate prefe
     groups: Count
     model_sha256: dict[str, str]
     losses: dict[str, tuple[PairLoss, ...]]
+    phenomena: tuple[PhenomenonId, ...] | None = None
+    grammar: str | None = None
+    size: str | None = None
+    fps: Count | None = None
 
     def __post_init__(self) -> None:
         require_alike("laws of the columns", (score.by_law for score in self.scores.values()))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from prophy.evaluation.report.format import text
 from prophy.evaluation.report.plots import Spot, bars, lines, matrix
+from prophy.evaluation.report.readers.worlds import of_worlds
 from prophy.evaluation.report.table import Body, Cell, Headline, Table, listed, number, points, row, share
 from prophy.evaluation.results.causes import (
     OWN,
@@ -82,6 +83,7 @@ def budget(result: CausalBudgetResult) -> Body:
             f"{result.clips} clips of each split, off and on from the same noise; {_AREAS[result.areas]}; fixed: off "
             "breaks the law and on obeys it; regressed: the reverse",
             "where off and on are the same clip, no map of the routing says anything about it",
+            of_worlds(result.phenomena, result.grammar, result.size, result.fps),
         ),
     )
 
@@ -109,6 +111,7 @@ def selectivity(result: SelectivityResult) -> Body:
             "experts named by their order" if result.by_name else "experts matched by localisation; some share one",
             "the random change moves the same tokens as far, behind the experts, in a random direction; the other "
             "active expert is the one that the clip uses most besides its own",
+            of_worlds(result.phenomena, result.grammar, result.size, result.fps),
         ),
         pictures=result.pictures,
         headline=2,
@@ -201,6 +204,7 @@ def specificity(result: SpecificityResult) -> Body:
         notes=(
             f"{result.clips} clips of the {result.split} split, one pass at a fixed noisy latent: nothing is "
             "generated; 1: everywhere alike",
+            of_worlds(result.phenomena, result.grammar, result.size, result.fps),
         ),
     )
 
@@ -247,6 +251,9 @@ def dose(result: DoseResult) -> Body:
                 f"the mean {'rises' if result.rises else 'does not rise'} with the strength",
             ),
         ),
-        notes=(f"{result.clips} clips of the {result.split} split, from the same noise at every strength",),
+        notes=(
+            f"{result.clips} clips of the {result.split} split, from the same noise at every strength",
+            of_worlds(result.phenomena, result.grammar, result.size, result.fps),
+        ),
         headline=2,
     )

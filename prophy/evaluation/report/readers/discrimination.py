@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from prophy.evaluation.report.plots import Spot, lines, matrix
+from prophy.evaluation.report.readers.worlds import of_worlds
 from prophy.evaluation.report.table import Body, Headline, Table, number, row, share
 from prophy.evaluation.results.discrimination import DiscriminationLevel, DiscriminationResult
 from prophy.phenomena import by_id
@@ -62,6 +63,7 @@ def discrimination(result: DiscriminationResult) -> Body:
         notes=(
             f"{result.clips} clips of the {result.split} split; every map is asked about every clip, those that do not "
             "show its phenomenon too",
+            of_worlds(result.drawn, result.grammar, result.size, result.fps),
         ),
     )
 

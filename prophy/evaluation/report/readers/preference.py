@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prophy.evaluation.report.plots import bars
+from prophy.evaluation.report.readers.worlds import of_worlds
 from prophy.evaluation.report.table import Body, Headline, Table, listed, points, row, share
 from prophy.evaluation.results.preference import PreferenceResult
 
@@ -32,6 +33,9 @@ def preference(result: PreferenceResult) -> Body:
     wrong = Table("", ("column", "%"), tuple(row(name, share(score.wrong)) for name, score in result.scores.items()))
     *others, last = names
     beside = listed({name: share(result.scores[name].wrong) for name in others})
+    worlds = ()
+    if result.phenomena is not None and result.grammar is not None and result.size is not None and result.fps:
+        worlds = (of_worlds(result.phenomena, result.grammar, result.size, result.fps),)
     return Body(
         f"Likelihood preference: {result.source}",
         (columns, by_law),
@@ -41,5 +45,6 @@ def preference(result: PreferenceResult) -> Body:
             f"{result.pairs} pairs of {result.groups} scenes, the same noise for both clips at {len(result.noises)} "
             "noise levels; 50 % is chance; every law counts alike",
             "it says what a model expects of given clips, not what it makes",
+            *worlds,
         ),
     )
