@@ -15,6 +15,7 @@ from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
 from prophy.backbones.lora import adapted_layers, read_lora
+from prophy.backbones.variants import variant_beside
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.catalogue.lora import LoraSource
 from prophy.generation.generate import GenerationSettings, generate
@@ -597,3 +598,6 @@ def test_a_branch_that_exists_as_one_variant_is_found_and_of_several_one_is_aske
         load(tmp_path / "model", branch=branch)
     pipeline.branch.save_pretrained(branch)
     assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)
+    assert variant_beside(branch, None) is None
+    assert variant_beside(branch, "bf16") == "bf16", "also beside plain ones"
+    assert variant_beside(branch, "fp8") is None

@@ -20,7 +20,7 @@ _LONGEST = 500  # characters of a pattern
 
 @dataclass(frozen=True)
 class LoraScale:
-    """See above.
+    """What a configuration says of the scale.
 
     Attributes:
         alpha: of all layers that no pattern names; None: the scale is 1.
@@ -34,7 +34,7 @@ class LoraScale:
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | None, prefix: str) -> LoraScale:
-        """What a configuration says.
+        """Read and check it.
 
         Args:
             config: the adapter's, by field; None: there is none.
