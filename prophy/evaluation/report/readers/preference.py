@@ -33,7 +33,7 @@ def preference(result: PreferenceResult) -> Body:
     wrong = Table("", ("column", "%"), tuple(row(name, share(score.wrong)) for name, score in result.scores.items()))
     *others, last = names
     beside = listed({name: share(result.scores[name].wrong) for name in others})
-    worlds = ()
+    worlds: tuple[str, ...] = ()
     if result.phenomena is not None and result.grammar is not None and result.size is not None and result.fps:
         worlds = (of_worlds(result.phenomena, result.grammar, result.size, result.fps),)
     return Body(
