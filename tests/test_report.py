@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,8 +176,13 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
         cli.main(["ablation", f"full={tmp_path / 'nowhere'}", "--work", str(out)])
     path = other / "evaluation" / "recognition.json"
     path.write_text(path.read_text().replace('"guidance": 4.0', '"guidance": 5.0'))
-    with pytest.raises(ValueError, match="measured differently"):
+    with pytest.raises(ValueError, match="recognition was measured differently"):
         cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
+    recognition_result().save(other)
+    for worlds in ({"phenomena": ("melting",)}, {"grammar": "plain"}, {"size": "96x64x17"}, {"fps": 16}):
+        replace(laws_result(), **worlds).save(other)
+        with pytest.raises(ValueError, match="laws was measured differently"):
+            cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
 
 
 NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)

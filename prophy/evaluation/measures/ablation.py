@@ -77,12 +77,7 @@ class RunResults:
         if (score := self.recognition) is not None:
             found["recognition"] = score.steps, score.guidance, tuple((one.prompt, one.seed) for one in score.verdicts)
         if (laws := self.laws) is not None:
-            found["laws"] = (
-                laws.clips,
-                laws.steps,
-                tuple(laws.scores),
-                *_worlds(laws),
-            )
+            found["laws"] = (laws.clips, laws.steps, tuple(laws.scores), *_worlds(laws))
         if (maps := self.localisation) is not None:
             found["localisation"] = (maps.clips, maps.split, *_worlds(maps))
         if (flow := self.flow) is not None:
