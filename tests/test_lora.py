@@ -258,6 +258,8 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_pa
         ('{"lora_alpha": 1e308}', "lora_alpha=1e+308 is no number"),
         ('{"alpha_pattern": {"to_q": "x"}}', "alpha_pattern of to_q='x' is no number"),
         ('{"alpha_pattern": {"(": 1}}', "alpha_pattern='(' is no pattern"),
+        ('{"alpha_pattern": {"(?i)to_q": 1}}', "alpha_pattern='(?i)to_q' is no pattern"),
+        ('{"alpha_pattern": {"a{99999999999}": 1}}', "alpha_pattern='a{99999999999}' is no pattern"),
         ('{"alpha_pattern": [1]}', "holds no alpha by layer"),
     ):
         assert said in refusal(pipeline, peft_folder(tmp_path / "peft", few, config)), config
