@@ -174,6 +174,12 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
         cli.main(["ablation", f"full={work}", f"again={work}", "--work", str(out)])
     with pytest.raises(FileNotFoundError, match="holds no results"):
         cli.main(["ablation", f"full={tmp_path / 'nowhere'}", "--work", str(out)])
+    about = {"recipe_name": "full", "base": "", "processes": 1, "trained_parameters": 5, "recipe": {"steps": 2}}
+    for written, said in ((about, "batches of several sizes: leave it out"), ([], "run.json of other is damaged")):
+        (other / "run.json").write_text(json.dumps(written))
+        with pytest.raises(ValueError, match=said):
+            cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
+    (other / "run.json").unlink()
     path = other / "evaluation" / "recognition.json"
     path.write_text(path.read_text().replace('"guidance": 4.0', '"guidance": 5.0'))
     with pytest.raises(ValueError, match="recognition was measured differently"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
+from prophy.files import sha256
 from prophy.runs.record import RunError
 from prophy.runs.store import Run, find_run
 from prophy.schema import read_json
@@ -31,6 +32,7 @@ class About:
         batch: its size; None if that changes on the way.
         processes: at the start.
         trained_parameters: how many.
+        start: a digest of the base model as it was named and of the training set: equal where two runs began alike.
     """
 
     recipe: str
@@ -39,6 +41,7 @@ class About:
     batch: int | None
     processes: int
     trained_parameters: int
+    start: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class RunFolder:
             self._version += self._log.read()
             lines, written, fault, version = list(self._log.lines), self._log.written, self._log.fault, self._version
         try:
-            about = _read_about(self.path / RUN_FILE)
+            about = read_about(self.path / RUN_FILE)
         except ValueError as error:
             faults.append(str(error))
         if fault is not None:
@@ -179,7 +182,7 @@ def _count(value: object) -> int:
     return value
 
 
-def _read_about(path: Path) -> About:
+def read_about(path: Path) -> About:
     """Read ``run.json``.
 
     Raises:
@@ -196,6 +199,7 @@ def _read_about(path: Path) -> About:
             batch=None if recipe.get("batch") is None else _count(recipe["batch"]),
             processes=_count(about["processes"]),
             trained_parameters=_count(about["trained_parameters"]),
+            start=sha256(f"{about['base']}\n{about.get('data', '')}"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
