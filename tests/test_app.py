@@ -297,6 +297,18 @@ def test_a_generation_is_found_again_by_its_owner_alone_once_the_page_is_gone(en
     assert not engine.is_generating("second", ME)
 
 
+def test_a_page_that_has_asked_for_another_clip_is_given_none_of_before(engine: Engine):
+    events = ask_in_a_page(engine, "first", 50)
+    next(event for event in events if is_preview(event))
+    leave(engine, events, "first")
+    later = ask_in_a_page(engine, "second", 1)
+    assert isinstance(next(later), Waiting | Opening | Started)
+    assert engine.returned("second", ME, is_here=lambda: True, patience=0) is None
+    assert engine.returned("third", ME, is_here=lambda: True, patience=0).prompt == PROMPT
+    engine.stop("third", ME)
+    assert isinstance(list(later)[-1], Finished), "its own generation is untouched"
+
+
 def test_a_generation_that_ended_meanwhile_is_found_with_its_clip(engine: Engine):
     events = ask_in_a_page(engine, "first", 1)
     next(event for event in events if is_preview(event))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_pipeline
+from diffusers import FirstBlockCacheConfig
 from diffusers.models.transformers import transformer_wan
 from small_cogvideox import make_cogvideox
 from synthetic import make_frames, make_record, make_trace
@@ -24,7 +25,15 @@ from prophy.generation.words import words_in
 from prophy.grid import TokenGrid
 from prophy.memory.offload import apply
 from prophy.memory.profiles import OffloadMode, Profile
-from prophy.routing.attention import MAX_CELLS, MAX_STEPS, MAX_WORD_BYTES, AttentionTrace, Cells, kept_steps
+from prophy.routing.attention import (
+    MAX_CELLS,
+    MAX_STEPS,
+    MAX_WORD_BYTES,
+    MAX_WORD_CHARS,
+    AttentionTrace,
+    Cells,
+    kept_steps,
+)
 from prophy.routing.trace import _ARRAYS as ROUTING_ARRAYS
 from prophy.runs.export import export_zip
 from prophy.runs.record import RunError
@@ -153,13 +162,12 @@ def test_clips_of_one_batch_are_recorded_as_if_alone(pipeline, made):
         assert np.allclose(both[1].attention.word_map(word), made.attention.word_map(word), atol=1e-3)
 
 
-def test_a_run_keeps_what_was_recorded_and_releases_that_do_not_know_it_read_the_rest(made, tmp_path: Path):
+def test_a_run_keeps_what_was_recorded_beside_the_files_that_run_json_names(made, tmp_path: Path):
     run = made.save(tmp_path)
     attention = run.attention()
     assert attention.words == WORDS
     for name in ("word_maps", "word_peaks", "cell_maps", "cell_peaks", "steps"):
         assert np.array_equal(getattr(attention, name), getattr(made.attention, name)), name
-    # What they check: run.json names the files of before, and the trace holds the arrays of before.
     document = json.loads((run.path / "run.json").read_text())
     assert set(document["files"]) <= {"video.mp4", "poster.png", "routing.npz", "sheet.png"}
     with np.load(run.path / "routing.npz") as arrays:
@@ -243,10 +251,11 @@ def test_what_the_browser_gets_is_what_was_recorded(made):
     assert sent.steps == [1, 2, 3]
 
 
-def test_a_word_that_stands_twice_is_there_twice_and_one_that_the_model_drops_is_not(pipeline):
+def test_a_word_that_stands_twice_is_there_twice_and_a_long_one_is_cut(pipeline):
     words = words_in(pipeline.tokenizer, "a red ball,  the red floor")
     assert words.texts == ("a", "red", "ball", "the", "red", "floor")
     assert len(set(words.places)) == 6
+    assert words_in(pipeline.tokenizer, "a red " + "b" * 500).texts == ("a", "red", "b" * MAX_WORD_CHARS)
 
 
 def test_what_cannot_be_recorded_is_refused_before_anything_is_made(pipeline):
@@ -257,6 +266,18 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_made(pipeline):
         check(pipeline, SETTINGS, attention=True)
     with pytest.raises(ValueError, match="no cross-attention to record: use a Wan model, or record no attention"):
         check_records(make_cogvideox())
+
+
+def test_a_transformer_that_leaves_attention_out_is_refused(tiny_pipeline):
+    transformer = tiny_pipeline.transformer
+    transformer.enable_cache(FirstBlockCacheConfig(threshold=0.1))
+    with pytest.raises(GenerationError, match=r"a cache leaves attention out: call the transformer's disable_cache"):
+        check(tiny_pipeline, SETTINGS, attention=True)
+    transformer.disable_cache()
+    check(tiny_pipeline, SETTINGS, attention=True)
+    transformer.compile_repeated_blocks(backend="eager")
+    with pytest.raises(GenerationError, match="compiled blocks do not call hooks: open the model without compiling"):
+        check(tiny_pipeline, SETTINGS, attention=True)
 
 
 def test_a_recording_is_no_trace_of_routing(made, tmp_path: Path):

@@ -33,7 +33,7 @@ from prophy.evaluation.judges.looks_renders import (
     truth_of,
     without_lost_balls,
 )
-from prophy.evaluation.judges.recogniser import degraded, seen, stacked
+from prophy.evaluation.judges.recogniser import seen, stacked
 from prophy.evaluation.measures.looks import renders_of, score, verdicts_of
 from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import PLAIN_PROMPTS, fixed_prompts
@@ -225,10 +225,6 @@ def test_the_judge_learns_a_handful_of_clips_and_says_how_wrong_it_is():
     assert error_of(model, frames, wrong).by_question["scene"] == error.by_question["scene"]
 
 
-def test_degradation_is_the_recognisers():
-    assert judge.degraded is degraded
-
-
 def test_a_training_is_resumed_and_the_judge_reopens_as_saved(tmp_path: Path):
     with pytest.raises(TrainingStopped, match="start it again to resume"):
         train_looks_judge(tmp_path / "stopped", SMALL, minutes=0.0)
@@ -330,7 +326,7 @@ def test_score_counts_events_by_phenomenon_and_prompts_by_wording():
     assert {kind: share.value for kind, share in made.by_wording.items()} == {USUAL: 0, NEW: 1}
 
 
-def test_real_renders_of_prompts_show_them_to_a_judge_that_errs_never():
+def test_real_renders_of_prompts_show_them_to_a_judge_that_never_errs():
     prompts = held_out_prompts(8, frozenset(), IDS, grammar="plain")
     truth = np.stack([truth_of(one.scenario) for one in prompts])
     made = score(verdicts_of(prompts, truth))

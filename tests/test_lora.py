@@ -15,6 +15,7 @@ from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
 from prophy.backbones.lora import adapted_layers, read_lora
+from prophy.backbones.variants import variant_beside
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.catalogue.lora import LoraSource
 from prophy.generation.generate import GenerationSettings, generate
@@ -257,6 +258,8 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_pa
         ('{"lora_alpha": 1e308}', "lora_alpha=1e+308 is no number"),
         ('{"alpha_pattern": {"to_q": "x"}}', "alpha_pattern of to_q='x' is no number"),
         ('{"alpha_pattern": {"(": 1}}', "alpha_pattern='(' is no pattern"),
+        ('{"alpha_pattern": {"(?i)to_q": 1}}', "alpha_pattern='(?i)to_q' is no pattern"),
+        ('{"alpha_pattern": {"a{99999999999}": 1}}', "alpha_pattern='a{99999999999}' is no pattern"),
         ('{"alpha_pattern": [1]}', "holds no alpha by layer"),
     ):
         assert said in refusal(pipeline, peft_folder(tmp_path / "peft", few, config)), config
@@ -597,3 +600,6 @@ def test_a_branch_that_exists_as_one_variant_is_found_and_of_several_one_is_aske
         load(tmp_path / "model", branch=branch)
     pipeline.branch.save_pretrained(branch)
     assert np.array_equal(frames(load(tmp_path / "model", branch=branch)), expected)
+    assert variant_beside(branch, None) is None
+    assert variant_beside(branch, "bf16") == "bf16", "also beside plain ones"
+    assert variant_beside(branch, "fp8") is None

@@ -332,7 +332,7 @@ def test_the_facts_say_where_a_run_is_and_whether_it_still_writes(trained: Path)
     assert f"{about.trained_parameters:,}" in said
     said = facts_of(running, written + 7200)
     assert "last line 2 h 0 min ago" in said
-    assert "Its command, run again, goes on" in notice_of(running, written + 7200)
+    assert "Its command, run again, resumes it" in notice_of(running, written + 7200)
     slow = [{**line, "seconds_per_step": 60.0} if line["kind"] == "train" else line for line in look.lines]
     assert "being written" in facts_of(replace(running, lines=slow), written + 200)
     assert notice_of(replace(running, lines=slow), written + 200) == ""

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from prophy.backbones.backbone import is_compiled
 from prophy.branch.family import FAMILIES
 from prophy.grid import TokenGrid
 from prophy.routing.attention import AttentionTrace, Cells, Words, kept_steps, quantised
@@ -198,7 +199,8 @@ def check_records(transformer: nn.Module) -> None:
     """Refuse a transformer whose attention is not recorded.
 
     Raises:
-        ValueError: it has no cross-attention of its own, such as CogVideoX's, or its tokens are spread over processes.
+        ValueError: it has no cross-attention of its own, such as CogVideoX's; its tokens are spread over processes; or
+            a cache leaves attention out, or compiled blocks do not call hooks.
     """
     family = FAMILIES.get(type(transformer).__name__)
     if family is None or not all(hasattr(family, name) for name in ("cross_attentions", "self_attentions", "rotated")):
@@ -207,6 +209,10 @@ def check_records(transformer: nn.Module) -> None:
         )
     if getattr(transformer, "_parallel_config", None) is not None:
         raise ValueError("context parallelism spreads the tokens over processes: record the attention in one process")
+    if getattr(transformer, "is_cache_enabled", False):
+        raise ValueError("a cache leaves attention out: call the transformer's disable_cache(), or record no attention")
+    if is_compiled(transformer):
+        raise ValueError("compiled blocks do not call hooks: open the model without compiling, or record no attention")
 
 
 @contextmanager

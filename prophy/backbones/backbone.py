@@ -107,3 +107,8 @@ def token_patch(transformer: ModelMixin) -> int:
     """Latent cells on a side of one of the transformer's tokens."""
     patch = transformer.config.patch_size
     return patch if isinstance(patch, int) else patch[-1]
+
+
+def is_compiled(transformer: nn.Module) -> bool:
+    """Whether torch.compile has compiled it, or blocks of it."""
+    return any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in transformer.modules())

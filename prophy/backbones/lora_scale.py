@@ -20,7 +20,7 @@ _LONGEST = 500  # characters of a pattern
 
 @dataclass(frozen=True)
 class LoraScale:
-    """See above.
+    """What a configuration says of the scale.
 
     Attributes:
         alpha: of all layers that no pattern names; None: the scale is 1.
@@ -34,14 +34,14 @@ class LoraScale:
 
     @classmethod
     def of(cls, config: Mapping[str, Any] | None, prefix: str) -> LoraScale:
-        """What a configuration says.
+        """Read and check it.
 
         Args:
             config: the adapter's, by field; None: there is none.
             prefix: that its fields may have.
 
         Raises:
-            ValueError: an alpha that is no number, or an adapter of another kind than LoRA.
+            ValueError: an alpha that is no number, a pattern that is none, or an adapter of another kind than LoRA.
         """
         if config is None:
             return cls()
@@ -52,12 +52,12 @@ class LoraScale:
         if not isinstance(patterns, dict):
             raise ValueError(f"alpha_pattern={patterns!r:.60} holds no alpha by layer")
         for pattern in patterns:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"alpha_pattern={pattern!r:.60} is no pattern ({error})") from None
             if len(pattern) > _LONGEST:
                 raise ValueError(f"alpha_pattern={pattern[:40]!r}… is longer than {_LONGEST} characters")
+            try:
+                re.compile(rf"(.*\.)?({pattern})$")  # as peft matches it
+            except (re.error, OverflowError, RecursionError) as error:
+                raise ValueError(f"alpha_pattern={pattern!r:.60} is no pattern ({error})") from None
         return cls(
             None if fields.get("lora_alpha") is None else _alpha("lora_alpha", fields["lora_alpha"]),
             {pattern: _alpha(f"alpha_pattern of {pattern:.40}", value) for pattern, value in patterns.items()},

@@ -43,18 +43,22 @@ def variant_in(folder: Path, index: dict[str, Any], variant: str | None, given: 
 
 
 def variant_beside(folder: str | Path, variant: str | None) -> str | None:
-    """Which variant of the weights in a folder of one part to open: none, the one asked for, or the only one there is.
+    """Which variant of the weights in a folder of one part to open: the one asked for, else none, else the only one.
+
+    None for the plain ones, and for a hub id.
 
     Raises:
-        ValueError: there are several, and none of them was asked for.
+        ValueError: there are no plain ones but several variants, and none of them was asked for.
     """
     files = visible(Path(folder), "diffusion_pytorch_model*") if is_local(folder) else []
     variants = _variants(files)
+    if variant in variants:
+        return variant
     if not variants or "" in variants:
         return None
-    if len(variants) > 1 and variant not in variants:
+    if len(variants) > 1:
         raise ValueError(f"{folder} holds its weights as {' and '.join(sorted(variants))}: {_NAME_IT}")
-    return variant if variant in variants else next(iter(variants))
+    return next(iter(variants))
 
 
 def _variants(files: Iterable[Path]) -> set[str]:

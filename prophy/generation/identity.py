@@ -23,6 +23,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from prophy.backbones.backbone import is_compiled
 from prophy.backbones.lora import adapted_layers
 from prophy.backbones.pipeline import pipeline_config_of
 from prophy.branch import ProPhyBranch
@@ -209,7 +210,7 @@ def computation_of(pipeline: DiffusionPipeline, settings: GenerationSettings | N
         quantisation={name: method for name, part in parts.items() if (method := _quantisation(part))},
         attention={name: _attention(part) for name, part in transformers.items()},
         caching={name: caching for name, part in transformers.items() if (caching := _caching(part))},
-        compilation={name: "torch.compile" for name, part in transformers.items() if _is_compiled(part)},
+        compilation={name: "torch.compile" for name, part in transformers.items() if is_compiled(part)},
         profile=_profile(pipeline),
         scheduler=type(scheduler).__name__,
         scheduler_config=_plain_config(scheduler.config),
@@ -300,10 +301,6 @@ def _caching(transformer: nn.Module) -> str:
         return ""
     values = {name: v for name, v in sorted(vars(config).items()) if isinstance(v, bool | int | float | str)}
     return f"{type(config).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
-
-
-def _is_compiled(transformer: nn.Module) -> bool:
-    return any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in transformer.modules())
 
 
 def _configuration(pipeline: DiffusionPipeline, parts: Mapping[str, nn.Module]) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from tokenizers.models import WordLevel
 
 from prophy.catalogue.limits import LONGEST_PROMPT_TOKENS
 from prophy.generation.settings import GenerationError
-from prophy.routing.attention import MAX_WORDS, Words
+from prophy.routing.attention import MAX_WORD_CHARS, MAX_WORDS, Words
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -82,7 +82,8 @@ def words_in(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Words:
     """The words of a prompt whose attention can be recorded, and where their tokens stand in the encoded text.
 
     Words that the tokenizer drops are left out, and so are those after the first
-    :data:`~prophy.routing.attention.MAX_WORDS`.
+    :data:`~prophy.routing.attention.MAX_WORDS`. What is written without spaces, such as Chinese, counts as one word up
+    to the next mark.
 
     Args:
         tokenizer: the model's.
@@ -101,7 +102,7 @@ def words_in(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Words:
     for match in re.finditer(r"[^\W_]+(?:['’-][^\W_]+)*", text):
         tokens = tuple(i for i, (start, end) in enumerate(spans) if start < match.end() and end > match.start())
         if tokens:
-            found.append((match.group(), tokens))
+            found.append((match.group()[:MAX_WORD_CHARS], tokens))
     kept = found[:MAX_WORDS]
     return Words(tuple(word for word, _ in kept), tuple(tokens for _, tokens in kept))
 

@@ -1,4 +1,4 @@
-"""A plan as aligned plain text."""
+"""The printed plan."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ from prophy.grid import TokenGrid
 SCHEMA = 1
 MAX_STEPS = 8  #: denoising steps that are kept; of a longer run, evenly spaced ones
 MAX_WORDS = 40  #: of a prompt; what comes after them is not kept
+MAX_WORD_CHARS = 200  #: of a word; what is longer is cut
 MAX_WORD_BYTES = 2**23  #: of all words' maps together: of a large clip fewer steps are kept
 MAX_CELLS = 1024  #: of the map from everywhere to everywhere: of a larger grid, tokens share cells
 MAX_BYTES = 2**25
@@ -152,7 +153,7 @@ class AttentionTrace:
             peaks = getattr(self, name)
             if not np.isfinite(peaks).all() or peaks.min() < 0 or peaks.max() > 1 + 1e-3:
                 raise ValueError(f"{name} must lie in [0, 1]: the recording is damaged")
-        if not all(isinstance(word, str) and 0 < len(word) <= 200 for word in self.words):
+        if not all(isinstance(word, str) and 0 < len(word) <= MAX_WORD_CHARS for word in self.words):
             raise ValueError("words must be texts: the recording is damaged")
         rises = np.all(np.diff(self.steps) > 0)
         if not rises or self.steps[0] < 1 or self.steps[-1] > self.total_steps or self.total_steps > 100_000:

@@ -138,8 +138,9 @@ def write_png(path: Path, picture: np.ndarray, max_bytes: int | None = None) -> 
 def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     """Write an animated GIF that repeats without end, whole or not at all.
 
-    Each frame has 256 colours of its own. A GIF counts in hundredths of a second: frames take turns in being shown a
-    little longer, so that the whole takes as long as the clip.
+    Each frame has 256 colours of its own. A GIF counts in hundredths of a second: some frames are shown a little
+    longer, so that the whole takes as long as the clip. Above 50 frames a second it takes longer: browsers show no
+    frame for less than 20 ms.
 
     Args:
         path: ends in ``.gif``.
@@ -159,7 +160,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
         for frame in frames
     ]
     ends = np.round(np.arange(len(frames) + 1) * 1000 / fps / _GIF_TICK).astype(int) * _GIF_TICK
-    durations = np.maximum(np.diff(ends), 2 * _GIF_TICK).tolist()  # browsers slow a shorter one down to a tenth
+    durations = np.maximum(np.diff(ends), 2 * _GIF_TICK).tolist()  # browsers show a shorter one for 100 ms
     with replacing(path, shared=True) as temporary:
         pictures[0].save(
             temporary, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=False

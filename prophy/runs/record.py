@@ -1,4 +1,4 @@
-"""What run.json says of a run: its record, and the size and SHA-256 of every file beside it."""
+"""What run.json says of a run: its record, and the size and SHA-256 of the files that it names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prophy.routing.steering import Steering
 from prophy.runs.computation import Computation
 
 SCHEMA = 1
-#: every file that may stand beside run.json, and its largest size in bytes
+#: every file that run.json may name, and its largest size in bytes
 FILE_MAX_BYTES = {"video.mp4": 2**29, "poster.png": 2**25, "routing.npz": 2**29, "sheet.png": 2**26}
 _ALWAYS_PRESENT = frozenset({"video.mp4", "poster.png"})
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")

@@ -2,13 +2,12 @@
 record.py write and read it::
 
     <root>/<run id>/
-        run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of every other file
+        run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of the next four
         video.mp4     the clip, enlarged for browsers
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
-        attention.npz the AttentionTrace, if it was to be recorded; run.json does not name it, so that releases that do
-                      not know it read the run
+        attention.npz the AttentionTrace, if it was to be recorded; run.json does not name it, so no digest guards it
         owner         digest of a visitor's secret, see owner.py; only of runs that the app made
 
 A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
@@ -145,7 +144,8 @@ class Run:
         """One of ``files``, run.json itself, or the recorded attention, as it is stored.
 
         Raises:
-            RunError: the run has no such file, or it changed since the run was read.
+            RunError: the run has no such file, or it changed since the run was read; of the recorded attention, which
+                has no digest, that is not known.
         """
         if name == _RECORD:
             raw = _read_regular(self.path / name, _RECORD_MAX_BYTES)

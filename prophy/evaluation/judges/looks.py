@@ -6,8 +6,8 @@ shows nothing, and that of two balls one may be missing: a classifier that has o
 
     prophy evaluate looks-judge --work runs/wide --size 192x128x17 --phenomena all --model runs/wide/model
 
-A second colour has only the collision. Another number than its scene's own nothing but the collision can have, so there
-the number says no more than the scene.
+Only the collision has a second colour, and only there the number can be another than the scene's own: in all other
+scenes it says no more than the scene.
 
 Shapes: n or B clips, F' frames looked at of h×w pixels, 3 places, 4 questions, D features.
 """
@@ -64,7 +64,7 @@ _ANSWERS = (1 + len(SCENES), 1 + len(COLOURS), 1 + len(COLOURS), 3)
 
 
 class LooksJudge(nn.Module):
-    """Convolutions over each frame, what is strongest in any frame, convolutions over that, and then each place.
+    """Convolutions over each frame, their maximum and mean over the frames, convolutions over those, then each place.
 
     Args:
         width: channels of the first layer.

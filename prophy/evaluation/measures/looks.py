@@ -40,7 +40,6 @@ from prophy.generation.identity import branch_is_on, model_hash
 from prophy.worlds import Stage
 from prophy.worlds.sample import render
 
-PROMPTS, RENDERS = 400, 128
 GATE = 0.95  #: share of prompts whose things are shown in the asked colours at the asked places
 
 Fits = Callable[[Shown, Shown], bool]
@@ -53,30 +52,27 @@ def evaluate_looks(
     batch: int = 8,
     steps: int | None = None,
     *,
-    renders: int = RENDERS,
+    renders: int = 128,
     grammar: str = "first",
-    judge: Path | None = None,
 ) -> LooksResult:
     """Generate every prompt's clip, read it, and write ``looks.json`` (or ``looks-no-branch.json``).
 
-    Clips stay on disk; a killed run goes on where it was.
+    Clips stay on disk; a killed run is resumed.
 
     Args:
         pipeline: with the branch as it shall be.
-        work: folder of results.
+        work: folder of results, in which the judge was trained.
         prompts: what to ask for.
         batch: prompts at a time.
         steps: denoising steps, for trying out.
         renders: of so many of the prompts, the first, real renders are read too.
         grammar: whose words the prompts are, for the record.
-        judge: folder that the judge was trained in; default: ``work``.
 
     Raises:
         FileNotFoundError: the judge has not been trained.
     """
     work = Path(work)
-    judge = work if judge is None else Path(judge)
-    model, own = load_looks_judge(judge), LooksJudgeResult.load(judge)
+    model, own = load_looks_judge(work), LooksJudgeResult.load(work)
     settings = settings_of(prompts, steps, model.stage)
     branch = branch_is_on(pipeline)
     verdicts = verdicts_of(prompts, read_looks(model, generated_frames(pipeline, work, settings, batch)))

@@ -37,7 +37,7 @@ class HeldOutPrompt:
 
 @dataclass(frozen=True)
 class ToldPrompt(HeldOutPrompt):
-    """A prompt that it is known of what it says, and what a clip of the worlds would show.
+    """A prompt, with what it says and what a clip of the worlds would show.
 
     Attributes:
         telling: scenes, places, colours and numbers, as far as the prompt says them.

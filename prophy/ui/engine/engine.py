@@ -336,12 +336,15 @@ class Engine:
             patience: seconds to wait for news that the earlier page is gone.
 
         Returns:
-            It, its events as of :meth:`generate`; None if no generation of theirs was left behind.
+            The generation, with its events as :meth:`generate` yields them; None if none of theirs was left behind, or
+            if this page has asked for another meanwhile.
         """
         deadline = time.monotonic() + patience
         while owner:
             with self._jobs_lock:
                 self._forget_the_left()
+                if (session, owner) in self._jobs:
+                    break
                 theirs = [
                     (at, job)
                     for (at, its_owner), job in self._jobs.items()

@@ -47,9 +47,9 @@ class Presence:
             return now - self._last.setdefault(session, now) < GRACE_SECONDS
 
     def listens(self, session: str) -> bool:
-        """Whether a session has a connection at this moment."""
+        """Whether a session has a connection at this moment, as far as anybody tells."""
         with self._lock:
-            return session in self._open
+            return not self.is_watched or session in self._open
 
     def _forget(self) -> None:
         limit = time.monotonic() - 100 * GRACE_SECONDS

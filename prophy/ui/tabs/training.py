@@ -228,7 +228,7 @@ def notice_of(look: Look, now: float) -> str:
         said.append(
             messages.note(
                 f"No line for {duration(now - look.written)}: the training is saving, sampling or validating, or it "
-                "has stopped. Its command, run again, goes on where it stopped."
+                "has stopped. Its command, run again, resumes it."
             )
         )
     if look.lines and not any(line["kind"] == "validation" for line in look.lines):

@@ -12,6 +12,7 @@ Shapes: F frames, H rows, W columns of the event's part of the stage; positions 
 
 from __future__ import annotations
 
+# Each registers its trackers when it is imported: the order of LAWS.
 from prophy.evaluation.judges.trackers import dynamics, thermodynamics, optics  # noqa: F401 isort: skip
 from prophy.evaluation.judges.trackers.follow import Blob, follow
 from prophy.evaluation.judges.trackers.register import LAWS, Law, law_errors, obeyed
