@@ -312,7 +312,9 @@ def _configuration(pipeline: DiffusionPipeline, parts: Mapping[str, nn.Module]) 
         found[name] = {key: value for key, value in plain.items() if key not in _NOTES}
     backend = getattr(getattr(pipeline, "tokenizer", None), "backend_tokenizer", None)
     if backend is not None:
-        found["tokenizer"] = {"sha256": sha256(backend.to_str())}
+        own = json.loads(backend.to_str())
+        calls = {"padding", "truncation"}  # every call leaves what it asked for there
+        found["tokenizer"] = {"sha256": sha256(json.dumps({k: v for k, v in own.items() if k not in calls}))}
     return {name: config for name, config in found.items() if config}
 
 
