@@ -93,7 +93,7 @@ def flood(address: str, stop: EventType, became: Queue[Flood], steps: int, run: 
         sent += 1
         body = {
             "fn_index": index,
-            "data": [PROMPT, sent, steps, -1.0, True, {}, "", "", {}],
+            "data": [PROMPT, sent, steps, -1.0, True, {}, "", "", {}, False],
             "session_hash": f"f{sent}",
         }
         httpx.post(f"{address}gradio_api/queue/join", json=body, headers=headers, timeout=120)

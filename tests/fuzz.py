@@ -206,7 +206,7 @@ def app(folder: Path) -> Iterator[list[Target]]:
     # No connection is kept: the server closes one that rests while files are thrown at.
     client = httpx.Client(timeout=SECONDS, limits=httpx.Limits(max_keepalive_connections=0))
     arguments = {
-        "generate": [PROMPT, 0, 1, -1.0, True, {}, "", "", {}],
+        "generate": [PROMPT, 0, 1, -1.0, True, {}, "", "", {}, False],
         "compare": [PROMPT, PROMPT, 0, 1, -1.0, True, {}, "", ""],
         "inspect_token": ["shipped", 0, 0, 0, 0],
         "export_overlay": ["shipped", "top1", -1, 0, 0.5],

@@ -134,7 +134,7 @@ def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
     planned = engine._estimates.plan(engine.card(COGVIDEOX), guided=True).of(Profile(OffloadMode.ALL))
     clip = {"frames": 17, "height": 64, "width": 96}
     for steps in (1, 50):
-        seconds = engine._gpu_seconds(GenerationSettings(PROMPT, steps=steps, **clip), True)
+        seconds = engine._gpu_seconds(GenerationSettings(PROMPT, steps=steps, **clip), True, False)
         assert seconds == gpu_seconds(planned, steps)
         assert seconds > planned.seconds(steps)
 

@@ -289,7 +289,7 @@ def flood(page: Served, count: int = 60, address: str | None = None) -> None:
     """Joins of a program that listens to none of them, each under a session of its own."""
     for i in range(count):
         steps = page.engine.limits.steps
-        joined = page.join("generate", [PROMPT, i, steps, -1.0, True, {}, "", "", {}], f"flood {i}", address)
+        joined = page.join("generate", [PROMPT, i, steps, -1.0, True, {}, "", "", {}, False], f"flood {i}", address)
         assert joined.status_code == 200
 
 
@@ -331,7 +331,7 @@ def test_a_program_is_told_why_it_is_refused(page: Served):
 
 
 def test_a_program_that_reads_its_event_by_http_is_listening(page: Served):
-    data = {"data": [PROMPT, 0, 2, -1.0, True, {}, "", "", {}]}
+    data = {"data": [PROMPT, 0, 2, -1.0, True, {}, "", "", {}, False]}
     event = httpx.post(f"{page.address}/gradio_api/call/generate", json=data, timeout=60).json()["event_id"]
     answer = httpx.get(f"{page.address}/gradio_api/call/generate/{event}", timeout=60).text
     assert "event: complete" in answer

@@ -312,12 +312,12 @@ def _configuration(pipeline: DiffusionPipeline, parts: Mapping[str, nn.Module]) 
         found[name] = {key: value for key, value in plain.items() if key not in _NOTES}
     backend = getattr(getattr(pipeline, "tokenizer", None), "backend_tokenizer", None)
     if backend is not None:
-        rules = {key: value for key, value in json.loads(backend.to_str()).items() if key not in _LAST_CALLS}
-        found["tokenizer"] = {"sha256": sha256(json.dumps(rules, sort_keys=True))}
+        own = json.loads(backend.to_str())
+        calls = {"padding", "truncation"}  # every call leaves what it asked for there
+        found["tokenizer"] = {"sha256": sha256(json.dumps({k: v for k, v in own.items() if k not in calls}))}
     return {name: config for name, config in found.items() if config}
 
 
-_LAST_CALLS = ("padding", "truncation")  # a tokenizer keeps those of its last call; every call says its own
 _NOTES = ("architectures", "dtype", "torch_dtype", "transformers_version")  # what transformers notes for itself
 
 
