@@ -19,8 +19,7 @@ import torch
 from diffusers import ModelMixin
 from tqdm import tqdm
 
-from prophy.backbones.backbone import token_patch
-from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.backbones.pipeline import ProPhyPipeline, rules_of
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import Interval
@@ -84,7 +83,7 @@ def evaluate_flow(
 def held_out_cache(pipeline: ProPhyPipeline, work: Path, clips: int, stage: Stage = Stage()) -> LatentCache:
     """Encoded clips with scenes and captions that training never sees; made on first use."""
     folder = Path(work) / f"latents-{HELD_OUT}"
-    worlds, patch = WorldSet(SCOPE, HELD_OUT, stage), token_patch(pipeline.transformer)
+    worlds, patch = WorldSet(SCOPE, HELD_OUT, stage), rules_of(pipeline).patch
     return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, worlds, patch)
 
 
