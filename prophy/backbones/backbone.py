@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
@@ -105,8 +106,7 @@ def backbones() -> list[Backbone]:
 
 def token_patch(transformer: ModelMixin) -> int:
     """Latent cells on a side of one of the transformer's tokens."""
-    patch = transformer.config.patch_size
-    return patch if isinstance(patch, int) else patch[-1]
+    return backbone_of(transformer).facts.clip_rules(transformer.config, {}, math.inf).patch
 
 
 def is_compiled(transformer: nn.Module) -> bool:

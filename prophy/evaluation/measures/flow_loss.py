@@ -19,8 +19,7 @@ import torch
 from diffusers import ModelMixin
 from tqdm import tqdm
 
-from prophy.backbones.backbone import token_patch
-from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.backbones.pipeline import ProPhyPipeline, rules_of
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import Interval
@@ -97,7 +96,7 @@ def held_out_cache(pipeline: ProPhyPipeline, work: Path, clips: int, worlds: Wor
         ValueError: the work folder's are of other worlds, or of another autoencoder.
     """
     folder, held_out = Path(work) / f"latents-{HELD_OUT}", replace(worlds, split=HELD_OUT)
-    patch = token_patch(pipeline.transformer)
+    patch = rules_of(pipeline).patch
     return open_cache(folder, pipeline.vae.eval(), pipeline.tokenizer, clips, held_out, patch)
 
 

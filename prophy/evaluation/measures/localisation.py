@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from prophy.backbones.backbone import token_patch
-from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.backbones.pipeline import ProPhyPipeline, rules_of
 from prophy.data.latents import LatentCache, open_cache
 from prophy.evaluation.measures.cross_attention import record_cross_attention, word_weights
 from prophy.evaluation.measures.flow_loss import HELD_OUT, held_out_cache
@@ -132,7 +131,7 @@ def evaluate_localisation(
         raise ValueError("localisation needs a branch: give a model with a branch/ folder, or --branch")
     caches = Path(work if caches is None else caches)
     vae, tokenizer, encoder = pipeline.vae.eval(), pipeline.tokenizer, pipeline.text_encoder.eval()
-    patch = token_patch(pipeline.transformer)
+    patch = rules_of(pipeline).patch
     held_out = held_out_cache(pipeline, caches, clips, worlds)
     test, train = replace(worlds, split="test"), replace(worlds, split="train")
     matching = open_cache(caches / "latents-test", vae, tokenizer, match_clips, test, patch)
