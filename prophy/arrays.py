@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
-from prophy.files import open_regular
+from prophy.files import open_regular, replacing
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 #: A header is Python source to numpy, and Python 3.11 cannot parse in several threads at once (gh-106905).
@@ -64,3 +67,64 @@ def _read(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
                 raise ValueError(f"{item.filename} is cut off")
             file.read(1)  # at the end the zip compares its checksum
     return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+# --- recordings: arrays with a description ----------------------------------------------------------------------------
+
+
+def write_described(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Write arrays and what they are of, as JSON; an existing file is replaced whole or not at all."""
+    with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def read_described(path: Path, most_bytes: int, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What :func:`write_described` wrote: the description, and the arrays of just these names.
+
+    Raises:
+        ValueError: as :func:`read_npz`; arrays that are missing or unknown.
+        RecursionError: a description that is nested without end.
+    """
+    arrays = read_npz(path, most_bytes)
+    if arrays.keys() != {"about", *names}:
+        raise ValueError("arrays are missing or unknown")
+    return json.loads(str(arrays.pop("about"))), arrays
+
+
+@contextmanager
+def damage_named(path: Path, what: str) -> Iterator[None]:
+    """Whatever is wrong with a file's content, inside the block, as one line: it is not a valid ``what``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: anything else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"no {what} at {path}")
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise ValueError(f"{path.name} is not a valid {what}: {' '.join(str(error).split())[:200]}") from error
+    except Exception as error:  # such as nesting without end
+        raise ValueError(f"{path.name} is not a valid {what}: {type(error).__name__}") from error
+
+
+def check_axes(holder: object, layout: Mapping[str, tuple[str, Any]], sizes: dict[str, int], what: str) -> None:
+    """Check arrays that are attributes: their type, and that axes of one name are of one size.
+
+    Args:
+        holder: whose attributes they are.
+        layout: of each array by name, a letter for each axis, and the type.
+        sizes: of the axes known beforehand; the others are added.
+        what: they are of, for the message.
+
+    Raises:
+        ValueError: an array that does not fit. One line.
+    """
+    for name, (axes, dtype) in layout.items():
+        array = getattr(holder, name)
+        if array.dtype != dtype or array.ndim != len(axes):
+            raise ValueError(f"{name} must be {np.dtype(dtype)} with axes {axes}: the {what} is damaged")
+        for axis, size in zip(axes, array.shape, strict=True):
+            if sizes.setdefault(axis, size) != size or size < 1:
+                raise ValueError(f"{name} has {size} along {axis}, not {sizes[axis]}: the {what} is damaged")

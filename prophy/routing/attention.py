@@ -9,16 +9,13 @@ Shapes: D kept steps, N tokens, W words, C cells.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from prophy.arrays import read_npz
-from prophy.files import replacing
+from prophy.arrays import check_axes, damage_named, read_described, write_described
 from prophy.grid import TokenGrid
 
 SCHEMA = 1
@@ -142,13 +139,7 @@ class AttentionTrace:
         if not 1 <= self.cell_side <= max(self.grid.shape):
             raise ValueError(f"cells of {self.cell_side} tokens do not fit the grid: the recording is damaged")
         sizes = {"N": self.grid.num_tokens, "W": len(self.words), "C": self.cells.count}
-        for name, (axes, dtype) in _ARRAYS.items():
-            array = getattr(self, name)
-            if array.dtype != dtype or array.ndim != len(axes):
-                raise ValueError(f"{name} must be {np.dtype(dtype)} with axes {axes}: the recording is damaged")
-            for axis, size in zip(axes, array.shape, strict=True):
-                if sizes.setdefault(axis, size) != size or size < 1:
-                    raise ValueError(f"{name} has {size} along {axis}, not {sizes[axis]}: the recording is damaged")
+        check_axes(self, _ARRAYS, sizes, "recording")
         for name in ("word_peaks", "cell_peaks"):
             peaks = getattr(self, name)
             if not np.isfinite(peaks).all() or peaks.min() < 0 or peaks.max() > 1 + 1e-3:
@@ -184,9 +175,7 @@ class AttentionTrace:
             "total_steps": self.total_steps,
             "cell_side": self.cell_side,
         }
-        with replacing(Path(path)) as temporary, open(temporary, "wb") as file:
-            arrays = {name: getattr(self, name) for name in _ARRAYS}
-            np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        write_described(path, about, {name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def load(cls, path: Path) -> AttentionTrace:
@@ -197,13 +186,8 @@ class AttentionTrace:
             FileNotFoundError: no such file.
         """
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no recorded attention at {path}")
-        try:
-            arrays: dict[str, Any] = dict(read_npz(path, MAX_BYTES))
-            if arrays.keys() != {"about", *_ARRAYS}:
-                raise ValueError("arrays are missing or unknown")
-            about = json.loads(str(arrays.pop("about")))
+        with damage_named(path, "recording of attention"):
+            about, arrays = read_described(path, MAX_BYTES, _ARRAYS)
             if about.pop("schema") != SCHEMA:
                 raise ValueError("made by another release")
             if not isinstance(about["prompt"], str) or not isinstance(about["words"], list):
@@ -212,12 +196,6 @@ class AttentionTrace:
                 raise ValueError("its description is malformed")
             grid, words = TokenGrid(*about.pop("grid")), tuple(about.pop("words"))
             return cls(grid=grid, words=words, **about, **arrays)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise ValueError(
-                f"{path.name} is not a valid recording of attention: {' '.join(str(error).split())[:200]}"
-            ) from error
-        except Exception as error:  # such as nesting without end
-            raise ValueError(f"{path.name} is not a valid recording of attention: {type(error).__name__}") from error
 
 
 def kept_steps(total: int, tokens: int, words: int) -> tuple[int, ...]:

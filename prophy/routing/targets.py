@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 
 from prophy import phenomena
-from prophy.arrays import read_npz
-from prophy.files import replacing
+from prophy.arrays import read_npz, write_described
 from prophy.grid import TokenGrid
 
 MAX_BYTES = 2**27  #: of an opened file: those of the longest clip of a published model have a fifteenth of it
@@ -89,10 +88,8 @@ class TokenTargets:
 
     def save(self, path: Path) -> None:
         """Write an npz without pickles, whole or not at all."""
-        path = Path(path)
         about = {"grid": self.grid.shape, "source": self.source, "phenomena_version": phenomena.VERSION}
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, about=np.array(json.dumps(about)), values=self.values, labelled=self.labelled)
+        write_described(path, about, {"values": self.values, "labelled": self.labelled})
 
     @classmethod
     def load(cls, path: Path) -> TokenTargets:

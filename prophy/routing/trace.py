@@ -6,16 +6,14 @@ T latent frames, H token rows, W token columns.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from prophy import phenomena
-from prophy.arrays import read_npz
-from prophy.files import replacing
+from prophy.arrays import check_axes, damage_named, read_described, write_described
 from prophy.grid import TokenGrid
 
 if TYPE_CHECKING:
@@ -97,14 +95,9 @@ class RoutingTrace:
         if self.phenomena_version != phenomena.VERSION:
             raise ValueError(f"trace of phenomena {self.phenomena_version!r}: this release reads {phenomena.VERSION!r}")
         sizes = {"N": self.grid.num_tokens, "P": len(phenomena.PHENOMENA)}
-        for name, (axes, dtype) in _ARRAYS.items():
-            array = getattr(self, name)
-            if array.dtype != dtype or array.ndim != len(axes):
-                raise ValueError(f"{name} must be {np.dtype(dtype)} with axes {axes}: the trace is damaged")
-            for axis, size in zip(axes, array.shape, strict=True):
-                if sizes.setdefault(axis, size) != size or size < 1:
-                    raise ValueError(f"{name} has {size} along {axis}, not {sizes[axis]}: the trace is damaged")
-            if not np.isfinite(array).all():
+        check_axes(self, _ARRAYS, sizes, "trace")
+        for name in _ARRAYS:
+            if not np.isfinite(getattr(self, name)).all():
                 raise ValueError(f"{name} holds values that are not numbers: the trace is damaged")
         if self.topk_ids.max() >= sizes["E"]:
             raise ValueError(f"topk_ids names expert {self.topk_ids.max()} of {sizes['E']}: the trace is damaged")
@@ -154,7 +147,6 @@ class RoutingTrace:
 
     def save(self, path: Path) -> None:
         """Write an npz without pickles; an existing file is replaced whole or not at all."""
-        path = Path(path)
         about = {
             "schema": SCHEMA,
             "grid": self.grid.shape,
@@ -163,10 +155,7 @@ class RoutingTrace:
             "steps": self.steps,
             "phenomena_version": self.phenomena_version,
         }
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(
-                file, about=np.array(json.dumps(about)), **{name: getattr(self, name) for name in _ARRAYS}
-            )
+        write_described(path, about, {name: getattr(self, name) for name in _ARRAYS})
 
     @classmethod
     def load(cls, path: Path) -> RoutingTrace:
@@ -177,25 +166,14 @@ class RoutingTrace:
             FileNotFoundError: no such file.
         """
         path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"no routing trace at {path}")
-        try:
-            arrays: dict[str, Any] = dict(read_npz(path, MAX_BYTES))
-            if arrays.keys() != {"about", *_ARRAYS}:
-                raise ValueError("arrays are missing or unknown")
-            about = json.loads(str(arrays.pop("about")))
+        with damage_named(path, "routing trace"):
+            about, arrays = read_described(path, MAX_BYTES, _ARRAYS)
             if about.pop("schema") != SCHEMA:
                 raise ValueError("made by another release")
             if not isinstance(about["prompt"], str) or not all(type(about[k]) is int for k in ("seed", "steps")):
                 raise ValueError("its description is malformed")
             grid = TokenGrid(*about.pop("grid"))
             return cls(grid=grid, **about, **arrays)
-        except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise ValueError(
-                f"{path.name} is not a valid routing trace: {' '.join(str(error).split())[:200]}"
-            ) from error
-        except Exception as error:  # such as nesting without end
-            raise ValueError(f"{path.name} is not a valid routing trace: {type(error).__name__}") from error
 
 
 def _rounded(map_NP: np.ndarray) -> np.ndarray:
