@@ -16,7 +16,7 @@ from prophy.data.jobs import WORLDS
 from prophy.data.records import Filters
 from prophy.evaluation.measures.ablation_runs import AblationSettings
 from prophy.evaluation.measures.image_free import ImageFreeRecipe
-from prophy.evaluation.results.judges import RecogniserRecipe, SegmenterRecipe
+from prophy.evaluation.results.judges import JudgeRecipe, RecogniserRecipe, SegmenterRecipe
 from prophy.evaluation.results.looks import LooksRecipe
 from prophy.flags import seeds, time_limit, whole
 from prophy.generation.settings import GenerationSettings
@@ -52,6 +52,7 @@ BUILT = [
     Counterfactual(0.5),
     Running(minutes=1.0, workers=1),
     ImageFreeRecipe(),
+    JudgeRecipe(),
     RecogniserRecipe(),
     LooksRecipe(),
     SegmenterRecipe(),
@@ -101,6 +102,7 @@ ZERO = {
     "OverlaySettings": {"index", "opacity"},
     "Phase": {"first_share", "last_share"},
     "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames"},
+    "JudgeRecipe": {"rate", "seed", "weight_decay"},
     "RecogniserRecipe": {"nothing", "rate", "seed", "weight_decay"},
     "Running": {"minutes", "workers"},
     "Schedule": {"interval"},

@@ -12,26 +12,24 @@ from prophy.worlds.stage import Stage
 
 
 @dataclass(frozen=True)
-class RecogniserRecipe:
-    """How the classifier is trained. A few minutes on one core.
+class JudgeRecipe:
+    """How a judge is trained on renders of the worlds. Some minutes on one core.
 
     Attributes:
         clips: training renders.
         test_clips: held-out renders, looked at once, at the end.
-        nothing: share of each batch that is turned into an empty or a frozen stage.
         size: of the clips, width by height by frames.
         fps: frames a second.
     """
 
     phenomena: tuple[PhenomenonId, ...] = SCOPE
     clips: AtLeastOne = 4000
-    test_clips: AtLeastOne = 1000
-    steps: AtLeastOne = 600
+    test_clips: AtLeastOne = 500
+    steps: AtLeastOne = 900
     batch: BatchSize = 32
     width: Width = 64
     rate: LearningRate = 3e-3
     weight_decay: LossWeight = 0.05
-    nothing: Share = 0.15
     seed: Seed = 0
     size: str = "64x64x17"
     fps: AtLeastOne = 8
@@ -42,6 +40,19 @@ class RecogniserRecipe:
     @property
     def stage(self) -> Stage:
         return Stage.parse(self.size, self.fps)
+
+
+@dataclass(frozen=True)
+class RecogniserRecipe(JudgeRecipe):
+    """How the classifier is trained.
+
+    Attributes:
+        nothing: share of each batch that is turned into an empty or a frozen stage.
+    """
+
+    test_clips: AtLeastOne = 1000
+    steps: AtLeastOne = 600
+    nothing: Share = 0.15
 
 
 @dataclass(frozen=True)
@@ -68,34 +79,14 @@ class RecogniserResult(Result, kind="recogniser", command="prophy evaluate recog
 
 
 @dataclass(frozen=True)
-class SegmenterRecipe:
-    """How the segmenter is trained. A few minutes on one core.
+class SegmenterRecipe(JudgeRecipe):
+    """How the segmenter is trained.
 
     Attributes:
-        size: of the clips, width by height by frames.
-        fps: frames a second.
         cell: pixels on a side of a token.
     """
 
-    phenomena: tuple[PhenomenonId, ...] = SCOPE
-    clips: AtLeastOne = 4000
-    test_clips: AtLeastOne = 500
-    steps: AtLeastOne = 900
-    batch: BatchSize = 32
-    width: Width = 64
-    rate: LearningRate = 3e-3
-    weight_decay: LossWeight = 0.05
-    seed: Seed = 0
-    size: str = "64x64x17"
-    fps: AtLeastOne = 8
     cell: Width = 8
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def stage(self) -> Stage:
-        return Stage.parse(self.size, self.fps)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from prophy.evaluation.results import Interval, Measured, Result
 from prophy.evaluation.results.interval import Count, PhenomenonId
+from prophy.evaluation.results.judges import JudgeRecipe
 from prophy.evaluation.results.result import require_alike
-from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed, Share, Width, check_fields
-from prophy.worlds.scope import SCOPE
-from prophy.worlds.stage import Stage
+from prophy.schema import Share, Width
 
 LAWFUL, UNLAWFUL = "lawful renders", "unlawful renders"
 REAL, AUTOENCODER = "real renders", "real renders through the autoencoder"  #: columns beside a model's
@@ -17,38 +16,18 @@ BACKBONE, PROPHY = "backbone alone", "with the branch"
 
 
 @dataclass(frozen=True)
-class LooksRecipe:
-    """How the judge of looks is trained. Some minutes on one core.
+class LooksRecipe(JudgeRecipe):
+    """How the judge of looks is trained; every second training render is by clocks that obey no law.
 
     Attributes:
-        clips: training renders, every second one by clocks that obey no law.
         test_clips: held-out renders of each kind, looked at once, at the end.
         nothing: share of each batch that is turned into an empty stage.
         lone: share of the training renders with two balls in which one is hidden.
-        size: of the clips, width by height by frames.
-        fps: frames a second.
     """
 
-    phenomena: tuple[PhenomenonId, ...] = SCOPE
-    clips: AtLeastOne = 4000
-    test_clips: AtLeastOne = 500
-    steps: AtLeastOne = 900
-    batch: BatchSize = 32
     width: Width = 48
-    rate: LearningRate = 3e-3
-    weight_decay: LossWeight = 0.05
     nothing: Share = 0.03
     lone: Share = 0.2
-    seed: Seed = 0
-    size: str = "64x64x17"
-    fps: AtLeastOne = 8
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def stage(self) -> Stage:
-        return Stage.parse(self.size, self.fps)
 
 
 @dataclass(frozen=True)
