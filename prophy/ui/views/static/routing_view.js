@@ -154,8 +154,8 @@ function showFrame(next) {
 
 // The canvas follows the picture on screen, not a clock: mediaTime names the frame that was presented.
 function follow() {
+  const read = () => run && showFrame(videoFrame(video.currentTime, run.fps, run.frames));
   if (!video.requestVideoFrameCallback) {
-    const read = () => run && showFrame(videoFrame(video.currentTime, run.fps, run.frames));
     ["timeupdate", "seeked", "loadeddata"].forEach((name) => video.addEventListener(name, read));
     return;
   }
@@ -165,9 +165,7 @@ function follow() {
   };
   video.requestVideoFrameCallback(onFrame);
   // A browser may present no frame of a paused video that is out of sight, or that it shows already.
-  video.addEventListener("seeked", () => {
-    if (run && video.paused) showFrame(videoFrame(video.currentTime, run.fps, run.frames));
-  });
+  video.addEventListener("seeked", () => video.paused && read());
 }
 
 function seek(next) {
