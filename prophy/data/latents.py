@@ -20,7 +20,7 @@ from diffusers import ModelMixin
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from prophy.backbones.autoencoder import normalise, to_pixels
+from prophy.backbones.autoencoder import channels_last, normalise, to_pixels
 from prophy.data.cache import Problem
 from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
@@ -226,6 +226,7 @@ def open_cache(
             arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
             if old is not None:
                 arrays[name][:done] = old[:done]
+        channels_last(vae)
         render = partial(_render, grid, worlds)
         workers = 1 if vae.device.type == "cpu" else os.cpu_count()  # a CPU's cores are the autoencoder's
         with ProcessPoolExecutor(workers) as executor, torch.no_grad():

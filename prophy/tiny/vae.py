@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from prophy.backbones.autoencoder import to_pixels
+from prophy.backbones.autoencoder import channels_last, to_pixels
 from prophy.data.clip_pool import ClipPool
 from prophy.flags import only_set, whole
 from prophy.schema import (
@@ -322,7 +322,7 @@ def train_vae(
     quiet_posterior(vae)
     if initial is not None:
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
-    fast_vae.channels_last(vae.to(device))
+    channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
         and not name.endswith(("conv_in.weight", "conv_out.weight"))
