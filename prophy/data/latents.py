@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from prophy.backbones.autoencoder import channels_last, normalise, to_pixels
+from prophy.data.ahead import made_ahead
 from prophy.data.cache import Problem
 from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
@@ -228,9 +228,9 @@ def open_cache(
                 arrays[name][:done] = old[:done]
         channels_last(vae)
         render = partial(_render, grid, worlds)
-        workers = 1 if vae.device.type == "cpu" else os.cpu_count()  # a CPU's cores are the autoencoder's
-        with ProcessPoolExecutor(workers) as executor, torch.no_grad():
-            made = executor.map(render, range(done, count), chunksize=8)
+        workers = 1 if vae.device.type == "cpu" else os.cpu_count() or 1  # a CPU's cores are the autoencoder's
+        with torch.no_grad():
+            made = made_ahead(render, range(done, count), workers)
             clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
             batch = []
             for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
