@@ -14,7 +14,6 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanRMS_norm, patchify, unpatchify
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from torch import nn
 from torch.nn import functional as F
 
 
