@@ -108,12 +108,14 @@ def test_all_prompts_that_cannot_be_made_are_counted_and_named(tiny_pipeline):
 def test_what_a_reader_changed_in_a_table_is_said_before_the_work_on_it(tmp_path, caplog):
     write_clip(tmp_path / "a.mp4")
     rows = [{"file": "a.mp4", "caption": "melting " * 1000, "mood": "glad", "phenomena": "melting"}]
+    rows += [{"file": f"{name}.mp4", "caption": "ice", "mood": "glad", "phenomena": "melting"} for name in "bc"]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = build_parser().parse_args(["--data", "folder", "--path", str(tmp_path), "--vlm", "x"])
     jobs, _, _ = read_jobs(arguments)
     assert len(jobs) == 1
     assert "caption cut after 4,096 characters: 1, such as a.mp4" in caplog.text
     assert "column 'mood' not read: 1" in caplog.text
+    assert "left out 2 of 3 rows, such as captions.jsonl line 2 (b.mp4): its video is not there" in caplog.text
 
 
 def test_settings_with_a_byte_order_mark_are_read(tmp_path):

@@ -37,6 +37,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.generation.words import check_prompt
 from prophy.training.cached_examples import CachedExamples, FreshExamples, keep_empty_text, kept_empty_text
 from prophy.training.devices import autocast
+from prophy.training.encoders import encoders_sha256
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
@@ -177,16 +178,27 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
     """Embeddings of the empty prompt by the model that the cache was made with.
 
     Raises:
-        ValueError: they are not kept beside the cache, and the base is another model.
+        ValueError: the base has another autoencoder or text encoder; or the embeddings are not kept beside the cache,
+            and the base is another model.
     """
+    encoders = encoders_sha256(base)
     if (kept := kept_empty_text(cache.folder, cache.recipe)) is not None:
-        return kept
+        if encoders and kept.encoders and encoders != kept.encoders:
+            raise ValueError(_OTHER_MODEL.format(cache.folder, base))
+        if encoders != kept.encoders:
+            log.warning(
+                "%s does not say by which files it was encoded: those of %s are not compared", cache.folder, base
+            )
+        return kept.text_LD
     pipeline = load(base)
     if cache.recipe.get("model") != model_hash(pipeline):
-        raise ValueError(f"{cache.folder} was made with another model than {base}: give that one with --model")
+        raise ValueError(_OTHER_MODEL.format(cache.folder, base))
     embedded = encode_caption(pipeline, "").cpu()
-    keep_empty_text(cache.folder, cache.recipe, embedded)
+    keep_empty_text(cache.folder, cache.recipe, embedded, encoders)
     return embedded
+
+
+_OTHER_MODEL = "{} was made with another model than {}: give that one with --model"
 
 
 def check_samples(base: str, transformer: ModelMixin, settings: Sequence[GenerationSettings]) -> None:

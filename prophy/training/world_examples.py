@@ -157,7 +157,7 @@ def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of {len(jobs)} clips, such as {missing[0]}: "
-            f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder}"
+            f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder} --vlm ID_OR_DIR"
         )
     if others := [job.id for job, path in zip(jobs, targets, strict=True) if not _fit(job, path.parent)]:
         raise ValueError(
