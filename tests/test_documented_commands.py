@@ -82,7 +82,6 @@ COMMANDS = commands()
 
 #: part of a command -> what it needs that no machine of the tests has, or what else runs it
 NEEDS = {
-    "prophy worlds preview": "none: test_cli.py runs it",
     "pip install": "a network",
     ".ci/run": "it is what runs these tests",
     "python -m sphinx": ".ci/run runs it before these tests",
@@ -139,7 +138,12 @@ RUN = (
     "prophy cache fill --model MODEL --annotations",
     "prophy cache verify",
     "prophy plan --model wan2.1-1.3b --vram",
+    "prophy plan --model wan2.1-1.3b --size",
     "prophy plan --model wan2.1-14b --size",
+    "prophy worlds preview --out",
+    "prophy worlds preview --phenomenon",
+    "prophy worlds preview --unlawful",
+    "prophy worlds preview --twins",
 )
 
 
@@ -249,9 +253,17 @@ def test_the_commands_of_the_readme_generate_steer_repeat_and_export(tmp_path: P
     run("prophy export runs/", **{"runs/": f"runs/{first.id}"})
     assert Path("ball.mp4").stat().st_size > 1000
     run("prophy plan --model wan2.1-1.3b --vram")
+    run("prophy plan --model wan2.1-1.3b --size")
     run("prophy plan --model wan2.1-14b --size")
     run("prophy train --list")
     assert "wan_1_3b" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page_of_worlds_write_their_sheets(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for what, name in (("out", "worlds"), ("phenomenon", "collision"), ("unlawful", "unlawful"), ("twins", "twins")):
+        run(f"prophy worlds preview --{what}")
+        assert Path(f"{name}.png").stat().st_size > 1000
 
 
 @pytest.mark.shipped
