@@ -521,3 +521,16 @@ def test_a_run_is_not_resumed_from_other_initial_weights_and_names_other_held_ou
     assert train(base, run, 4, *data, *held_out[:3], "2") == 0
     assert "was validated on other clips until step 3" in caplog.text
     assert steps_of(run) == [1, 2, 3, 4]
+
+
+def test_a_base_whose_weights_exist_as_one_variant_only_is_trained(base, tmp_path):
+    """Transformer, autoencoder, text encoder and the branch to start from: each is opened where it is."""
+    own, data = tmp_path / "base", ("--data", str(tmp_path / "cache"), "--worlds", "2")
+    shutil.copytree(base, own)
+    for path in own.glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    assert train(own, tmp_path / "first", 1, *data) == 0
+    publish(tmp_path / "first", tmp_path / "published")
+    (branch,) = (tmp_path / "published").glob("diffusion_pytorch_model.safetensors")
+    branch.rename(branch.with_suffix(".fp16.safetensors"))
+    assert train(own, tmp_path / "run", 1, *data, "--initial", str(tmp_path / "published")) == 0

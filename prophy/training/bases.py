@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import BranchSource, rules_of
+from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipSize
@@ -72,7 +73,10 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
         scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(base, subfolder="scheduler")
         if recipe.scratch is None:
             dtype = getattr(torch, recipe.backbone_dtype)
-            transformer = family.transformer_class.from_pretrained(base, subfolder="transformer", dtype=dtype)
+            variant = variant_beside(Path(base) / "transformer")
+            transformer = family.transformer_class.from_pretrained(
+                base, subfolder="transformer", dtype=dtype, variant=variant
+            )
         else:
             autoencoder = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
             text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
@@ -186,9 +190,7 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
         if encoders and kept.encoders and encoders != kept.encoders:
             raise ValueError(_OTHER_MODEL.format(cache.folder, base))
         if encoders != kept.encoders:
-            log.warning(
-                "%s does not say by which files it was encoded: those of %s are not compared", cache.folder, base
-            )
+            log.warning("which files encoded %s, or those of %s, is not known: not compared", cache.folder, base)
         return kept.text_LD
     pipeline = load(base)
     if cache.recipe.get("model") != model_hash(pipeline):

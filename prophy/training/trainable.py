@@ -17,6 +17,7 @@ from peft import LoraConfig
 from torch import nn
 
 from prophy.backbones import Backbone, backbone_of
+from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, inject
 from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.files import file_sha256, sha256, visible
@@ -186,7 +187,7 @@ def start_from(module: TrainableModule, folder: Path) -> None:
         if part is None or not (source / "config.json").is_file():
             continue
         try:
-            saved = type(part).from_pretrained(source, dtype=torch.float32)
+            saved = type(part).from_pretrained(source, dtype=torch.float32, variant=variant_beside(source))
             part.load_state_dict(saved.state_dict())
         except (OSError, ValueError, RuntimeError) as error:
             why = str(error).strip().splitlines()[0]
