@@ -518,6 +518,8 @@ def test_the_file_in_a_folder_is_found_or_asked_for(comfy: Path, tmp_path: Path)
     (tmp_path / "old.pt").touch()
     with pytest.raises(ValueError, match="other formats can hold programs"):
         LoraSource(tmp_path / "old.pt").file()
+    shouted = comfy.rename(tmp_path / "COMFY.SAFETENSORS")  # as some systems write names
+    assert LoraSource.parse(f"{shouted}:0.5").file() == shouted
     assert LoraSource.parse(f"high={comfy}:-0.5") == LoraSource(str(comfy), -0.5, "high")
     assert LoraSource.parse("owner/name/part/file.safetensors:0.8").where == "owner/name/part/file.safetensors"
 

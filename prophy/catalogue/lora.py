@@ -80,7 +80,7 @@ class LoraSource:
         if path.is_dir():
             return path / _only([entry.name for entry in visible(path)], str(path))
         if path.is_file():
-            if path.suffix != _SUFFIX:
+            if path.suffix.lower() != _SUFFIX:
                 raise ValueError(f"{path} is no safetensors file: other formats can hold programs, convert it first")
             return path
         owner, _, rest = str(self.where).partition("/")
@@ -100,7 +100,7 @@ def _is_number(text: str) -> bool:
 
 def _only(names: Iterable[str], place: str) -> str:
     """The LoRA among the files of a place."""
-    files = sorted(name for name in names if name.endswith(_SUFFIX))
+    files = sorted(name for name in names if name.lower().endswith(_SUFFIX))
     usual = [name for name in _USUAL if name in files]
     if usual or len(files) == 1:
         return (usual or files)[0]
