@@ -295,7 +295,8 @@ def _caching(transformer: nn.Module) -> str:
     config = getattr(transformer, "_cache_config", None)
     if config is None:  # hooks of diffusers can be set without it, such as by apply_first_block_cache
         registries = (getattr(module, "_diffusers_hook", None) for module in transformer.modules())
-        names = {name for one in registries if isinstance(one, HookRegistry) for name in one.hooks}
+        hooks = (pair for one in registries if isinstance(one, HookRegistry) for pair in one.hooks.items())
+        names = {name for name, hook in hooks if not type(hook).__module__.startswith("prophy.")}  # the branch's own
         return " and ".join(sorted(names - {*GROUP_HOOKS, *_CASTING_HOOKS}))
     values = {name: v for name, v in sorted(vars(config).items()) if isinstance(v, bool | int | float | str)}
     return f"{type(config).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
