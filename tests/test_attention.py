@@ -17,6 +17,7 @@ from prophy.assets import gallery_dir
 from prophy.backbones.attention import check_records
 from prophy.backbones.pipeline import rules_of
 from prophy.evaluation.measures.cross_attention import record_cross_attention
+from prophy.files import file_sha256
 from prophy.generation.checks import check
 from prophy.generation.generate import GenerationError, generate
 from prophy.generation.identity import branch_switched
@@ -162,14 +163,14 @@ def test_clips_of_one_batch_are_recorded_as_if_alone(pipeline, made):
         assert np.allclose(both[1].attention.word_map(word), made.attention.word_map(word), atol=1e-3)
 
 
-def test_a_run_keeps_what_was_recorded_beside_the_files_that_run_json_names(made, tmp_path: Path):
+def test_a_run_keeps_what_was_recorded_and_its_digest(made, tmp_path: Path):
     run = made.save(tmp_path)
     attention = run.attention()
     assert attention.words == WORDS
     for name in ("word_maps", "word_peaks", "cell_maps", "cell_peaks", "steps"):
         assert np.array_equal(getattr(attention, name), getattr(made.attention, name)), name
     document = json.loads((run.path / "run.json").read_text())
-    assert set(document["files"]) <= {"video.mp4", "poster.png", "routing.npz", "sheet.png"}
+    assert document["files"]["attention.npz"]["sha256"] == file_sha256(run.path / "attention.npz")
     with np.load(run.path / "routing.npz") as arrays:
         assert set(arrays.files) == {"about", *ROUTING_ARRAYS}
     import zipfile
@@ -191,18 +192,36 @@ def test_a_recording_that_is_damaged_or_of_another_run_is_refused_in_one_line(ma
     whole = path.read_bytes()
     for data in (b"", whole[:200], whole[:-30], b"x" * 500):
         path.write_bytes(data)
-        with pytest.raises(RunError, match=r"attention\.npz") as caught:
-            run.attention()
-        assert "\n" not in str(caught.value)
+        for refused in (run.attention, lambda: read_run(run.path)):
+            with pytest.raises(RunError, match=r"attention\.npz") as caught:
+                refused()
+            assert "\n" not in str(caught.value)
     replace(made.attention, prompt="another one").save(path)
     with pytest.raises(RunError, match="recorded attention belongs to another prompt"):
         run.attention()
     path.unlink()
+    with pytest.raises(RunError, match=r"attention\.npz cannot be read"):
+        read_run(run.path)
     path.symlink_to(run.path / "routing.npz")
     with pytest.raises(RunError, match=r"attention\.npz cannot be read"):
-        run.attention()
+        read_run(run.path)
     with pytest.raises(RunError, match="belongs to another prompt"):
         write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=made.attention)
+
+
+def test_a_recording_that_was_swapped_or_has_no_digest_is_told(made, tmp_path: Path):
+    run = made.save(tmp_path)
+    turned = replace(made.attention, word_maps=made.attention.word_maps[::-1].copy())
+    turned.save(run.path / "attention.npz")
+    with pytest.raises(RunError, match=r"attention\.npz (has \d+ bytes|does not match its SHA-256)"):
+        read_run(run.path)
+    with pytest.raises(RunError, match=r"attention\.npz changed since the run was read"):
+        run.read_bytes("attention.npz")
+    plain = write_run(tmp_path, make_record(), make_frames(), trace=make_trace())
+    assert plain.attention() is None
+    made.attention.save(plain.path / "attention.npz")
+    with pytest.raises(RunError, match=r"no digest of attention\.npz: delete it, or make the clip anew"):
+        read_run(plain.path).attention()
 
 
 @pytest.mark.parametrize(
