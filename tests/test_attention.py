@@ -11,7 +11,7 @@ from conftest import make_pipeline
 from diffusers import FirstBlockCacheConfig
 from diffusers.models.transformers import transformer_wan
 from small_cogvideox import make_cogvideox
-from synthetic import make_frames, make_record, make_trace
+from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.assets import gallery_dir
 from prophy.backbones.attention import check_records
@@ -222,6 +222,19 @@ def test_a_recording_that_was_swapped_or_has_no_digest_is_told(made, tmp_path: P
     made.attention.save(plain.path / "attention.npz")
     with pytest.raises(RunError, match=r"no digest of attention\.npz: delete it, or make the clip anew"):
         read_run(plain.path).attention()
+
+
+def test_a_recording_on_another_grid_than_the_routing_is_refused(tmp_path: Path):
+    """Each is whole and of the same prompt, seed and frames: only together they contradict each other."""
+    other = make_attention(grid=TokenGrid(GRID.frames, GRID.width, GRID.height))
+    said = "the recorded attention has a grid of 3×5×4 tokens, the routing one of 3×4×5"
+    with pytest.raises(RunError, match=said):
+        write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=other)
+    run = write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=make_attention())
+    assert run.attention().grid == run.trace().grid
+    other.save(run.path / "attention.npz")
+    with pytest.raises(RunError, match=said):
+        run.attention()
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ class Run:
         """Load what the backbone attended to, or None where that was not recorded.
 
         Raises:
-            RunError: attention.npz is broken, belongs to another run, or lies there without its digest in run.json.
+            RunError: attention.npz is broken, belongs to another run, or lies there without its digest in run.json;
+                its token grid is not the routing's.
         """
         path = self.path / "attention.npz"
         if path.name not in self.files:
@@ -136,9 +137,10 @@ class Run:
             return None
         try:
             attention = AttentionTrace.load(path)
+            grid = None if self.routing_path is None else RoutingTrace.grid_in(self.routing_path)
         except (ValueError, OSError) as error:
             raise RunError(f"run {self.id}: {error}") from error
-        _check_attention_belongs(attention, self.record)
+        _check_attention_belongs(attention, grid, self.record)
         return attention
 
     def read_bytes(self, name: str) -> bytes:
@@ -196,7 +198,7 @@ def write_run(
     if trace is not None:
         _check_trace_belongs(trace, record)
     if attention is not None:
-        _check_attention_belongs(attention, record)
+        _check_attention_belongs(attention, None if trace is None else trace.grid, record)
     root.mkdir(parents=True, exist_ok=True)
     final, partial = root / run_id, root / f".partial-{run_id}-{secrets.token_hex(4)}"
     require(not os.path.lexists(final), f"run {run_id} already exists in {root}: choose another id")
@@ -335,8 +337,11 @@ def _check_trace_belongs(trace: RoutingTrace, record: RunRecord) -> None:
     _check_belongs("routing", trace.prompt, trace.seed, trace.grid, record)
 
 
-def _check_attention_belongs(attention: AttentionTrace, record: RunRecord) -> None:
+def _check_attention_belongs(attention: AttentionTrace, routing: TokenGrid | None, record: RunRecord) -> None:
     _check_belongs("recorded attention", attention.prompt, attention.seed, attention.grid, record)
+    if routing is not None and attention.grid != routing:  # a token of one would be another place in the other
+        ours, theirs = ("×".join(map(str, grid.shape)) for grid in (attention.grid, routing))
+        raise RunError(f"the recorded attention has a grid of {ours} tokens, the routing one of {theirs}")
 
 
 def _check_belongs(what: str, prompt: str, seed: int, grid: TokenGrid, record: RunRecord) -> None:
