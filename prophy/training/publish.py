@@ -19,7 +19,7 @@ from prophy.branch import ProPhyBranch
 from prophy.catalogue.check import check_branch, check_config
 from prophy.files import replace_folder, write_text
 from prophy.training.about import RUN_FILE, About
-from prophy.training.checkpoints import load_checkpoint, saved_in
+from prophy.training.checkpoints import load_checkpoint
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipe import Recipe
@@ -41,12 +41,12 @@ def publish(run: Path, out: Path) -> Path:
         ValueError: a damaged run, one of another release, or weights that are not finite. One line.
     """
     run, out = Path(run), Path(out)
-    if not (run / RUN_FILE).is_file() or saved_in(run / CHECKPOINT) is None:
-        raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
-    about = About.read(run)
-    if about.transformer is None:
+    about = About.read(run) if (run / RUN_FILE).is_file() else None
+    if about is not None and about.transformer is None:
         raise ValueError(f"{run} trained no transformer: only backbones and branches are published")
     state = load_checkpoint(run / CHECKPOINT, ("recipe", "step", "still", "ema"))
+    if about is None or about.transformer is None or state is None:
+        raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
     recipe = Recipe.from_record(state["recipe"])
     _require_finite({**state["still"], **state["ema"]}, run)
     cure = "train into a new folder"
