@@ -192,7 +192,7 @@ def test_a_judges_table_that_cannot_be_read_says_why(tmp_path, text: str, encodi
 def test_a_key_that_stands_twice_in_a_line_is_a_fault(tmp_path):
     write_clip(tmp_path / "a.mp4")
     (tmp_path / "captions.jsonl").write_text(
-        '{"file": "a.mp4", "caption": "ice melts", "caption": "smoke"}\n{"file": "b"}'
+        '{"file": "a.mp4", "caption": "ice melts", "caption": "smoke"}\n{"file": "b", "caption": "ice"}'
     )
     (twice, _) = read_folder(tmp_path).faults
     assert str(twice) == "captions.jsonl line 1: the row cannot be read: not JSON: it names 'caption' twice"
