@@ -516,6 +516,18 @@ def test_what_would_be_left_out_in_silence_is_refused(wan_pairs, comfy: Path, tm
     assert "differences.safetensors is no LoRA that diffusers converts: of its 1 tensors none is a factor" in refusal(
         pipeline, saved("differences.safetensors", {"diffusion_model.blocks.0.self_attn.q.diff": up})
     )
+    of_pictures = {f"diffusion_model.blocks.0.cross_attn.k_img.lora_{way}.weight": up for way in ("down", "up")}
+    assert "holds blocks.0.cross_attn.k_img.lora_down.weight, which diffusers does not know" in refusal(
+        pipeline,
+        saved(
+            "pictures.safetensors",
+            {
+                **of_pictures,
+                "diffusion_model.blocks.0.self_attn.q.lora_down.weight": down,
+                "diffusion_model.blocks.0.self_attn.q.lora_up.weight": up,
+            },
+        ),
+    )
     short = tmp_path / "short.safetensors"
     short.write_bytes(comfy.read_bytes()[:-5])
     assert "short.safetensors is cut short or damaged" in refusal(pipeline, short)

@@ -204,6 +204,8 @@ def _said_by_diffusers(error: Exception) -> str:
         return f"it lacks {error.args[0]}"
     if isinstance(error, IndexError) or "empty sequence" in str(error):
         return "it holds names that diffusers does not know"
+    if unread := re.search(r"should be empty .*dict_keys\(\['([^']+)'", str(error)):
+        return f"it holds {unread[1]}, which diffusers does not know"
     said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])  # the first may only announce
     return (said or type(error).__name__)[:200]
 
