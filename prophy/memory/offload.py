@@ -55,7 +55,7 @@ def apply(pipeline: DiffusionPipeline, profile: Profile, device: torch.device | 
     Raises:
         ValueError: torch has no such device here.
     """
-    device = _present(device)
+    device = present(device)
     _withdraw(pipeline)
     if profile.tiling:
         pipeline.vae.enable_tiling()
@@ -77,8 +77,12 @@ def _rearranged(pipeline: DiffusionPipeline, mode: OffloadMode, device: torch.de
         _PLACED[mode](pipeline, device)
 
 
-def _present(device: torch.device | str) -> torch.device:
-    """The device with its index."""
+def present(device: torch.device | str) -> torch.device:
+    """The device with its index.
+
+    Raises:
+        ValueError: torch has none of this name here.
+    """
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError):
