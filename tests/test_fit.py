@@ -1,6 +1,7 @@
 """The loop of the small trainings: exact resuming, one log, and the stages of the embedded model that use it."""
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 import torch
 from conftest import make_text_encoder, make_vae
 from diffusers import AutoencoderKLWan, WanPipeline
+from safetensors.torch import save_file
 from torch import nn
 
 from prophy.cli import main
+from prophy.data import clip_pool
 from prophy.data.clip_pool import ClipPool
 from prophy.evaluation.judges.recogniser import RecogniserRecipe
 from prophy.evaluation.judges.recogniser import fit as fit_recogniser
 from prophy.tiny import text, vae
+from prophy.tiny.linear_code import pooled_code
 from prophy.tiny.parts import finish_parts
 from prophy.tiny.text import TextRecipe, build_tokenizer, train_text
 from prophy.tiny.vae import Phase, VaeRecipe, train_vae
@@ -241,6 +245,71 @@ def test_an_autoencoder_goes_on_from_weights_at_the_step_that_they_have_behind_t
     assert 0 < far < 0.1, "one small step away from where it began"
     with pytest.raises(ValueError, match="--initial and --behind go together"):
         vae.main(["--work", str(tmp_path), "--behind", "3"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"behind": 7500}, "behind=7500 leaves nothing of 7500 steps to train"),
+        ({"behind": 10**6}, "behind=1000000 leaves nothing"),
+        ({"phases": ()}, "leaves nothing of 0 steps"),
+        ({"precision": "load"}, "precision='load' must be"),
+    ],
+)
+def test_a_recipe_of_the_autoencoder_that_trains_nothing_is_refused(changed: dict, said: str):
+    with pytest.raises(ValueError, match=said):
+        VaeRecipe(**changed)
+
+
+@pytest.mark.parametrize("odd", [{"frames": 16}, {"frames": 21}, {"crop": 7}, {"crop": 136}])
+def test_a_window_that_no_clip_holds_is_refused(odd: dict):
+    with pytest.raises(ValueError, match="give"):
+        replace(VaeRecipe().phases[0], **odd)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "noise", "another"])
+def test_a_linear_code_that_cannot_be_read_is_refused_at_once(kind: str, tmp_path: Path):
+    path = tmp_path / "linear-code.safetensors"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "noise":
+        path.write_bytes(b"noise")
+    else:
+        save_file({"mean": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="delete it, it is computed again"):
+        pooled_code(path, None, 8, 32)  # type: ignore[arg-type]  no clip is looked at
+
+
+@pytest.mark.parametrize("name", ["frames.npy", "pool.json"])
+def test_a_pool_of_clips_with_a_pipe_or_noise_is_refused_or_rendered_anew(name: str, tmp_path: Path):
+    stage = Stage(64, 64, 17, 8)
+    whole = np.array(ClipPool(tmp_path, 2, stage, workers=1).frames)
+    for damage in (os.mkfifo, lambda path: path.write_bytes(b"[" * 100_000)):
+        (tmp_path / name).unlink()
+        damage(tmp_path / name)
+        if name == "frames.npy":
+            with pytest.raises(ValueError, match="damaged pool of clips"):
+                ClipPool(tmp_path, 2, stage, workers=1)
+        else:
+            assert np.array_equal(ClipPool(tmp_path, 2, stage, workers=1).frames, whole)
+
+
+def test_two_that_render_into_one_pool_are_refused(tmp_path: Path, monkeypatch):
+    render, seen = clip_pool.made_ahead, []
+
+    def meanwhile(*arguments):
+        if not seen:
+            seen.append(1)
+            with pytest.raises(ValueError, match="another process is rendering clips into"):
+                ClipPool(tmp_path, 3, Stage(), workers=1)
+        return render(*arguments)
+
+    monkeypatch.setattr(clip_pool, "made_ahead", meanwhile)
+    assert len(ClipPool(tmp_path, 2, Stage(), workers=1).frames) == 2
+    assert seen
+    assert {path.name for path in tmp_path.iterdir()} == {"pool.json", "frames.npy", "events.npy"}
 
 
 def test_half_of_the_autoencoders_clips_obey_no_law_and_small_events_weigh_more(tmp_path: Path):

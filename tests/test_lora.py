@@ -286,6 +286,7 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_pa
         ('{"alpha_pattern": {"(?i)to_q": 1}}', "alpha_pattern='(?i)to_q' is no pattern"),
         ('{"alpha_pattern": {"a{99999999999}": 1}}', "alpha_pattern='a{99999999999}' is no pattern"),
         ('{"alpha_pattern": [1]}', "holds no alpha by layer"),
+        ('{"alpha_pattern": {"(([a-z0-9_.]+)+)+X": 1}}', "alpha_pattern='(([a-z0-9_.]+)+)+X' takes too long to match"),
     ):
         assert said in refusal(pipeline, peft_folder(tmp_path / "peft", few, config)), config
     path = tmp_path / "own.safetensors"

@@ -286,6 +286,28 @@ def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Pat
             open_cache(work / "latents", *arguments)
 
 
+def test_two_that_fill_one_cache_are_refused_and_a_pipe_in_it_at_once(tmp_path: Path, parts, monkeypatch):
+    render, seen = latents.made_ahead, []
+
+    def meanwhile(*arguments):
+        if not seen:
+            seen.append(1)
+            with pytest.raises(ValueError, match="another process is encoding clips into"):
+                open_cache(tmp_path, parts.vae, parts.tokenizer, 3)
+        return render(*arguments)
+
+    monkeypatch.setattr(latents, "made_ahead", meanwhile)
+    assert len(open_cache(tmp_path, parts.vae, parts.tokenizer, 2)) == 2
+    assert seen
+    assert not list(tmp_path.glob(".lock*"))
+    for damage in (os.mkfifo, lambda path: np.save(path, np.zeros((2, 2, 3), np.uint8))):
+        (tmp_path / "masks.npy").unlink()
+        damage(tmp_path / "masks.npy")
+        for clips in (2, 3):
+            with pytest.raises(ValueError, match="masks.npy cannot be opened .*delete the folder and encode"):
+                open_cache(tmp_path, parts.vae, parts.tokenizer, clips)
+
+
 def test_a_cache_fits_an_autoencoder_whose_decoder_learnt_on(tmp_path: Path, parts):
     made = np.array(open_cache(tmp_path, parts.vae, parts.tokenizer, 2, WorldSet(("melting",))).latents)
     polished = copy.deepcopy(parts.vae)

@@ -165,10 +165,12 @@ def _scaled(state: Tensors, scale: LoraScale) -> Tensors:
     """Each pair times its scale: that of the alpha beside it, where diffusers leaves one in place, or of ``scale``."""
     alphas = {key.removesuffix(".alpha"): float(state[key]) for key in state if key.endswith(".alpha")}
     scaled = {key: tensor for key, tensor in state.items() if not key.endswith(".alpha")}
-    for up in [key for key in scaled if key.endswith(".lora_B.weight")]:
-        module = up.removesuffix(".lora_B.weight")
-        rank = len(scaled.get(f"{module}.lora_A.weight", ()))
-        factor = alphas[module] / rank if module in alphas else scale.of_layer(module.removeprefix(_DIFFUSERS), rank)
+    pairs = [key.removesuffix(".lora_B.weight") for key in scaled if key.endswith(".lora_B.weight")]
+    ranks = {module: len(scaled.get(f"{module}.lora_A.weight", ())) for module in pairs}
+    factors = scale.of_layers({m.removeprefix(_DIFFUSERS): rank for m, rank in ranks.items() if m not in alphas})
+    for module, rank in ranks.items():
+        up = f"{module}.lora_B.weight"
+        factor = alphas[module] / rank if module in alphas else factors[module.removeprefix(_DIFFUSERS)]
         if factor != 1:
             scaled[up] = scaled[up] * factor
     return scaled

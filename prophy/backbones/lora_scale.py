@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peft.utils.other import get_pattern_key
+import regex
 
 _MOST = 1e6  # of an alpha: a slip, not a wish
 _LONGEST = 500  # characters of a pattern
+_MOST_PATTERNS = 10_000
+_SECONDS = 3.0  # for the patterns of a file: one such as (a+)+b looks at every way to divide a name
 
 
 @dataclass(frozen=True)
@@ -51,12 +54,14 @@ class LoraScale:
             raise ValueError(f"its adapter is a {kind!r:.40}, no LoRA")
         if not isinstance(patterns, dict):
             raise ValueError(f"alpha_pattern={patterns!r:.60} holds no alpha by layer")
+        if len(patterns) > _MOST_PATTERNS:
+            raise ValueError(f"alpha_pattern holds {len(patterns)} patterns, more than {_MOST_PATTERNS}")
         for pattern in patterns:
             if len(pattern) > _LONGEST:
                 raise ValueError(f"alpha_pattern={pattern[:40]!r}… is longer than {_LONGEST} characters")
             try:
-                re.compile(rf"(.*\.)?({pattern})$")  # as peft matches it
-            except (re.error, OverflowError, RecursionError) as error:
+                _compiled(pattern)
+            except (re.error, regex.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"alpha_pattern={pattern!r:.60} is no pattern ({error})") from None
         return cls(
             None if fields.get("lora_alpha") is None else _alpha("lora_alpha", fields["lora_alpha"]),
@@ -64,11 +69,36 @@ class LoraScale:
             bool(fields.get("use_rslora")),
         )
 
-    def of_layer(self, layer: str, rank: int) -> float:
-        """The factor of what a layer's pair of this rank adds."""
-        patterns = self.patterns or {}
-        alpha = patterns.get(get_pattern_key(patterns.keys(), layer), self.alpha)
-        return 1.0 if alpha is None else alpha / (math.sqrt(rank) if self.by_root else rank)
+    def of_layers(self, ranks: Mapping[str, int]) -> dict[str, float]:
+        """The factor of what each layer's pair adds, by the layer's name.
+
+        Args:
+            ranks: of the pairs, by layer.
+
+        Raises:
+            ValueError: patterns that take too long to match. One line.
+        """
+        end = time.monotonic() + _SECONDS
+        patterns = [(pattern, _compiled(pattern), alpha) for pattern, alpha in (self.patterns or {}).items()]
+        factors = {}
+        for layer, rank in ranks.items():
+            alpha = self.alpha
+            for pattern, compiled, found in patterns:
+                try:
+                    if compiled.match(layer, timeout=max(end - time.monotonic(), 0.001)):
+                        alpha = found  # of several, the first counts, as in peft
+                        break
+                except TimeoutError:
+                    raise ValueError(f"alpha_pattern={pattern!r:.60} takes too long to match") from None
+            factors[layer] = 1.0 if alpha is None else alpha / (math.sqrt(rank) if self.by_root else rank)
+        return factors
+
+
+def _compiled(pattern: str) -> regex.Pattern[str]:
+    """As peft matches it; this library's matches can be given a time."""
+    whole = rf"(.*\.)?({pattern})$"
+    re.compile(whole)  # takes less than the other: what peft would refuse is refused
+    return regex.compile(whole)
 
 
 def _alpha(name: str, value: object) -> float:

@@ -6,13 +6,17 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from prophy.data.ahead import made_ahead
-from prophy.files import write_text
+from prophy.files import check_file, exclusive, write_text
+from prophy.schema import read_json
 from prophy.worlds import Stage, sample_clip
+
+_MARKER, _FILES = "pool.json", ("frames.npy", "events.npy")
 
 
 def _render(task: tuple[int, str, Stage]) -> tuple[np.ndarray, np.ndarray]:
@@ -37,6 +41,9 @@ class ClipPool:
     Attributes:
         frames: uint8 ``(n, F, H, W, 3)``.
         events: uint8 ``(n, F, H, W)``: 1 and 2 where the first and second event act, 0 elsewhere.
+
+    Raises:
+        ValueError: a file of it is damaged, or another process renders into the folder. One line.
     """
 
     def __init__(
@@ -44,20 +51,35 @@ class ClipPool:
     ) -> None:
         folder = Path(folder)
         about = {"count": count, "split": split, "stage": asdict(stage), "lawful": "every second"}
-        marker = folder / "pool.json"
-        paths = folder / "frames.npy", folder / "events.npy"
-        if not marker.exists() or json.loads(marker.read_text()) != about:
-            folder.mkdir(parents=True, exist_ok=True)
-            marker.unlink(missing_ok=True)
-            shape = (count, stage.frames, stage.height, stage.width)
-            frames = np.lib.format.open_memmap(paths[0], "w+", np.uint8, (*shape, 3))
-            events = np.lib.format.open_memmap(paths[1], "w+", np.uint8, shape)
-            tasks = ((seed, split, stage) for seed in range(count))
-            made = made_ahead(_render, tasks, workers or os.cpu_count() or 1)
-            for i, (f, e) in enumerate(tqdm(made, "render", count, mininterval=5)):
-                frames[i], events[i] = f, e
-            frames.flush()
-            events.flush()
-            write_text(marker, json.dumps(about))
-        self.frames = np.load(paths[0], mmap_mode="r")
-        self.events = np.load(paths[1], mmap_mode="r")
+        if not _holds(folder, about):
+            _fill(folder, about, (count, stage.frames, stage.height, stage.width), split, stage, workers)
+        try:
+            self.frames, self.events = (np.load(check_file(folder / name), mmap_mode="r") for name in _FILES)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{folder} holds a damaged pool of clips ({error}): delete it") from None
+
+
+def _holds(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether a folder's pool is that one; a marker that cannot be read marks none."""
+    try:
+        return bool(read_json(folder / _MARKER) == about)
+    except (OSError, ValueError):
+        return False
+
+
+@exclusive("rendering clips", folder="folder")
+def _fill(
+    folder: Path, about: dict[str, Any], shape: tuple[int, ...], split: str, stage: Stage, workers: int | None
+) -> None:
+    (folder / _MARKER).unlink(missing_ok=True)
+    for name in _FILES:  # a pipe of that name would be waited for
+        (folder / name).unlink(missing_ok=True)
+    frames = np.lib.format.open_memmap(folder / _FILES[0], "w+", np.uint8, (*shape, 3))
+    events = np.lib.format.open_memmap(folder / _FILES[1], "w+", np.uint8, shape)
+    tasks = ((seed, split, stage) for seed in range(shape[0]))
+    made = made_ahead(_render, tasks, workers or os.cpu_count() or 1)
+    for i, (f, e) in enumerate(tqdm(made, "render", shape[0], mininterval=5)):
+        frames[i], events[i] = f, e
+    frames.flush()
+    events.flush()
+    write_text(folder / _MARKER, json.dumps(about))

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from prophy.backbones.autoencoder import channels_last, normalise, scale_of, to_pixels
 from prophy.data.ahead import made_ahead
 from prophy.data.cache import Problem
-from prophy.files import file_sha256, visible, write_text
+from prophy.files import check_file, exclusive, file_sha256, visible, write_text
 from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
@@ -204,11 +205,11 @@ def open_cache(
         patch: latent cells on a side of a token, by which the cache is read; its files hold cells.
 
     Raises:
-        ValueError: the folder holds a cache made otherwise, or a size that autoencoder or tokens cannot take.
+        ValueError: the folder holds a cache made otherwise or damaged, another process fills it, or a size that
+            autoencoder or tokens cannot take.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    marker = folder / MARKER
     grid = grid_of(worlds.stage, vae)
     if grid.height % patch or grid.width % patch:
         raise ValueError(
@@ -233,41 +234,71 @@ def open_cache(
         "phenomena": (np.int8, (2,)),
     }
     if done < count:
-        arrays = {}
-        for name, (dtype, shape) in layout.items():
-            old = np.array(np.load(folder / f"{name}.npy")) if done else None
-            arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
-            if old is not None:
-                arrays[name][:done] = old[:done]
-        channels_last(vae)
-        render = partial(_render, grid, worlds)
-        workers = 1 if vae.device.type == "cpu" else os.cpu_count() or 1  # a CPU's cores are the autoencoder's
-        with torch.no_grad():
-            made = made_ahead(render, range(done, count), workers)
-            clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
-            batch = []
-            for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
-                arrays["masks"][row], arrays["phenomena"][row] = masks, shown
-                texts = worlds.captions(row, CAPTIONS)
-                for text, tokens in too_long(tokenizer, texts, tokenizer.model_max_length).items():
-                    raise ValueError(
-                        f"clip {row}: {text!r} is {tokens} tokens long and the model reads {tokenizer.model_max_length}"
-                    )
-                arrays["ids"][row] = tokenizer(texts, padding="max_length", return_tensors="np").input_ids
-                batch.append(to_pixels(frames))
-                if len(batch) == 8 or row == count - 1:
-                    videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
-                    with torch.autocast(vae.device.type, torch.bfloat16):
-                        latents = vae.encode(videos.to(vae.device)).latent_dist.mode().float().cpu()
-                    arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
-                    batch = []
-        for name, array in arrays.items():
-            array.flush()
-            os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
-        digests = {name: file_sha256(folder / f"{name}.npy") for name in layout}
         noted = held.scale if done and held is not None else scale  # an older release's clips are of a scale not known
-        write_text(marker, json.dumps({**about, "count": count, "sha256": digests, "scale": noted}))
-    return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout}, patch=patch)
+        _fill(folder, vae, tokenizer, worlds, layout, {**about, "scale": noted}, done, count)
+    return LatentCache(**{name: _opened(folder, name, count, *of) for name, of in layout.items()}, patch=patch)
+
+
+def _opened(folder: Path, name: str, count: int, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """The first ``count`` clips of one array of a cache, memory-mapped."""
+    path = folder / f"{name}.npy"
+    try:
+        array = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
+        if len(array) < count or array.dtype != dtype or array.shape[1:] != shape:
+            raise ValueError(f"it holds {array.dtype} {array.shape}, not {count} clips of {np.dtype(dtype)} {shape}")
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} cannot be opened ({error}): delete the folder and encode the clips again") from None
+    return array[:count]
+
+
+@exclusive("encoding clips", folder="folder")
+def _fill(
+    folder: Path,
+    vae: ModelMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    worlds: WorldSet,
+    layout: dict[str, tuple[type, tuple[int, ...]]],
+    about: dict[str, Any],
+    done: int,
+    count: int,
+) -> None:
+    """Encode clips ``done .. count-1`` beside those that are there."""
+    if (0 if (held := cache_note(folder)) is None else held.count) != done:
+        raise ValueError(f"another process encoded clips into {folder} meanwhile: start again")
+    grid = grid_of(worlds.stage, vae)
+    arrays = {}
+    for name, (dtype, shape) in layout.items():
+        old = np.array(_opened(folder, name, done, dtype, shape)) if done else None
+        arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
+        if old is not None:
+            arrays[name][:done] = old[:done]
+    channels_last(vae)
+    render = partial(_render, grid, worlds)
+    workers = 1 if vae.device.type == "cpu" else os.cpu_count() or 1  # a CPU's cores are the autoencoder's
+    with torch.no_grad():
+        made = made_ahead(render, range(done, count), workers)
+        clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
+        batch = []
+        for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):
+            arrays["masks"][row], arrays["phenomena"][row] = masks, shown
+            texts = worlds.captions(row, CAPTIONS)
+            for text, tokens in too_long(tokenizer, texts, tokenizer.model_max_length).items():
+                raise ValueError(
+                    f"clip {row}: {text!r} is {tokens} tokens long and the model reads {tokenizer.model_max_length}"
+                )
+            arrays["ids"][row] = tokenizer(texts, padding="max_length", return_tensors="np").input_ids
+            batch.append(to_pixels(frames))
+            if len(batch) == 8 or row == count - 1:
+                videos = torch.stack(batch).contiguous(memory_format=torch.channels_last_3d)
+                with torch.autocast(vae.device.type, torch.bfloat16):
+                    latents = vae.encode(videos.to(vae.device)).latent_dist.mode().float().cpu()
+                arrays["latents"][row + 1 - len(batch) : row + 1] = normalise(latents, vae).half().numpy()
+                batch = []
+    for name, array in arrays.items():
+        array.flush()
+        os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
+    digests = {name: file_sha256(folder / f"{name}.npy") for name in layout}
+    write_text(folder / MARKER, json.dumps({**about, "count": count, "sha256": digests}))
 
 
 def verify_worlds(folder: Path) -> list[Problem]:
@@ -288,7 +319,7 @@ def verify_worlds(folder: Path) -> list[Problem]:
     for name in ARRAYS:
         path = folder / f"{name}.npy"
         try:
-            arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            arrays[name] = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
             problems.append(Problem(path.name, f"cannot be opened ({error}): {cure}"))
             continue

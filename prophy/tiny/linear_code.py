@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
-from prophy.files import replacing
+from prophy.files import check_file, replacing
 
 FRAMES = 4  #: of a cell; the first frame of a clip, which has a latent frame of its own, stands for as many
 
@@ -76,6 +77,9 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
     """The code of a pool of clips, kept in a file: computed anew, a component might change its sign.
 
     Cells are cut at places chosen by lot, as the windows of training are.
+
+    Raises:
+        ValueError: the file is damaged, or none. One line.
     """
     if not path.exists():
         rng = np.random.default_rng(0)
@@ -88,7 +92,14 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
             kept.append(found[rng.permutation(len(found))[:120]])
         code = LinearCode.fit(torch.cat(kept), side, channels)
         tensors = {"mean": code.mean_D, "components": code.components_DC, "deviation": code.deviation_C}
-        with replacing(path) as partial:
+        with replacing(path, shared=True) as partial:
             save_file(tensors, partial)
-    tensors = load_file(path)
+    try:
+        tensors = load_file(check_file(path))
+    except (SafetensorError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it, it is computed again") from None
+    width = 3 * FRAMES * side**2
+    shapes = {"mean": (width,), "components": (width, channels), "deviation": (channels,)}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise ValueError(f"{path} holds another code: delete it, it is computed again")
     return LinearCode(side, tensors["mean"], tensors["components"], tensors["deviation"])

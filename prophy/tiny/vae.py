@@ -76,6 +76,10 @@ class Phase:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.frames % 4 != 1 or self.frames > STAGE.frames:
+            raise ValueError(f"frames={self.frames}: give one more than a multiple of 4, at most {STAGE.frames}")
+        if self.crop % CELL or self.crop > STAGE.height:
+            raise ValueError(f"crop={self.crop}: give a multiple of {CELL}, at most {STAGE.height}")
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,13 @@ class VaeRecipe:
     motion_weight: LossWeight = 0.5
     behind: AtLeastNone = 0
     ema: ShareBelowOne = 0.998
-    precision: str = "bfloat16"
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.steps < 1:
+            raise ValueError(f"behind={self.behind} leaves nothing of {self.steps + self.behind} steps to train")
 
     @property
     def steps(self) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class VlmRecipe:
     adamw_rate: LearningRate = 2e-3
     weight_decay: LossWeight = 0.01
     ema: ShareBelowOne = 0.99
-    precision: str = "bfloat16"
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     seed: Seed = 0
 
     def __post_init__(self) -> None:

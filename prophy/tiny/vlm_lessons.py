@@ -14,6 +14,7 @@ from prophy import phenomena
 from prophy.annotation.clips import frame_indices
 from prophy.annotation.config import BACKGROUND_QUESTION, AnnotationConfig
 from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
+from prophy.arrays import read_npz
 from prophy.files import replacing
 from prophy.worlds import COLOURS, Scenario, Stage, sample_clip, sample_scenario
 from prophy.worlds.captions import TEMPLATES
@@ -32,6 +33,7 @@ STAGE = Stage()  #: the clips it knows
 _ROW_EDGES, _COLUMN_EDGES = (26.0, 42.0), (STAGE.height / 3, 2 * STAGE.height / 3)  # pixels
 _TRENDS = ("shrinking", "steady", "growing")
 _BLOCK = 50  # clips rendered between two writes
+_MOST_BYTES = 2**28  # of a block
 
 
 @dataclass(frozen=True)
@@ -121,10 +123,10 @@ class Lessons:
             path = folder / f"{start:06d}-{len(seeds)}.npz"
             if not path.exists():
                 frames, courses = _render(seeds, split)
-                with replacing(path) as temporary, open(temporary, "wb") as file:
+                with replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
                     np.savez(file, frames=frames, courses=courses)
-            with np.load(path) as file:
-                blocks.append((file["frames"], file["courses"]))
+            block = read_npz(path, _MOST_BYTES)
+            blocks.append((block["frames"], block["courses"]))
         self.frames = np.concatenate([frames for frames, _ in blocks])[:count]
         courses_n25 = np.concatenate([courses for _, courses in blocks])[:count]
         self.answers = []

@@ -71,7 +71,7 @@ def endpoints(engine: Engine) -> None:
             attention: record what the backbone attends to as well, for the page to show
         """
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
-        request = replace(request, attention=bool(attention))
+        request = replace(request, attention=_truth("attention", attention))
         for event in _events(engine, request, visit):
             if isinstance(event, Run):
                 yield {"event": "finished", "video": _sent(engine, event), **_about(event)}
@@ -216,11 +216,19 @@ def _request(
     if unknown := sorted((settings or {}).keys() - _SETTINGS):
         raise _refusal(f"there is no setting {unknown[0]!r}: use {', '.join(sorted(_SETTINGS))}")
     own_steps, own_guidance = None if steps == 0 else steps, None if guidance == -1 else guidance
+    _truth("use_branch", use_branch)
     try:
         steered = Steering.from_json(steering)
         return Request(prompt, seed, own_steps, own_guidance, use_branch, steered, model, profile, **(settings or {}))
     except SteeringError as error:
         raise _refusal(error) from None
+
+
+def _truth(name: str, value: object) -> bool:
+    """A program may send "false", which Python takes for true."""
+    if not isinstance(value, bool):
+        raise _refusal(f"{name} must be true or false")
+    return value
 
 
 def _made(engine: Engine, request: Request, visit: gr.Request) -> Run:
