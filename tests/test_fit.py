@@ -1,8 +1,9 @@
 """The loop of the small trainings: exact resuming, one log, and the stages of the embedded model that use it."""
 
 import json
+import math
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import nn
 from prophy.cli import main
 from prophy.data import clip_pool
 from prophy.data.clip_pool import ClipPool
-from prophy.evaluation.judges.recogniser import RecogniserRecipe
+from prophy.evaluation.judges.recogniser import Recogniser, RecogniserRecipe, load_recogniser
 from prophy.evaluation.judges.recogniser import fit as fit_recogniser
 from prophy.tiny import text, vae
 from prophy.tiny.linear_code import pooled_code
@@ -294,6 +295,25 @@ def test_a_pool_of_clips_with_a_pipe_or_noise_is_refused_or_rendered_anew(name: 
                 ClipPool(tmp_path, 2, stage, workers=1)
         else:
             assert np.array_equal(ClipPool(tmp_path, 2, stage, workers=1).frames, whole)
+
+
+def test_a_judge_takes_memory_for_what_its_file_holds(tmp_path: Path):
+    said = {"recipe": json.dumps(asdict(RecogniserRecipe()))}
+    whole = Recogniser().state_dict()
+    path = tmp_path / "recogniser.safetensors"
+    for tensors in (
+        {"x": torch.zeros(2)},
+        {"body.1.bias": torch.zeros(2**16)},  # a network as wide takes 600 GB
+        {**whole, "head.bias": torch.full_like(whole["head.bias"], math.nan)},
+        {**whole, "head.bias": torch.zeros(3)},
+    ):
+        save_file(tensors, path, said)
+        with pytest.raises(ValueError, match="is no judge of this release") as refused:
+            load_recogniser(tmp_path)
+        assert "\n" not in str(refused.value)
+    save_file(whole, path, said)
+    kept = load_recogniser(tmp_path)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in kept.state_dict().items())
 
 
 def test_two_that_render_into_one_pool_are_refused(tmp_path: Path, monkeypatch):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -17,7 +17,7 @@ import regex
 
 _MOST = 1e6  # of an alpha: a slip, not a wish
 _LONGEST = 500  # characters of a pattern
-_MOST_PATTERNS = 10_000
+_MOST_PATTERNS = 2000
 _SECONDS = 3.0  # for the patterns of a file: one such as (a+)+b looks at every way to divide a name
 
 

@@ -22,6 +22,7 @@ from prophy.training.progress import TrainingStopped
 from prophy.training.run_folder import CHECKPOINT
 
 R = TypeVar("R")
+M = TypeVar("M", bound=nn.Module)
 
 
 class Recipe(Protocol):
@@ -82,18 +83,29 @@ def save_fitted(model: nn.Module, recipe: Any, work: Path, name: str) -> None:
         save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
 
 
-def fitted_weights(work: Path, name: str) -> dict[str, torch.Tensor]:
-    """What :func:`save_fitted` wrote.
+def fitted(work: Path, name: str, build: Callable[[dict[str, torch.Tensor]], M]) -> M:
+    """The judge that :func:`save_fitted` wrote, ready to judge.
+
+    Args:
+        work: folder of results.
+        name: of the judge.
+        build: makes it, untrained, for these weights. Memory is taken for what the file holds, not for what it says.
 
     Raises:
         FileNotFoundError: the judge has not been trained.
-        ValueError: its file is damaged.
+        ValueError: its file is damaged, or holds weights of another judge or that are not numbers.
     """
     path = _path(work, name)
     try:
-        return load_file(path)
-    except SafetensorError as error:
+        weights = {key: tensor.float() for key, tensor in load_file(path).items()}
+        if wrong := next((key for key, tensor in weights.items() if not bool(tensor.isfinite().all())), None):
+            raise ValueError(f"{wrong} holds values that are not numbers")
+        with torch.device("meta"):
+            model = build(weights)
+        model.load_state_dict(weights, assign=True)
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise _damaged(path, error) from error
+    return model.eval()
 
 
 def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
@@ -113,7 +125,8 @@ def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is no judge of this release ({error}): train it again, or copy it again")
+    reason = " ".join(str(error).split())[:200]
+    return ValueError(f"{path} is no judge of this release ({reason}): train it again, or copy it again")
 
 
 def _path(work: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.nn import functional
 
-from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
+from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
 from prophy.evaluation.judges.looks_renders import (
     BALLS,
     LOOKED_AT,
@@ -267,11 +267,10 @@ def load_looks_judge(work: Path) -> LooksJudge:
 
     Raises:
         FileNotFoundError: it has not been trained.
+        ValueError: its file is damaged.
     """
     recipe = looks_recipe(work)
-    model = LooksJudge(recipe.width, recipe.stage)
-    model.load_state_dict(fitted_weights(work, NAME))
-    return model.eval()
+    return fitted(work, NAME, lambda _: LooksJudge(recipe.width, recipe.stage))
 
 
 def looks_recipe(work: Path) -> LooksRecipe:

@@ -23,7 +23,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.backbones.autoencoder import to_frames, to_pixels
-from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
+from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
 from prophy.training.devices import autocast
@@ -291,11 +291,10 @@ def load_recogniser(work: Path) -> Recogniser:
 
     Raises:
         FileNotFoundError: it has not been trained.
+        ValueError: its file is damaged.
     """
-    weights = fitted_weights(work, NAME)
-    model = Recogniser(len(weights["body.1.bias"]), fitted_recipe(work, NAME, RecogniserRecipe).stage)
-    model.load_state_dict(weights)
-    return model.eval()
+    stage = fitted_recipe(work, NAME, RecogniserRecipe).stage
+    return fitted(work, NAME, lambda weights: Recogniser(len(weights["body.1.bias"]), stage))
 
 
 def recogniser_error(work: Path) -> float:

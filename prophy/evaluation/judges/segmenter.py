@@ -21,7 +21,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.jobs import Geometry
-from prophy.evaluation.judges.fit import fitted_recipe, fitted_weights, save_fitted, train_judge
+from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
 from prophy.evaluation.judges.recogniser import degraded, shrunk, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
@@ -209,9 +209,9 @@ def load_segmenter(work: Path, worlds: WorldSet | None = None) -> Segmenter:
 
     Raises:
         FileNotFoundError: it has not been trained.
-        ValueError: it has not learnt all of these phenomena, or clips of another size or rate.
+        ValueError: it has not learnt all of these phenomena, or clips of another size or rate; its file is damaged.
     """
-    weights, recipe = fitted_weights(work, NAME), fitted_recipe(work, NAME, SegmenterRecipe)
+    recipe = fitted_recipe(work, NAME, SegmenterRecipe)
     if worlds is not None:
         unknown = [name for name in worlds.phenomena if name not in recipe.phenomena]
         if unknown or worlds.stage != recipe.stage:
@@ -219,9 +219,7 @@ def load_segmenter(work: Path, worlds: WorldSet | None = None) -> Segmenter:
             raise ValueError(
                 f"the segmenter in {work} has learnt {other}: train one with these --phenomena, --size and --fps"
             )
-    model = Segmenter(len(weights["body.1.bias"]) // 2, grid_of(recipe))
-    model.load_state_dict(weights)
-    return model.eval()
+    return fitted(work, NAME, lambda weights: Segmenter(len(weights["body.1.bias"]) // 2, grid_of(recipe)))
 
 
 def segmenter_error(work: Path) -> Interval:
