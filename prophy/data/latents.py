@@ -227,7 +227,7 @@ def open_cache(
         if other:
             raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
     channels = vae.config.z_dim
-    layout = {
+    layout: dict[str, tuple[type, tuple[int, ...]]] = {
         "latents": (np.float16, (channels, *grid.shape)),
         "ids": (np.int16, (CAPTIONS, tokenizer.model_max_length)),
         "masks": (np.uint8, (2, grid.num_tokens)),
