@@ -384,6 +384,14 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
     assert start in base64.b64decode(sent["data"])[:12]
 
 
+def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, tmp_path: Path):
+    alone = (tmp_path / "gallery" / "shipped" / "video.mp4").read_bytes()
+    sent = export_run({"run": "shipped", "what": "overlay", "opacity": 0})
+    assert base64.b64decode(sent["data"]) == alone, "a legend of what is not there"
+    still = export_run({"run": "bare", "what": "still", "opacity": 0, "frame": 2})
+    assert b"PNG" in base64.b64decode(still["data"])[:8]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -400,6 +408,9 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         ({"run": "shipped", "what": "overlay", "mode": "expert", "index": 10**30}, "is not an expert"),
         ({"run": "shipped", "what": "still", "frame": "../../x"}, "lies outside the clip"),
         ({"run": "shipped", "what": "still", "step": [1]}, "is not a denoising step"),
+        ({"run": "shipped", "what": "gif", "mode": "words", "index": 0}, "attends to was not recorded for run shipped"),
+        ({"run": "shipped", "what": "gif", "mode": "looks", "region": {"a": 1}}, "a region is a latent frame"),
+        ({"run": "shipped", "what": "gif", "mode": "looks", "region": [0, 0, 10**30, 0, 0]}, "a region is a latent"),
     ],
 )
 def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_run, tmp_path, asked, message: str):

@@ -93,12 +93,16 @@ def test_the_session_of_another_visitor_does_not_stop_their_generation(page: Pag
 
 HOSTILE = [None, 3, "id", [], [1], {}, {"id": None}, {"id": {"a": 1}}, {"id": "../../etc/passwd"}, {"id": "a" * 5000}]
 HOSTILE += [{"index": "x"}, {"index": 10**30}, {"index": None}, {"steering": [[]]}, {"steering": {"refinement": "x"}}]
+HOSTILE += [{"a": 1, "b": None}, {"a": "shipped", "b": "../../etc/passwd"}, {"a": "shipped", "b": "shipped"}]
 HOSTILE += [{"from": 7, "to": None}, {"id": "<img src=x onerror=alert(1)>"}, {"id": "nul\0byte"}]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh", "_on_steer", "_on_copy", "on_steer"],
+    [
+        *("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh", "_on_steer", "_on_copy", "_on_pair"),
+        "on_steer",
+    ],
 )
 def test_the_data_of_an_event_may_be_anything(page: Page, name: str, tmp_path: Path):
     of_a_visitor = ("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh")

@@ -163,14 +163,14 @@ def endpoints(engine: Engine) -> None:
     def export_overlay(
         visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
-        """A run's video with its routing burnt in.
+        """A run's video with its routing, or how much each token attends to a word of the prompt, burnt in.
 
         Args:
             run: id of a run, from generate, compare or list_gallery
-            mode: phenomena, top1, expert, phenomenon, entropy or margin
-            index: which expert or phenomenon, for these two modes; else -1
+            mode: phenomena, top1, expert, phenomenon, entropy, margin, or words where attention was recorded
+            index: which expert, phenomenon or word, from 0, for these three modes; else -1
             step: number of a denoising step that was kept; 0 for the last
-            opacity: of the routing, 0 to 1; -1 for the mode's own
+            opacity: of what is laid over it, 0 to 1; -1 for the mode's own
         """
 
         def work() -> Path:

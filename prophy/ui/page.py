@@ -137,7 +137,8 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
-        demo.load(None, None, None, js=(STATIC / "below.js").read_text(encoding="utf-8"), **quiet)
+        for script in ("below.js", "linked_pair.js"):
+            demo.load(None, None, None, js=(STATIC / script).read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo
 

@@ -22,7 +22,7 @@ from prophy.ui.controls.steer import SteerView, steer_panel
 from prophy.ui.engine.engine import Engine, Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
-from prophy.ui.engine.visitors import owner_of, told
+from prophy.ui.engine.visitors import owner_of, pair_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
 from prophy.ui.views.component import STATIC
@@ -73,12 +73,13 @@ class CompareTab:
 
         Args:
             history: the shelf of the visitor's runs, which these join.
-            tab: whose first opening shows the shipped pair, if there is one.
+            tab: whose first opening shows the pair of the page's link, or the shipped one, if there is one.
         """
         self._history = history
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        if self._shipped is not None:
-            tab.select(self._on_open, self._is_opened, [self._is_opened, self._view], queue=False, **quiet)
+        shown = [self._view, self._notice]
+        tab.select(self._on_open, self._is_opened, [self._is_opened, *shown], queue=False, **quiet)
+        self._view.revisit(self._on_pair, None, shown, queue=False, **quiet)
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
         self._view.copy(
@@ -151,17 +152,41 @@ class CompareTab:
             raise EngineError(str(error)) from None
         return panel.on_run(run.record.steering, poster(run), trace, self._engine.experts_of(run)).as_json()
 
-    def _on_open(self, is_opened: bool) -> dict[Any, Any]:
-        """The shipped pair, the first time."""
-        if is_opened or self._shipped is None:
-            return {self._is_opened: True}
-        a, b = self._shipped
+    def _on_open(self, is_opened: bool, visit: gr.Request) -> dict[Any, Any]:
+        """The first time, the two runs that the page's link names, or the shipped pair."""
+        update: dict[Any, Any] = {self._is_opened: True}
+        if is_opened:
+            return update
+        if (asked := pair_of(visit.query_params)) is not None:
+            update |= self._linked(*asked)
+        if self._view not in update and self._shipped is not None:
+            try:
+                update[self._view] = self._beside(*self._shipped)
+            except EngineError as error:
+                logger.warning("cannot show the shipped pair: %s", error)
+        return update
+
+    def _on_pair(self, event: gr.EventData) -> dict[Any, Any]:
+        return self._linked(told(event._data, "a"), told(event._data, "b"))
+
+    def _linked(self, a: str, b: str) -> dict[Any, Any]:
+        """What shows two runs by their ids, which may come from anyone."""
         try:
-            view = CompareView.of(a, b, ("branch on", "branch off"), (self._engine.experts_of(a), None))
+            return {self._view: self._beside(self._engine.find(a), self._engine.find(b)), self._notice: ""}
+        except EngineError as error:
+            return {self._notice: messages.error(f"the link cannot be opened: {error}")}
+
+    def _beside(self, a: Run, b: Run) -> dict[str, Any]:
+        """The view's value.
+
+        Raises:
+            EngineError: the two do not fit, or one is broken.
+        """
+        try:
+            measured = self._engine.experts_of(a), self._engine.experts_of(b)
+            return CompareView.of(a, b, _labels(a, b), measured).as_json()
         except (ValueError, RunError, OSError) as error:
-            logger.warning("cannot show the shipped pair: %s", error)
-            return {self._is_opened: True}
-        return {self._is_opened: True, self._view: view.as_json()}
+            raise EngineError(str(error)) from None
 
     def _on_kind(self, kind: str) -> dict[Any, Any]:
         return {
@@ -250,10 +275,8 @@ class CompareTab:
             runs.append(moment.run)
             yield self._history.update(self._engine.history(owner))
         try:
-            (a, b), (ours, theirs) = runs, ticket.requests
-            measured = self._engine.experts_of(a), self._engine.experts_of(b)
-            view = CompareView.of(a, b, _labels(ours, theirs), measured).as_json()
-        except (ValueError, RunError, OSError) as error:
+            view = self._beside(*runs)
+        except EngineError as error:
             yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
@@ -293,14 +316,16 @@ def _shipped_pair(runs: Sequence[Run]) -> tuple[Run, Run] | None:
     return None
 
 
-def _labels(a: Request, b: Request) -> tuple[str, str]:
-    """What sets each side apart, in a few words."""
-
-    def label(request: Request) -> str:
-        return "branch off" if not request.use_branch else ", ".join(request.steering.describe())
-
-    ours, theirs = label(a), label(b)
+def _labels(a: Run, b: Run) -> tuple[str, str]:
+    """What sets each side apart, in a few words; nothing where both were made alike."""
+    are_bare = [run.routing_path is None for run in (a, b)]
+    if all(are_bare):
+        return "", ""
+    ours, theirs = (
+        "branch off" if is_bare else ", ".join(run.record.steering.describe())
+        for run, is_bare in zip((a, b), are_bare, strict=True)
+    )
     if not ours and not theirs:
         return "", ""
-    otherwise = "not steered" if b.use_branch else "branch on"
+    otherwise = "branch on" if any(are_bare) else "not steered"
     return ours or otherwise, theirs or otherwise

@@ -277,6 +277,13 @@ function movedRegion(routing, { rows, columns }, down, right) {
   return { rows: moved(rows, down, routing.height), columns: moved(columns, right, routing.width) };
 }
 
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // down, right
+
+function centreOf(routing) {
+  const centre = cellAt(routing, 0.5, 0.5);
+  return regionBetween(centre, centre);
+}
+
 function tokenAt(routing, latent, row, column) {
   return (latent * routing.height + row) * routing.width + column;
 }
@@ -368,6 +375,23 @@ function tokenLabel(routing, shown, token) {
   return weight;
 }
 
+// What the server lays over a run's frames so that a file shows what is on show: arguments of its export. `chosen`: the
+// region whose tokens look, {at, rows, columns}; nothing is laid over a clip where nothing is on show.
+function viewToSave(routing, shown, chosen) {
+  const { mode, opacity } = shown;
+  if (!routing || mode === "off" || (mode === "words" && !routing.attention)) return { opacity: 0 };
+  if (mode === "words" && shown.looks) {
+    return { mode: "looks", region: [chosen.at, ...chosen.rows, ...chosen.columns], opacity };
+  }
+  if (mode === "words") {
+    const step = routing.attention.steps[attentionStep(routing, shown.step)];
+    return { mode, index: shown.word, step, opacity };
+  }
+  const index = { expert: shown.expert, phenomenon: shown.phenomenon }[mode];
+  // Behind the small pictures of all experts stand all of them.
+  return { mode: mode === "all" ? "top1" : mode, index, step: routing.steps[shown.step], opacity };
+}
+
 // --- the address bar ---------------------------------------------------------------------------------------------
 
 const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "words", "entropy", "margin", "off"];
@@ -393,8 +417,8 @@ function linkTo(page, parts) {
 }
 
 // What of an address, which anyone may have typed, a run has: the change to what is shown, and the frame or null. A link
-// that names an expert or a phenomenon and no view shows that one.
-function readAddress(search, routing, frames) {
+// that names an expert or a phenomenon and no view shows that one. `views`: those that there are.
+function readAddress(search, routing, frames, views = VIEWS) {
   const asked = new URLSearchParams(search);
   const whole = (name) => (/^\d{1,6}$/.test(asked.get(name) || "") ? Number(asked.get(name)) : null);
   const number = whole("frame");
@@ -407,7 +431,7 @@ function readAddress(search, routing, frames) {
   else if (phenomenon >= 0) Object.assign(change, { mode: "phenomenon", phenomenon });
   const view = asked.get("view");
   const isAlone = view === "expert" || view === "phenomenon";
-  if (VIEWS.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
+  if (views.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
   const word = whole("word");
   if (change.mode === "words" && word >= 1 && word <= (routing.attention?.words.length ?? 0)) change.word = word - 1;
   const step = routing.steps.indexOf(whole("step"));
@@ -460,6 +484,7 @@ if (typeof module !== "undefined") {
     tokensOf,
     topExpert,
     videoFrame,
+    viewToSave,
     weightsText,
     wordPeaks,
     wordShares,
