@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine import presence
 from prophy.ui.engine.engine import Engine, EngineError, Request, Stopped, Waiting
 from prophy.ui.engine.events import Finished, Opening, Started
-from prophy.ui.engine.gpu import on_gpu
 from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.files import exporter
@@ -341,21 +339,6 @@ def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(en
     theirs.close()
     assert [type(event) for event in mine][-1] is Finished
     assert [run.id for run in engine.history(ME)] == [run.id for run in list_runs(engine.runs_dir)]
-
-
-def test_a_lent_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
-    def stream(n: int) -> Iterator[int]:
-        yield from range(n)
-
-    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert on_gpu(stream, int) is stream
-    asked = []
-    lent = types.ModuleType("spaces")  # the host's package, which is nowhere else: it asks for the time, then runs
-    lent.GPU = lambda duration: lambda function: lambda *given: (asked.append(duration(*given)), function(*given))[1]
-    monkeypatch.setitem(sys.modules, "spaces", lent)
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert list(on_gpu(stream, lambda n: 10 * n)(3)) == [0, 1, 2]
-    assert asked == [30]
 
 
 # --- files for a visitor ----------------------------------------------------------------------------------------------

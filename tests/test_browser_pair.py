@@ -1,12 +1,11 @@
-"""Compare opens on a shipped pair or on the two runs of a link; its form, Copy and Swap do what they say whatever differs;
-a token is inspected on both sides."""
+"""Compare opens on a shipped pair or on a link's two runs; Copy and Swap do what they say; a token is inspected on both
+sides."""
 
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, gallery_with_a_pair, slide
 
 from prophy.routing.distance import routing_difference
-
 from prophy.ui.engine.engine import Engine
 
 PROMPT = "on the left, a tap fills a glass with blue water, on the right, a red grenade explodes"

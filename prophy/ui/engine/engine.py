@@ -10,7 +10,9 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hmac import compare_digest
 from pathlib import Path
 from threading import Lock, Thread
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from prophy.assets import gallery_dir
 from prophy.catalogue.experts import ExpertShares
-from prophy.memory.profiles import AUTO, Profile
+from prophy.memory.profiles import AUTO, OffloadMode, Profile
 from prophy.routing.steering import Steering
 from prophy.runs.keep import RunLimits, sweep_runs
 from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
@@ -27,7 +29,7 @@ from prophy.runs.store import Run, delete_run, find_run, list_runs, run_folder
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.events import Finished, Opening, Started
-from prophy.ui.engine.gpu import gpu_seconds, on_gpu
+from prophy.ui.engine.gpu import gpu_seconds, is_lent, on_gpu
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
 from prophy.ui.engine.presence import GRACE_SECONDS, Presence
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     Event = Waiting | Opening | Started | StepPreview | Finished
 
 logger = logging.getLogger(__name__)
+_ALL = str(Profile(OffloadMode.ALL))
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ class Engine:
         profile: the memory profile of requests that name none.
         runs: the folder that new runs go to.
         gallery: the folder of shipped runs; default: the repository's. It may be missing.
+        runs_last: whether ``runs`` outlives this process's machine; a Space without storage of its own is made anew.
         list_earlier: show every visitor the runs that ``runs`` already holds, and let them delete those that nobody
             owns: right on one's own machine, wrong on a public one.
         open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
@@ -134,6 +138,7 @@ class Engine:
         keep: what stays in ``runs``.
 
     Attributes:
+        runs_dir, runs_last: see the arguments.
         presence: who still listens.
         exports: files that are made for visitors.
         inspections: traces that are read for programs.
@@ -150,14 +155,18 @@ class Engine:
         profile: str = AUTO,
         runs: str | Path = "runs",
         gallery: str | Path | None = None,
+        runs_last: bool = True,
         list_earlier: bool = True,
         open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
         limits: LineLimits = LineLimits(),
         keep: RunLimits = RunLimits(),
     ) -> None:
         _check_profile(profile)
-        self.cards, self.profile = cards_of(sources), profile
-        self.runs_dir, self._keep = Path(runs), keep
+        self._is_lent = is_lent()
+        self.cards, self.profile = cards_of(sources), _ALL if self._is_lent else profile
+        if self._is_lent and (len(self.cards) > 1 or profile not in (AUTO, _ALL)):
+            raise ValueError(f"a lent GPU holds one model, in the profile {_ALL}: give one --model, and no --profile")
+        self.runs_dir, self.runs_last, self._keep = Path(runs), runs_last, keep
         self.sweep()
         self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
         self._open_pipeline = open_pipeline or _load
@@ -216,6 +225,18 @@ class Engine:
         import prophy.generation.generate
         import prophy.generation.pipelines  # noqa: F401
 
+    def open_for_lending(self) -> int:
+        """Open the model where a GPU is lent: on the main thread, before the page is served, see :mod:`.gpu`.
+
+        Returns:
+            For how many seconds a clip that its defaults ask for needs the GPU.
+        """
+        card = self.card()
+        self._resident = _Resident(card, self._open_pipeline(card, self.profile), self.profile)
+        made = card.made
+        planned = self._estimates.plan(card, guided=made.guidance > 1).of(Profile(OffloadMode.ALL))
+        return gpu_seconds(planned, made.steps)
+
     def _pipeline_of(self, card: ModelCard) -> DiffusionPipeline | None:
         """The pipeline of a model, if it is the open one."""
         resident = self._resident
@@ -262,6 +283,8 @@ class Engine:
         made = card.made
         try:
             _check_profile(request.profile or self.profile)
+            if self._is_lent and request.profile not in ("", AUTO, self.profile):
+                raise ValueError(f"a lent GPU holds the whole model: use the memory profile {self.profile}")
             own = GenerationSettings(request.prompt, seed=request.seed, steering=request.steering, **asdict(made))
             settings = own.changed(**request.chosen)
             if (pipeline := self._pipeline_of(card)) is not None:
@@ -302,7 +325,7 @@ class Engine:
         """
         settings = self.check(request)
         self.stop(session, owner)
-        card, profile = self.card(request.model), request.profile or self.profile
+        card, profile = self.card(request.model), self.profile if self._is_lent else request.profile or self.profile
         job = Job(
             request.prompt,
             card,
@@ -316,7 +339,8 @@ class Engine:
             may_return and owner != "",
             request.attention,
         )
-        job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
+        work = partial(copy_context().run, self._work, job, settings)  # the lender of a GPU finds the visitor there
+        job.worker = Thread(target=work, name="prophy-generation", daemon=True)
         self._line.join(job)
         with self._jobs_lock:
             self._forget_the_left()
@@ -524,7 +548,8 @@ class Engine:
         Same prompt, seed and settings give the same frames, so such a run need not be made again.
         """
         card = self.card(request.model)
-        if (pipeline := self._pipeline_of(card)) is None:
+        # where a GPU is lent, the weights that would have to be compared are not in this process
+        if (pipeline := self._pipeline_of(card)) is None or self._is_lent:
             return None
         from prophy.generation.identity import branch_switched, computation_of, model_hash
         from prophy.generation.settings import GenerationError, GenerationSettings
@@ -605,4 +630,5 @@ def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
     from prophy.generation.pipelines import load
 
     source = card.source
-    return load(source.base, branch=source.branch, loras=source.loras, profile=profile, clip=card.made.clip)
+    device = {"device": "cuda"} if is_lent() else {}  # which torch does not see where it is only lent
+    return load(source.base, branch=source.branch, loras=source.loras, profile=profile, clip=card.made.clip, **device)

@@ -87,7 +87,8 @@ class GenerateTab:
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
         )
-        self.history: Shelf = shelf("history", "Your runs", f"kept in {engine.runs_dir.name}/", engine, is_own=True)
+        kept = f"kept in {engine.runs_dir.name}/" if engine.runs_last else "gone when this Space restarts: save them"
+        self.history: Shelf = shelf("history", "Your runs", kept, engine, is_own=True)
 
     def wire(self, demo: gr.Blocks) -> Dependency:
         """Connect the controls.
