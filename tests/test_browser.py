@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
+from PIL import Image
 from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.phenomena import PHENOMENA
@@ -305,6 +306,40 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     assert page.is_hidden(".pp-list")
     page.click("[data-mode=top1]")
     assert page.is_visible(".pp-list")
+
+
+def test_what_is_saved_of_a_word_or_of_where_a_token_looks_is_what_is_on_show(app: App, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    page.click("#routing-view [data-mode=words]")
+    page.click(".pp-word >> nth=2")
+    slide(page, ".pp-opacity", 100)
+    seek(page, 4)
+
+    def save(what: str) -> Path:
+        page.click("#routing-view .pp-save summary")
+        with page.expect_download() as caught:
+            page.click(f"#routing-view .pp-save [data-what={what}]")
+        caught.value.save_as(path := tmp_path / caught.value.suggested_filename)
+        return path
+
+    def cells(picture: np.ndarray) -> np.ndarray:
+        side = picture.shape[1] // GRID.width  # the legend stands beneath
+        return picture[side // 2 : side * GRID.height : side, side // 2 :: side].astype(int)
+
+    word = drawn_cells(page, GRID)[..., :3].astype(int)
+    assert np.ptp(word[..., 0]) > 50
+    assert np.array_equal(cells(cv2.imread(str(save("still")))[..., ::-1]), word)
+    assert np.abs(cells(read_video(save("overlay")).frames[4]) - word).mean() < 6
+    with Image.open(save("gif")) as gif:
+        gif.seek(1)  # frames that look alike are one of its pictures
+        assert np.abs(cells(np.array(gif.convert("RGB"))) - word).mean() < 6
+
+    click_token(page, 2, 3)
+    page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
+    seek(page, 8)
+    looks = drawn_cells(page, GRID)[..., :3].astype(int)
+    assert np.abs(looks - word).max() > 50
+    assert np.abs(cells(cv2.imread(str(save("still")))[..., ::-1]) - looks).max() <= 4, "one level of the scale"
 
 
 def test_the_bars_of_a_list_begin_at_one_line(visit):

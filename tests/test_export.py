@@ -226,7 +226,7 @@ def test_the_legend_of_a_word_names_it_and_its_peak(attended: Run):
     assert layer.headings == (attention.prompt, "How much each token attends to “ball”, denoising step 4 of 4")
     assert layer.entries[0].text == f"0 to {100 * attention.word_peaks[2]:.2g} % of a token's attention"
     looks = Layer.of(attended, OverlaySettings("looks", region=(1, 2, 2, 3, 3)), "still")
-    assert "the token at row 2, column 3 of latent frame 1 looks" in looks.headings[1]
+    assert looks.headings[1].startswith("Where the token at row 2, column 3, frames 2–5 looks, over")
 
 
 def test_without_a_legend_the_picture_has_the_clips_size(whole: Run, tmp_path: Path):

@@ -171,7 +171,8 @@ class Layer:
             peak = shares.max()
             cells = np.round(255 * shares / max(peak, 1e-9)).astype(np.uint8)
             levels = cells.ravel()[attention.cells.of_token].reshape(attention.grid.shape)
-            caption = f"Where {_region_text(latent, rows, columns)}, over the recorded denoising steps"
+            shown_at = attention.grid.video_frames(latent)
+            caption = f"Where {_region_text(rows, columns, shown_at)}, over the recorded denoising steps"
         scale = level_entry(f"0 to {100 * peak:.2g} % of a token's attention")
         return cls(level_tint(levels, **opacity), (attention.prompt, caption), [scale])
 
@@ -207,7 +208,9 @@ def _is_region(region: object) -> bool:
     return region[1] <= region[2] and region[3] <= region[4]
 
 
-def _region_text(latent: int, rows: tuple[int, int], columns: tuple[int, int]) -> str:
+def _region_text(rows: tuple[int, int], columns: tuple[int, int], shown_at: range) -> str:
+    """Whose attention it is, in words; frames are counted from 1, as on the page."""
+    frames = "frame 1" if len(shown_at) == 1 else f"frames {1 + shown_at[0]}–{1 + shown_at[-1]}"
     if rows[0] == rows[1] and columns[0] == columns[1]:
-        return f"the token at row {rows[0]}, column {columns[0]} of latent frame {latent} looks"
-    return f"the tokens of rows {rows[0]}–{rows[1]}, columns {columns[0]}–{columns[1]} of latent frame {latent} look"
+        return f"the token at row {rows[0]}, column {columns[0]}, {frames} looks"
+    return f"the tokens of rows {rows[0]}–{rows[1]}, columns {columns[0]}–{columns[1]}, {frames} look"
