@@ -53,6 +53,8 @@ def app(tmp_path_factory) -> Iterator[App]:
     recorded = make_attention()
     write_run(folder / "gallery", make_record(), make_frames(), trace=trace, attention=recorded, run_id="made-up")
     write_run(folder / "gallery", make_record(seed=4), make_frames(4), trace=make_trace(seed=4), run_id="second")
+    alone = make_attention(seed=5)
+    write_run(folder / "gallery", make_record(seed=5), make_frames(5), attention=alone, run_id="without")
     engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
     address = launch(demo, port=free_port())
@@ -306,6 +308,26 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     assert page.is_hidden(".pp-list")
     page.click("[data-mode=top1]")
     assert page.is_visible(".pp-list")
+
+
+def test_words_are_shown_of_a_clip_that_was_made_without_a_branch(app: App, visit):
+    page = visit(query="?run=without&view=top1", reduced_motion="reduce")
+    attention = make_attention(seed=5)
+    page.wait_for_selector(".pp-view[data-run=without] .pp-word[aria-pressed=true]")
+    assert page.is_visible(".pp-bare")
+    assert [text for text in page.locator("#routing-view [data-mode]").all_inner_texts() if text] == ["Words", "Off"]
+    page.click(".pp-word >> nth=1")
+    slide(page, ".pp-opacity", 100)
+    latent = seek(page, 4)
+    levels = attention.word_maps[1, :, 1].reshape(GRID.shape)[latent]
+    assert np.array_equal(drawn_cells(page, GRID)[..., :3], overlay.level_colours()[levels])
+    click_token(page, 2, 3)
+    page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
+    assert page.locator(".pp-looks .pp-curve i").count() == GRID.frames
+    assert page.is_hidden(".pp-over-time")
+    page.click("#gallery .pp-card-open >> nth=0")
+    page.wait_for_selector(".pp-view[data-run=made-up]")
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true", "the view of before"
 
 
 def test_what_is_saved_of_a_word_or_of_where_a_token_looks_is_what_is_on_show(app: App, visit, tmp_path: Path):

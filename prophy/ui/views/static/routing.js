@@ -354,17 +354,18 @@ const shareText = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 0)} %`;
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
 function tokenLabel(routing, shown, token) {
   const value = (byte) => (byte / 255).toFixed(2);
-  if (!routing.experts.length) {
+  if (!routing.experts.length && !routing.attention) {
     const [name] = routing.phenomena[shown.phenomenon];
     return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
   }
-  const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const named = shown.mode === "words" && routing.attention;
   if (named && shown.looks) return `gets ${shareText(shown.looks[cellOf(routing, token)])} of the attention`;
   if (named) {
     const share = wordShares(routing, attentionStep(routing, shown.step), [token])[shown.word];
     return `“${routing.attention.words[shown.word]}” · ${shareText(share)}`;
   }
+  if (!routing.experts.length) return "";
+  const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
   if (shown.mode === "phenomenon" || shown.mode === "phenomena") {
     const p = shown.mode === "phenomenon" ? shown.phenomenon : strongestPhenomenon(routing, shown.step, token);
@@ -395,6 +396,7 @@ function viewToSave(routing, shown, chosen) {
 // --- the address bar ---------------------------------------------------------------------------------------------
 
 const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "words", "entropy", "margin", "off"];
+const WORDS_VIEWS = ["words", "off"]; // of a clip without a branch, of which attention alone was recorded
 const idOf = (name) => name.replaceAll(" ", "_");
 
 // What the address says of a run on show, as {name: text}; `frame` is null while it plays. Frames and steps count from 1.

@@ -220,10 +220,13 @@ function look() {
   shown.most = looks ? Math.max(...shown.looks, 1e-9) : 1;
 }
 
+const viewsThere = () => (isAttention() ? WORDS_VIEWS : VIEWS);
 const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
 
-// An annotation has maps and no experts: nothing to select, to steer or to save.
-const isAnnotation = () => Boolean(routing) && !routing.experts.length;
+// An annotation has maps and no experts: nothing to select, to steer or to save. Of a clip without a branch there may be
+// attention alone.
+const isAnnotation = () => Boolean(routing) && !routing.experts.length && !routing.attention;
+const isAttention = () => Boolean(routing) && !routing.experts.length && Boolean(routing.attention);
 
 function listRow(i, isPhenomenon) {
   const row = make("button", "pp-row");
@@ -361,7 +364,7 @@ function chooseStep(step) {
 }
 
 function fillTimeline() {
-  if (isAnnotation() || !isOutdated(timeline, shown.step)) return;
+  if (!routing.experts.length || !isOutdated(timeline, shown.step)) return;
   stackedBars(timeline.querySelector("svg"), {
     bars: expertSharesOverTime(routing, shown.step),
     colours: routing.experts,
@@ -377,7 +380,7 @@ function fillTimeline() {
 }
 
 function fillBars() {
-  if (isAnnotation()) return;
+  if (!routing.experts.length) return;
   const largest = Math.max(...routing.semantic);
   const even = 1 / routing.semantic.length;
   const best = routing.semantic.indexOf(largest);
@@ -575,7 +578,7 @@ function revisit() {
 }
 
 function obeyAddress() {
-  const { change, frame: at } = readAddress(location.search, routing, run.frames);
+  const { change, frame: at } = readAddress(location.search, routing, run.frames, viewsThere());
   if (routing) {
     const { step, ...rest } = change;
     Object.assign(shown, rest);
@@ -588,6 +591,7 @@ function obeyAddress() {
 // --- a run ------------------------------------------------------------------------------------------------------
 
 let startAt = null; // the frame that the address names
+let modeBefore = null; // the mode to return to after a clip that has not got it
 let firstRun = null; // the one that the bare address shows
 
 function open(next) {
@@ -620,14 +624,17 @@ function open(next) {
   video.src = source;
   scrub.max = run.frames - 1;
   const isAsked = isArriving && run.by_link && new URLSearchParams(location.search).get("run") === run.id;
-  const asked = isAsked ? readAddress(location.search, routing, run.frames) : { change: {}, frame: null };
+  const asked = isAsked ? readAddress(location.search, routing, run.frames, viewsThere()) : { change: {}, frame: null };
   startAt = asked.frame;
 
   view.classList.toggle("is-bare", !routing);
   view.classList.toggle("is-annotation", isAnnotation());
+  view.classList.toggle("is-attention", isAttention());
   if (isAnnotation()) shown.mode = "phenomenon";
+  if (modeBefore && routing && !isAttention()) [shown.mode, modeBefore] = [modeBefore, null];
+  if (isAttention() && !WORDS_VIEWS.includes(shown.mode)) [shown.mode, modeBefore] = ["words", shown.mode];
   if (!routing) stage.classList.remove("is-grey");
-  find(".pp-bare").hidden = Boolean(routing);
+  find(".pp-bare").hidden = Boolean(routing) && !isAttention();
   if (routing) {
     const sizes = Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal));
     latents.replaceChildren(
