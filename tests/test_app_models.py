@@ -127,6 +127,24 @@ def test_an_estimate_says_memory_before_and_time_once_a_clip_was_timed(engine: E
     assert engine.estimate(Request(PROMPT, model=COGVIDEOX)).seconds is None
 
 
+def test_a_clip_of_another_size_is_made_where_the_model_allows_it_and_none_larger(engine: Engine, tmp_path: Path):
+    run, _ = made(engine, model=COGVIDEOX, width=64, height=32, frames=9)
+    assert [run.record.settings[name] for name in ("width", "height", "frames")] == [64, 32, 9]
+    assert run.trace().grid == TokenGrid(3, 2, 4)
+    assert engine.estimate(Request(PROMPT, model=COGVIDEOX)).seconds is None, "it is of the whole size"
+    asked = request_of(PROMPT, 0, 2, None, COGVIDEOX, "", None, None, None, None, 64, 32, 9)
+    assert engine.check(asked).frames == 9
+    for size, message in [
+        ({"width": 112}, "112×64, 17 frames are more than this app makes: at most as many pixels as 96×64, 17 frames"),
+        ({"frames": 13}, r"frames=13 is not 1 \+ 8k, all this model can make: use 17"),
+        ({"height": 7}, "height=7 must be"),
+    ]:
+        with pytest.raises(EngineError, match=message):
+            engine.check(Request(PROMPT, model=COGVIDEOX, **size))
+    with pytest.raises(EngineError, match="the embedded model makes clips of 64×64, 17 frames, and no others"):
+        Engine(runs=tmp_path).check(Request(PROMPT, frames=33))
+
+
 def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):
     from prophy.generation.generate import GenerationSettings
 

@@ -697,6 +697,24 @@ def test_stop_freezes_the_counter_and_a_new_generation_can_start(app: App, visit
     page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
 
 
+def test_browsing_goes_on_while_a_clip_is_made_and_the_clip_on_show_stays(visit):
+    page = visit()
+    page.wait_for_function("!document.querySelector('video').paused")
+    ask(page, PROMPT, steps=40)
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 1")
+    assert page.is_visible(".pp-view[data-run=made-up]")
+    assert page.evaluate("document.querySelector('video').paused"), "the processor is the model's"
+    page.click("#gallery .pp-card-open >> nth=1")
+    page.wait_for_selector(".pp-view[data-run=second]")
+    assert page.is_visible(".pp-live")
+    assert page.is_disabled("#generate")
+    assert page.is_enabled("#stop")
+    page.click("[data-mode=top1]")
+    page.wait_for_function("!['made-up', 'second'].includes(document.querySelector('.pp-view').dataset.run)")
+    assert page.is_hidden(".pp-live")
+    assert page.inner_text(".pp-view .pp-prompt") == PROMPT
+
+
 def test_closing_the_tab_stops_the_generation(visit):
     page = visit()
     ask(page, PROMPT, steps=50)

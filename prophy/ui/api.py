@@ -37,7 +37,9 @@ from prophy.ui.engine.line import Waiting
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
-_SETTINGS = frozenset({"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps"})
+_SETTINGS = frozenset(
+    {"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps", "width", "height", "frames"}
+)
 
 
 def endpoints(engine: Engine) -> None:
@@ -67,7 +69,7 @@ def endpoints(engine: Engine) -> None:
             steering: what to do to the experts, such as {"refinement": {"3": 0}} to mute refinement expert 3
             model: name of a model of this app; empty for the first
             profile: memory profile; empty for the app's
-            settings: of negative_prompt, guidance_2, flow_shift, sampler and few_steps those that are to differ
+            settings: of negative_prompt, guidance_2, flow_shift, sampler, few_steps, width, height, frames what differs
             attention: record what the backbone attends to as well, for the page to show
         """
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)

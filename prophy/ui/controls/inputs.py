@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import gradio as gr
@@ -46,6 +47,40 @@ def numbers(card: ModelCard, prefix: str = "", record: RunRecord | None = None) 
     # In the browser alone: no request, and no two visitors get the same.
     dice.click(None, None, made.seed, js=f"() => Math.floor({_SEEDS} * Math.random())", api_visibility="private")
     return made
+
+
+class Size(NamedTuple):
+    """Width, height and length of the clip, in pixels and frames."""
+
+    width: gr.Number
+    height: gr.Number
+    frames: gr.Number
+
+    def of_model(self, card: ModelCard) -> dict[gr.Number, dict]:
+        """What shows those of a model; nothing where it makes clips of one size."""
+        values = zip(self, (card.made.width, card.made.height, card.made.frames), strict=True)
+        return {part: gr.update(value=value, visible=not card.is_embedded) for part, value in values}
+
+    def of_run(self, record: RunRecord, cards: Sequence[ModelCard]) -> dict[gr.Number, int]:
+        """What asks for a run's, where a model of this app that makes others made it."""
+        if not any(card.name == record.model_id and not card.is_embedded for card in cards):
+            return {}
+        return dict(zip(self, (record.settings[name] for name in self._fields), strict=True))
+
+
+def size(card: ModelCard, prefix: str = "") -> Size:
+    """A row of them; nothing of it shows where a model makes clips of one size.
+
+    Args:
+        card, prefix: see :func:`numbers`.
+    """
+    made, shows = card.made, not card.is_embedded
+    with gr.Row(elem_classes="pp-size"):
+        return Size(
+            _number("Width", f"{prefix}width", made.width, precision=0, visible=shows),
+            _number("Height", f"{prefix}height", made.height, precision=0, visible=shows),
+            _number("Frames", f"{prefix}frames", made.frames, precision=0, visible=shows),
+        )
 
 
 class Sampling(NamedTuple):
@@ -107,9 +142,9 @@ def _few_steps() -> tuple[float | str | None, ...]:
     return few.steps, few.guidance, few.negative_prompt, few.guidance_2, few.flow_shift, few.sampler
 
 
-def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:
+def _number(label: str, elem_id: str, value: float, *, precision: int, visible: bool = True) -> gr.Number:
     # Without a range: gradio would refuse a number without naming what it is. The engine names it, and its range.
-    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id)
+    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id, visible=visible)
 
 
 def request_of(
@@ -123,13 +158,16 @@ def request_of(
     guidance_2: float | None = None,
     flow_shift: float | None = None,
     sampler: str | None = None,
+    *size: float | None,
 ) -> Request:
-    """The request of what is in the controls, which may be empty.
+    """The request of what is in the controls, which may be empty; ``size``: width, height and frames.
 
     Raises:
         EngineError: a program sent something else than numbers.
     """
+    clip = dict(zip(Size._fields, size, strict=False))
     asked = {"seed": seed, "steps": steps, "guidance": guidance, "guidance_2": guidance_2, "flow_shift": flow_shift}
+    asked |= clip
     for name, value in asked.items():
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise EngineError(f"{name}={value!r:.40} must be a number")
@@ -145,4 +183,5 @@ def request_of(
         guidance_2=guidance_2 if is_guided else None,
         flow_shift=flow_shift or None,
         sampler=sampler or None,
+        **{name: None if value is None else int(value) for name, value in clip.items()},
     )

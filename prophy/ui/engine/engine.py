@@ -7,6 +7,7 @@ open at once.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -40,6 +41,7 @@ from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from prophy.catalogue.limits import GenerationDefaults
     from prophy.generation.generate import Generation, StepPreview
     from prophy.generation.settings import GenerationSettings
 
@@ -68,6 +70,7 @@ class Request:
         sampler: of a flow; None for the model's scheduler.
         few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
         attention: record what the backbone attends to; the clip is the same.
+        width, height, frames: of the clip; None for those that the app was started for.
     """
 
     prompt: str
@@ -84,6 +87,9 @@ class Request:
     sampler: str | None = None
     few_steps: int | None = None
     attention: bool = False
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -91,7 +97,8 @@ class Request:
         return {name: value for name in _CHOSEN if (value := getattr(self, name)) is not None}
 
 
-_CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler")
+_SIZE = ("width", "height", "frames")
+_CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler", *_SIZE)
 
 
 @dataclass(frozen=True)
@@ -287,6 +294,7 @@ class Engine:
                 raise ValueError(f"a lent GPU holds the whole model: use the memory profile {self.profile}")
             own = GenerationSettings(request.prompt, seed=request.seed, steering=request.steering, **asdict(made))
             settings = own.changed(**request.chosen)
+            _check_size(card, settings)
             if (pipeline := self._pipeline_of(card)) is not None:
                 check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
@@ -520,7 +528,8 @@ class Engine:
             step=made.timings["denoise"] / made.settings.steps,
             decode=made.timings["decode"],
         )
-        self._estimates.record(card, made.settings.guidance > 1, timing)
+        if _size_of(made.settings) == _size_of(card.made):  # what estimates are of
+            self._estimates.record(card, made.settings.guidance > 1, timing)
 
     # --- runs --------------------------------------------------------------------------------------------------------
 
@@ -619,6 +628,29 @@ def _reason(error: BaseException) -> str:
         return for_visitors(error)
     lines = str(error).strip().splitlines()
     return for_visitors(lines[0]) if lines else type(error).__name__
+
+
+def _size_of(clip: GenerationSettings | GenerationDefaults) -> tuple[int, int, int]:
+    return clip.width, clip.height, clip.frames
+
+
+def _check_size(card: ModelCard, settings: GenerationSettings) -> None:
+    """Refuse a clip that the model cannot make, or one of more pixels than the app was started for.
+
+    Raises:
+        ValueError: one line that names the cure.
+    """
+    (width, height, frames), asked = _size_of(card.made), _size_of(settings)
+    if asked == (width, height, frames):
+        return
+    if card.is_embedded:
+        raise ValueError(f"the embedded model makes clips of {width}×{height}, {frames} frames, and no others")
+    card.model_config.rules.check(settings.frames, settings.height, settings.width)
+    if math.prod(asked) > width * height * frames:
+        raise ValueError(
+            f"{settings.width}×{settings.height}, {settings.frames} frames are more than this app makes: at most as "
+            f"many pixels as {width}×{height}, {frames} frames have"
+        )
 
 
 def _check_profile(name: str) -> None:

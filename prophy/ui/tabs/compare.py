@@ -13,7 +13,7 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import numbers, request_of
+from prophy.ui.controls.inputs import numbers, request_of, size
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
@@ -57,6 +57,7 @@ class CompareTab:
                 self.prompt = _prompt("A", "a red ball bounces on the floor", prompt)
                 self._other = _prompt("B", "a blue ball bounces on the floor", visible=self._shipped is None)
                 self._numbers = numbers(card, "compare-", record)
+                self._size = size(card, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -94,7 +95,7 @@ class CompareTab:
         self._turn.wire(
             [self.prompt.submit, self._other.submit],
             self._on_ask,
-            [self._kind, self.prompt, self._other, self._steering, *self._numbers, *self._bar.inputs],
+            [self._kind, self.prompt, self._other, self._steering, *self._asked],
             self._on_generate,
             [self._view, *history.outputs],
         )
@@ -102,7 +103,13 @@ class CompareTab:
     @property
     def inputs(self) -> list[gr.blocks.Block]:
         """What :meth:`for_model` and :meth:`to_steer` fill."""
-        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, self._panel, self._steering]
+        steered = [self._panel, self._steering]
+        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, *self._size, *steered]
+
+    @property
+    def _asked(self) -> list[gr.components.Component]:
+        """What both requests are made of besides their prompts, in the order of :meth:`_requests`."""
+        return [*self._size, *self._numbers, *self._bar.inputs]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model, nothing steered."""
@@ -113,6 +120,7 @@ class CompareTab:
             self._steer_part: gr.update(visible=False),
             self._numbers.steps: card.made.steps,
             self._numbers.guidance: card.made.guidance,
+            **self._size.of_model(card),
             self._panel: None if panel is None else panel.as_json(),
             self._steering: {},
         }
@@ -136,13 +144,14 @@ class CompareTab:
         }
 
     def _asked_as(self, run: Run) -> dict[Any, Any]:
-        """Prompt, seed, steps and guidance of a run."""
+        """Prompt, seed, steps, guidance and size of a run."""
         record = run.record
         return {
             self.prompt: record.prompt,
             self._numbers.seed: record.seed,
             self._numbers.steps: record.settings["steps"],
             self._numbers.guidance: record.settings["guidance"],
+            **self._size.of_run(record, self._engine.cards),
         }
 
     def _panel_on(self, panel: SteerView, run: Run) -> dict[str, Any]:
@@ -239,7 +248,9 @@ class CompareTab:
     def _requests(
         self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
     ) -> tuple[Request, Request]:
-        a = request_of(prompt, *asked)
+        clip, numbers = asked[:3], asked[3:]
+        unset = (None,) * 4  # what only the other tab asks for
+        a = request_of(prompt, *numbers, *unset, *clip)
         if kind == BRANCH:
             return a, replace(a, use_branch=False)
         if kind == STEERING:
@@ -247,7 +258,7 @@ class CompareTab:
             if steered.is_neutral:
                 raise EngineError("nothing is steered: mute, boost or invert an expert, or force one on a region")
             return a, replace(a, steering=steered)
-        return a, request_of(other, *asked)
+        return a, request_of(other, *numbers, *unset, *clip)
 
     def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
         if ticket is None or not self._turn.admits(ticket, secret):

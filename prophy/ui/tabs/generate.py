@@ -16,7 +16,7 @@ from prophy.evaluation.prompts.gallery import SHIPPED
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
+from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling, size
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow, follow_again
@@ -70,6 +70,7 @@ class GenerateTab:
                 chips = [_chip(i) for i in range(len(EXAMPLES))]
                 self._examples = component("examples", ("to_player.js", "examples.js"), chips)
                 self.numbers: Numbers = numbers(card)
+                self._size = size(card)
                 self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
                 self._attention = gr.Checkbox(
@@ -110,21 +111,22 @@ class GenerateTab:
             concurrency_limit=None,
             **quiet,
         )
-        filled = [*shown, self.prompt, *self.numbers]
+        filled = [*shown, self.prompt, *self.numbers, *self._size]
         self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, self._secret, filled, queue=False, **quiet)
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
-        asked = [self._batch, self._attention, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
-        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
+        asked = [self.prompt, *self.numbers, *self._bar.inputs, *self._sampling, *self._size]
+        inputs = [self._batch, self._attention, *asked]
+        self._turn.wire([self.prompt.submit], self._on_ask, inputs, self._on_generate, [self.view, *lists])
         return loaded
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """What :meth:`for_model` fills."""
-        return [self._about, self._words, self.numbers.steps, self.numbers.guidance, *self._sampling]
+        return [self._about, self._words, self.numbers.steps, self.numbers.guidance, *self._sampling, *self._size]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model."""
@@ -139,6 +141,7 @@ class GenerateTab:
             ),
             self._sampling.flow_shift: card.made.flow_shift,
             self._sampling.sampler: "",
+            **self._size.of_model(card),
         }
 
     # --- opening -----------------------------------------------------------------------------------------------------
@@ -196,13 +199,16 @@ class GenerateTab:
         self, run_id: str, secret: str | None, visit: gr.Request, *, by_link: bool = False
     ) -> dict[Any, Any]:
         """What shows a run that was chosen, and asks for it in the form, unless the browser only went back to it."""
-        if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
-            return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
         try:
             run = self._engine.find(run_id)
         except EngineError as error:
             return {self.notice: messages.error(error)}
-        return {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
+        opened = {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
+        if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
+            del opened[self._live]  # what is said of the clip that is being made stays
+            if not opened[self.notice]:
+                del opened[self.notice]
+        return opened
 
     def _asked_as(self, run: Run) -> dict[Any, Any]:
         """The form as it would ask for a run."""
@@ -212,6 +218,7 @@ class GenerateTab:
             self.numbers.seed: record.seed,
             self.numbers.steps: record.settings["steps"],
             self.numbers.guidance: record.settings["guidance"],
+            **self._size.of_run(record, self._engine.cards),
         }
 
     def _on_refresh(self, secret: str | None) -> dict[Any, Any]:

@@ -42,6 +42,7 @@ let order = []; // phenomena by their peak at the last step: the list keeps this
 let source = null;
 let resumes = false;
 let isAway = false; // another tab is on show
+const hasYielded = { to: false, resumes: false }; // to a generation; whether the video plays again after it
 let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // the next run is the address's own
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
@@ -103,7 +104,7 @@ function drawMultiples(latent) {
 }
 
 function fitCanvas() {
-  // Hidden behind the live view, it leaves the processor to the model.
+  // Out of sight, it leaves the processor to the model.
   const isHidden = !stage.clientWidth;
   if (isHidden && !video.paused) {
     resumes = true;
@@ -161,6 +162,20 @@ function follow() {
 function seek(next) {
   video.pause();
   video.currentTime = seekTime(Math.min(run.frames - 1, Math.max(0, next)), run.fps);
+}
+
+// While a clip is made the processor is the model's: what was playing waits, until it is played or another is chosen.
+function onGenerating(isGenerating) {
+  if (isGenerating === hasYielded.to) return;
+  hasYielded.to = isGenerating;
+  if (isGenerating && !video.paused) {
+    hasYielded.resumes = true;
+    video.pause();
+  } else if (!isGenerating && hasYielded.resumes) {
+    hasYielded.resumes = false;
+    if (stage.clientWidth) video.play().catch(() => {});
+    else resumes = true;
+  }
 }
 
 function togglePlay() {
@@ -595,6 +610,7 @@ let modeBefore = null; // the mode to return to after a clip that has not got it
 let firstRun = null; // the one that the bare address shows
 
 function open(next) {
+  hasYielded.resumes = false;
   run = next;
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = routing = null;
@@ -717,6 +733,7 @@ video.addEventListener("loadedmetadata", () => run && startAt !== null && seek(s
 video.addEventListener("pause", writeAddress);
 video.addEventListener("seeked", () => video.paused && writeAddress());
 window.addEventListener("popstate", revisit);
+document.addEventListener("prophy-generating", ({ detail }) => onGenerating(detail));
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
