@@ -171,7 +171,7 @@ def test_a_clip_is_made_on_a_lent_gpu_in_the_name_of_the_visitor(host: Host, tin
     assert isinstance(finished, Finished)
     assert finished.run.trace() is not None
     assert host.visitors == ["me"], "in the thread of the generation the host did not find whose quota to use"
-    assert host.asked[0] < seconds, "two steps need less than all"
+    assert 0 < host.asked[0] <= seconds
     assert opened == [("prophy-tiny", "all")]
     assert engine.same_run(request, "a" * 64) is None
     with pytest.raises(EngineError, match="a lent GPU holds the whole model: use the memory profile all"):

@@ -76,8 +76,9 @@ def on_gpu(
                     yield event
         except EngineError:
             raise
-        except Exception as error:  # gradio's own, with what the host says of quota and waiting
-            raise EngineError(f"no GPU did this: {for_visitors(error)}") from error
+        except Exception as error:  # gradio's own, whose message says what the host does of quota and waiting
+            said = getattr(error, "message", error)
+            raise EngineError(f"no GPU did this: {for_visitors(said)}") from error
 
     return borrowed
 
