@@ -315,7 +315,7 @@ def test_words_are_shown_of_a_clip_that_was_made_without_a_branch(app: App, visi
     attention = make_attention(seed=5)
     page.wait_for_selector(".pp-view[data-run=without] .pp-word[aria-pressed=true]")
     assert page.is_visible(".pp-bare")
-    assert [text for text in page.locator("#routing-view [data-mode]").all_inner_texts() if text] == ["Words", "Off"]
+    assert page.locator("#routing-view [data-mode]:visible").all_inner_texts() == ["Words", "Off"]
     page.click(".pp-word >> nth=1")
     slide(page, ".pp-opacity", 100)
     latent = seek(page, 4)

@@ -330,7 +330,8 @@ function fillInspect() {
   const latent = latentFrame(frame, routing.temporal);
   const here = framesText(latent, routing.temporal);
   inspect.querySelector("h3").textContent = `${regionTitle(selected)}, ${here}`;
-  const apart = levels ? `${regionLevel(levels, routing, latent, selected).toFixed(2)} apart here: 0 the same experts, 1 none in common.` : "";
+  const level = levels && regionLevel(levels, routing, latent, selected).toFixed(2);
+  const apart = levels ? `${level} apart here, over all denoising steps: 0 the same experts, 1 none in common.` : "";
   inspect.querySelector(".pp-apart").textContent = apart;
   slots.forEach((slot, i) => fillInspected(slot.inspected, sides[i], "AB"[i], latent));
 }
