@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_text_encoder, make_vae
-from diffusers import WanPipeline
+from diffusers import AutoencoderKLWan, WanPipeline
 from torch import nn
 
 from prophy.cli import main
@@ -176,10 +176,18 @@ TEXT = TextRecipe(steps=4, batch=3, width=24, layers=1, heads=2, vocabulary_capt
 VAE = VaeRecipe(
     pool=3,
     phases=(
-        Phase(2, frames=5, crop=32, batch=2, first_share=1.0, last_share=0.5, apart=True),
+        Phase(2, frames=5, crop=32, batch=2, first_share=1.0, last_share=0.5, learns="apart"),
         Phase(2, frames=17, crop=32, batch=1, first_share=0.5, last_share=0.1),
+        Phase(2, frames=17, crop=32, batch=1, first_share=0.5, last_share=0.1, learns="decoder"),
     ),
 )
+
+
+def look_at_few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The autoencoder's stage measures itself on two small windows, and its latents on eight clips."""
+    clips, statistics = vae.validation_clips, vae.latent_statistics
+    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
+    monkeypatch.setattr(vae, "latent_statistics", lambda model, precision: statistics(model, 8, precision))
 
 
 def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -200,25 +208,29 @@ def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_autoencoders_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    clips = vae.validation_clips
-    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
+    look_at_few_clips(monkeypatch)
     whole = train_vae(tmp_path / "whole", VAE, CPU, checkpoint_every=2)
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after_the_first_checkpoint(patch)
-        with pytest.raises(KeyboardInterrupt):
-            train_vae(tmp_path / "cut", VAE, CPU, checkpoint_every=2)
+    for _ in range(2):  # the second time as the decoder goes on alone
+        with pytest.MonkeyPatch.context() as patch:
+            kill_after_the_first_checkpoint(patch)
+            with pytest.raises(KeyboardInterrupt):
+                train_vae(tmp_path / "cut", VAE, CPU, checkpoint_every=2)
     cut = train_vae(tmp_path / "cut", VAE, CPU, checkpoint_every=2)
     for name, weights in whole.state_dict().items():
         assert torch.equal(cut.state_dict()[name], weights), name
     scores = [line["scores"] for line in read_lines(tmp_path / "cut" / "vae") if line["kind"] == "validation"]
-    assert [score.keys() for score in scores] == [{"psnr"}] * 2
+    assert [score.keys() for score in scores] == [{"psnr"}] * 3
+    settled = AutoencoderKLWan.from_pretrained(tmp_path / "cut" / "model" / "vae").state_dict()  # after four steps
+    learnt = {name for name, weights in whole.state_dict().items() if not torch.equal(settled[name], weights)}
+    assert "decoder.conv_out.weight" in learnt
+    assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in learnt)
+    assert whole.config.latents_std != [1.0] * vae.LATENT_CHANNELS
 
 
 def test_an_autoencoder_goes_on_from_weights_at_the_step_that_they_have_behind_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    clips = vae.validation_clips
-    monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
+    look_at_few_clips(monkeypatch)
     later = replace(VAE, behind=VAE.steps - 1)
     assert later.steps == 1
     assert later.at(0)[0] == VAE.at(VAE.steps - 1)[0], "the same phase"

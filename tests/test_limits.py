@@ -25,6 +25,7 @@ from prophy.ui.engine.presence import Presence
 from prophy.ui.engine.slots import Slots
 from prophy.ui.engine.visitors import address_of
 
+pytestmark = pytest.mark.alone
 PROMPT = "a red ball bounces"
 
 

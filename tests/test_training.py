@@ -1,5 +1,6 @@
 """What trainings are made of: checkpoints that survive a kill, the cache of the worlds, optimisers and averages."""
 
+import copy
 import itertools
 import json
 import shutil
@@ -283,6 +284,15 @@ def test_a_cache_made_with_other_weights_words_or_phenomena_is_refused(work: Pat
     ):
         with pytest.raises(ValueError, match=f"cached with other {other}: delete it or choose another"):
             open_cache(work / "latents", *arguments)
+
+
+def test_a_cache_fits_an_autoencoder_whose_decoder_learnt_on(tmp_path: Path, parts):
+    made = np.array(open_cache(tmp_path, parts.vae, parts.tokenizer, 2, WorldSet(("melting",))).latents)
+    polished = copy.deepcopy(parts.vae)
+    with torch.no_grad():
+        polished.decoder.conv_out.weight.mul_(2)
+    again = open_cache(tmp_path, polished, parts.tokenizer, 2, WorldSet(("melting",)))
+    np.testing.assert_array_equal(again.latents, made)
 
 
 def test_a_cache_of_the_first_generation_is_one_of_the_default_stage(tmp_path: Path, parts):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from prophy.data.ahead import made_ahead
 from prophy.files import write_text
 from prophy.worlds import Stage, sample_clip
 
@@ -52,11 +52,10 @@ class ClipPool:
             shape = (count, stage.frames, stage.height, stage.width)
             frames = np.lib.format.open_memmap(paths[0], "w+", np.uint8, (*shape, 3))
             events = np.lib.format.open_memmap(paths[1], "w+", np.uint8, shape)
-            with ProcessPoolExecutor(workers or os.cpu_count()) as executor:
-                tasks = ((seed, split, stage) for seed in range(count))
-                made = executor.map(_render, tasks, chunksize=4)
-                for i, (f, e) in enumerate(tqdm(made, "render", count, mininterval=5)):
-                    frames[i], events[i] = f, e
+            tasks = ((seed, split, stage) for seed in range(count))
+            made = made_ahead(_render, tasks, workers or os.cpu_count() or 1)
+            for i, (f, e) in enumerate(tqdm(made, "render", count, mininterval=5)):
+                frames[i], events[i] = f, e
             frames.flush()
             events.flush()
             write_text(marker, json.dumps(about))

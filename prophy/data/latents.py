@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,8 @@ from diffusers import ModelMixin
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from prophy.backbones.autoencoder import normalise, to_pixels
+from prophy.backbones.autoencoder import channels_last, normalise, to_pixels
+from prophy.data.ahead import made_ahead
 from prophy.data.cache import Problem
 from prophy.files import file_sha256, visible, write_text
 from prophy.generation.words import too_long
@@ -137,7 +137,7 @@ class CacheNote:
 
     Attributes:
         worlds: which clips.
-        made_by: digest of the autoencoder and the tokenizer.
+        made_by: digest of the autoencoder's encoder and of the tokenizer.
         count: of clips.
         sha256: of each array's file; empty where an older release noted none.
     """
@@ -168,9 +168,11 @@ def cache_note(folder: Path) -> CacheNote | None:
 
 
 def _digest(vae: ModelMixin, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of what latents and token ids depend on: a decoder that learnt on leaves them as they are."""
     digest = hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode())
     for name, tensor in vae.state_dict().items():  # as they ship: rounded weights are the same autoencoder
-        digest.update(name.encode() + tensor.half().float().cpu().numpy().tobytes())
+        if not name.startswith(("decoder.", "post_quant_conv.")):
+            digest.update(name.encode() + tensor.half().float().cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -224,10 +226,11 @@ def open_cache(
             arrays[name] = np.lib.format.open_memmap(folder / f"{name}.new.npy", "w+", dtype, (count, *shape))
             if old is not None:
                 arrays[name][:done] = old[:done]
+        channels_last(vae)
         render = partial(_render, grid, worlds)
-        workers = 1 if vae.device.type == "cpu" else os.cpu_count()  # a CPU's cores are the autoencoder's
-        with ProcessPoolExecutor(workers) as executor, torch.no_grad():
-            made = executor.map(render, range(done, count), chunksize=8)
+        workers = 1 if vae.device.type == "cpu" else os.cpu_count() or 1  # a CPU's cores are the autoencoder's
+        with torch.no_grad():
+            made = made_ahead(render, range(done, count), workers)
             clips = tqdm(made, f"encode {worlds.split}", count - done, mininterval=10)
             batch = []
             for row, (frames, masks, shown) in zip(range(done, count), clips, strict=True):

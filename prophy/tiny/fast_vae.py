@@ -14,7 +14,6 @@ import torch
 from diffusers import AutoencoderKLWan
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanResample, WanRMS_norm, patchify, unpatchify
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from torch import nn
 from torch.nn import functional as F
 
 
@@ -87,13 +86,3 @@ def _resample(self: WanResample, x_BCTHW: torch.Tensor, feat_cache: None = None,
     if self.mode == "downsample3d" and x_BCTHW.shape[2] > 1:
         x_BCTHW = torch.cat([x_BCTHW[:, :, :1], self.time_conv(x_BCTHW)], 2)
     return x_BCTHW
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """Lay convolution weights out channels-last: half the time on a CPU with bf16 units."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
-        elif isinstance(module, nn.Conv2d):
-            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
-    return model

@@ -10,12 +10,13 @@ import logging
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKLWan
 
-from prophy.backbones.autoencoder import to_pixels
+from prophy.backbones.autoencoder import channels_last, to_pixels
 from prophy.data.clip_pool import ClipPool
 from prophy.flags import only_set, whole
 from prophy.schema import (
@@ -44,6 +45,7 @@ STAGE = Stage(192, 128, 17, 8)
 PATCH = 2  #: pixels on a side that the first layer takes together
 CELL = 4 * PATCH  #: pixels on a side of a latent cell; a token of the backbone has 2×2 of them, as Wan's
 LATENT_CHANNELS = 32
+Learns: TypeAlias = Literal["apart", "together", "decoder"]
 QUIET = math.exp(-6)  #: variance of the posterior at the start: with the default, the decoder first sees nothing else
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,8 @@ class Phase:
         batch: windows in a step.
         first_share: of the peak rates, at its first step.
         last_share: likewise at its last.
-        apart: encoder and decoder do not meet yet: see :func:`apart_loss`.
+        learns: "apart": both halves, which do not meet yet, see :func:`apart_loss`; "together"; or "decoder": the
+            encoder stands still, with its averaged weights.
     """
 
     steps: AtLeastOne
@@ -69,7 +72,7 @@ class Phase:
     batch: BatchSize
     first_share: Share
     last_share: Share
-    apart: bool = False
+    learns: Learns = "together"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -81,9 +84,10 @@ class VaeRecipe:
 
     First encoder and decoder learn apart, from a linear code (:mod:`prophy.tiny.linear_code`): a decoder that sees a
     good code learns to draw within a few hundred steps, and one whose encoder knows nothing does not. Then they learn
-    together. Convolutions are local, so most steps see small windows: many more of them. The last phase sees windows as
-    high as the stage, where the edges of small ones no longer matter. The rates fall from the first step to the last:
-    after 400 steps that shows as much as 1,500 at the peak did.
+    together until the code is settled, and the decoder goes on alone: a step is a third cheaper, and what is trained on
+    latents can begin beside it, for they no longer change. Convolutions are local, so most steps see small windows:
+    many more of them. The last phase sees windows as high as the stage, where the edges of small ones no longer matter.
+    The rates fall: after 400 steps that shows as much as 1,500 at the peak did.
 
     Laws live in small, fast things: a spring of 40 pixels must have a say beside a wall. So each event's pixels weigh
     by its share of the window, ``event_weight`` in all, and what changes from frame to frame has a term of its own.
@@ -107,9 +111,10 @@ class VaeRecipe:
 
     pool: AtLeastOne = 3000
     phases: tuple[Phase, ...] = (
-        Phase(1500, frames=17, crop=64, batch=4, first_share=1.0, last_share=0.75, apart=True),
-        Phase(4000, frames=17, crop=64, batch=4, first_share=0.75, last_share=0.15),
-        Phase(1500, frames=17, crop=128, batch=1, first_share=0.15, last_share=0.01),
+        Phase(1500, frames=17, crop=64, batch=4, first_share=1.0, last_share=0.75, learns="apart"),
+        Phase(1500, frames=17, crop=64, batch=4, first_share=0.75, last_share=0.2),
+        Phase(3000, frames=17, crop=64, batch=4, first_share=0.6, last_share=0.1, learns="decoder"),
+        Phase(1500, frames=17, crop=128, batch=1, first_share=0.1, last_share=0.01, learns="decoder"),
     )
     muon_rate: LearningRate = 0.03
     adamw_rate: LearningRate = 3e-3
@@ -143,7 +148,7 @@ class VaeRecipe:
         raise IndexError(f"the recipe has {self.steps} steps")
 
 
-def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -> AutoencoderKLWan:
+def build_vae() -> AutoencoderKLWan:
     """The tiny autoencoder: 32 latent channels, 4× shorter, 8× smaller (a 2×2 patch and two 2× stages).
 
     Its residual shortcuts (those of Wan2.2's autoencoder) carry pixels past the convolutions: without them
@@ -163,8 +168,8 @@ def build_vae(mean: list[float] | None = None, std: list[float] | None = None) -
         out_channels=3 * PATCH**2,
         scale_factor_temporal=4,
         scale_factor_spatial=CELL,
-        latents_mean=mean or [0.0] * LATENT_CHANNELS,
-        latents_std=std or [1.0] * LATENT_CHANNELS,
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
     )
 
 
@@ -209,7 +214,7 @@ def _weights(events_FHW: np.ndarray, recipe: VaeRecipe) -> torch.Tensor:
 def vae_loss(
     vae: AutoencoderKLWan, video_BCTHW: torch.Tensor, weight_BTHW: torch.Tensor, recipe: VaeRecipe
 ) -> torch.Tensor:
-    """What is lost of clips that are encoded and decoded, and a slight KL term."""
+    """What is lost of clips that are encoded and decoded, and a slight KL term (a constant once the encoder stands)."""
     with autocast(video_BCTHW.device, getattr(torch, recipe.precision)):
         posterior = fast_vae.encode(vae, video_BCTHW)
         output = fast_vae.decode(vae, posterior.sample())
@@ -303,8 +308,10 @@ def train_vae(
         initial: a saved autoencoder to start from instead of chance, with a new optimiser: one that another machine
             trained for ``recipe.behind`` steps.
 
+    Once the encoder stands still, ``work/model/vae`` holds it beside the decoder of that step.
+
     Returns:
-        It, with its averaged weights.
+        It, with its averaged weights, its configuration with the statistics of its latents.
 
     Raises:
         ValueError: the folder holds the training of another recipe. One line.
@@ -315,7 +322,7 @@ def train_vae(
     quiet_posterior(vae)
     if initial is not None:
         vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
-    fast_vae.channels_last(vae.to(device))
+    channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))
         and not name.endswith(("conv_in.weight", "conv_out.weight"))
@@ -331,8 +338,13 @@ def train_vae(
     def loss_at(step: int) -> torch.Tensor:
         video, weight = _batch(pool, recipe, step)
         video, weight = video.to(device).contiguous(memory_format=torch.channels_last_3d), weight.to(device)
-        if recipe.at(step)[0].apart:
+        learns = recipe.at(step)[0].learns
+        if learns == "apart":
             return apart_loss(vae, video, weight, recipe, code)
+        if learns == "decoder" and vae.quant_conv.weight.requires_grad:
+            _settle_encoder(vae, ema, recipe)
+            with ema.averaged():
+                save_vae(vae, work)
         return vae_loss(vae, video, weight, recipe)
 
     optimiser = MuonAdamW(matrices, others, recipe.muon_rate, recipe.adamw_rate, weight_decay=1e-3)
@@ -352,8 +364,26 @@ def train_vae(
     )
     if made < recipe.steps:
         return None
+    _settle_encoder(vae, ema, recipe)
     vae.load_state_dict({**vae.state_dict(), **ema.average})
     return vae
+
+
+def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> None:
+    """Give the encoder its averaged weights, which stay, and note the statistics of its latents."""
+    with torch.no_grad():
+        for name, parameter in vae.named_parameters():
+            if name.startswith(("encoder.", "quant_conv.")):
+                parameter.copy_(ema.average[name])
+                parameter.requires_grad_(False)
+    mean, std = latent_statistics(vae, precision=recipe.precision)
+    vae.register_to_config(latents_mean=mean, latents_std=std)
+
+
+def save_vae(vae: AutoencoderKLWan, work: Path) -> None:
+    """Keep it where the other stages look for it."""
+    vae.save_pretrained(work / "model" / "vae")
+    finish_parts(work / "model")
 
 
 @torch.no_grad()
@@ -390,13 +420,9 @@ def main(argv: list[str]) -> None:
     vae = train_vae(args.work, recipe, device, args.minutes, initial=args.initial)
     if vae is None:
         return
-    mean, std = latent_statistics(vae, precision=recipe.precision)
-    final = build_vae(mean, std)
-    final.load_state_dict(vae.state_dict())
-    final.save_pretrained(args.work / "model" / "vae")
-    finish_parts(args.work / "model")
+    save_vae(vae, args.work)
     videos = validation_clips(100)
-    reconstructed = reconstruct(final.to(device), videos, recipe.precision)
+    reconstructed = reconstruct(vae, videos, recipe.precision)
     code = training_code(args.work, ClipPool(args.work / "pool", recipe.pool, STAGE))
     result = {"psnr": psnr(reconstructed, videos), "linear_psnr": code_psnr(code), "recipe": asdict(recipe)}
     (args.work / "vae-result.json").write_text(json.dumps(result, indent=2))

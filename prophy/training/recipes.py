@@ -121,10 +121,10 @@ def tiny_stills() -> Recipe:
         alone,
         latent_frames=1,
         scratch=BackboneShape(width=256, heads=4, layers=8, patch=(1, 2, 2)),
-        steps=4000,
-        batch=64,
+        steps=1500,
+        batch=32,
         optimiser=replace(alone.optimiser, cool_down=0.5),
-        ema=0.999,
+        ema=0.998,
     )
 
 
@@ -134,7 +134,7 @@ def tiny_base() -> Recipe:
     It learns how things look from frame to frame and nothing of how they move: that is left to :func:`tiny_branch`.
     """
     stills = tiny_stills()
-    return replace(stills, latent_frames=0, steps=4000, batch=16, optimiser=replace(stills.optimiser, cool_down=1.0))
+    return replace(stills, latent_frames=0, steps=2400, batch=16, optimiser=replace(stills.optimiser, cool_down=1.0))
 
 
 def tiny_branch() -> Recipe:
