@@ -158,16 +158,17 @@ def request_of(
     guidance_2: float | None = None,
     flow_shift: float | None = None,
     sampler: str | None = None,
-    *size: float | None,
+    width: float | None = None,
+    height: float | None = None,
+    frames: float | None = None,
 ) -> Request:
-    """The request of what is in the controls, which may be empty; ``size``: width, height and frames.
+    """The request of what is in the controls, which may be empty.
 
     Raises:
         EngineError: a program sent something else than numbers.
     """
-    clip = dict(zip(Size._fields, size, strict=False))
     asked = {"seed": seed, "steps": steps, "guidance": guidance, "guidance_2": guidance_2, "flow_shift": flow_shift}
-    asked |= clip
+    asked |= {"width": width, "height": height, "frames": frames}
     for name, value in asked.items():
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise EngineError(f"{name}={value!r:.40} must be a number")
@@ -175,7 +176,7 @@ def request_of(
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),
-        steps=None if steps is None else int(steps),
+        steps=_whole(steps),
         guidance=None if guidance is None else float(guidance),
         model=model or "",
         profile=profile or "",
@@ -183,5 +184,11 @@ def request_of(
         guidance_2=guidance_2 if is_guided else None,
         flow_shift=flow_shift or None,
         sampler=sampler or None,
-        **{name: None if value is None else int(value) for name, value in clip.items()},
+        width=_whole(width),
+        height=_whole(height),
+        frames=_whole(frames),
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
