@@ -13,7 +13,7 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import numbers, request_of, size
+from prophy.ui.controls.inputs import Size, numbers, request_of, size
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
@@ -248,9 +248,8 @@ class CompareTab:
     def _requests(
         self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
     ) -> tuple[Request, Request]:
-        clip, numbers = asked[:3], asked[3:]
-        unset = (None,) * 4  # what only the other tab asks for
-        a = request_of(prompt, *numbers, *unset, *clip)
+        of_clip, numbers = dict(zip(Size._fields, asked[:3], strict=True)), asked[3:]
+        a = request_of(prompt, *numbers, **of_clip)
         if kind == BRANCH:
             return a, replace(a, use_branch=False)
         if kind == STEERING:
@@ -258,7 +257,7 @@ class CompareTab:
             if steered.is_neutral:
                 raise EngineError("nothing is steered: mute, boost or invert an expert, or force one on a region")
             return a, replace(a, steering=steered)
-        return a, request_of(other, *numbers, *unset, *clip)
+        return a, request_of(other, *numbers, **of_clip)
 
     def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
         if ticket is None or not self._turn.admits(ticket, secret):
