@@ -110,7 +110,11 @@ const ADDRESS_MS = 400; // without a change, after which the address bar is writ
 const tabOnShow = () => document.querySelector("[data-tab-id][aria-selected=true]")?.dataset.tabId ?? null;
 // Whether an address names two runs, which are the compare view's.
 const isOfPair = (search) => new URLSearchParams(search).has("a");
-const toTab = (id) => document.querySelector(`[data-tab-id="${id}"]`)?.click();
+// From one of the two views that have an address to the other. Whoever reads another tab stays there: its own links to
+// what stands further down look like going back.
+function toTab(id) {
+  if (["generate", "compare"].includes(tabOnShow())) document.querySelector(`[data-tab-id="${id}"]`)?.click();
+}
 
 // A view's hold on the address bar: it writes `link()` there, unless that is null, and only while its own tab is on show.
 // In another site's frame the browser may refuse; then there is nothing to go back to.
