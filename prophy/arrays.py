@@ -21,12 +21,13 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 _PARSING = Lock()
 
 
-def read_npz(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
+def read_npz(path: Path, most_bytes: int, only: str | None = None) -> dict[str, np.ndarray]:
     """The arrays of an npz file without pickles.
 
     Args:
         path: of the file.
         most_bytes: of all arrays together, as the file declares them.
+        only: the name of one array, if no other is wanted.
 
     Raises:
         ValueError: no npz file, arrays that are larger, or not of the size that they declare. One line.
@@ -37,7 +38,9 @@ def read_npz(path: Path, most_bytes: int) -> dict[str, np.ndarray]:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             if sum(item.file_size for item in archive.infolist()) > most_bytes:
                 raise ValueError(f"it declares more than {most_bytes >> 20} MiB")
-            return {item.filename.removesuffix(".npy"): _read(archive, item) for item in archive.infolist()}
+            items = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
+            wanted = items if only is None else {only: items[only]}
+            return {name: _read(archive, item) for name, item in wanted.items()}
     except FileNotFoundError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged data
@@ -89,6 +92,11 @@ def read_described(path: Path, most_bytes: int, names: Iterable[str]) -> tuple[d
     if arrays.keys() != {"about", *names}:
         raise ValueError("arrays are missing or unknown")
     return json.loads(str(arrays.pop("about"))), arrays
+
+
+def read_description(path: Path, most_bytes: int) -> dict[str, Any]:
+    """What :func:`read_described` gives first, without the arrays; raises as it does."""
+    return json.loads(str(read_npz(path, most_bytes, only="about")["about"]))
 
 
 @contextmanager

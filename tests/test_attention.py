@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,18 +12,20 @@ from conftest import make_pipeline
 from diffusers import FirstBlockCacheConfig
 from diffusers.models.transformers import transformer_wan
 from small_cogvideox import make_cogvideox
-from synthetic import make_frames, make_record, make_trace
+from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
+import prophy.backbones.attention as attention_module
 from prophy.assets import gallery_dir
-from prophy.backbones.attention import check_records
-from prophy.backbones.pipeline import rules_of
-from prophy.evaluation.measures.cross_attention import record_cross_attention
+from prophy.backbones.attention import AttentionRecorder, check_records, listening, record_attention
+from prophy.catalogue.published import PUBLISHED
+from prophy.files import file_sha256
 from prophy.generation.checks import check
 from prophy.generation.generate import GenerationError, generate
 from prophy.generation.identity import branch_switched
 from prophy.generation.settings import GenerationSettings
 from prophy.generation.words import words_in
 from prophy.grid import TokenGrid
+from prophy.memory.footprint import footprint
 from prophy.memory.offload import apply
 from prophy.memory.profiles import OffloadMode, Profile
 from prophy.routing.attention import (
@@ -32,6 +35,7 @@ from prophy.routing.attention import (
     MAX_WORD_CHARS,
     AttentionTrace,
     Cells,
+    Words,
     kept_steps,
 )
 from prophy.routing.trace import _ARRAYS as ROUTING_ARRAYS
@@ -85,62 +89,110 @@ def test_recording_leaves_every_bit_and_every_stock_processor_in_place(pipeline,
     assert hooks_of(pipeline) == before
 
 
-def test_a_words_map_is_the_mean_over_heads_and_blocks_of_the_attention_to_its_tokens(pipeline, made):
-    length = rules_of(pipeline).text_tokens
-    with torch.no_grad():  # as the generation does: other kernels round otherwise
-        text, _ = pipeline.encode_prompt(PROMPT, do_classifier_free_guidance=False, max_sequence_length=length)
-    places = words_in(pipeline.tokenizer, PROMPT).places
-    picks = torch.zeros(1, len(places), text.shape[1])
-    for word, tokens in enumerate(places):
-        picks[0, word, list(tokens)] = 1
-    with record_cross_attention(pipeline.transformer, text, picks) as recorder:
-        again = generate(pipeline, SETTINGS, attention=True)
-    assert np.array_equal(again.frames, made.frames)
-    attention = made.attention
+class Stock(NamedTuple):
+    """What the stock layers of a generation without its branch attended to, and what was recorded of it."""
+
+    recorded: AttentionTrace
+    to_text_NL: list[torch.Tensor]  # of each conditional pass, mean over heads and blocks
+    to_places_NN: list[torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def stock(pipeline, made) -> Stock:
+    tokens, words = made.attention.grid.num_tokens, [words_in(pipeline.tokenizer, PROMPT)]
+    to_text, to_places = [], []
+    dispatch = transformer_wan.dispatch_attention_fn
+
+    def watched(query, key, value, **options):
+        if query.shape[1] == tokens:
+            scores = torch.einsum("bnhd,bmhd->bhnm", query.float(), key.float()) / query.shape[-1] ** 0.5
+            (to_places if key.shape[1] == tokens else to_text).append(scores.softmax(-1).mean((0, 1)))
+        return dispatch(query, key, value, **options)
+
+    blocks = len(pipeline.transformer.blocks)
+
+    def conditional(found: list[torch.Tensor]) -> list[torch.Tensor]:
+        passes = [torch.stack(found[i : i + blocks]).mean(0) for i in range(0, len(found), blocks)]
+        assert len(passes) == 6, "three steps of two passes"
+        return passes[::2]  # the conditional pass is the first of each step
+
+    with branch_switched(pipeline, False):  # its blocks have attention of their own
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(transformer_wan, "dispatch_attention_fn", watched)
+            plain = generate(pipeline, SETTINGS)
+        assert plain.trace is None
+        with record_attention([pipeline.transformer], made.attention.grid, words, 3) as recorder:
+            generate(pipeline, SETTINGS)
+    return Stock(recorder.finish(0, PROMPT, SETTINGS.seed), conditional(to_text), conditional(to_places))
+
+
+def test_a_words_map_is_the_mean_over_heads_and_blocks_of_the_attention_to_its_tokens(pipeline, stock):
+    attention, places = stock.recorded, words_in(pipeline.tokenizer, PROMPT).places
     assert attention.words == WORDS
     assert attention.steps.tolist() == [1, 2, 3]
-    assert len(recorder.maps) == 3
     for kept in range(3):
-        for word in range(len(WORDS)):
-            expected = recorder.maps[kept][0, :, word].numpy().reshape(attention.grid.shape)
+        for word, tokens in enumerate(places):
+            expected = stock.to_text_NL[kept][:, list(tokens)].sum(1).numpy().reshape(attention.grid.shape)
             near = attention.word_peaks[word] / 255 + 1e-6
             assert np.abs(attention.word_map(word, kept) - expected).max() <= near
 
 
-def test_where_a_token_looks_is_the_mean_self_attention_of_the_stock_layers(pipeline, made, monkeypatch):
-    tokens, found = made.attention.grid.num_tokens, []
-    stock = transformer_wan.dispatch_attention_fn
-
-    def watched(query, key, value, **options):
-        if query.shape[1] == key.shape[1] == tokens:
-            scores = torch.einsum("bnhd,bmhd->bhnm", query.float(), key.float()) / query.shape[-1] ** 0.5
-            found.append(scores.softmax(-1).mean((0, 1)))
-        return stock(query, key, value, **options)
-
-    with branch_switched(pipeline, False):  # its blocks have attention of their own
-        generate(pipeline, SETTINGS, on_step=None)
-        monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", watched)
-        plain = generate(pipeline, SETTINGS)
-    assert plain.trace is None
-    blocks = len(pipeline.transformer.blocks)
-    passes = [torch.stack(found[i : i + blocks]).mean(0) for i in range(0, len(found), blocks)]
-    assert len(passes) == 6, "three steps of two passes"
-    monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", stock)
-    from prophy.backbones.attention import record_attention
-
-    words = [words_in(pipeline.tokenizer, PROMPT)]
-    with (
-        branch_switched(pipeline, False),
-        record_attention([pipeline.transformer], made.attention.grid, words, 3) as recorder,
-    ):
-        generate(pipeline, SETTINGS)
-    attention = recorder.finish(0, PROMPT, SETTINGS.seed)
+def test_where_a_token_looks_is_the_mean_self_attention_of_the_stock_layers(stock):
+    attention, expected = stock.recorded, torch.stack(stock.to_places_NN).mean(0).numpy()
     assert attention.cell_side == 1
-    expected = torch.stack(passes[::2]).mean(0).numpy()  # the conditional pass is the first of each step
-    for token in range(tokens):
+    for token in range(attention.grid.num_tokens):
         shown = attention.attended_from(token)
         assert np.abs(shown.ravel() - expected[token]).max() <= attention.cell_peaks[token] / 255 + 1e-6
         assert shown.sum() == pytest.approx(1, abs=0.2)
+
+
+def test_what_is_recorded_does_not_depend_on_how_much_is_computed_at_once(pipeline, made, monkeypatch):
+    monkeypatch.setattr(attention_module, "_MOST_WEIGHTS", 100)  # one head and a query or two
+    again = generate(pipeline, SETTINGS, attention=True).attention
+    for name in ("word_peaks", "cell_peaks"):
+        assert np.allclose(getattr(again, name), getattr(made.attention, name), rtol=1e-4), name
+    for name in ("word_maps", "cell_maps"):
+        assert np.abs(getattr(again, name).astype(int) - getattr(made.attention, name)).max() <= 1, name
+
+
+def test_a_prompt_that_is_its_own_negative_prompt_is_recorded_once_a_step(pipeline, made):
+    same = generate(pipeline, replace(SETTINGS, negative_prompt=PROMPT), attention=True).attention
+    assert same.steps.tolist() == [1, 2, 3]
+    assert same.total_steps == 3
+    for word in range(len(WORDS)):  # the first step has the same noise
+        near = made.attention.word_peaks[word] / 255
+        assert np.allclose(same.word_map(word, 0), made.attention.word_map(word, 0), atol=near)
+
+
+class Counting(AttentionRecorder):
+    """Tensors without content cannot be kept."""
+
+    def end(self) -> None:
+        assert self._to_words
+        assert self._to_cells
+
+
+@torch.no_grad()
+def test_at_full_size_recording_takes_no_more_memory_than_the_layers_do_anyway():
+    """From shapes alone: two blocks of Wan2.1 1.3B, whose clip of 81 frames at 480p has 32,760 tokens."""
+    config = {**PUBLISHED["wan2.1-1.3b"].transformer, "num_layers": 2}
+    with torch.device("meta"):
+        transformer = transformer_wan.WanTransformer3DModel(**config).to(torch.bfloat16).eval()
+    grid = TokenGrid(21, 30, 52)
+    words = [Words(tuple(f"word{i}" for i in range(40)), tuple((i,) for i in range(40)))]
+
+    def compute() -> None:
+        latents = torch.empty(1, 16, 21, 60, 104, device="meta", dtype=torch.bfloat16)
+        text = torch.empty(1, 512, config["text_dim"], device="meta", dtype=torch.bfloat16)
+        transformer(latents, torch.empty(1, device="meta"), text, return_dict=False)
+
+    plain = footprint(compute).peak
+    recorder = Counting(grid, words, 1)
+    with listening([transformer], recorder):
+        recorded = footprint(compute).peak
+    assert recorder._blocks == 2
+    kept = 4 * (grid.num_tokens * 40 + 2 * recorder._cells.count**2)  # sums over blocks
+    assert recorded <= plain + 2 * kept, f"{(recorded - plain) >> 20} MiB more than {plain >> 20}"
 
 
 @pytest.mark.parametrize("mode", list(OffloadMode))
@@ -162,14 +214,14 @@ def test_clips_of_one_batch_are_recorded_as_if_alone(pipeline, made):
         assert np.allclose(both[1].attention.word_map(word), made.attention.word_map(word), atol=1e-3)
 
 
-def test_a_run_keeps_what_was_recorded_beside_the_files_that_run_json_names(made, tmp_path: Path):
+def test_a_run_keeps_what_was_recorded_and_its_digest(made, tmp_path: Path):
     run = made.save(tmp_path)
     attention = run.attention()
     assert attention.words == WORDS
     for name in ("word_maps", "word_peaks", "cell_maps", "cell_peaks", "steps"):
         assert np.array_equal(getattr(attention, name), getattr(made.attention, name)), name
     document = json.loads((run.path / "run.json").read_text())
-    assert set(document["files"]) <= {"video.mp4", "poster.png", "routing.npz", "sheet.png"}
+    assert document["files"]["attention.npz"]["sha256"] == file_sha256(run.path / "attention.npz")
     with np.load(run.path / "routing.npz") as arrays:
         assert set(arrays.files) == {"about", *ROUTING_ARRAYS}
     import zipfile
@@ -191,18 +243,49 @@ def test_a_recording_that_is_damaged_or_of_another_run_is_refused_in_one_line(ma
     whole = path.read_bytes()
     for data in (b"", whole[:200], whole[:-30], b"x" * 500):
         path.write_bytes(data)
-        with pytest.raises(RunError, match=r"attention\.npz") as caught:
-            run.attention()
-        assert "\n" not in str(caught.value)
+        for refused in (run.attention, lambda: read_run(run.path)):
+            with pytest.raises(RunError, match=r"attention\.npz") as caught:
+                refused()
+            assert "\n" not in str(caught.value)
     replace(made.attention, prompt="another one").save(path)
     with pytest.raises(RunError, match="recorded attention belongs to another prompt"):
         run.attention()
     path.unlink()
+    with pytest.raises(RunError, match=r"attention\.npz cannot be read"):
+        read_run(run.path)
     path.symlink_to(run.path / "routing.npz")
     with pytest.raises(RunError, match=r"attention\.npz cannot be read"):
-        run.attention()
+        read_run(run.path)
     with pytest.raises(RunError, match="belongs to another prompt"):
         write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=made.attention)
+
+
+def test_a_recording_that_was_swapped_or_has_no_digest_is_told(made, tmp_path: Path):
+    run = made.save(tmp_path)
+    turned = replace(made.attention, word_maps=made.attention.word_maps[::-1].copy())
+    turned.save(run.path / "attention.npz")
+    with pytest.raises(RunError, match=r"attention\.npz (has \d+ bytes|does not match its SHA-256)"):
+        read_run(run.path)
+    with pytest.raises(RunError, match=r"attention\.npz changed since the run was read"):
+        run.read_bytes("attention.npz")
+    plain = write_run(tmp_path, make_record(), make_frames(), trace=make_trace())
+    assert plain.attention() is None
+    made.attention.save(plain.path / "attention.npz")
+    with pytest.raises(RunError, match=r"no digest of attention\.npz: delete it, or make the clip anew"):
+        read_run(plain.path).attention()
+
+
+def test_a_recording_on_another_grid_than_the_routing_is_refused(tmp_path: Path):
+    """Each is whole and of the same prompt, seed and frames: only together they contradict each other."""
+    other = make_attention(grid=TokenGrid(GRID.frames, GRID.width, GRID.height))
+    said = "the recorded attention has a grid of 3×5×4 tokens, the routing one of 3×4×5"
+    with pytest.raises(RunError, match=said):
+        write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=other)
+    run = write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=make_attention())
+    assert run.attention().grid == run.trace().grid
+    other.save(run.path / "attention.npz")
+    with pytest.raises(RunError, match=said):
+        run.attention()
 
 
 @pytest.mark.parametrize(

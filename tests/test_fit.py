@@ -125,7 +125,7 @@ def test_its_folder_reads_as_a_run_of_the_trainer(tmp_path: Path):
     train_net(tmp_path, measure=lambda step: {"psnr": 20.0 + step})
     look = RunFolder(tmp_path).look()
     assert look.faults == ()
-    assert (look.about.recipe, look.about.steps, look.about.batch) == ("net", 8, 4)
+    assert (look.about.recipe_name, look.about.steps, look.about.batch) == ("net", 8, 4)
     assert look.saved.step == 8
     assert look.lines[-1] == {"kind": "validation", "step": 8, "scores": {"psnr": 28.0}}
     assert GrowingLog(tmp_path).read()

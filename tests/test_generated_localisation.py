@@ -127,6 +127,11 @@ def test_recorded_attention_is_the_stock_attention_and_changes_nothing(tiny_tran
     assert len(recorder.maps) == 1, "the unconditional pass is not recorded"
     assert recorder.maps[0].shape == (2, 60, len(IDS))
     assert torch.allclose(recorder.maps[0][..., 0] + recorder.maps[0][..., 1], torch.ones(2, 60), atol=1e-5)
+    with record_cross_attention(tiny_transformer, text, weights) as recorder:
+        for step in (latents, latents + 1):  # the negative prompt is the prompt
+            tiny_transformer(step, time, text, return_dict=False)
+            tiny_transformer(step, time, text, return_dict=False)
+    assert len(recorder.maps) == 2
     with pytest.raises(ValueError, match="no cross-attention"):
         record_cross_attention(torch.nn.Linear(1, 1), text, weights).__enter__()
 

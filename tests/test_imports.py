@@ -221,6 +221,7 @@ NO_TORCH = (
     "worlds",
     "data.jobs",
     "training.log",
+    "training.about",
     "training.run_folder",
     "evaluation.results",
     "evaluation.report.html",

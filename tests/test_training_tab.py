@@ -231,7 +231,7 @@ def test_numbers_that_count_nothing_and_a_pipe_are_said_in_one_line(copied: Path
         (copied / "run.json").write_text(json.dumps({**about, "recipe": {**about["recipe"], "batch": batch}}))
         assert RunFolder(copied).look().about is None, batch
     (copied / "run.json").write_text(json.dumps({**about, "recipe_name": "x" * 100_000}))
-    assert len(RunFolder(copied).look().about.recipe) == 200
+    assert len(RunFolder(copied).look().about.shown_name) == 200
     (copied / "log.jsonl").unlink()
     os.mkfifo(copied / "log.jsonl")
     assert RunFolder(copied).look().faults == ("log.jsonl is not a file: put the run's log in its place",)
@@ -323,7 +323,7 @@ def test_nothing_outside_a_run_is_ever_opened(copied: Path, trained: Path, tmp_p
 def test_the_facts_say_where_a_run_is_and_whether_it_still_writes(trained: Path):
     look = RunFolder(trained).look()
     written = look.written
-    about = replace(look.about, steps=1006, base="prophy-tiny")
+    about = replace(look.about, recipe={**look.about.recipe, "steps": 1006}, base="prophy-tiny")
     lines = [{**line, "seconds_per_step": 3.6} if line["kind"] == "train" else line for line in look.lines]
     running = replace(look, about=about, lines=lines)
     said = facts_of(running, written + 5)
@@ -347,7 +347,7 @@ def test_the_base_model_is_named_without_a_path_of_this_machine(copied: Path):
     about = json.loads((copied / "run.json").read_text())
     for base, expected in (("Wan-AI/Wan2.1", "Wan-AI/Wan2.1"), ("/home/me/secret/model", "model"), ("./a", "a")):
         (copied / "run.json").write_text(json.dumps({**about, "base": base}))
-        assert RunFolder(copied).look().about.base == expected
+        assert RunFolder(copied).look().about.shown_base == expected
 
 
 def test_names_from_a_run_are_shown_as_text(copied: Path):

@@ -2,7 +2,8 @@
 
 Queries and keys are taken where the layers have them anyway, after their norms, by hooks that change nothing: the stock
 attention processors stay in place, whatever moves the weights goes on doing so, and the outputs are the very ones
-without the recording. What is recorded is reduced at once, block by block.
+without the recording. They are reduced at once, a few heads at a time, and nothing of their size is held: a moment
+later, with queries and keys in their positions beside these, the layer itself takes more memory than that.
 
 Shapes: N tokens, L text length, W words, C cells, H heads, D width of a head.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,175 +25,124 @@ from prophy.routing.attention import AttentionTrace, Cells, Words, kept_steps, q
 
 Rotate = Callable[[torch.Tensor, torch.Tensor | slice], torch.Tensor]
 
-_MOST_WEIGHTS = 2**24  # attention weights that are held at once
+_MOST_WEIGHTS = 2**22  # attention weights that are computed at once: in float32, 16 MiB
 
 
-class AttentionRecorder:
-    """What :func:`record_attention` collects.
+# --- listening --------------------------------------------------------------------------------------------------------
 
-    Args:
-        grid: the token grid.
-        words: of each clip of the batch.
-        total: denoising steps to come.
 
-    Raises:
-        ValueError: the clip or the prompt is too large to record, or a prompt has no word.
+class Listener(Protocol):
+    """What takes the attention of a transformer's conditional passes, block by block.
+
+    Attributes:
+        hears_places: whether attention to other places of the clip is taken too.
     """
 
-    def __init__(self, grid: TokenGrid, words: Sequence[Words], total: int) -> None:
-        if not all(one.texts for one in words):
-            raise ValueError("the prompt has no word whose attention could be recorded")
-        self._grid, self._words, self._total = grid, words, total
-        self._cells = Cells.of(grid)
-        self._wanted = set(kept_steps(total, grid.num_tokens, max(len(one.texts) for one in words)))
-        self._steps: list[int] = []
-        self._word_maps: list[list[np.ndarray]] = [[] for _ in words]  # by clip, of each step (N, W)
-        self._cell_maps = [np.zeros((self._cells.count, self._cells.count), np.float32) for _ in words]
-        self._text: torch.Tensor | None = None  # of the conditional passes
-        self._step, self._blocks = 0, 0
-        self._listens = False
-        self._to_words: list[torch.Tensor] = []
-        self._to_cells: list[torch.Tensor] = []
+    hears_places: bool
 
-    def finish(self, clip: int, prompt: str, seed: int) -> AttentionTrace:
-        """What was recorded of one clip of the batch.
-
-        Raises:
-            ValueError: no conditional pass came.
-        """
-        if not self._steps:
-            raise ValueError("no denoising step was recorded: the transformer was not called")
-        word_maps, word_peaks = quantised(np.stack(self._word_maps[clip]), (0, 1))
-        cell_maps, cell_peaks = quantised(self._cell_maps[clip] / len(self._steps), (1,))
-        return AttentionTrace(
-            grid=self._grid,
-            prompt=prompt,
-            seed=seed,
-            words=self._words[clip].texts,
-            total_steps=max(self._total, self._steps[-1]),
-            steps=np.array(self._steps, np.int32),
-            word_maps=word_maps,
-            word_peaks=word_peaks,
-            cell_side=self._cells.side,
-            cell_maps=cell_maps,
-            cell_peaks=cell_peaks,
-        )
-
-    # --- as the transformer goes on -----------------------------------------------------------------------------------
-
-    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Before a pass. The first of a generation is conditional, and its text tells the others from the rest."""
-        text = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2]
-        if self._text is None:
-            self._text = text
-        is_conditional = text is self._text or (text.shape == self._text.shape and torch.equal(text, self._text))
-        self._step += is_conditional
-        self._listens = is_conditional and self._step in self._wanted
-        self._blocks, self._to_words, self._to_cells = 0, [], []
-
-    def end(self, module: nn.Module, args: tuple, output: Any) -> None:
-        """After a pass."""
-        if not self._listens or not self._blocks:
-            return
-        self._listens = False
-        self._steps.append(self._step)
-        for clip, (to_words_NW, to_cells_CC) in enumerate(zip(self._to_words, self._to_cells, strict=True)):
-            self._word_maps[clip].append((to_words_NW / self._blocks).cpu().numpy())
-            self._cell_maps[clip] += (to_cells_CC / self._blocks).cpu().numpy()
-
-    @property
-    def listens(self) -> bool:
-        """Whether the pass under way is to be recorded."""
-        return self._listens
+    def begin(self) -> bool:
+        """Before a conditional pass: whether to listen to it."""
+        ...
 
     def add_cross(self, query_BNHD: torch.Tensor, key_BLHD: torch.Tensor) -> None:
         """Take one block's attention to the text."""
-        count = len(self._words)
-        for clip, words in enumerate(self._words, -count):  # conditional rows come last
-            query_HND, key_HLD = (x[clip].transpose(0, 1).float() for x in (query_BNHD, key_BLHD))
-            picks_LW = torch.zeros(key_HLD.shape[1], len(words.texts), device=key_HLD.device)
-            for word, places in enumerate(words.places):
-                picks_LW[list(places), word] = 1
-            parts = [
-                _weights(part_HnD, key_HLD).mean(0) @ picks_LW for part_HnD in query_HND.split(_at_once(key_HLD), dim=1)
-            ]
-            self._sum_up(self._to_words, clip + count, torch.cat(parts))
+        ...
 
     def add_self(self, query_BNHD: torch.Tensor, key_BNHD: torch.Tensor, rotate: Rotate) -> None:
-        """Take one block's attention from the middle of every cell to every cell.
+        """Take one block's attention to all places, which comes before that to the text.
 
         Args:
             query_BNHD, key_BNHD: of the layer, before their positions.
-            rotate: gives them those of some tokens.
+            rotate: gives ``(n, H, D)`` of some tokens their positions.
         """
-        count, device = len(self._words), query_BNHD.device
-        centres = torch.from_numpy(self._cells.centres).to(device)
-        of_token = torch.from_numpy(self._cells.of_token).to(device)
-        for clip in range(-count, 0):
-            query_HCD = rotate(query_BNHD[clip, centres], centres).transpose(0, 1).float()
-            key_HND = rotate(key_BNHD[clip], slice(None)).transpose(0, 1).float()
-            parts = []
-            for part_HcD in query_HCD.split(_at_once(key_HND), dim=1):
-                weights_cN = _weights(part_HcD, key_HND).mean(0)
-                to_cells = torch.zeros(len(weights_cN), self._cells.count, device=device)
-                parts.append(to_cells.index_add_(1, of_token, weights_cN))
-            self._sum_up(self._to_cells, clip + count, torch.cat(parts))
-        self._blocks += 1
+        ...
 
-    def _sum_up(self, sums: list[torch.Tensor], clip: int, part: torch.Tensor) -> None:
-        if clip == len(sums):
-            sums.append(part)
-        else:
-            sums[clip] += part
+    def end(self) -> None:
+        """After a pass that was listened to."""
+        ...
 
 
-def _at_once(key_HLD: torch.Tensor) -> int:
-    """How many queries have no more weights than are held at once."""
-    return max(1, _MOST_WEIGHTS // (key_HLD.shape[0] * key_HLD.shape[1]))
+class Passes:
+    """Tells the conditional passes from the others, by their text.
+
+    Where the negative prompt is the prompt, both texts are the same; the pass on the latents of the one before is then
+    the unconditional one.
+
+    Args:
+        listener: is told of them.
+        text_BLD: of the conditional passes; None: the first pass is one.
+
+    Attributes:
+        listens: whether the pass under way is taken.
+    """
+
+    def __init__(self, listener: Listener, text_BLD: torch.Tensor | None = None) -> None:
+        self.listens = False
+        self._listener, self._text_BLD = listener, text_BLD
+        self._latents: torch.Tensor | None = None  # of the last conditional pass
+
+    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Before a pass."""
+        latents, _, text_BLD = FAMILIES[type(module).__name__].call_arguments(args, kwargs)
+        if self._text_BLD is None:
+            self._text_BLD = text_BLD
+        is_conditional = _same(self._text_BLD, text_BLD) and not (
+            self._latents is not None and _same(self._latents, latents)
+        )
+        if is_conditional:
+            self._latents = latents
+        self.listens = is_conditional and self._listener.begin()
+
+    def end(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """After a pass."""
+        if self.listens:
+            self.listens = False
+            self._listener.end()
 
 
-def _weights(query_HND: torch.Tensor, key_HLD: torch.Tensor) -> torch.Tensor:
-    return (query_HND @ key_HLD.transpose(-1, -2) * query_HND.shape[-1] ** -0.5).softmax(-1)
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return one is other or (one.shape == other.shape and torch.equal(one.to(other), other))
 
 
 class _Layer:
-    """One attention layer: what its norms gave, until its attention is over."""
+    """One attention layer: what its norms gave, until both have."""
 
-    def __init__(self, layer: nn.Module, recorder: AttentionRecorder, family: Any, *, is_cross: bool) -> None:
-        self._layer, self._recorder, self._family, self._is_cross = layer, recorder, family, is_cross
+    def __init__(self, layer: nn.Module, passes: Passes, listener: Listener, family: Any, *, is_cross: bool) -> None:
+        self._layer, self._passes, self._listener = layer, passes, listener
+        self._family, self._is_cross = family, is_cross
+        self._positions: tuple[torch.Tensor, ...] | None = None
         self._query: torch.Tensor | None = None
-        self._key: torch.Tensor | None = None
 
     def hooks(self) -> list[Any]:
         """Listen to it; the handles that end this."""
         return [
+            self._layer.register_forward_pre_hook(self._begin, with_kwargs=True),
             self._layer.norm_q.register_forward_hook(self._take_query),
             self._layer.norm_k.register_forward_hook(self._take_key),
-            self._layer.register_forward_hook(self._end, with_kwargs=True),
         ]
 
+    def _begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
+        if self._passes.listens and not self._is_cross:
+            self._positions = self._family.positions(args, kwargs)
+
     def _take_query(self, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        if self._recorder.listens:
+        if self._passes.listens:
             self._query = output
 
     def _take_key(self, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
-        if self._recorder.listens:
-            self._key = output
-
-    def _end(self, module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
-        if self._query is None or self._key is None:
+        """The stock processors make the queries first."""
+        if self._query is None:
             return
-        query_BNHD, key_BNHD = (x.unflatten(2, (self._layer.heads, -1)) for x in (self._query, self._key))
-        self._query = self._key = None  # as large as the layer's own: not to be held
+        query_BNHD, key_BNHD = (x.unflatten(2, (self._layer.heads, -1)) for x in (self._query, output))
+        positions, self._query, self._positions = self._positions, None, None
         if self._is_cross:
-            self._recorder.add_cross(query_BNHD, key_BNHD)
+            self._listener.add_cross(query_BNHD, key_BNHD)
             return
-        positions = self._family.positions(args, kwargs)
 
         def rotate(x_NHD: torch.Tensor, tokens: torch.Tensor | slice) -> torch.Tensor:
             return x_NHD if positions is None else self._family.rotated(x_NHD, *(part[tokens] for part in positions))
 
-        self._recorder.add_self(query_BNHD, key_BNHD, rotate)
+        self._listener.add_self(query_BNHD, key_BNHD, rotate)
 
 
 def check_records(transformer: nn.Module) -> None:
@@ -216,6 +166,187 @@ def check_records(transformer: nn.Module) -> None:
 
 
 @contextmanager
+def listening(
+    transformers: Sequence[nn.Module], listener: Listener, text_BLD: torch.Tensor | None = None
+) -> Iterator[Passes]:
+    """Let a listener take the attention of every conditional pass inside the block.
+
+    Args:
+        transformers: those of a pipeline, which take turns along the noise.
+        listener: takes it.
+        text_BLD: see :class:`Passes`.
+
+    Raises:
+        ValueError: see :func:`check_records`.
+    """
+    passes = Passes(listener, text_BLD)
+    handles: list[Any] = []
+    try:
+        for transformer in transformers:
+            check_records(transformer)
+            family: Any = FAMILIES[type(transformer).__name__]
+            handles.append(transformer.register_forward_pre_hook(passes.begin, with_kwargs=True))
+            handles.append(transformer.register_forward_hook(passes.end))
+            for layer in family.self_attentions(transformer) if listener.hears_places else []:
+                handles += _Layer(layer, passes, listener, family, is_cross=False).hooks()
+            for layer in family.cross_attentions(transformer):
+                handles += _Layer(layer, passes, listener, family, is_cross=True).hooks()
+        yield passes
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+# --- weights ----------------------------------------------------------------------------------------------------------
+
+
+def attention_to_words(query_NHD: torch.Tensor, key_LHD: torch.Tensor, picks_LW: torch.Tensor) -> torch.Tensor:
+    """How much each token of a clip attends to words, mean over heads, float32 ``(N, W)``.
+
+    Args:
+        query_NHD: of the clip's tokens.
+        key_LHD: of the text's.
+        picks_LW: how much each token of the text counts for each word.
+    """
+    to_words_NW = torch.zeros(len(query_NHD), picks_LW.shape[1], device=query_NHD.device)
+    picks_LW = picks_LW.to(to_words_NW)
+    for rows, weights_nL in _weights_in_parts(query_NHD, key_LHD):
+        to_words_NW[rows] += weights_nL @ picks_LW
+    return to_words_NW / query_NHD.shape[1]
+
+
+def _weights_in_parts(
+    query_QHD: torch.Tensor,
+    key_KHD: torch.Tensor,
+    placed: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]] = lambda query, key: (query, key),
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Attention weights, summed over some heads, of some queries at a time; each query comes until no head is left.
+
+    Args:
+        query_QHD, key_KHD: of one clip.
+        placed: gives queries and keys of some heads their positions.
+
+    Yields:
+        Which queries, and their weights, float32 ``(q, K)``.
+    """
+    (queries, heads, width), keys = query_QHD.shape, len(key_KHD)
+    together = max(1, _MOST_WEIGHTS // (queries * keys))
+    for first in range(0, heads, together):
+        some = slice(first, first + together)
+        query_HQD, key_HKD = (x.transpose(0, 1).float() for x in placed(query_QHD[:, some], key_KHD[:, some]))
+        query_HQD = query_HQD * width**-0.5
+        count = max(1, _MOST_WEIGHTS // (len(query_HQD) * keys))
+        for start in range(0, queries, count):
+            rows = slice(start, start + count)
+            yield rows, (query_HQD[:, rows] @ key_HKD.transpose(-1, -2)).softmax(-1).sum(0)
+
+
+# --- of a generation --------------------------------------------------------------------------------------------------
+
+
+class AttentionRecorder:
+    """What :func:`record_attention` collects.
+
+    Args:
+        grid: the token grid.
+        words: of each clip of the batch.
+        total: denoising steps to come.
+
+    Raises:
+        ValueError: the clip or the prompt is too large to record, or a prompt has no word.
+    """
+
+    hears_places = True
+
+    def __init__(self, grid: TokenGrid, words: Sequence[Words], total: int) -> None:
+        if not all(one.texts for one in words):
+            raise ValueError("the prompt has no word whose attention could be recorded")
+        self._grid, self._words, self._total = grid, words, total
+        self._cells = Cells.of(grid)
+        self._wanted = set(kept_steps(total, grid.num_tokens, max(len(one.texts) for one in words)))
+        self._steps: list[int] = []
+        self._word_maps: list[list[np.ndarray]] = [[] for _ in words]  # by clip, of each step (N, W)
+        self._cell_maps = [np.zeros((self._cells.count, self._cells.count), np.float32) for _ in words]
+        self._step, self._blocks = 0, 0
+        self._to_words: list[torch.Tensor] = []
+        self._to_cells: list[torch.Tensor] = []
+
+    def finish(self, clip: int, prompt: str, seed: int) -> AttentionTrace:
+        """What was recorded of one clip of the batch.
+
+        Raises:
+            ValueError: no conditional pass came, or more than one a step.
+        """
+        if not self._steps:
+            raise ValueError("no denoising step was recorded: the transformer was not called")
+        if self._step != self._total:
+            raise ValueError(
+                f"{self._step} conditional passes in {self._total} steps: the pipeline changed how it calls its "
+                "transformer"
+            )
+        word_maps, word_peaks = quantised(np.stack(self._word_maps[clip]), (0, 1))
+        cell_maps, cell_peaks = quantised(self._cell_maps[clip] / len(self._steps), (1,))
+        return AttentionTrace(
+            grid=self._grid,
+            prompt=prompt,
+            seed=seed,
+            words=self._words[clip].texts,
+            total_steps=self._total,
+            steps=np.array(self._steps, np.int32),
+            word_maps=word_maps,
+            word_peaks=word_peaks,
+            cell_side=self._cells.side,
+            cell_maps=cell_maps,
+            cell_peaks=cell_peaks,
+        )
+
+    # --- as a Listener ------------------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        self._step += 1
+        self._blocks, self._to_words, self._to_cells = 0, [], []
+        return self._step in self._wanted
+
+    def end(self) -> None:
+        if not self._blocks:
+            return
+        self._steps.append(self._step)
+        for clip, (to_words_NW, to_cells_CC) in enumerate(zip(self._to_words, self._to_cells, strict=True)):
+            self._word_maps[clip].append((to_words_NW / self._blocks).cpu().numpy())
+            self._cell_maps[clip] += (to_cells_CC / self._blocks).cpu().numpy()
+
+    def add_cross(self, query_BNHD: torch.Tensor, key_BLHD: torch.Tensor) -> None:
+        count = len(self._words)
+        for clip, words in enumerate(self._words, -count):  # conditional rows come last
+            picks_LW = torch.zeros(key_BLHD.shape[1], len(words.texts))
+            for word, places in enumerate(words.places):
+                picks_LW[list(places), word] = 1
+            self._sum_up(self._to_words, clip + count, attention_to_words(query_BNHD[clip], key_BLHD[clip], picks_LW))
+
+    def add_self(self, query_BNHD: torch.Tensor, key_BNHD: torch.Tensor, rotate: Rotate) -> None:
+        """From the middle of every cell to every cell."""
+        count, device = len(self._words), query_BNHD.device
+        centres = torch.from_numpy(self._cells.centres).to(device)
+        of_token = torch.from_numpy(self._cells.of_token).to(device)
+
+        def placed(query_CHD: torch.Tensor, key_NHD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return rotate(query_CHD, centres), rotate(key_NHD, slice(None))
+
+        for clip in range(-count, 0):
+            to_cells_CC = torch.zeros(self._cells.count, self._cells.count, device=device)
+            for rows, weights_cN in _weights_in_parts(query_BNHD[clip, centres], key_BNHD[clip], placed):
+                to_cells_CC[rows].index_add_(1, of_token, weights_cN)
+            self._sum_up(self._to_cells, clip + count, to_cells_CC / query_BNHD.shape[2])
+        self._blocks += 1
+
+    def _sum_up(self, sums: list[torch.Tensor], clip: int, part: torch.Tensor) -> None:
+        if clip == len(sums):
+            sums.append(part)
+        else:
+            sums[clip] += part
+
+
+@contextmanager
 def record_attention(
     transformers: Sequence[nn.Module], grid: TokenGrid, words: Sequence[Words], total: int
 ) -> Iterator[AttentionRecorder]:
@@ -231,18 +362,5 @@ def record_attention(
         ValueError: see :func:`check_records` and :class:`AttentionRecorder`.
     """
     recorder = AttentionRecorder(grid, words, total)
-    handles: list[Any] = []
-    try:
-        for transformer in transformers:
-            check_records(transformer)
-            family: Any = FAMILIES[type(transformer).__name__]
-            handles.append(transformer.register_forward_pre_hook(recorder.begin, with_kwargs=True))
-            handles.append(transformer.register_forward_hook(recorder.end))
-            for layer in family.self_attentions(transformer):
-                handles += _Layer(layer, recorder, family, is_cross=False).hooks()
-            for layer in family.cross_attentions(transformer):
-                handles += _Layer(layer, recorder, family, is_cross=True).hooks()
+    with listening(transformers, recorder):
         yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()

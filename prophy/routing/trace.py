@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from prophy import phenomena
-from prophy.arrays import check_axes, damage_named, read_described, write_described
+from prophy.arrays import check_axes, damage_named, read_described, read_description, write_described
 from prophy.grid import TokenGrid
 
 if TYPE_CHECKING:
@@ -174,6 +174,13 @@ class RoutingTrace:
                 raise ValueError("its description is malformed")
             grid = TokenGrid(*about.pop("grid"))
             return cls(grid=grid, **about, **arrays)
+
+    @staticmethod
+    def grid_in(path: Path) -> TokenGrid:
+        """The token grid of a saved trace, without its arrays; raises as :meth:`load`."""
+        path = Path(path)
+        with damage_named(path, "routing trace"):
+            return TokenGrid(*read_description(path, MAX_BYTES)["grid"])
 
 
 def _rounded(map_NP: np.ndarray) -> np.ndarray:

@@ -231,9 +231,8 @@ def export_zip(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
     """
     out = _checked_out(run, out, ".zip", overwrite)
     run = read_run(run.path)
-    attended = [] if run.attention() is None else ["attention.npz"]
     with replacing(out, shared=True) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        for name in ("run.json", *sorted(run.files), *attended):
+        for name in ("run.json", *sorted(run.files)):
             item = zipfile.ZipInfo(f"{run.id}/{name}", _ZIP_TIME)
             # Stored: the files are compressed already, and another zlib would give other bytes.
             item.compress_type, item.create_system, item.external_attr = zipfile.ZIP_STORED, 3, 0o644 << 16

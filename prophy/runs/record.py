@@ -12,13 +12,20 @@ from types import MappingProxyType
 from typing import Any
 
 from prophy import phenomena
+from prophy.routing.attention import MAX_BYTES as ATTENTION_MAX_BYTES
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.runs.computation import Computation
 
 SCHEMA = 1
 #: every file that run.json may name, and its largest size in bytes
-FILE_MAX_BYTES = {"video.mp4": 2**29, "poster.png": 2**25, "routing.npz": 2**29, "sheet.png": 2**26}
+FILE_MAX_BYTES = {
+    "video.mp4": 2**29,
+    "poster.png": 2**25,
+    "routing.npz": 2**29,
+    "sheet.png": 2**26,
+    "attention.npz": ATTENTION_MAX_BYTES,
+}
 _ALWAYS_PRESENT = frozenset({"video.mp4", "poster.png"})
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -2,12 +2,12 @@
 record.py write and read it::
 
     <root>/<run id>/
-        run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of the next four
+        run.json      prompt, seed, settings, steering, schedule, model, timings; size and SHA-256 of the next five
         video.mp4     the clip, enlarged for browsers
         poster.png    its middle frame
         routing.npz   the RoutingTrace; absent when no branch was attached
         sheet.png     frames above, routing below; absent with it
-        attention.npz the AttentionTrace, if it was to be recorded; run.json does not name it, so no digest guards it
+        attention.npz the AttentionTrace; absent where it was not to be recorded
         owner         digest of a visitor's secret, see owner.py; only of runs that the app made
 
 A run is written under a hidden name and renamed when it is whole, so a half-written one is never listed. A reader
@@ -36,7 +36,6 @@ import numpy as np
 
 from prophy.files import sha256
 from prophy.grid import TokenGrid
-from prophy.routing.attention import MAX_BYTES as ATTENTION_MAX_BYTES
 from prophy.routing.attention import AttentionTrace
 from prophy.routing.trace import RoutingTrace
 from prophy.runs.owner import write_owner
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _RECORD = "run.json"
-_ATTENTION = "attention.npz"
 _RECORD_MAX_BYTES = 2**21  # room for every cell a steering may paint
 _RUN_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _RUN_ID_MAX_CHARS = 96
@@ -127,31 +125,33 @@ class Run:
         """Load what the backbone attended to, or None where that was not recorded.
 
         Raises:
-            RunError: attention.npz is broken or belongs to another run.
+            RunError: attention.npz is broken, belongs to another run, or lies there without its digest in run.json;
+                its token grid is not the routing's.
         """
-        path = self.path / _ATTENTION
-        if not os.path.lexists(path):
+        path = self.path / "attention.npz"
+        if path.name not in self.files:
+            is_absent = not os.path.lexists(path)
+            require(
+                is_absent, f"run {self.id}: run.json has no digest of {path.name}: delete it, or make the clip anew"
+            )
             return None
         try:
-            _open_regular(path, ATTENTION_MAX_BYTES).close()  # no link, no pipe
             attention = AttentionTrace.load(path)
+            grid = None if self.routing_path is None else RoutingTrace.grid_in(self.routing_path)
         except (ValueError, OSError) as error:
             raise RunError(f"run {self.id}: {error}") from error
-        _check_attention_belongs(attention, self.record)
+        _check_attention_belongs(attention, grid, self.record)
         return attention
 
     def read_bytes(self, name: str) -> bytes:
-        """One of ``files``, run.json itself, or the recorded attention, as it is stored.
+        """One of ``files``, or run.json itself, as it is stored.
 
         Raises:
-            RunError: the run has no such file, or it changed since the run was read; of the recorded attention, which
-                has no digest, that is not known.
+            RunError: the run has no such file, or it changed since the run was read.
         """
         if name == _RECORD:
             raw = _read_regular(self.path / name, _RECORD_MAX_BYTES)
             is_same = from_json(parse(raw, self.id)) == (self.record, self.files)
-        elif name == _ATTENTION:
-            raw, is_same = _read_regular(self.path / name, ATTENTION_MAX_BYTES), True
         else:
             require(name in self.files, f"run {self.id} has no file {name[:80]!r}")
             raw = _read_regular(self.path / name, FILE_MAX_BYTES[name])
@@ -198,7 +198,7 @@ def write_run(
     if trace is not None:
         _check_trace_belongs(trace, record)
     if attention is not None:
-        _check_attention_belongs(attention, record)
+        _check_attention_belongs(attention, None if trace is None else trace.grid, record)
     root.mkdir(parents=True, exist_ok=True)
     final, partial = root / run_id, root / f".partial-{run_id}-{secrets.token_hex(4)}"
     require(not os.path.lexists(final), f"run {run_id} already exists in {root}: choose another id")
@@ -214,7 +214,7 @@ def write_run(
         if trace is not None:
             trace.save(partial / "routing.npz")
         if attention is not None:
-            attention.save(partial / _ATTENTION)
+            attention.save(partial / "attention.npz")
         if sheet is not None:
             write_png(partial / "sheet.png", sheet)
         written = [name for name in FILE_MAX_BYTES if (partial / name).exists()]
@@ -222,7 +222,7 @@ def write_run(
         (partial / _RECORD).write_text(to_text(record, files), encoding="utf-8")
         if owner is not None:
             write_owner(partial, owner)
-        for name in (*written, _RECORD, *([] if attention is None else [_ATTENTION])):
+        for name in (*written, _RECORD):
             _sync(partial / name)
         try:
             os.rename(partial, final)
@@ -337,8 +337,11 @@ def _check_trace_belongs(trace: RoutingTrace, record: RunRecord) -> None:
     _check_belongs("routing", trace.prompt, trace.seed, trace.grid, record)
 
 
-def _check_attention_belongs(attention: AttentionTrace, record: RunRecord) -> None:
+def _check_attention_belongs(attention: AttentionTrace, routing: TokenGrid | None, record: RunRecord) -> None:
     _check_belongs("recorded attention", attention.prompt, attention.seed, attention.grid, record)
+    if routing is not None and attention.grid != routing:  # a token of one would be another place in the other
+        ours, theirs = ("×".join(map(str, grid.shape)) for grid in (attention.grid, routing))
+        raise RunError(f"the recorded attention has a grid of {ours} tokens, the routing one of {theirs}")
 
 
 def _check_belongs(what: str, prompt: str, seed: int, grid: TokenGrid, record: RunRecord) -> None:

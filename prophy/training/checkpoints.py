@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -89,11 +90,15 @@ def save_checkpoint(folder: Path, state: dict[str, State]) -> None:
     replace_folder(new, folder)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, needed: Iterable[str] = ()) -> dict[str, Any] | None:
     """Read the newest complete checkpoint, as it was given to :func:`save_checkpoint`, or ``None`` if there is none.
 
+    Args:
+        folder: of the checkpoint.
+        needed: what its state must hold.
+
     Raises:
-        ValueError: the checkpoint is damaged, or was not copied whole.
+        ValueError: the checkpoint is damaged, was not copied whole, or lacks what is needed. One line.
     """
     from safetensors.torch import load_file
 
@@ -108,9 +113,16 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
                 tensors = {}
                 for name in files:
                     tensors.update(load_file(check_file(candidate / name)))
-                return _restore(plan, tensors)
+                state = _restore(plan, tensors)
+                lacking = set(needed) - state.keys()
             except Exception as error:
                 raise ValueError(f"checkpoint {candidate} is damaged ({error}): delete it to start again") from error
+            if lacking:
+                raise ValueError(
+                    f"checkpoint {candidate} is of another kind of training (it lacks {', '.join(sorted(lacking))}): "
+                    "choose another folder"
+                )
+            return state
     return None
 
 

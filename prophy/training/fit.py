@@ -20,7 +20,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from prophy.files import exclusive, write_text
+from prophy.files import exclusive
+from prophy.training.about import About
 from prophy.training.checkpoints import (
     State,
     load_checkpoint,
@@ -32,10 +33,12 @@ from prophy.training.checkpoints import (
 from prophy.training.ema import Ema
 from prophy.training.log import Log
 from prophy.training.progress import Progress, Stop, TrainingStopped
-from prophy.training.run_folder import CHECKPOINT, RUN_FILE
+from prophy.training.run_folder import CHECKPOINT
 
 log = logging.getLogger(__name__)
 
+#: what a checkpoint must hold to be resumed
+_STATE = ("recipe", "step", "mean_loss", "model", "optimiser", "ema", "random")
 _EXPLOSION = 1000.0  # times its running mean: these losses jump where a phase begins
 
 
@@ -98,7 +101,7 @@ def fit(
         folder = Path(folder)
         refuse_older_layout(folder)
         record = json.loads(json.dumps(asdict(recipe)))
-        state = load_checkpoint(folder / CHECKPOINT)
+        state = load_checkpoint(folder / CHECKPOINT, _STATE)
         if state is None:
             _describe(folder, name, record, steps, optimiser.parameters)
         else:
@@ -149,15 +152,13 @@ def fit(
 
 
 def _describe(folder: Path, name: str, record: dict, steps: int, parameters: Iterable[nn.Parameter]) -> None:
-    about = {
-        "recipe_name": name,
-        "base": "",
-        "recipe": {**record, "steps": steps},
-        "processes": 1,
-        "trained_parameters": sum(parameter.numel() for parameter in parameters),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / RUN_FILE, json.dumps(about, indent=2) + "\n")
+    About(
+        recipe_name=name,
+        base="",
+        recipe={**record, "steps": steps},
+        processes=1,
+        trained_parameters=sum(parameter.numel() for parameter in parameters),
+    ).write(folder)
 
 
 def _refuse_another(folder: Path, before: dict, now: dict) -> None:

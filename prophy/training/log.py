@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from prophy.files import open_regular, read_regular, write_text
-from prophy.schema import parsed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -146,8 +145,16 @@ def read_lines(folder: Path) -> list[Line]:
 
     Raises:
         FileNotFoundError: the folder holds no log.
+        ValueError: a line is none that :class:`Log` writes, or two trainings wrote there. One line.
     """
-    return list(_lines(Path(folder) / LOG_FILE))
+    try:
+        content = read_regular(Path(folder) / LOG_FILE, _MAX_BYTES)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder} holds no {LOG_FILE}: give a folder that prophy train wrote") from None
+    lines: list[Line] = []
+    if (fault := _take(content, lines)[1]) is not None:
+        raise ValueError(f"{folder}: {fault}")
+    return lines
 
 
 class GrowingLog:
@@ -187,7 +194,9 @@ class GrowingLog:
                     self._forget()
                 with open_regular(self._path) as file:
                     file.seek(self._offset)
-                    self._take(file.read(_MAX_BYTES))
+                    taken, fault = _take(file.read(_MAX_BYTES), self.lines)
+                self._offset += taken
+                self.fault = None if fault is None else f"{fault}. Only what stands before it is shown"
                 self._inode, self._seen, self.written = status.st_ino, seen, status.st_mtime
         except FileNotFoundError:
             self._forget()
@@ -197,21 +206,24 @@ class GrowingLog:
             self.fault = f"{error}: put the run's log in its place"
         return (self._seen, self.fault) != before
 
-    def _take(self, content: bytes) -> None:
-        """Parse whole lines: one without its end is being written, or was cut short by a kill."""
-        *whole, _ = content.split(b"\n")
-        for raw in whole:
-            line, last = _line_of(raw), self.lines[-1]["step"] if self.lines else 0
-            if line is None or line["step"] < last:
-                what = (
-                    "is damaged: delete it, and the rest is shown too"
-                    if line is None
-                    else f"goes back from step {last} to {line['step']}: end one of the two trainings that write there"
-                )
-                self.fault = f"line {len(self.lines) + 1} of {LOG_FILE} {what}. Only what stands before it is shown"
-                return
-            self.lines.append(line)
-            self._offset += len(raw) + 1
+
+def _take(content: bytes, lines: list[Line]) -> tuple[int, str | None]:
+    """Add whole lines: one without its end is being written, or was cut short by a kill.
+
+    Returns:
+        The bytes that were taken, and why not all whole lines were; None if they were.
+    """
+    taken = 0
+    for raw in content.split(b"\n")[:-1]:
+        line, last = _line_of(raw), lines[-1]["step"] if lines else 0
+        if line is None:
+            return taken, f"line {len(lines) + 1} of {LOG_FILE} is damaged: delete it, and the rest is shown too"
+        if line["step"] < last:
+            what = f"goes back from step {last} to {line['step']}: end one of the two trainings that write there"
+            return taken, f"line {len(lines) + 1} of {LOG_FILE} {what}"
+        lines.append(line)
+        taken += len(raw) + 1
+    return taken, None
 
 
 _EXPERTS: dict[str, type] = {
@@ -276,16 +288,11 @@ def _experts(used: ExpertUsage) -> Experts:
     }
 
 
-def _lines(path: Path) -> Iterator[Line]:
-    for text in read_regular(path, _MAX_BYTES).decode(errors="replace").splitlines():
-        try:
-            yield parsed(text)
-        except ValueError:
-            return
-
-
 def _cut(path: Path, step: int) -> None:
-    kept = [line for line in _lines(path) if line["step"] <= step]
+    """Drop lines after a step, and what stands behind damage: nobody reads on there."""
+    lines: list[Line] = []
+    _take(read_regular(path, _MAX_BYTES), lines)
+    kept = [line for line in lines if line["step"] <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 

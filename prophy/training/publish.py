@@ -10,19 +10,20 @@ import argparse
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
+from prophy.catalogue.check import check_branch, check_config
 from prophy.files import replace_folder, write_text
-from prophy.schema import read_object
+from prophy.training.about import RUN_FILE, About
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.curves import save_page
 from prophy.training.log import LOG_FILE, Line, read_lines
 from prophy.training.recipe import Recipe
-from prophy.training.run_folder import CHECKPOINT, RUN_FILE
+from prophy.training.run_folder import CHECKPOINT
 from prophy.training.trainable import lora_config
 
 T = TypeVar("T")
@@ -37,25 +38,31 @@ def publish(run: Path, out: Path) -> Path:
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet.
-        ValueError: a damaged checkpoint, one of another release, or weights that are not finite. One line.
+        ValueError: a damaged run, one of another release, or weights that are not finite. One line.
     """
     run, out = Path(run), Path(out)
-    state = load_checkpoint(run / CHECKPOINT) if run.is_dir() else None
-    if state is None or not (run / RUN_FILE).is_file():
+    about = About.read(run) if (run / RUN_FILE).is_file() else None
+    if about is not None and about.transformer is None:
+        raise ValueError(f"{run} trained no transformer: only backbones and branches are published")
+    state = load_checkpoint(run / CHECKPOINT, ("recipe", "step", "still", "ema"))
+    if about is None or about.transformer is None or state is None:
         raise FileNotFoundError(f"{run} holds no checkpoint: give a folder that prophy train wrote, once it has saved")
-    about = read_object(run / RUN_FILE, "train into a new folder")
     recipe = Recipe.from_record(state["recipe"])
     _require_finite({**state["still"], **state["ema"]}, run)
+    cure = "train into a new folder"
+    check_config(about.transformer.config, run / RUN_FILE, cure)
+    if about.branch is not None:
+        check_branch(about.branch, run / RUN_FILE, cure)
     lines = read_lines(run)
     new = out.with_name(out.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     (new / "training").mkdir(parents=True)
-    if about["branch"] is not None:
-        branch = ProPhyBranch.from_config(about["branch"])
+    if about.branch is not None:
+        branch = ProPhyBranch.from_config(about.branch)
         branch.load_state_dict(_part("branch.", {**state["still"], **state["ema"]}))
         branch.save_pretrained(new)
     backbone = _part("transformer.", state["ema"])
-    family = backbone_of(about["transformer"]["class"])
+    family = backbone_of(about.transformer.class_name)
     if recipe.backbone == "lora":
         adapted = {name.replace(".default.", "."): tensor for name, tensor in backbone.items()}
         metadata = lora_config(family, recipe.lora_rank).to_dict()
@@ -63,12 +70,12 @@ def publish(run: Path, out: Path) -> Path:
             new, transformer_lora_layers=adapted, transformer_lora_adapter_metadata=metadata
         )
     elif recipe.backbone == "trained":
-        transformer = family.transformer_class.from_config(about["transformer"]["config"])
+        transformer = family.transformer_class.from_config(about.transformer.config)
         transformer.load_state_dict(backbone)
         transformer.save_pretrained(new / "transformer")
     shutil.copy(run / RUN_FILE, new / "training")
     shutil.copy(run / LOG_FILE, new / "training")
-    save_page(new / "training" / "curves.html", {about["recipe_name"] or run.name: lines})
+    save_page(new / "training" / "curves.html", {about.recipe_name or run.name: lines})
     _write_card(new, about, recipe, state["step"], lines)
     replace_folder(new, out)
     return out
@@ -100,21 +107,21 @@ What a ProPhy ablation compares a branch with.
 """
 
 
-def _write_card(folder: Path, about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> None:
+def _write_card(folder: Path, about: About, recipe: Recipe, step: int, lines: list[Line]) -> None:
     path = folder / "README.md"
-    head = path.read_text() if about["branch"] is not None else _BARE_HEADER
+    head = path.read_text() if about.branch is not None else _BARE_HEADER
     write_text(path, head + "\n" + "\n".join(_sections(about, recipe, step, lines)))
 
 
-def _sections(about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+def _sections(about: About, recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
     rows = {
-        "recipe": f"`{about['recipe_name'] or 'unnamed'}`, all of it in `training/run.json`",
-        "base model": f"`{about['base'] or 'not recorded'}`",
-        "data": f"`{about['data']}`",
+        "recipe": f"`{about.recipe_name or 'unnamed'}`, all of it in `training/run.json`",
+        "base model": f"`{about.base or 'not recorded'}`",
+        "data": f"`{about.data}`",
         "steps": f"{step:,} of {recipe.steps:,}, {recipe.batch} clips each",
-        "processes at the start": about["processes"],
+        "processes at the start": about.processes,
         "backbone": {"lora": f"LoRA of rank {recipe.lora_rank}"}.get(recipe.backbone, recipe.backbone),
-        "trained parameters": f"{about['trained_parameters']:,}",
+        "trained parameters": f"{about.trained_parameters:,}",
         "λ of coarse, align, balance": ", ".join(map(str, vars(recipe.losses).values())),
         "weights": f"moving average, decay {recipe.ema}",
     }
@@ -161,13 +168,13 @@ def _few(found: list[T], count: int = 8) -> list[T]:
     return [found[round(i * (len(found) - 1) / (count - 1))] for i in range(count)]
 
 
-def _limits(about: dict[str, Any], recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
+def _limits(about: About, recipe: Recipe, step: int, lines: list[Line]) -> list[str]:
     limits = []
     if step < recipe.steps:
         limits.append(f"The training is not finished: {step:,} of {recipe.steps:,} steps.")
     if not any(line["kind"] == "validation" for line in lines):
         limits.append("No held-out clips were given, so no loss here is of clips that it has not seen.")
-    if about["branch"] is not None and recipe.losses.fine_align:
+    if about.branch is not None and recipe.losses.fine_align:
         limits.append("The routing is as good as its token targets, which were not checked by hand.")
     limits.append(
         "Losses are no measure of physics: nothing here says that generated clips obey laws more often. "

@@ -8,40 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from prophy.files import sha256
 from prophy.runs.record import RunError
 from prophy.runs.store import Run, find_run
-from prophy.schema import read_json
+from prophy.training.about import RUN_FILE, About
 from prophy.training.checkpoints import Saved, saved_in
 from prophy.training.log import GrowingLog, Line
 
-RUN_FILE, CHECKPOINT, SAMPLES = "run.json", "checkpoint", "samples"
+CHECKPOINT, SAMPLES = "checkpoint", "samples"
 
 _STEP_FOLDER = re.compile(r"step-[0-9]{1,15}")
-_LONGEST = 200  # characters of a name
-
-
-@dataclass(frozen=True)
-class About:
-    """What ``run.json`` says of a run.
-
-    Attributes:
-        recipe: its name; empty if it has none.
-        base: the base model's hub id, or the name of its folder, never a path of this machine.
-        steps: of the optimiser, in all.
-        batch: its size; None if that changes on the way.
-        processes: at the start.
-        trained_parameters: how many.
-        start: a digest of the base model as it was named and of the training set: equal where two runs began alike.
-    """
-
-    recipe: str
-    base: str
-    steps: int
-    batch: int | None
-    processes: int
-    trained_parameters: int
-    start: str
 
 
 @dataclass(frozen=True)
@@ -85,7 +60,7 @@ class RunFolder:
             self._version += self._log.read()
             lines, written, fault, version = list(self._log.lines), self._log.written, self._log.fault, self._version
         try:
-            about = read_about(self.path / RUN_FILE)
+            about = About.read(self.path)
         except ValueError as error:
             faults.append(str(error))
         if fault is not None:
@@ -174,34 +149,3 @@ def _is_run(folder: Path) -> bool:
     """Of a training: a generation has a run.json too, beside its clip."""
     path = folder / RUN_FILE
     return path.is_file() and not path.is_symlink() and not (folder / "video.mp4").exists()
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**53:
-        raise ValueError(f"{value!r:.80} counts nothing")
-    return value
-
-
-def read_about(path: Path) -> About:
-    """Read ``run.json``.
-
-    Raises:
-        ValueError: it is damaged. One line.
-    """
-    try:
-        about = read_json(path)
-        base, recipe = str(about["base"])[:_LONGEST], about["recipe"]
-        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.startswith((".", "~"))
-        return About(
-            recipe=str(about["recipe_name"])[:_LONGEST],
-            base=base if is_hub_id else Path(base).name,
-            steps=_count(recipe["steps"]),
-            batch=None if recipe.get("batch") is None else _count(recipe["batch"]),
-            processes=_count(about["processes"]),
-            trained_parameters=_count(about["trained_parameters"]),
-            start=sha256(f"{about['base']}\n{about.get('data', '')}"),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(
-            f"{path.name} of {path.parent.name} is damaged, so recipe and steps are not known: train into a new folder"
-        ) from None

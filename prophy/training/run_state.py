@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from prophy.data.examples import CONTENT, TEXT
-from prophy.files import write_text
-from prophy.schema import read_object
+from prophy.training.about import RUN_FILE, About, Transformer
 from prophy.training.checkpoints import (
-    State,
     load_checkpoint,
     random_state,
     restore_random_state,
@@ -29,11 +28,14 @@ from prophy.training.ema import Ema
 from prophy.training.fsdp import distribute_like, gather_full
 from prophy.training.progress import Progress, TrainingStopped
 from prophy.training.recipe import Recipe, difference
-from prophy.training.run_folder import CHECKPOINT, RUN_FILE
+from prophy.training.run_folder import CHECKPOINT
 from prophy.training.strategies import Strategy
 from prophy.training.trainable import TrainableModule
 
 log = logging.getLogger(__name__)
+
+#: what a checkpoint must hold to be resumed
+_STATE = ("recipe", "step", "mean_loss", "random", "weights", "ema", "optimisers")
 
 
 def refuse_other_inputs(out: Path, data: str, backbone: str | None) -> None:
@@ -112,7 +114,7 @@ class RunState:
         Raises:
             ValueError: the folder holds another training. One line.
         """
-        state = load_checkpoint(self._out / CHECKPOINT)
+        state = load_checkpoint(self._out / CHECKPOINT, _STATE)
         if state is None:
             if self._accelerator.is_main_process:
                 self._describe(name, base, initial)
@@ -197,29 +199,25 @@ class RunState:
 
     def _note_recipe(self) -> None:
         """Its end may be another one than when the run was described."""
-        path = self._out / RUN_FILE
-        about = read_object(path, "train into a new folder") if path.is_file() else None
-        if about is not None and about.get("recipe") != self._recipe.record():
-            about["recipe"] = self._recipe.record()
-            write_text(path, json.dumps(about, indent=2) + "\n")
+        about = About.read(self._out) if (self._out / RUN_FILE).is_file() else None
+        if about is not None and about.recipe != self._recipe.record():
+            replace(about, recipe=self._recipe.record()).write(self._out)
 
     def _describe(self, name: str, base: str, initial: str) -> None:
         module = self._module
-        about = {
-            "recipe_name": name,
-            "base": base,
-            "initial": initial,
-            "recipe": self._recipe.record(),
-            "data": self._data,
-            "processes": self._accelerator.num_processes,
-            "transformer": {"class": type(module.transformer).__name__, "config": _plain(module.transformer.config)},
-            "branch": None if module.branch is None else _plain(module.branch.config),
-            "trained_parameters": sum(p.numel() for p in self._strategy.weights.values()),
-        }
-        self._out.mkdir(parents=True, exist_ok=True)
-        write_text(self._out / RUN_FILE, json.dumps(about, indent=2) + "\n")
+        About(
+            recipe_name=name,
+            base=base,
+            initial=initial,
+            recipe=self._recipe.record(),
+            data=self._data,
+            processes=self._accelerator.num_processes,
+            transformer=Transformer(type(module.transformer).__name__, _plain(module.transformer.config)),
+            branch=None if module.branch is None else _plain(module.branch.config),
+            trained_parameters=sum(p.numel() for p in self._strategy.weights.values()),
+        ).write(self._out)
 
 
-def _plain(config: dict) -> dict[str, State]:
+def _plain(config: dict) -> dict[str, Any]:
     """A configuration as diffusers saves it: without what it notes for itself."""
     return json.loads(json.dumps({key: value for key, value in config.items() if not key.startswith("_")}))

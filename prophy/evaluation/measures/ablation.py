@@ -26,8 +26,8 @@ from prophy.evaluation.results.flow_loss import BRANCH, Comparison, FlowLevel, F
 from prophy.evaluation.results.laws import BACKBONE, PROPHY, REAL, ClipErrors, ColumnScore, LawsResult
 from prophy.evaluation.results.localisation import MAP, ROUTER, LocalisationLevel, LocalisationResult
 from prophy.evaluation.results.recognition import RecognitionResult
+from prophy.training.about import RUN_FILE, About
 from prophy.training.log import read_lines
-from prophy.training.run_folder import RUN_FILE, read_about
 
 _NOISE = 0.5  # of the localisation and the flow loss shown
 SPLIT = "test"  #: of the worlds, of whose prompts the laws are shown
@@ -244,12 +244,13 @@ def _trainings(runs: Sequence[tuple[str, Path]]) -> tuple[dict[str, Training], b
     for name, path in runs:
         if not (Path(path) / RUN_FILE).is_file():
             continue
-        about = read_about(Path(path) / RUN_FILE)
+        about = About.read(Path(path))
         if about.batch is None:
             raise ValueError(f"{path} was trained with batches of several sizes: leave it out of the table")
-        seconds.setdefault(name, []).extend(
-            line["seconds_per_step"] for line in read_lines(path) if line["kind"] == "train"
-        )
+        found = [line["seconds_per_step"] for line in read_lines(path) if line["kind"] == "train"]
+        if not found:
+            raise ValueError(f"the log of {path} holds no step: train it further, or leave it out of the table")
+        seconds.setdefault(name, []).extend(found)
         alike.add((about.start, about.steps, about.batch))
         trainings[name] = Training(about.steps, about.batch, about.trained_parameters, median(seconds[name]))
     return trainings, len(alike) == 1

@@ -32,12 +32,13 @@ from prophy.evaluation.results.laws import BACKBONE
 from prophy.generation.identity import model_hash
 from prophy.generation.pipelines import load
 from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields, read_object
+from prophy.training.about import RUN_FILE, About
 from prophy.training.bases import base_of, open_backbone, open_examples
-from prophy.training.log import read_lines
+from prophy.training.checkpoints import saved_in
 from prophy.training.progress import TrainingStopped
 from prophy.training.publish import publish
 from prophy.training.recipe import Recipe, difference
-from prophy.training.run_folder import RUN_FILE
+from prophy.training.run_folder import CHECKPOINT
 from prophy.training.trainer import Running, train
 from prophy.training.world_examples import WorldExamples
 
@@ -180,7 +181,8 @@ def _train(
     examples = open_examples(caches / "latents", base, settings.worlds)
     transformer, objective = open_backbone(base, recipe)
     train(recipe, transformer, objective, examples, run.folder, name=run.row, base=base, running=running)
-    if (step := read_lines(run.folder)[-1]["step"]) < recipe.steps:
+    saved = saved_in(run.folder / CHECKPOINT)
+    if (step := 0 if saved is None else saved.step) < recipe.steps:
         raise TrainingStopped(f"{run.folder} was told to stop at step {step}: run the same command again to go on")
     publish(run.folder, run.folder / PUBLISHED)
 
@@ -241,8 +243,7 @@ def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSe
         changed = {name: (known.get(name), value) for name, value in wanted.items() if known.get(name) != value}
     for run in runs:
         if run.recipe is not None and (run.folder / RUN_FILE).is_file():
-            about = read_object(run.folder / RUN_FILE, "delete its folder")
-            was = Recipe.from_record(about.get("recipe", {}))
+            was = Recipe.from_record(About.read(run.folder).recipe)
             changed |= {f"{run.folder.name}: {name}": pair for name, pair in difference(was, run.recipe).items()}
     if changed:
         listed = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())

@@ -1,8 +1,8 @@
 """What the backbone's own attention says of a phenomenon's place, without any training.
 
 How much each token attends to its words; and, stronger, how alike each token's features are to those of the token that
-attends to them most. Captured on the stock transformer, through diffusers' own attention processors and a hook: the
-outputs are the stock ones, the maps are computed beside them and reduced at once to one number a token and phenomenon.
+attends to them most. Recorded on the stock transformer as :mod:`prophy.backbones.attention` does: the outputs are the
+stock ones, the maps are computed beside them and reduced at once to one number a token and phenomenon.
 
 Shapes: B batch, N tokens, T latent frames, M tokens of one latent frame, L text length, D width, P phenomena.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from prophy.backbones.attention import Rotate, attention_to_words, listening
 from prophy.branch.family import FAMILIES
 from prophy.phenomena import IDS
 from prophy.worlds.captions import COLOUR_WORDS, TEMPLATES
@@ -57,55 +59,48 @@ def word_weights(
 
 
 class CrossAttentionRecorder:
-    """What :func:`record_cross_attention` collects: one map ``(B, N, P)`` for every conditional forward, in order.
+    """What :func:`record_cross_attention` collects: one map ``(B, N, P)`` for every conditional pass, in order.
 
     Attributes:
         maps: attention to each phenomenon's words, mean over blocks and heads.
         alike: see :func:`alike_to_the_most_attending`, mean over blocks; empty unless latent frames were given.
     """
 
-    def __init__(
-        self, conditional_BLD: torch.Tensor, weights_BPL: torch.Tensor, blocks: int, frames: int | None = None
-    ) -> None:
+    hears_places = False
+
+    def __init__(self, weights_BPL: torch.Tensor, frames: int | None = None) -> None:
         self.maps: list[torch.Tensor] = []
         self.alike: list[torch.Tensor] = []
-        self._conditional_BLD, self._weights_BPL, self._blocks = conditional_BLD, weights_BPL, blocks
-        self._frames, self._features_BND = frames, torch.zeros(0)
-        self._sum: torch.Tensor | None = None
-        self._alike: torch.Tensor | None = None
-        self._count = 0
-        self._listening = False
+        self._weights_BPL, self._frames, self._features_BND = weights_BPL, frames, torch.zeros(0)
+        self._parts: list[torch.Tensor] = []  # of each block of the pass under way
+        self._alike: list[torch.Tensor] = []
 
-    def begin(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Before each forward of the transformer: is it the conditional one?"""
-        text = kwargs["encoder_hidden_states"] if "encoder_hidden_states" in kwargs else args[2]
-        theirs = self._conditional_BLD.to(text)
-        self._listening = text.shape == theirs.shape and torch.equal(text, theirs)
-        self._sum, self._alike, self._count = None, None, 0
-
-    def take_features(self, attn: nn.Module, args: tuple, features_BND: torch.Tensor) -> None:
+    def take_features(self, features_BND: torch.Tensor) -> None:
         """After a block's self-attention, which comes before its cross-attention."""
-        if self._listening:
-            self._features_BND = features_BND
+        self._features_BND = features_BND
 
-    def add(self, attn: nn.Module, hidden_BND: torch.Tensor, text_BLD: torch.Tensor) -> None:
-        """Take one block's attention to the words, averaged over heads."""
-        if not self._listening:
-            return
-        query = attn.norm_q(attn.to_q(hidden_BND)).unflatten(2, (attn.heads, -1)).transpose(1, 2).float()
-        key = attn.norm_k(attn.to_k(text_BLD)).unflatten(2, (attn.heads, -1)).transpose(1, 2).float()
-        weights_BNL = (query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).mean(1)
-        part = torch.einsum("bnl,bpl->bnp", weights_BNL, self._weights_BPL.to(weights_BNL))
-        self._sum = part if self._sum is None else self._sum + part
+    # --- as a prophy.backbones.attention.Listener ---------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        self._parts, self._alike = [], []
+        return True
+
+    def add_cross(self, query_BNHD: torch.Tensor, key_BLHD: torch.Tensor) -> None:
+        rows = zip(query_BNHD, key_BLHD, self._weights_BPL.transpose(1, 2), strict=True)
+        part_BNP = torch.stack([attention_to_words(*row) for row in rows])
+        self._parts.append(part_BNP)
         if self._frames is not None:
-            alike = alike_to_the_most_attending(self._features_BND, part, self._frames)
-            alike = alike * self._weights_BPL.to(alike).any(2)[:, None]  # without words there is no such token
-            self._alike = alike if self._alike is None else self._alike + alike
-        self._count += 1
-        if self._count == self._blocks:
-            self.maps.append((self._sum / self._blocks).cpu())
-            if self._alike is not None:
-                self.alike.append((self._alike / self._blocks).cpu())
+            alike = alike_to_the_most_attending(self._features_BND, part_BNP, self._frames)
+            has_words = self._weights_BPL.to(alike).any(2)[:, None]  # without words there is no such token
+            self._alike.append(alike * has_words)
+
+    def add_self(self, query_BNHD: torch.Tensor, key_BNHD: torch.Tensor, rotate: Rotate) -> None:
+        """Not heard."""
+
+    def end(self) -> None:
+        self.maps.append(torch.stack(self._parts).mean(0).cpu())
+        if self._alike:
+            self.alike.append(torch.stack(self._alike).mean(0).cpu())
 
 
 def alike_to_the_most_attending(features_BND: torch.Tensor, attention_BNP: torch.Tensor, frames: int) -> torch.Tensor:
@@ -128,54 +123,34 @@ def alike_to_the_most_attending(features_BND: torch.Tensor, attention_BNP: torch
     return torch.einsum("btmd,btpd->btmp", unit_BTMD, chosen_BTPD).flatten(1, 2)
 
 
-class _Recording:
-    """The stock processor, and the weights taken beside it."""
-
-    def __init__(self, stock: Callable[..., torch.Tensor], recorder: CrossAttentionRecorder) -> None:
-        self.stock, self.recorder = stock, recorder
-
-    def __call__(
-        self,
-        attn: nn.Module,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
-    ) -> torch.Tensor:
-        self.recorder.add(attn, hidden_states, encoder_hidden_states)
-        return self.stock(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
-
-
 @contextmanager
 def record_cross_attention(
     transformer: nn.Module, conditional_BLD: torch.Tensor, weights_BPL: torch.Tensor, frames: int | None = None
 ) -> Iterator[CrossAttentionRecorder]:
-    """Record the attention of every forward whose text is ``conditional_BLD``; the stock processors come back after.
+    """Record the attention of every conditional pass; see :class:`prophy.backbones.attention.Passes`.
 
     Args:
         transformer: a stock Wan transformer.
-        conditional_BLD: text of the forwards to record.
+        conditional_BLD: text of the passes to record.
         weights_BPL: see :func:`word_weights`.
         frames: latent frames of the clips, to record :func:`alike_to_the_most_attending` too.
 
     Raises:
-        ValueError: a transformer without cross-attention of its own, such as CogVideoX's.
+        ValueError: see :func:`prophy.backbones.attention.check_records`.
     """
-    family = FAMILIES.get(type(transformer).__name__)
-    if family is None or not hasattr(family, "cross_attentions") or not hasattr(family, "self_attentions"):
-        raise ValueError(f"{type(transformer).__name__} has no cross-attention to record: use a Wan transformer")
-    layers = family.cross_attentions(transformer)
-    stock = [layer.processor for layer in layers]
-    recorder = CrossAttentionRecorder(conditional_BLD, weights_BPL, len(layers), frames)
-    handles = [transformer.register_forward_pre_hook(recorder.begin, with_kwargs=True)]
-    if frames is not None:
-        handles += [own.register_forward_hook(recorder.take_features) for own in family.self_attentions(transformer)]
-    try:
-        for layer, processor in zip(layers, stock, strict=True):
-            layer.set_processor(_Recording(processor, recorder))
-        yield recorder
-    finally:
-        for handle in handles:
-            handle.remove()
-        for layer, processor in zip(layers, stock, strict=True):
-            layer.set_processor(processor)
+    recorder = CrossAttentionRecorder(weights_BPL, frames)
+    handles = []
+    with listening([transformer], recorder, conditional_BLD) as passes:
+
+        def take(layer: nn.Module, args: tuple, features_BND: torch.Tensor) -> None:
+            if passes.listens:
+                recorder.take_features(features_BND)
+
+        if frames is not None:
+            family: Any = FAMILIES[type(transformer).__name__]
+            handles = [layer.register_forward_hook(take) for layer in family.self_attentions(transformer)]
+        try:
+            yield recorder
+        finally:
+            for handle in handles:
+                handle.remove()

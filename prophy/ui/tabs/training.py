@@ -197,8 +197,8 @@ def facts_of(look: Look, now: float) -> str:
     step = look.lines[-1]["step"] if look.lines else 0
     facts: list[tuple[str, str]] = []
     if about is not None:
-        facts.append(("recipe", about.recipe or "unnamed"))
-        facts.append(("base model", about.base or "not recorded"))
+        facts.append(("recipe", about.shown_name or "unnamed"))
+        facts.append(("base model", about.shown_base or "not recorded"))
         facts.append(("step", f"{step:,} of {about.steps:,}"))
         if made and step < about.steps:
             pace = statistics.median(line["seconds_per_step"] for line in made[-20:])
