@@ -137,7 +137,7 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
-        for script in ("below.js", "linked_pair.js"):
+        for script in ("below.js", "linked_pair.js", "inside_links.js"):
             demo.load(None, None, None, js=(STATIC / script).read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo

@@ -110,8 +110,7 @@ const ADDRESS_MS = 400; // without a change, after which the address bar is writ
 const tabOnShow = () => document.querySelector("[data-tab-id][aria-selected=true]")?.dataset.tabId ?? null;
 // Whether an address names two runs, which are the compare view's.
 const isOfPair = (search) => new URLSearchParams(search).has("a");
-// From one of the two views that have an address to the other. Whoever reads another tab stays there: its own links to
-// what stands further down look like going back.
+// From one of the two views that have an address to the other; whoever reads another tab stays there.
 function toTab(id) {
   if (["generate", "compare"].includes(tabOnShow())) document.querySelector(`[data-tab-id="${id}"]`)?.click();
 }
