@@ -33,6 +33,7 @@ _FORWARDED = {
     "data": ("prophy.data.cli", "look at a data set for training: labels, faults, filters"),
     "tiny": ("prophy.tiny.cli", "for maintainers: make the embedded model from nothing, stage by stage"),
 }
+_MOST_GIB = 2**20  # of an accelerator: a slip, not a machine
 # The extra of pyproject.toml that holds what a command needs beyond `pip install prophy`.
 _EXTRA = {"app": "app", "worlds": "worlds", "annotate": "annotate"}
 
@@ -418,8 +419,8 @@ def _plan(arguments: argparse.Namespace) -> None:
     from prophy.memory.plan import GIB, plan
     from prophy.memory.plan_text import describe
 
-    if arguments.vram is not None and not arguments.vram > 0:
-        raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0")
+    if arguments.vram is not None and not 0 < arguments.vram <= _MOST_GIB:
+        raise ValueError(f"{arguments.vram:g} GiB of accelerator memory: give a number above 0, up to {_MOST_GIB:,}")
     made = plan(
         described,
         clip,

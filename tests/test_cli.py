@@ -200,6 +200,18 @@ def test_flags_change_only_on_purpose(names: tuple):
         (["train"], "prophy: give --recipe too"),
         (["tiny"], "prophy: choose a stage"),
         (["tiny", "everything"], "prophy: choose a stage"),
+        (
+            ["generate", "a red ball", "--device", "mtia:9", "--out", "."],
+            "prophy: torch has no device 'mtia:9' here: use cpu",
+        ),
+        (
+            ["annotate", "show", "."],
+            "prophy: . is not the folder of an annotated clip: look into the clips/ of an --out",
+        ),
+        (
+            ["generate", "a red ball", "--device", "tpu", "--out", "."],
+            "prophy: torch has no device 'tpu' here: use cpu",
+        ),
         (["worlds", "preview", "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
         (["worlds", "preview", "--size", "100x64x17"], "prophy: a stage of 100×64 pixels: give a width and a height"),
         (["worlds", "preview", "--size", "64x64"], "prophy: --size 64x64 is not WxHxF: give three numbers"),

@@ -211,6 +211,8 @@ def test_the_command_prints_json_for_machines(capsys):
         (["--model", "cogvideox-2b", "--size", "720x480x45"], "is not 1 + 8k, all this model can make: use 49"),
         (["--model", "wan2.1-1.3b", "--vram", "-8"], "-8 GiB of accelerator memory: give a number above 0"),
         (["--model", "wan2.1-1.3b", "--vram", "nan"], "nan GiB of accelerator memory: give a number above 0"),
+        (["--model", "wan2.1-1.3b", "--vram", "inf"], "inf GiB of accelerator memory: give a number above 0, up to"),
+        (["--model", "wan2.1-1.3b", "--vram", "1e300"], "1e+300 GiB of accelerator memory: give a number above 0"),
         (["--model", "wan2.1-1.3b", "--branch", "nowhere"], "nowhere holds no branch"),
     ],
 )

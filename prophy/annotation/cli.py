@@ -101,13 +101,13 @@ def _own_device() -> str:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from prophy.annotation.record import Annotation
+    from prophy.annotation.record import TARGETS, Annotation
     from prophy.annotation.show import sheet
     from prophy.runs.pictures import write_png
     from prophy.video import read_video
 
     folder = arguments.clip
-    if not folder.is_dir():
+    if not (folder / TARGETS).is_file():
         raise FileNotFoundError(f"{folder} is not the folder of an annotated clip: look into the clips/ of an --out")
     if arguments.rows < 1:
         raise ValueError(f"--rows {arguments.rows} must be at least 1")

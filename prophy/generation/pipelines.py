@@ -20,7 +20,7 @@ from prophy.backbones.pipeline import (
 from prophy.catalogue.describe import hub_id
 from prophy.catalogue.limits import ClipSize, GenerationDefaults
 from prophy.catalogue.lora import LoraSource
-from prophy.memory.offload import apply
+from prophy.memory.offload import apply, present
 from prophy.memory.plan import plan_parts
 from prophy.memory.profiles import AUTO, OffloadMode, Profile
 from prophy.memory.stages import parts_of
@@ -66,7 +66,7 @@ def load(
     base = default_model() if model is None else hub_id(model)
     index = read_index(base)
     check_class(base, index)
-    device = accelerator() if device is None else torch.device(device)
+    device = accelerator() if device is None else present(device)
     if dtype is None:
         dtype = default_dtype(device)
     if dtype.itemsize == 1:
@@ -107,7 +107,7 @@ def place(
     Raises:
         ValueError: an unknown profile or device, or no profile fits.
     """
-    device = accelerator() if device is None else device
+    device = accelerator() if device is None else present(device)
     wanted = Profile(OffloadMode.ALL) if profile == AUTO else Profile.parse(profile)
     if profile == AUTO and device.type == "cuda":
         wanted = fastest_profile(pipeline, torch.cuda.mem_get_info(device)[0], clip)

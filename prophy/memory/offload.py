@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _CPU = torch.device("cpu")
-_GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")  # the last one outside
+#: of diffusers, that move groups of modules; the last one outside
+GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 
 
 # --- putting a pipeline into a profile -------------------------------------------------------------------------------
@@ -54,7 +55,7 @@ def apply(pipeline: DiffusionPipeline, profile: Profile, device: torch.device | 
     Raises:
         ValueError: torch has no such device here.
     """
-    device = _present(device)
+    device = present(device)
     _withdraw(pipeline)
     if profile.tiling:
         pipeline.vae.enable_tiling()
@@ -76,8 +77,12 @@ def _rearranged(pipeline: DiffusionPipeline, mode: OffloadMode, device: torch.de
         _PLACED[mode](pipeline, device)
 
 
-def _present(device: torch.device | str) -> torch.device:
-    """The device with its index."""
+def present(device: torch.device | str) -> torch.device:
+    """The device with its index.
+
+    Raises:
+        ValueError: torch has none of this name here.
+    """
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, NotImplementedError):
@@ -117,7 +122,7 @@ def _withdraw(pipeline: DiffusionPipeline) -> None:
             registry = getattr(module, "_diffusers_hook", None)
             if registry is None:
                 continue
-            for name in _GROUP_HOOKS:
+            for name in GROUP_HOOKS:
                 registry.remove_hook(name, recurse=False)
         if hasattr(part, "_diffusers_hook"):
             part._diffusers_hook.invalidate_child_registries_cache()
