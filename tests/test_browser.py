@@ -282,18 +282,18 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     # A token of latent frame 1, seen from every frame: where it looks does not move with the player.
     seek(page, 4)
     click_token(page, 2, 3)
-    looks = attention.attended_from(GRID.index(1, 2, 3))
+    attended = attention.attended_from(GRID.index(1, 2, 3))
     page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
     assert page.locator(".pp-row[aria-pressed=true]").count() == 0
     for frame in (0, 8):
         latent = seek(page, frame)
         drawn = drawn_cells(page, GRID)[..., :3].astype(int)
-        shades = np.round(255 * looks[latent] / looks.max()).astype(int)
+        shades = np.round(255 * attended[latent] / attended.max()).astype(int)
         near = [scale[np.clip(shades + off, 0, 255)].astype(int) for off in (-1, 0, 1)]
         assert np.minimum.reduce([np.abs(drawn - shade).max(-1) for shade in near])[2:, :2].max() == 0
-    bars = page.eval_on_selector_all(".pp-looks .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
-    assert np.allclose(bars, looks.sum((1, 2)), atol=1e-3)
-    page.screenshot(path=tmp_path / "looks.png", full_page=True)
+    bars = page.eval_on_selector_all(".pp-attended .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
+    assert np.allclose(bars, attended.sum((1, 2)), atol=1e-3)
+    page.screenshot(path=tmp_path / "attended.png", full_page=True)
     page.click(".pp-word >> nth=3")
     assert page.is_hidden(".pp-inspect")
     assert page.get_attribute(".pp-word >> nth=3", "aria-pressed") == "true"
