@@ -743,7 +743,7 @@ def test_the_branch_on_and_off_are_compared_in_one_player(app: App, visit):
     page.wait_for_selector("#compare-live .pp-headline:has-text('Step')")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.locator(".pp-side-label").all_inner_texts() == ["A · branch on", "B · branch off"]
-    a, b = (app.engine.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
+    a, b = (app.engine.runs.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
     assert (a.trace() is None, b.trace() is None) == (False, True)
     assert (a.record.prompt, a.record.seed) == (b.record.prompt, b.record.seed)
 
@@ -776,7 +776,7 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.get_attribute(".pp-compare", "data-run-a") == first, "the unsteered clip was made again"
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.describe() == said.split(" · ")
     trace = steered.trace()
     assert trace.top1()[0, 0, 0] == trace.top1()[1, 0, 0] == 2
@@ -820,7 +820,7 @@ def test_the_strength_of_the_branch_is_chosen_recorded_and_at_nought_the_backbon
     assert page.inner_text(".pp-strength output") == "×0, off: the backbone alone"
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.strength == 0
     assert steered.trace() is not None, "the routing is still observed"
     mute = page.locator(".pp-preset").first
@@ -935,7 +935,7 @@ def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
         page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
         shown.append(page.get_attribute(".pp-view", "data-run"))
         assert page.inner_text(".pp-view .pp-prompt") == prompt
-        assert app.engine.find(shown[-1]).record.prompt == prompt
+        assert app.engine.runs.find(shown[-1]).record.prompt == prompt
         page.wait_for_function("document.querySelectorAll('#history .pp-card').length === 1")
         assert prompt in page.inner_text("#history .pp-card")
     assert {run.id for run in list_runs(app.runs)} - before == {*shown}
@@ -956,7 +956,7 @@ def test_two_tabs_of_one_visitor_keep_both_histories_and_runs_of_the_command_lin
         tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         for prompt in (*prompts, said):
             tab.wait_for_selector(f"#history .pp-card:has-text('{prompt}')")
-    app.engine.delete(late.id, "")
+    app.engine.runs.delete(late.id, "")
 
 
 def test_a_large_upload_is_refused(app: App):
