@@ -378,6 +378,7 @@ def test_the_browser_names_the_same_unknown_words_as_python():
         "a red ball bounces on the floor",
         "A RED zebra's ball, café & 3 candles—burns’s x2",
         "zzz  zzz\nthe",
+        "红色的球,ball 球 गेंद उछलती ลูกบอล cafe\u0301 ﬁre",
         "",
     ]
     script = (
