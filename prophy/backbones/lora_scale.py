@@ -82,7 +82,7 @@ class LoraScale:
         left = list(ranks)
         for pattern, alpha in (self.patterns or {}).items():  # the first that matches counts, as with peft
             try:
-                # re has no limit of time: (a+)+b takes minutes for a name of thirty letters
+                # re has no limit of time: (\w+)+! takes minutes for a name of thirty letters
                 whole = regex.compile(_whole(pattern))
                 found = {layer for layer in left if whole.match(layer, timeout=max(1e-3, ends - time.monotonic()))}
             except (regex.error, TimeoutError):
