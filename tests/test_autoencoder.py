@@ -53,16 +53,16 @@ def test_gradients_in_one_piece_are_those_in_chunks(vae):
 
 def test_the_linear_code_keeps_what_its_components_span():
     torch.manual_seed(2)
-    video = torch.rand(2, 3, 9, 32, 48) * 2 - 1
+    video = torch.rand(2, 3, 9, 16, 24) * 2 - 1
     video[:, :, 1:5] = video[:, :, :1]  # four frames that stand still
-    found = cells(video, 16)
-    assert found.shape == (2, 3, 2, 3, 4 * 16 * 16 * 3)
-    code = LinearCode.fit(found.flatten(0, 2), 16, channels=20)
+    found = cells(video, 8)
+    assert found.shape == (2, 3, 2, 3, 4 * 8 * 8 * 3)
+    code = LinearCode.fit(found.flatten(0, 2), 8, channels=20)
     codes = code.encode(video)
     assert codes.shape == (2, 20, 3, 2, 3)
     torch.testing.assert_close(codes[:, :, 0], codes[:, :, 1])  # the first frame stands for four
     torch.testing.assert_close(codes.transpose(0, 1).flatten(1).std(1, correction=0), torch.ones(20))
-    whole = LinearCode.fit([found.flatten(0, 3)], 16, channels=35)  # 36 cells span 35 directions
+    whole = LinearCode.fit([found.flatten(0, 3)], 8, channels=35)  # 36 cells span 35 directions
     assert whole.error(found.flatten(0, 3)).max() < 1e-6 < code.error(found.flatten(0, 3)).min()
     torch.testing.assert_close(whole.decode(whole.encode(video)), video, atol=1e-3, rtol=0)
     few = whole.first(20)  # the same components, whatever parts the cells came in; their signs are free

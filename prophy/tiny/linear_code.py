@@ -57,11 +57,14 @@ class LinearCode:
             side: pixels on a side of a cell.
             channels: how many components.
         """
-        count, total_D, products_DD = 0, 0.0, 0.0
+        numbers = FRAMES * side**2 * 3
+        count, total_D = 0, torch.zeros(numbers, dtype=torch.float64)
+        products_DD = torch.zeros(numbers, numbers, dtype=torch.float64)
         for cells_nD in parts:
             exact_nD = cells_nD.double()
-            count, total_D = count + len(exact_nD), total_D + exact_nD.sum(0)
-            products_DD = products_DD + exact_nD.T @ exact_nD
+            count += len(exact_nD)
+            total_D += exact_nD.sum(0)
+            products_DD.addmm_(exact_nD.T, exact_nD)
         mean_D = total_D / count
         variances_D, vectors_DD = torch.linalg.eigh(products_DD / count - mean_D.outer(mean_D))
         strongest = slice(-channels, None)
