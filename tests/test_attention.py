@@ -356,7 +356,7 @@ def test_of_what_is_written_without_spaces_each_piece_that_the_model_reads_is_a_
         return {text: [named[i] for i in places] for text, places in zip(words.texts, words.places, strict=True)}
 
     assert list(read("红色的球在弹跳。a red")) == ["红色", "的", "球", "在", "弹", "跳", "a", "red"]
-    assert read("红色的ball") == {"红色": ["红色"], "的": ["的"], "ball": ["ball"]}
+    assert read("红色的ball") == {"红色": ["▁", "红色"], "的": ["的"], "ball": ["ball"]}
     assert list(read("ボールが")) == ["ボール", "が"]
     assert list(read("a red")) == ["a", "red"]
 

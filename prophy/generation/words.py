@@ -131,10 +131,24 @@ def _spans(text: str, tokens: list[tuple[int, int]]) -> Iterator[tuple[int, int]
             if at < run.start():
                 yield at, run.start()
             inside = {(max(start, run.start()), min(end, run.end())) for start, end in tokens}
-            yield from sorted((start, end) for start, end in inside if start < end)  # several bytes make one character
+            yield from _joined(sorted((start, end) for start, end in inside if start < end))
             at = run.end()
         if at < word.end():
             yield at, word.end()
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Sorted spans, those that overlap as one: a character's bytes, or the sign that stands for a space before it."""
+    first, last = 0, 0
+    for start, end in spans:
+        if start < last:
+            last = max(last, end)
+            continue
+        if first < last:
+            yield first, last
+        first, last = start, end
+    if first < last:
+        yield first, last
 
 
 def _is_word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
