@@ -166,12 +166,12 @@ def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wa
     mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames(), owner=ME)
     write_run(tmp_path, make_record(), make_frames(), owner=OTHER)
     assert [run.id for run in engine.runs.history(ME)] == [mine.id, earlier.id]
-    assert [run.id for run in public.history(ME)] == [mine.id]
+    assert [run.id for run in public.runs.history(ME)] == [mine.id]
     late = write_run(tmp_path, make_record(created="2026-01-03T00:00:00Z"), make_frames())
     assert [run.id for run in engine.runs.history(ME)] == [late.id, mine.id, earlier.id]
-    assert [run.id for run in public.history(ME)] == [mine.id]
-    assert public.history("") == []
-    assert public.gallery() == []
+    assert [run.id for run in public.runs.history(ME)] == [mine.id]
+    assert public.runs.history("") == []
+    assert public.runs.gallery() == []
 
 
 @pytest.mark.parametrize("run_id", ["../runs", "/etc", "", "None", "a/b"])
@@ -251,8 +251,8 @@ def test_only_its_owner_deletes_a_run_and_its_id_alone_opens_it(tmp_path: Path):
     assert engine.runs.find(run.id) == run
     restarted = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
     with pytest.raises(EngineError, match="belongs to another visitor"):
-        restarted.delete(run.id, OTHER)
-    restarted.delete(run.id, ME)
+        restarted.runs.delete(run.id, OTHER)
+    restarted.runs.delete(run.id, ME)
     assert not run.path.exists()
 
 
@@ -261,8 +261,8 @@ def test_a_run_that_nobody_owns_is_deleted_on_ones_own_machine_only(tmp_path: Pa
     own, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
     for who in (ME, ""):
         with pytest.raises(EngineError, match="belongs to another visitor"):
-            public.delete(run.id, who)
-    own.delete(run.id, ME)
+            public.runs.delete(run.id, who)
+    own.runs.delete(run.id, ME)
     assert not run.path.exists()
 
 
