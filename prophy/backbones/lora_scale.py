@@ -84,7 +84,7 @@ class LoraScale:
             try:
                 # re has no limit of time: (\w+)+! takes minutes for a name of thirty letters
                 whole = regex.compile(_whole(pattern))
-                found = {layer for layer in left if whole.match(layer, timeout=max(1e-3, ends - time.monotonic()))}
+                found = {layer for layer in left if whole.match(layer, timeout=_seconds_until(ends))}
             except (regex.error, TimeoutError):
                 raise ValueError(f"alpha_pattern={pattern!r:.60} takes too long to match: name the layers") from None
             alphas |= dict.fromkeys(found, alpha)
@@ -93,6 +93,13 @@ class LoraScale:
             layer: 1.0 if alpha is None else alpha / (math.sqrt(ranks[layer]) if self.by_root else ranks[layer])
             for layer, alpha in alphas.items()
         }
+
+
+def _seconds_until(end: float) -> float:
+    seconds = end - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
 
 
 def _whole(pattern: str) -> str:
