@@ -88,16 +88,28 @@ def read_json(path: Path, most_bytes: int = 2**26) -> Any:
     return parsed(read_regular(path, most_bytes))
 
 
-def parsed(raw: bytes | str) -> Any:
+def parsed(raw: bytes | str, *, unique: bool = False) -> Any:
     """What a JSON text holds.
 
+    Args:
+        raw: the text.
+        unique: refuse objects that name a key twice, of which the last would be read.
+
     Raises:
-        ValueError: no JSON, not UTF-8, or nested without end.
+        ValueError: no JSON, not UTF-8, nested without end, or a key twice.
     """
     try:
-        return json.loads(raw)
+        return json.loads(raw, object_pairs_hook=_unique if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it names {max(names, key=names.count)!r:.80} twice")
+    return found
 
 
 def read_object(path: Path, cure: str, most_bytes: int = 2**26) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -193,7 +194,12 @@ def test_a_training_that_is_told_to_stop_goes_on_and_ends_as_if_it_had_not(
 
 
 def test_the_command_prints_the_table_and_another_seed_can_be_added(
-    base: str, caches: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    base: str,
+    caches: Path,
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     for name, recipe in ROWS.items():
         monkeypatch.setitem(RECIPES, name, lambda recipe=recipe: recipe)
@@ -214,6 +220,12 @@ def test_the_command_prints_the_table_and_another_seed_can_be_added(
         cli.main([*command, "--row", "tiny", "--clips", "3"])
     with pytest.raises(ValueError, match=r"tiny-0: lora_rank was 4, now 8.*choose another --work"):
         cli.main([*command, "--row", "tiny", "--set", "lora_rank=8"])
+    shutil.copytree(base, tmp_path / "base")
+    scheduler = tmp_path / "base" / "scheduler" / "scheduler_config.json"
+    config = json.loads(scheduler.read_text())
+    scheduler.write_text(json.dumps({**config, "flow_shift": config["flow_shift"] + 1}))
+    with pytest.raises(ValueError, match="more would be measured with the scheduler's flow_shift .* choose another"):
+        cli.main([*command, "--row", "tiny", "--model", str(tmp_path / "base")])
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_done(base: str, tmp_path: Path):

@@ -1,5 +1,6 @@
 """What computed is what is recorded: no two models share a digest, no run is made again otherwise without a word."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, WanPipeline
+from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
+from safetensors.torch import load_file, save_file
 from test_lora import SETTINGS, Pairs, frames, pairs_for, wan, write_wan
 
 from prophy.assets import gallery_dir
@@ -101,6 +104,18 @@ def test_a_model_whose_files_were_replaced_under_it_keeps_its_own_digest(folder:
     assert model_hash(load(folder)) != model_hash(first)
 
 
+def test_a_file_replaced_by_one_of_the_same_size_and_date_is_another_model(folder: Path):
+    """As ``cp -p`` and ``rsync -t`` replace files, while the app is open."""
+    before = model_hash(load(folder))
+    (path,) = (folder / "transformer").glob("*.safetensors")
+    status, tensors = path.stat(), load_file(path)
+    name = next(iter(tensors))
+    save_file({**tensors, name: tensors[name] + 1}, path, {"format": "pt"})
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert model_hash(load(folder)) != before
+
+
 def test_a_variant_and_the_plain_weights_beside_it_have_digests_of_their_own(folder: Path):
     plain = model_hash(load(folder))
     other = wan()
@@ -163,6 +178,20 @@ def test_what_is_done_with_the_weights_is_recorded(tiny_pipeline):
     assert now() == ["transformer compiled by torch.compile instead of nothing"]
     tiny_pipeline.tokenizer = build_tokenizer(["a green cube melts"])
     assert now()[1].startswith("with the tokenizer's sha256 ")
+
+
+def test_what_surrounds_the_weights_is_recorded(tiny_pipeline):
+    """Autocast around the call, and a cache of diffusers' that was set without ``enable_cache``."""
+    plain = computation_of(tiny_pipeline)
+    with torch.autocast("cpu", torch.bfloat16):
+        said = computation_of(tiny_pipeline).differences(plain)
+        made = generate(tiny_pipeline, SETTINGS)
+    assert "transformer in float32, autocast to bfloat16 instead of float32" in said
+    assert made.computation.differences(plain) == said
+    apply_first_block_cache(tiny_pipeline.transformer, FirstBlockCacheConfig(threshold=0.2))
+    assert computation_of(tiny_pipeline).differences(plain) == [
+        "transformer with caching by fbc_block_hook and fbc_leader_block_hook instead of nothing"
+    ]
 
 
 def test_experts_that_change_places_are_another_model(tiny_pipeline):

@@ -26,6 +26,7 @@ from prophy.training.bases import open_examples
 from prophy.training.cached_examples import CachedExamples, kept_empty_text
 from prophy.training.caching import fill
 from prophy.training.log import read_lines
+from prophy.training.publish import publish
 from prophy.video import write_video
 from prophy.worlds import Stage
 from prophy.worlds.scope import SCOPE
@@ -274,7 +275,7 @@ def test_the_empty_prompt_beside_a_cache_is_by_its_own_encoder(base, tmp_path):
     pipeline = load(base)
     fill(pipeline, masked_jobs(("a",)), None, tmp_path, Geometry.of_worlds(), Shard(0, 1))
     recipe = TensorCache(tmp_path).recipe
-    kept = kept_empty_text(tmp_path, recipe)
+    kept = kept_empty_text(tmp_path, recipe).text_LD
     assert torch.equal(open_examples(tmp_path, str(base)).empty_text_LD, kept.float())
     assert kept_empty_text(tmp_path, {**recipe, "model": "other"}) is None
     (tmp_path / "empty_text.safetensors").write_bytes(b"damaged")
@@ -285,9 +286,68 @@ def test_the_empty_prompt_beside_a_cache_is_by_its_own_encoder(base, tmp_path):
         changed = load(base)
         changed.text_encoder.shared.weight.add_(1)
     changed.text_encoder.save_pretrained(other / "text_encoder")
-    (tmp_path / "empty_text.safetensors").unlink()
+    for is_kept in (True, False):  # the larger model is opened in the second case alone
+        with pytest.raises(ValueError, match="was made with another model than"):
+            open_examples(tmp_path, str(other))
+        if is_kept:
+            (tmp_path / "empty_text.safetensors").unlink()
+
+
+def test_a_cache_is_of_its_own_autoencoder_and_of_any_backbone_beside_it(base, tmp_path, caplog):
+    """The transformer of the larger model learns from the same latents; another scale of them is another model."""
+    cache, other, scaled = tmp_path / "cache", tmp_path / "other", tmp_path / "scaled"
+    fill(load(base), masked_jobs(("a",)), None, cache, Geometry.of_worlds(), Shard(0, 1))
+    shutil.copytree(base, other)
+    changed = load(base)
+    with torch.no_grad():
+        changed.transformer.proj_out.weight.add_(1)
+    changed.transformer.save_pretrained(other / "transformer")
+    shutil.copy(other / "vae" / "diffusion_pytorch_model.safetensors", other / "vae" / "x.fp16.safetensors")
+    assert len(open_examples(cache, str(other))) == 1
+    assert "compared" not in caplog.text
+    shutil.copytree(base, scaled)
+    config = json.loads((scaled / "vae" / "config.json").read_text())
+    (scaled / "vae" / "config.json").write_text(json.dumps({**config, "latents_mean": [0.5] * config["z_dim"]}))
     with pytest.raises(ValueError, match="was made with another model than"):
-        open_examples(tmp_path, str(other))
+        open_examples(cache, str(scaled))
+    with pytest.raises(ValueError, match="was made with another scale: choose another folder"):
+        fill(load(scaled), masked_jobs(("a",)), None, cache, Geometry.of_worlds(), Shard(0, 1))
+    about = json.loads((cache / "cache.json").read_text())
+    del about["recipe"]["scale"], about["recipe"]["vocabulary"]
+    (cache / "cache.json").write_text(json.dumps(about))
+    fill(load(scaled), masked_jobs(("a",)), None, cache, Geometry.of_worlds(), Shard(0, 1))
+    assert "was begun by a release that noted no scale and no vocabulary: not compared" in caplog.text
+
+
+def test_a_cache_of_worlds_is_of_one_scale_of_latents(base, tmp_path):
+    own, cache = tmp_path / "base", tmp_path / "cache"
+    shutil.copytree(base, own)
+    open_examples(cache, str(own), clips=2)
+    path = own / "vae" / "config.json"
+    config = json.loads(path.read_text())
+    nearly = [value + 1e-6 for value in config["latents_mean"]]  # as measured on another day
+    path.write_text(json.dumps({**config, "latents_mean": nearly}))
+    assert len(open_examples(cache, str(own))) == 2
+    path.write_text(json.dumps({**config, "latents_mean": [0.5] * config["z_dim"]}))
+    for clips in (2, 3):
+        with pytest.raises(ValueError, match="was cached with other scales of latents"):
+            open_examples(cache, str(own), clips=clips)
+
+
+def test_a_clip_whose_video_is_away_for_a_while_keeps_its_targets(annotator, clips):
+    """Hours of a vision-language model; nothing reads them until the video is back."""
+    jobs, _ = jobs_of(read_folder(clips).records, GEOMETRY)
+    out = clips.parent / "ann"
+    annotate_all(annotator, jobs, out, GEOMETRY, Shard(0, 1))
+    files = {path: path.read_bytes() for path in out.glob("clips/*/targets.npz")}
+    assert len(files) == 2
+    (clips / "a.mp4").rename(clips / "away")
+    outcome = annotate_all(annotator, jobs, out, GEOMETRY, Shard(0, 1))
+    assert (outcome.annotated, outcome.before, outcome.skipped) == (0, 1, 1)
+    assert {path: path.read_bytes() for path in out.glob("clips/*/targets.npz")} == files
+    (clips / "away").rename(clips / "a.mp4")
+    outcome = annotate_all(annotator, jobs, out, GEOMETRY, Shard(0, 1))
+    assert (outcome.annotated, outcome.before, outcome.skipped) == (0, 2, 0)
 
 
 def test_a_cache_of_worlds_is_verified(base, tmp_path, capsys):
@@ -440,3 +500,37 @@ def test_a_run_is_not_resumed_on_a_base_of_other_weights_under_the_same_name(bas
     shutil.copytree(base / "transformer", own / "transformer")
     assert train(own, tmp_path / "run", 2, *data) == 0
     assert steps_of(tmp_path / "run") == [1, 2]
+
+
+def test_a_run_is_not_resumed_from_other_initial_weights_and_names_other_held_out_clips(base, tmp_path, capsys, caplog):
+    data = ("--data", str(tmp_path / "cache"), "--worlds", "2")
+    held_out = ("--held-out", str(tmp_path / "others"), "--held-out-worlds", "1")
+    assert train(base, tmp_path / "first", 1, *data) == 0
+    publish(tmp_path / "first", tmp_path / "published")
+    run = tmp_path / "run"
+    assert train(base, run, 1, *data, *held_out, "--initial", str(tmp_path / "published")) == 0
+    assert train(base, run, 2, *data, "--initial", str(tmp_path / "published")) == 0
+    assert train(base, run, 3, *data) == 0
+    assert train(base, tmp_path / "first", 2, *data) == 0
+    publish(tmp_path / "first", tmp_path / "published")
+    capsys.readouterr()
+    assert train(base, run, 4, *data, "--initial", str(tmp_path / "published")) == 2
+    assert "began with other weights than those of --initial: leave it out to resume" in capsys.readouterr().err
+    assert train(base, tmp_path / "first", 3, *data, "--initial", str(tmp_path / "published")) == 2
+    assert "compare" not in caplog.text
+    assert train(base, run, 4, *data, *held_out[:3], "2") == 0
+    assert "was validated on other clips until step 3" in caplog.text
+    assert steps_of(run) == [1, 2, 3, 4]
+
+
+def test_a_base_whose_weights_exist_as_one_variant_only_is_trained(base, tmp_path):
+    """Transformer, autoencoder, text encoder and the branch to start from: each is opened where it is."""
+    own, data = tmp_path / "base", ("--data", str(tmp_path / "cache"), "--worlds", "2")
+    shutil.copytree(base, own)
+    for path in own.glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    assert train(own, tmp_path / "first", 1, *data) == 0
+    publish(tmp_path / "first", tmp_path / "published")
+    (branch,) = (tmp_path / "published").glob("diffusion_pytorch_model.safetensors")
+    branch.rename(branch.with_suffix(".fp16.safetensors"))
+    assert train(own, tmp_path / "run", 1, *data, "--initial", str(tmp_path / "published")) == 0

@@ -16,7 +16,10 @@ from typing import NamedTuple
 import pytest
 from vlms import make_model, make_tokenizer
 
+import prophy
 from prophy.cli import main
+from prophy.generation.generate import generate
+from prophy.generation.settings import GenerationSettings
 from prophy.runs.store import list_runs
 from prophy.ui import cli as app
 from prophy.video import write_video
@@ -40,6 +43,11 @@ class Command(NamedTuple):
     block: bool
 
 
+def without_environment(line: str) -> str:
+    """A line without the prompt and the variables before its command, as in ``CUDA_VISIBLE_DEVICES=1 prophy …``."""
+    return re.sub(r"^(\$ )?([A-Z_]+=\S* )*", "", line)
+
+
 def commands() -> list[Command]:
     """All of them, each once."""
     found: dict[str, Command] = {}
@@ -49,10 +57,11 @@ def commands() -> list[Command]:
             if language not in ("", "bash"):
                 continue
             for line in block.replace("\\\n", " ").splitlines():
-                command = re.sub(r"\s#\s.*", "", line).strip()
+                command = without_environment(re.sub(r"\s#\s.*", "", line).strip())
                 if command.split(" ")[0] in STARTS:
                     found.setdefault(command, Command(page.name, command, True))
         for inline in re.findall(r"`([^`\n]+)`", FENCED.sub("", text)):
+            inline = without_environment(inline)
             if inline.split(" ")[0] in STARTS and " " in inline:
                 found.setdefault(inline, Command(page.name, inline, False))
     return list(found.values())
@@ -73,7 +82,6 @@ COMMANDS = commands()
 
 #: part of a command -> what it needs that no machine of the tests has, or what else runs it
 NEEDS = {
-    "prophy worlds preview": "none: test_cli.py runs it",
     "pip install": "a network",
     ".ci/run": "it is what runs these tests",
     "python -m sphinx": ".ci/run runs it before these tests",
@@ -109,6 +117,13 @@ NEEDS = {
     "--clips N": "none: test_annotation_pipeline.py runs it",
 }
 
+#: the same of Python
+PYTHON_NEEDS = {
+    "Client(": "a served app: test_api.py",
+    "wan2.1-": "published weights",
+    "Wan-AI/": "published weights",
+}
+
 #: how the commands begin that tests below run, as printed but for names and numbers
 RUN = (
     'prophy generate "a red ball bounces on the floor" --seed 3',
@@ -123,7 +138,12 @@ RUN = (
     "prophy cache fill --model MODEL --annotations",
     "prophy cache verify",
     "prophy plan --model wan2.1-1.3b --vram",
+    "prophy plan --model wan2.1-1.3b --size",
     "prophy plan --model wan2.1-14b --size",
+    "prophy worlds preview --out",
+    "prophy worlds preview --phenomenon",
+    "prophy worlds preview --unlawful",
+    "prophy worlds preview --twins",
 )
 
 
@@ -182,7 +202,13 @@ def parse(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         return
 
 
+def python_blocks() -> list[str]:
+    return [block for page in PAGES for language, block in FENCED.findall(page.read_text()) if language == "python"]
+
+
 def test_the_pages_print_commands():
+    languages = {language for page in PAGES for language, _ in FENCED.findall(page.read_text())}
+    assert languages == {"", "bash", "python", "json", "bibtex"}, "a block of another language is read by no test"
     assert len(COMMANDS) > 40
     assert {command.page for command in COMMANDS} >= {"README.md", "annotation.md", "models.md", "training.md"}
 
@@ -227,9 +253,17 @@ def test_the_commands_of_the_readme_generate_steer_repeat_and_export(tmp_path: P
     run("prophy export runs/", **{"runs/": f"runs/{first.id}"})
     assert Path("ball.mp4").stat().st_size > 1000
     run("prophy plan --model wan2.1-1.3b --vram")
+    run("prophy plan --model wan2.1-1.3b --size")
     run("prophy plan --model wan2.1-14b --size")
     run("prophy train --list")
     assert "wan_1_3b" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page_of_worlds_write_their_sheets(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for what, name in (("out", "worlds"), ("phenomenon", "collision"), ("unlawful", "unlawful"), ("twins", "twins")):
+        run(f"prophy worlds preview --{what}")
+        assert Path(f"{name}.png").stat().st_size > 1000
 
 
 @pytest.mark.shipped
@@ -273,3 +307,25 @@ def test_the_commands_of_the_annotation_page_annotate_show_fill_and_verify(tmp_p
     assert main([{"MODEL": model, "DIR": "clips"}.get(word, word) for word in fill] + geometry) == 0
     run("prophy cache verify")
     assert "1 clips, nothing wrong" in capsys.readouterr().out
+
+
+@pytest.mark.shipped
+@pytest.mark.timeout(400)
+def test_the_python_of_the_pages_runs(tmp_path: Path, monkeypatch):
+    """Each block by itself, with fewer clips; what the sentence before it has is in its namespace."""
+    monkeypatch.chdir(tmp_path)
+    pipeline = prophy.load()
+    made = generate(pipeline, GenerationSettings("a red ball bounces", steps=2), attention=True)
+    run = made.save(tmp_path / "runs")
+    assert len(run.attention().words) > 2
+    ran = 0
+    for block in python_blocks():
+        if any(part in block for part in PYTHON_NEEDS):
+            continue
+        for long, short in (("range(100)", "range(2)"), ('"test", 50', '"test", 1'), ("runs/…", f"runs/{run.id}")):
+            block = block.replace(long, short)
+        exec(compile(block, "a page", "exec"), {"prophy": prophy, "pipeline": pipeline, "model": None, "branch": None})
+        ran += 1
+    assert ran == 5
+    unused = [part for part in PYTHON_NEEDS if not any(part in block for block in python_blocks())]
+    assert not unused, f"no page prints {unused}"

@@ -153,6 +153,31 @@ def refusal(pipeline, *texts) -> str:
 # --- conventions ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("wrapper", ["module.{}", "pipe.dit.{}", "transformer._orig_mod.{}", "_orig_mod.module.{}"])
+def test_what_held_a_model_in_training_is_left_out_of_the_names(wrapper: str, wan_pairs, tmp_path: Path):
+    """DistributedDataParallel's, DiffSynth's and torch.compile's."""
+    meant, pipeline = wan(), wan()
+    merge(meant.transformer.blocks, wan_pairs, 1.0)
+    form = "diffusers" if "transformer." in wrapper else "diffsynth"
+    named = {}
+    for (block, ours), factors in wan_pairs.items():
+        for down, factor in zip((True, False), factors, strict=True):
+            named[wrapper.format(wan_key(form, block, ours, down).removeprefix("transformer."))] = factor.contiguous()
+    save_file(named, tmp_path / "wrapped.safetensors")
+    add(pipeline, tmp_path / "wrapped.safetensors")
+    assert near(frames(pipeline), frames(meant))
+
+
+def test_a_lora_that_adds_nothing_says_so(wan_pairs, tmp_path: Path, caplog):
+    """As a trainer writes it before its first step."""
+    fresh = {place: (down, torch.zeros_like(up)) for place, (down, up) in wan_pairs.items()}
+    pipeline = wan()
+    before = frames(pipeline)
+    add(pipeline, write_wan(tmp_path / "fresh.safetensors", fresh, "diffusers"))
+    assert "fresh.safetensors adds nothing: its second factors are all zero" in caplog.text
+    assert np.array_equal(frames(pipeline), before)
+
+
 @pytest.mark.parametrize("form", WAN_FORMS)
 def test_every_convention_for_wan_adds_what_it_means_and_goes_without_a_trace(form: str, wan_pairs, tmp_path: Path):
     path = write_wan(tmp_path / "motion.v1.safetensors", wan_pairs, form)
@@ -531,6 +556,25 @@ def test_what_would_be_left_out_in_silence_is_refused(wan_pairs, comfy: Path, tm
     assert "holds whole numbers, in blocks.0.attn1.to_q.lora_A.weight" in refusal(
         pipeline, saved("whole.safetensors", {name: tensor.int() for name, tensor in pair.items()})
     )
+    tall = {name: tensor[:, :, None, None] for name, tensor in pair.items()}
+    assert "2 of its 2 tensors fit no layer of this WanTransformer3DModel, such as blocks.0.attn1.to_q" in refusal(
+        pipeline, saved("tall.safetensors", tall)
+    )
+    assert "differences.safetensors is no LoRA that diffusers converts: of its 1 tensors none is a factor" in refusal(
+        pipeline, saved("differences.safetensors", {"diffusion_model.blocks.0.self_attn.q.diff": up})
+    )
+    of_pictures = {f"diffusion_model.blocks.0.cross_attn.k_img.lora_{way}.weight": up for way in ("down", "up")}
+    assert "holds blocks.0.cross_attn.k_img.lora_down.weight, which diffusers does not know" in refusal(
+        pipeline,
+        saved(
+            "pictures.safetensors",
+            {
+                **of_pictures,
+                "diffusion_model.blocks.0.self_attn.q.lora_down.weight": down,
+                "diffusion_model.blocks.0.self_attn.q.lora_up.weight": up,
+            },
+        ),
+    )
     short = tmp_path / "short.safetensors"
     short.write_bytes(comfy.read_bytes()[:-5])
     assert "short.safetensors is cut short or damaged" in refusal(pipeline, short)
@@ -548,6 +592,7 @@ def test_what_would_be_left_out_in_silence_is_refused(wan_pairs, comfy: Path, tm
         ("x.safetensors:nan", "a LoRA of strength nan"),
         ("x.safetensors:much", "'much' is no strength of x.safetensors"),
         ("", "a LoRA without a name"),
+        ("HIGH=here/motion.safetensors", "no LoRA at HIGH=here/motion.safetensors: give a safetensors file"),
     ],
 )
 def test_a_lora_that_cannot_be_found_is_one_line_before_the_model_opens(text: str, message: str):
@@ -565,6 +610,8 @@ def test_the_file_in_a_folder_is_found_or_asked_for(comfy: Path, tmp_path: Path)
     (tmp_path / "old.pt").touch()
     with pytest.raises(ValueError, match="other formats can hold programs"):
         LoraSource(tmp_path / "old.pt").file()
+    shouted = comfy.rename(tmp_path / "COMFY.SAFETENSORS")  # as some systems write names
+    assert LoraSource.parse(f"{shouted}:0.5").file() == shouted
     assert LoraSource.parse(f"high={comfy}:-0.5") == LoraSource(str(comfy), -0.5, "high")
     assert LoraSource.parse("owner/name/part/file.safetensors:0.8").where == "owner/name/part/file.safetensors"
 

@@ -180,11 +180,12 @@ def test_the_ablation_table_has_seeds_and_gaps_and_refuses_runs_measured_differe
         with pytest.raises(ValueError, match=said):
             cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
     (other / "run.json").unlink()
-    path = other / "evaluation" / "recognition.json"
-    path.write_text(path.read_text().replace('"guidance": 4.0', '"guidance": 5.0'))
-    with pytest.raises(ValueError, match="recognition was measured differently"):
-        cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
-    recognition_result().save(other)
+    same = recognition_result()
+    for unlike in (replace(same, guidance=5.0), replace(same, classifier_exact=same.classifier_exact / 2)):
+        unlike.save(other)
+        with pytest.raises(ValueError, match="recognition was measured differently"):
+            cli.main(["ablation", f"full={work}", f"half={other}", "--work", str(out)])
+    same.save(other)
     for worlds in ({"phenomena": ("melting",)}, {"grammar": "plain"}, {"size": "96x64x17"}, {"fps": 16}):
         replace(laws_result(), **worlds).save(other)
         with pytest.raises(ValueError, match="laws was measured differently"):

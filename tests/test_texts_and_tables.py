@@ -108,12 +108,26 @@ def test_all_prompts_that_cannot_be_made_are_counted_and_named(tiny_pipeline):
 def test_what_a_reader_changed_in_a_table_is_said_before_the_work_on_it(tmp_path, caplog):
     write_clip(tmp_path / "a.mp4")
     rows = [{"file": "a.mp4", "caption": "melting " * 1000, "mood": "glad", "phenomena": "melting"}]
+    rows += [{"file": f"{name}.mp4", "caption": "ice", "mood": "glad", "phenomena": "melting"} for name in "bc"]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
     arguments = build_parser().parse_args(["--data", "folder", "--path", str(tmp_path), "--vlm", "x"])
     jobs, _, _ = read_jobs(arguments)
     assert len(jobs) == 1
     assert "caption cut after 4,096 characters: 1, such as a.mp4" in caplog.text
     assert "column 'mood' not read: 1" in caplog.text
+    assert "left out 2 of 3 rows, such as captions.jsonl line 2 (b.mp4): its video is not there" in caplog.text
+
+
+def test_labels_that_name_no_phenomenon_are_said_before_the_work(tmp_path, caplog):
+    """A clip whose every label is written otherwise has none: it is left out."""
+    for name in "ab":
+        write_clip(tmp_path / f"{name}.mp4")
+    (tmp_path / "captions.csv").write_text("file,caption,phenomena\na.mp4,ice,melting\nb.mp4,ice,melting;combustion\n")
+    jobs, left_out, _ = read_jobs(
+        build_parser().parse_args(["--data", "folder", "--path", str(tmp_path), "--vlm", "x"])
+    )
+    assert ([job.id for job in jobs], left_out) == (["a.mp4"], 1)
+    assert "labels that name no phenomenon: 'melting;combustion' (1), such as in b.mp4" in caplog.text
 
 
 def test_settings_with_a_byte_order_mark_are_read(tmp_path):
@@ -147,6 +161,9 @@ JUDGED = 'caption,videopath,score\na ball,C:\\runs\\0000-x.mp4,4.0\n"smoke, grey
         (JUDGED + "\n,,\n").encode(),
         ("sep=,\r\n" + JUDGED.replace("\n", ",,\r\n")).encode("utf-8-sig"),
         JUDGED.replace("4.0\n", "4.0,,\n").encode(),
+        ("\n,,\n" + JUDGED).encode(),
+        ("\ufeff" + JUDGED).encode("utf-8-sig"),  # two tables with marks made one
+        JUDGED.replace("\n", "\r").encode(),
     ],
 )
 def test_a_judges_table_is_read_as_any_table(tmp_path, data: bytes):
@@ -170,6 +187,15 @@ def test_a_judges_table_that_cannot_be_read_says_why(tmp_path, text: str, encodi
     (tmp_path / "sa.csv").write_bytes(text.encode(encoding))
     with pytest.raises(ValueError, match=said):
         read_scores(tmp_path / "sa.csv", PROMPTS)
+
+
+def test_a_key_that_stands_twice_in_a_line_is_a_fault(tmp_path):
+    write_clip(tmp_path / "a.mp4")
+    (tmp_path / "captions.jsonl").write_text(
+        '{"file": "a.mp4", "caption": "ice melts", "caption": "smoke"}\n{"file": "b", "caption": "ice"}'
+    )
+    (twice, _) = read_folder(tmp_path).faults
+    assert str(twice) == "captions.jsonl line 1: the row cannot be read: not JSON: it names 'caption' twice"
 
 
 def test_the_benchmarks_own_table_is_read_with_a_mark_and_names_its_broken_rows(tmp_path):

@@ -256,6 +256,15 @@ def test_the_judge_gets_the_short_caption_and_every_video_or_nothing(prompts, tm
         write_judge_inputs(prompts, videos, tmp_path / "judge")
 
 
+def test_a_judges_output_of_another_folder_is_named(prompts, tmp_path, caplog):
+    """Two runs of one set of prompts have videos of the same names."""
+    judged = write_judged(tmp_path / "sa.csv", prompts, ["4"] * 5)
+    score_run(prompts, stand_in_videos(tmp_path / "run", prompts), judged, judged)
+    assert not caplog.records
+    score_run(prompts, stand_in_videos(tmp_path / "other", prompts), judged, judged)
+    assert f"{judged} scores videos in run, not in {tmp_path / 'other'}: is it of another run?" in caplog.text
+
+
 def test_runs_are_compared_prompt_by_prompt_and_only_within_one_protocol(prompts, tmp_path):
     runs = []
     for name, branch, scores in (("off", False, ["3", "3", "4", "4", "x"]), ("on", True, ["4", "3", "4", "4", "5"])):

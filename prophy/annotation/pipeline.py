@@ -189,8 +189,8 @@ def _skipped(out: Path) -> list[_Skipped]:
 def _annotate_one(annotator: Annotator, job: Job, inputs: ClipInputs, folder: Path, geometry: Geometry) -> None:
     from prophy.video import write_video
 
+    frames = job.read()  # first: a disk that is away for a while loses nothing
     (folder / TARGETS).unlink(missing_ok=True)  # of another video or other labels: from here on nobody may read them
-    frames = job.read()
     annotation = annotator.annotate(frames, geometry.fps, job.phenomena, geometry.grid)
     folder.mkdir(parents=True, exist_ok=True)
     write_video(folder / PREVIEW, _preview(frames), geometry.fps)

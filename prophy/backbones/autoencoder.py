@@ -36,6 +36,14 @@ def normalise(latents_BCThw: torch.Tensor, vae: nn.Module) -> torch.Tensor:
     return (latents_BCThw - mean) / std
 
 
+def scale_of(vae: nn.Module) -> tuple[float, ...]:
+    """The numbers by which :func:`normalise` scales latents: means, then standard deviations; or the one factor."""
+    config = vae.config
+    if getattr(config, "latents_mean", None) is None:
+        return (config.scaling_factor,)
+    return (*config.latents_mean, *config.latents_std)
+
+
 def channels_last(model: nn.Module) -> nn.Module:
     """Lay convolution weights out channels-last: half the time on a CPU with bf16 units."""
     for module in model.modules():

@@ -40,6 +40,7 @@ Tensors = dict[str, torch.Tensor]
 _DIFFUSERS = "transformer."
 _ORIGINAL = "diffusion_model."  # before the authors' own names, as ComfyUI and lightx2v write them
 _FLAT = "lora_unet_"  # kohya's and musubi-tuner's
+_WRAPPERS = re.compile(r"^pipe\.dit\.|(?:^|(?<=\.))(?:module|_orig_mod|base_model\.model)\.")  # held it in training
 _OF_TEXT = ("lora_te", "text_encoder.")  # kohya's and diffusers' names of a text encoder's part
 _OWN_NAMES = re.compile(r"(self_attn|cross_attn)\.\w+\.|ffn\.\d\.|^(head\.head|(time|text)_(embedding|projection))\.")
 _BLOCK = re.compile(r"(transformer_)?blocks[._](\d+)[._]")
@@ -132,6 +133,8 @@ def converted(
         if not any("lora_A" in key or ".lokr_" in key for key in state):
             state = convert_unet_state_dict_to_peft(state)
         state = _with_biases(_scaled(state, scale))
+        if not state:
+            raise ValueError(f"of its {len(raw)} tensors none is a factor")
     except (LookupError, ValueError, AttributeError, TypeError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{name} is no LoRA that diffusers converts: {_said_by_diffusers(error)}") from error
     return LoraFile(name, state, tuple(left_out))
@@ -145,7 +148,7 @@ def _computable(tensor: torch.Tensor) -> torch.Tensor:
 def _prefixed(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """The same tensors under names that diffusers looks for: peft's, DiffSynth's and those without a prefix too."""
     named = {
-        re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", key.replace("base_model.model.", "")): tensor
+        re.sub(r"\.(lora_[AB])\.[^.]+\.(weight|bias)$", r".\1.\2", _WRAPPERS.sub("", key)): tensor
         for key, tensor in tensors.items()
     }
     if any(key.startswith((_DIFFUSERS, _FLAT)) for key in named):
@@ -203,8 +206,10 @@ def _quiet() -> Iterator[None]:
 def _said_by_diffusers(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"it lacks {error.args[0]}"
-    if isinstance(error, IndexError):
+    if isinstance(error, IndexError) or "empty sequence" in str(error):
         return "it holds names that diffusers does not know"
+    if unread := re.search(r"should be empty .*dict_keys\(\['([^']+)'", str(error)):
+        return f"it holds {unread[1]}, which diffusers does not know"
     said = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])  # the first may only announce
     return (said or type(error).__name__)[:200]
 
@@ -268,6 +273,8 @@ def apply_lora(
     finally:
         for parameter, learnt in learns:
             parameter.requires_grad_(learnt)  # peft freezes all of the transformer
+    if strength and not any(tensor.any() for key, tensor in state.items() if "lora_B" in key or "magnitude" in key):
+        logger.warning("%s adds nothing: its second factors are all zero, as before a training's first step", file.name)
     if file.left_out:
         logger.warning(
             "%s: diffusers has no place for %d of its tensors, such as %s: they are left out",
@@ -341,12 +348,14 @@ def _check_fits(transformer: nn.Module, state: Tensors, file: str) -> None:
     """Refuse a LoRA with a tensor for which the transformer has no layer, or one of another size."""
     layers = dict(transformer.named_modules())
     misfits = [key for key, tensor in state.items() if not _fits(layers.get(_layer_of(key) or ""), key, tensor)]
-    if len(misfits) == len(state) or (misfits and _is_of_another_model(transformer, state)):
+    _, blocks, width = _extent(state)
+    is_unknown = len(misfits) == len(state) and not (blocks and width)
+    if misfits and (is_unknown or _is_of_another_model(transformer, state)):
         raise ValueError(_misfit(file, transformer, state))
     if misfits:
         raise ValueError(
             f"{file}: {len(misfits)} of its {len(state)} tensors fit no layer of this {type(transformer).__name__}, "
-            f"such as {misfits[0]}: it was made for another model"
+            f"such as {misfits[0]} {tuple(state[misfits[0]].shape)}: it was made for another model"
         )
     if whole := next((key for key, tensor in state.items() if not tensor.is_floating_point()), None):
         raise ValueError(f"{file} holds whole numbers, in {whole}: it is quantised, give the one that is not")

@@ -42,15 +42,23 @@ def variant_in(folder: Path, index: dict[str, Any], variant: str | None, given: 
     return variant or next(iter(needed), None)
 
 
-def variant_beside(folder: str | Path, variant: str | None) -> str | None:
+def variant_beside(
+    folder: str | Path, variant: str | None = None, weights: str = "diffusion_pytorch_model"
+) -> str | None:
     """Which variant of the weights in a folder of one part to open: the one asked for, else none, else the only one.
 
-    None for the plain ones, and for a hub id.
+    Args:
+        folder: of the part, or a hub id.
+        variant: asked for.
+        weights: how the names of its files begin; those of transformers' parts with ``model``.
+
+    Returns:
+        None for the plain ones, and for a hub id.
 
     Raises:
         ValueError: there are no plain ones but several variants, and none of them was asked for.
     """
-    files = visible(Path(folder), "diffusion_pytorch_model*") if is_local(folder) else []
+    files = visible(Path(folder), f"{weights}*") if is_local(folder) else []
     variants = _variants(files)
     if variant in variants:
         return variant

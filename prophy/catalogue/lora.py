@@ -16,6 +16,7 @@ Noise = Literal["high", "low"]
 _SUFFIX = ".safetensors"
 _USUAL = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")  # as diffusers and peft name them
 _STRONGEST = 100.0
+_NOWHERE = "no LoRA at {}: give a safetensors file, a folder or a hub id"
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class LoraSource:
         """
         if isinstance(text, LoraSource):
             return text
-        where, noise = str(text), None
+        where, noise = str(text).strip(), None
         for name in get_args(Noise):
             if where.startswith(f"{name}="):
                 where, noise = where.removeprefix(f"{name}="), name
@@ -80,12 +81,12 @@ class LoraSource:
         if path.is_dir():
             return path / _only([entry.name for entry in visible(path)], str(path))
         if path.is_file():
-            if path.suffix != _SUFFIX:
+            if path.suffix.lower() != _SUFFIX:
                 raise ValueError(f"{path} is no safetensors file: other formats can hold programs, convert it first")
             return path
         owner, _, rest = str(self.where).partition("/")
         if is_local(self.where) or not rest or (rest.endswith(_SUFFIX) and "/" not in rest):
-            raise FileNotFoundError(f"no LoRA at {self.where}: give a safetensors file, a folder or a hub id")
+            raise FileNotFoundError(_NOWHERE.format(self.where))
         repo, _, inside = rest.partition("/")
         return _from_hub(f"{owner}/{repo}", inside)
 
@@ -100,7 +101,7 @@ def _is_number(text: str) -> bool:
 
 def _only(names: Iterable[str], place: str) -> str:
     """The LoRA among the files of a place."""
-    files = sorted(name for name in names if name.endswith(_SUFFIX))
+    files = sorted(name for name in names if name.lower().endswith(_SUFFIX))
     usual = [name for name in _USUAL if name in files]
     if usual or len(files) == 1:
         return (usual or files)[0]
@@ -112,9 +113,12 @@ def _only(names: Iterable[str], place: str) -> str:
 
 def _from_hub(repo: str, inside: str) -> Path:
     from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(hf_hub_download(repo, inside or _only(HfApi().list_repo_files(repo), repo)))
+    except HFValidationError:
+        raise FileNotFoundError(_NOWHERE.format("/".join(part for part in (repo, inside) if part))) from None
     except ValueError:
         raise
     except Exception as error:  # the hub's client raises its own, requests' and the system's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
 Task = TypeVar("Task")
@@ -21,7 +21,7 @@ def made_ahead(make: Callable[[Task], Made], tasks: Iterable[Task], workers: int
         ahead: results per process that may wait to be used; a clip of 832×480×81 takes 97 MB.
     """
     with ProcessPoolExecutor(workers) as executor:
-        waiting = deque()
+        waiting: deque[Future[Made]] = deque()
         for task in tasks:
             waiting.append(executor.submit(make, task))
             if len(waiting) == ahead * workers:

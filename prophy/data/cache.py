@@ -14,6 +14,7 @@ are never changed, so any number of workers can fill one folder, each under its 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,6 +32,10 @@ from prophy.schema import read_json
 FORMAT = "prophy-cache-v1"
 ABOUT = "cache.json"
 EMPTY_TEXT = "empty_text.safetensors"  #: beside the shards: embeddings of the empty prompt
+
+_LATER = ("scale", "vocabulary")  # of a recipe: older releases did not note them
+
+log = logging.getLogger(__name__)
 
 Recipe = Mapping[str, str | int | float | bool | None]
 
@@ -85,8 +90,14 @@ class TensorCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(about, json.dumps({"format": FORMAT, "recipe": dict(recipe)}, indent=2) + "\n", shared=True)
         self.recipe = _read_about(about)
-        if recipe is not None and (differing := _differing(self.recipe, recipe)):
-            raise ValueError(f"{self.folder} was made with another {', '.join(differing)}: choose another folder")
+        if recipe is not None:
+            if unknown := [name for name in _LATER if name in recipe and name not in self.recipe]:
+                log.warning(
+                    "%s was begun by a release that noted no %s: not compared", folder, " and no ".join(unknown)
+                )
+            wanted = {name: value for name, value in recipe.items() if name not in unknown}
+            if differing := _differing(self.recipe, wanted):
+                raise ValueError(f"{self.folder} was made with another {', '.join(differing)}: choose another folder")
         self._entries: dict[str, Entry] = {}
         for index in visible(self.folder, "*.json"):
             if index.name != ABOUT:

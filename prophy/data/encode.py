@@ -6,17 +6,18 @@ D text width.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from transformers import UMT5EncoderModel
+from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
 
 from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.backbones.pipeline import rules_of
-from prophy.files import some_of
+from prophy.files import sha256, some_of
 from prophy.generation.words import too_long
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,11 @@ def encode_clip(pipeline: DiffusionPipeline, frames_FHW3: np.ndarray) -> torch.T
     vae = pipeline.vae
     latents = vae.encode(to_pixels(frames_FHW3)[None].to(vae.device, vae.dtype)).latent_dist.mode()
     return normalise(latents, vae)[0].to(latents.dtype)
+
+
+def vocabulary_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A digest of a tokenizer's pieces and their ids."""
+    return sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True))
 
 
 def readable(pipeline: DiffusionPipeline, captions: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

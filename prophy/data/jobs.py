@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from prophy.schema import FrameRate, Width, check_fields
 from prophy.video import READING
 from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
+
+log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -282,6 +285,13 @@ def read_jobs(arguments: argparse.Namespace) -> tuple[list[Job], int, Geometry]:
     filters = Filters(
         min_duration=arguments.min_duration, min_width=arguments.min_width, max_text_boxes=arguments.max_text_boxes
     )
+    if reading.faults:
+        log.warning(
+            "left out %d of %d rows, such as %s: prophy data report counts them all",
+            len(reading.faults),
+            reading.rows,
+            reading.faults[0],
+        )
     records, _ = apply_filters(reading.say_notes().records, filters)
     if arguments.sample is not None:
         records = random_subset(records, arguments.sample, arguments.seed)

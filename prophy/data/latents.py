@@ -19,7 +19,7 @@ from diffusers import ModelMixin
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from prophy.backbones.autoencoder import channels_last, normalise, to_pixels
+from prophy.backbones.autoencoder import channels_last, normalise, scale_of, to_pixels
 from prophy.data.ahead import made_ahead
 from prophy.data.cache import Problem
 from prophy.files import file_sha256, visible, write_text
@@ -115,6 +115,11 @@ def is_worlds_cache(folder: Path) -> bool:
     return "made_by" in read_object(marker, "restore it or fill another folder")
 
 
+def _alike(scale: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Statistics that are measured twice differ in their last digits."""
+    return len(scale) == len(other) and bool(np.allclose(scale, other, rtol=1e-3, atol=1e-3))
+
+
 def grid_of(stage: Stage, vae: ModelMixin) -> TokenGrid:
     """The latent cells of a clip, each as large as the autoencoder makes it."""
     cell = vae.config.scale_factor_spatial or 8
@@ -140,12 +145,14 @@ class CacheNote:
         made_by: digest of the autoencoder's encoder and of the tokenizer.
         count: of clips.
         sha256: of each array's file; empty where an older release noted none.
+        scale: see :func:`prophy.backbones.autoencoder.scale_of`; empty where an older release noted none.
     """
 
     worlds: WorldSet
     made_by: str
     count: int
     sha256: dict[str, str]
+    scale: tuple[float, ...] = ()
 
 
 def cache_note(folder: Path) -> CacheNote | None:
@@ -162,7 +169,9 @@ def cache_note(folder: Path) -> CacheNote | None:
         raise ValueError(f"{folder} holds a cache of other clips: leave --worlds out, or choose another folder")
     try:
         worlds = WorldSet.from_record(about)
-        return CacheNote(worlds, str(about["made_by"]), int(about["count"]), dict(about.get("sha256", {})))
+        scale = tuple(map(float, about.get("scale", ())))
+        digests = dict(about.get("sha256", {}))
+        return CacheNote(worlds, str(about["made_by"]), int(about["count"]), digests, scale)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 
@@ -207,10 +216,14 @@ def open_cache(
             f"{patch}x{patch} of them need another size"
         )
     about = {"made_by": _digest(vae, tokenizer), **worlds.record()}
-    done = 0
-    if (held := cache_note(folder)) is not None:
+    done, held = 0, cache_note(folder)
+    scale = scale_of(vae)
+    if held is not None:
         found, done = {"made_by": held.made_by, **held.worlds.record()}, held.count
-        if other := [WORDS[key] for key in about if found.get(key) != about[key]]:
+        other = [WORDS[key] for key in about if found.get(key) != about[key]]
+        if held.scale and not _alike(held.scale, scale):
+            other.append("scales of latents")
+        if other:
             raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
     channels = vae.config.z_dim
     layout = {
@@ -252,7 +265,8 @@ def open_cache(
             array.flush()
             os.replace(folder / f"{name}.new.npy", folder / f"{name}.npy")
         digests = {name: file_sha256(folder / f"{name}.npy") for name in layout}
-        write_text(marker, json.dumps({**about, "count": count, "sha256": digests}))
+        noted = held.scale if done and held is not None else scale  # an older release's clips are of a scale not known
+        write_text(marker, json.dumps({**about, "count": count, "sha256": digests, "scale": noted}))
     return LatentCache(**{name: np.load(folder / f"{name}.npy", mmap_mode="r")[:count] for name in layout}, patch=patch)
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from prophy.data.labels import LabelReport, LabelSet, Tallies, Tally
-from prophy.files import sha256
+from prophy.files import sha256, some_of
 from prophy.schema import check_fields
 
 log = logging.getLogger(__name__)
@@ -129,9 +129,12 @@ class Reading:
         return len(self.records) + len(self.faults)
 
     def say_notes(self) -> Reading:
-        """The reading itself, for chains; what was changed or not understood is logged, a line for each kind."""
+        """The reading itself, for chains; what was changed or not understood, labels too, is logged by its kind."""
         for note in self.notes:
             log.warning("%s: %d, such as %s", note.text, note.count, ", ".join(note.examples))
+        if unknown := self.label_report.not_understood:
+            named = some_of([f"{one.text[:60]!r} ({one.count})" for one in unknown])
+            log.warning("labels that name no phenomenon: %s, such as in %s", named, unknown[0].examples[0])
         return self
 
     def refuse_faults(self) -> Reading:

@@ -103,7 +103,7 @@ def _json_lines(path: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            item = parsed(line)
+            item = parsed(line, unique=True)
         except ValueError as error:
             yield Row(where, None, f"not JSON: {error}")
         else:
@@ -133,7 +133,9 @@ def csv_rows(path: Path, text: str) -> Iterator[Row]:
     first = _next_row(path, reader, 1)
     if first == ["sep=", ""]:  # Excel's note that commas separate
         first = _next_row(path, reader, 2)
-    header = [name.strip() for name in first or []]
+    while first is not None and not any(cell.strip() for cell in first):  # above a sheet's own first line
+        first = _next_row(path, reader, reader.line_num + 1)
+    header = [name.strip().strip("\ufeff") for name in first or []]
     if not any(header):
         raise ValueError(f"{path} is empty: its first line must name the columns")
     width = len(header)

@@ -12,6 +12,7 @@ from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import ProPhyPipeline
+from prophy.backbones.variants import variant_beside
 from prophy.branch.family import FAMILIES
 from prophy.generation.pipelines import load
 from prophy.schema import read_object
@@ -72,4 +73,4 @@ def transformer_in(folder: Path) -> ModelMixin:
         ValueError: the folder holds a model of another class.
     """
     name = read_object(folder / "config.json", _AGAIN).get("_class_name")
-    return backbone_of(str(name)).transformer_class.from_pretrained(folder)
+    return backbone_of(str(name)).transformer_class.from_pretrained(folder, variant=variant_beside(folder))

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256, sha256, visible
 from prophy.generation.sampling import scheduler_for
 from prophy.generation.settings import GenerationSettings
-from prophy.memory.offload import profile_of, state_of
+from prophy.memory.offload import GROUP_HOOKS, profile_of, state_of
 from prophy.runs.computation import Adapter, Computation
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def _component_hash(component: nn.Module) -> str:
 
 def _origin_hash(component: nn.Module) -> str:
     files = [path for group in _files_of(component).values() for path in group]
-    digest = hashlib.sha256(b"".join(bytes.fromhex(_digest_of(path)) for path in sorted(files)))
+    digest = hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in sorted(files)))
     if bool(getattr(component, "peft_config", None)) or not files:
         for name, tensor in sorted(state_of(component).items()):
             if not files or "lora_" in name:
@@ -117,7 +116,7 @@ class _Weights:
     def _digest(self, files: Mapping[str, list[Path]]) -> str:
         for group in files.values():
             if self._are_in(group):
-                return hashlib.sha256(b"".join(bytes.fromhex(_digest_of(path)) for path in group)).hexdigest()
+                return hashlib.sha256(b"".join(bytes.fromhex(file_sha256(path)) for path in group)).hexdigest()
         digest = hashlib.sha256()
         for name, tensor in sorted(self.tensors.items()):
             digest.update(_described(name, tensor))
@@ -165,16 +164,6 @@ def _files_of(component: nn.Module) -> dict[str, list[Path]]:
         variant = re.sub(r"-\d+-of-\d+$", "", path.stem).partition(".")[2]
         groups.setdefault(variant, []).append(path)
     return groups
-
-
-def _digest_of(path: Path) -> str:
-    status = path.stat()
-    return _file_sha256(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _file_sha256(path: Path, size: int, mtime_ns: int) -> str:
-    return file_sha256(path)
 
 
 def _raw(tensor: torch.Tensor) -> torch.Tensor:
@@ -262,7 +251,7 @@ def _acting(component: nn.Module) -> list[_Acting]:
 
 
 def _dtype(part: nn.Module) -> str:
-    """What most of a part's weights are stored in, and with layerwise casting what they are computed in."""
+    """What most of a part's weights are stored in, and what they are computed in by layerwise casting or autocast."""
     sizes: dict[torch.dtype, int] = {}
     for parameter in part.parameters():
         sizes[parameter.dtype] = sizes.get(parameter.dtype, 0) + parameter.numel()
@@ -272,6 +261,10 @@ def _dtype(part: nn.Module) -> str:
         hook = registry.get_hook("layerwise_casting") if isinstance(registry, HookRegistry) else None
         if hook is not None:
             return f"{stored}, computed in {str(hook.compute_dtype).removeprefix('torch.')}"
+    device = next((parameter.device.type for parameter in part.parameters()), "cpu")
+    device = "cpu" if device == "meta" else device
+    if torch.is_autocast_enabled(device):
+        return f"{stored}, autocast to {str(torch.get_autocast_dtype(device)).removeprefix('torch.')}"
     return stored
 
 
@@ -295,10 +288,16 @@ def _attention(transformer: nn.Module) -> str:
     return f"{' and '.join(sorted(names))} ({' and '.join(sorted(kinds))})" if names else "its own"
 
 
+_CASTING_HOOKS = ("layerwise_casting", "peft_autocast_disable")
+
+
 def _caching(transformer: nn.Module) -> str:
     config = getattr(transformer, "_cache_config", None)
-    if config is None:
-        return ""
+    if config is None:  # hooks of diffusers can be set without it, such as by apply_first_block_cache
+        registries = (getattr(module, "_diffusers_hook", None) for module in transformer.modules())
+        hooks = (pair for one in registries if isinstance(one, HookRegistry) for pair in one.hooks.items())
+        names = {name for name, hook in hooks if not type(hook).__module__.startswith("prophy.")}  # the branch's own
+        return " and ".join(sorted(names - {*GROUP_HOOKS, *_CASTING_HOOKS}))
     values = {name: v for name, v in sorted(vars(config).items()) if isinstance(v, bool | int | float | str)}
     return f"{type(config).__name__}({', '.join(f'{name}={value}' for name, value in values.items())})"
 

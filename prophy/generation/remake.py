@@ -57,5 +57,5 @@ def differences_from(record: RunRecord, pipeline: DiffusionPipeline) -> Differen
 
 def dtype_of(computation: Computation) -> torch.dtype | None:
     """The dtype that a run's weights were opened in, as far as it is known and one that any device opens."""
-    name = computation.dtypes.get("transformer")
+    name = computation.dtypes.get("transformer", "").partition(",")[0]  # behind it, what they were computed in
     return getattr(torch, name) if name in _PLAIN else None

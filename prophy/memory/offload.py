@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
 _CPU = torch.device("cpu")
-_GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")  # the last one outside
+#: of diffusers, that move groups of modules; the last one outside
+GROUP_HOOKS = ("lazy_prefetch_group_offloading", "layer_execution_tracker", "group_offloading")
 
 
 # --- putting a pipeline into a profile -------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ def _withdraw(pipeline: DiffusionPipeline) -> None:
             registry = getattr(module, "_diffusers_hook", None)
             if registry is None:
                 continue
-            for name in _GROUP_HOOKS:
+            for name in GROUP_HOOKS:
                 registry.remove_hook(name, recurse=False)
         if hasattr(part, "_diffusers_hook"):
             part._diffusers_hook.invalidate_child_registries_cache()

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
 from prophy.backbones.pipeline import BranchSource, rules_of
+from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, attach
 from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipSize
@@ -37,6 +38,7 @@ from prophy.generation.settings import GenerationSettings
 from prophy.generation.words import check_prompt
 from prophy.training.cached_examples import CachedExamples, FreshExamples, keep_empty_text, kept_empty_text
 from prophy.training.devices import autocast
+from prophy.training.encoders import encoders_sha256
 from prophy.training.objectives import Objective, objective_for
 from prophy.training.recipe import Recipe
 from prophy.training.trainer import Sampler
@@ -71,7 +73,10 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
         scheduler = getattr(diffusers, index["scheduler"][1]).from_pretrained(base, subfolder="scheduler")
         if recipe.scratch is None:
             dtype = getattr(torch, recipe.backbone_dtype)
-            transformer = family.transformer_class.from_pretrained(base, subfolder="transformer", dtype=dtype)
+            variant = variant_beside(Path(base) / "transformer")
+            transformer = family.transformer_class.from_pretrained(
+                base, subfolder="transformer", dtype=dtype, variant=variant
+            )
         else:
             autoencoder = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
             text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
@@ -177,16 +182,25 @@ def _empty_text(cache: TensorCache, base: str) -> torch.Tensor:
     """Embeddings of the empty prompt by the model that the cache was made with.
 
     Raises:
-        ValueError: they are not kept beside the cache, and the base is another model.
+        ValueError: the base has another autoencoder or text encoder; or the embeddings are not kept beside the cache,
+            and the base is another model.
     """
+    encoders = encoders_sha256(base)
     if (kept := kept_empty_text(cache.folder, cache.recipe)) is not None:
-        return kept
+        if encoders and kept.encoders and encoders != kept.encoders:
+            raise ValueError(_OTHER_MODEL.format(cache.folder, base))
+        if encoders != kept.encoders:
+            log.warning("which files encoded %s, or those of %s, is not known: not compared", cache.folder, base)
+        return kept.text_LD
     pipeline = load(base)
     if cache.recipe.get("model") != model_hash(pipeline):
-        raise ValueError(f"{cache.folder} was made with another model than {base}: give that one with --model")
+        raise ValueError(_OTHER_MODEL.format(cache.folder, base))
     embedded = encode_caption(pipeline, "").cpu()
-    keep_empty_text(cache.folder, cache.recipe, embedded)
+    keep_empty_text(cache.folder, cache.recipe, embedded, encoders)
     return embedded
+
+
+_OTHER_MODEL = "{} was made with another model than {}: give that one with --model"
 
 
 def check_samples(base: str, transformer: ModelMixin, settings: Sequence[GenerationSettings]) -> None:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -92,24 +92,35 @@ class CachedExamples(Examples):
         )
 
 
-def keep_empty_text(folder: Path, recipe: Mapping[str, object], text_LD: torch.Tensor) -> None:
+def keep_empty_text(folder: Path, recipe: Mapping[str, object], text_LD: torch.Tensor, encoders: str = "") -> None:
     """Keep the embeddings of the empty prompt beside a cache: the text encoder may be the largest part of all.
 
     Args:
         folder: of the cache.
         recipe: of the cache; kept text of another recipe is not read again.
         text_LD: by the text encoder that the recipe names.
+        encoders: digest of that encoder's files and the autoencoder's; empty where they are not known.
     """
     with replacing(folder / EMPTY_TEXT, shared=True) as temporary:
-        save_file({"text": text_LD.cpu().contiguous()}, temporary, {"recipe": _digest(recipe)})
+        noted = {"recipe": _digest(recipe), "encoders": encoders}
+        save_file({"text": text_LD.cpu().contiguous()}, temporary, noted)
 
 
-def kept_empty_text(folder: Path, recipe: Mapping[str, object]) -> torch.Tensor | None:
+class EmptyText(NamedTuple):
+    """What :func:`keep_empty_text` kept: embeddings ``(L, D)``, and the digest of what made them."""
+
+    text_LD: torch.Tensor
+    encoders: str
+
+
+def kept_empty_text(folder: Path, recipe: Mapping[str, object]) -> EmptyText | None:
     """What :func:`keep_empty_text` kept for this recipe; None where there is none, or it is damaged."""
     try:
         with safe_open(check_file(folder / EMPTY_TEXT), "pt") as file:
-            fits = (file.metadata() or {}).get("recipe") == _digest(recipe)
-            return file.get_tensor("text").clone() if fits else None  # a copy: the file may be written anew
+            noted = file.metadata() or {}
+            if noted.get("recipe") != _digest(recipe):
+                return None
+            return EmptyText(file.get_tensor("text").clone(), noted.get("encoders", ""))  # the file may be written anew
     except (OSError, SafetensorError):
         return None
 

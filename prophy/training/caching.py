@@ -22,9 +22,10 @@ from tqdm import tqdm
 from prophy import phenomena
 from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
+from prophy.backbones.autoencoder import scale_of
 from prophy.backbones.pipeline import rules_of
 from prophy.data.cache import TensorCache, verify
-from prophy.data.encode import encode_caption, encode_clip, readable
+from prophy.data.encode import encode_caption, encode_clip, readable, vocabulary_sha256
 from prophy.data.jobs import Geometry, Job, Shard, add_data, add_geometry, add_shard, read_jobs
 from prophy.data.latents import cache_note, is_worlds_cache, verify_worlds
 from prophy.files import check_writable, exclusive, read_regular, sha256, some_of
@@ -33,6 +34,7 @@ from prophy.generation.identity import model_hash
 from prophy.routing.targets import MAX_BYTES, TokenTargets
 from prophy.schema import read_object
 from prophy.training.cached_examples import keep_empty_text, kept_empty_text
+from prophy.training.encoders import encoders_of
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ def fill(
         "dtype": str(pipeline.vae.dtype),
         "annotations": sha256(json.dumps(annotated, sort_keys=True))[:16],
         "phenomena": phenomena.VERSION,
+        "scale": sha256(json.dumps(scale_of(pipeline.vae)))[:16],
+        "vocabulary": vocabulary_sha256(pipeline.tokenizer),
     }
     read_whole = readable(pipeline, {job.id: (job.caption,) for job in jobs})
     jobs = [job for job in jobs if job.id in read_whole]
@@ -83,7 +87,7 @@ def fill(
     workers = [f"{index + 1:04d}-of-{shard.count:04d}" for index in range(shard.count)]
     cache.begin(workers, workers[shard.index])
     if kept_empty_text(cache.folder, cache.recipe) is None:
-        keep_empty_text(cache.folder, cache.recipe, encode_caption(pipeline, ""))
+        keep_empty_text(cache.folder, cache.recipe, encode_caption(pipeline, ""), encoders_of(pipeline))
     done = without = 0
     stale = []
     with cache.writer(workers[shard.index], clips_per_shard) as writer:

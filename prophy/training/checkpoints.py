@@ -160,13 +160,15 @@ def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -
 
 class Saved(NamedTuple):
     """A checkpoint without its tensors: the step it holds, when it was written, in seconds since the epoch, and what it
-    notes of its inputs: the fingerprint of its data and the digest of the backbone that it started from.
+    notes of its inputs, see :class:`prophy.training.run_state.Inputs`; None where an older release noted nothing.
     """
 
     step: int
     when: float
     data: str | None = None
     backbone: str | None = None
+    initial: str | None = None
+    held_out: str | None = None
 
 
 def saved_in(folder: Path) -> Saved | None:
@@ -180,7 +182,8 @@ def saved_in(folder: Path) -> Saved | None:
         path = candidate / "state.json"
         try:
             state = dict(read_json(path, MOST_BYTES)["__dict__"])
-            return Saved(int(state["step"]), path.stat().st_mtime, state.get("data"), state.get("backbone"))
+            noted = (state.get(name) for name in ("data", "backbone", "initial", "held_out"))
+            return Saved(int(state["step"]), path.stat().st_mtime, *noted)
         except FileNotFoundError:
             continue
         except (ValueError, KeyError, TypeError, OverflowError, OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +38,69 @@ log = logging.getLogger(__name__)
 _STATE = ("recipe", "step", "mean_loss", "random", "weights", "ema", "optimisers")
 
 
-def refuse_other_inputs(out: Path, data: str, backbone: str | None) -> None:
-    """Refuse to resume a run on another training set or base than it began with, before anything else is compared.
+@dataclass(frozen=True)
+class Inputs:
+    """What a run learns from, each by its content.
+
+    Attributes:
+        data: fingerprint of the training set, see :class:`prophy.data.examples.Examples`.
+        backbone: see :func:`weights_digest`; None: the run begins with random weights.
+        initial: digest of the weights that it starts from instead of the base's; empty: the base's; None: not known,
+            of a run that an older release began.
+        held_out: fingerprint of the clips that it is validated on; empty: none.
+    """
+
+    data: str
+    backbone: str | None = None
+    initial: str | None = ""
+    held_out: str = ""
+
+
+def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
+    """Refuse to resume a run on other inputs than it began with, before anything else is compared.
+
+    Held-out clips change nothing that is learnt: other ones are named. A run that began with ``initial`` weights has
+    them behind it, and is resumed without.
 
     Args:
         out: the run's folder.
-        data: fingerprint of the training set, see :class:`prophy.data.examples.Examples`.
-        backbone: see :func:`weights_digest`; None: the run begins with random weights.
+        now: what it shall go on with.
+
+    Returns:
+        What its next checkpoint notes.
 
     Raises:
-        ValueError: its checkpoint is of other data or another base, or damaged. One line.
+        ValueError: its checkpoint is of other data, another base or other initial weights, or damaged. One line.
     """
     saved = saved_in(out / CHECKPOINT)
     if saved is None:
-        return
-    if saved.data == data.partition(CONTENT)[0] != data:
+        return now
+    if saved.data == now.data.partition(CONTENT)[0] != now.data:
         log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
-    elif saved.data == data.partition(TEXT)[0] != data:
+    elif saved.data == now.data.partition(TEXT)[0] != now.data:
         log.warning("%s was begun by a release that noted no text encoder: it is not compared", out)
-    elif saved.data != data:
+    elif saved.data != now.data:
         raise ValueError(
-            f"{out} was trained on other data ({saved.data}, now {data}): give the same --data, or choose another --out"
+            f"{out} was trained on other data ({saved.data}, now {now.data}): give the same --data, or choose another "
+            "--out"
         )
-    if saved.backbone not in (None, backbone):
+    if saved.backbone not in (None, now.backbone):
         raise ValueError(f"{out} began with a base of other weights: give the same --model, or choose another --out")
+    if now.initial and saved.initial is None:
+        log.warning("%s was begun by a release that noted no --initial: it is not compared", out)
+    elif now.initial and saved.initial != now.initial:
+        raise ValueError(
+            f"{out} began with other weights than those of --initial: leave it out to resume, or choose another --out"
+        )
+    if saved.held_out and now.held_out not in ("", saved.held_out):
+        log.warning(
+            "%s was validated on other clips until step %d (%s, now %s): its losses before and after do not compare",
+            out,
+            saved.step,
+            saved.held_out,
+            now.held_out,
+        )
+    return replace(now, initial=saved.initial, held_out=now.held_out or saved.held_out or "")
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -81,8 +120,7 @@ class RunState:
         module: under training.
         strategy: that holds its weights.
         ema: their average.
-        data: fingerprint of the training set.
-        backbone: digest of the backbone that the run begins with, see :func:`refuse_other_inputs`.
+        inputs: what it learns from.
         out: the run's folder.
         accelerator: of this process.
     """
@@ -93,13 +131,12 @@ class RunState:
         module: TrainableModule,
         strategy: Strategy,
         ema: Ema,
-        data: str,
-        backbone: str | None,
+        inputs: Inputs,
         out: Path,
         accelerator: Accelerator,
     ) -> None:
         self._recipe, self._module, self._strategy, self._ema = recipe, module, strategy, ema
-        self._data, self._backbone, self._out, self._accelerator = data, backbone, out, accelerator
+        self._inputs, self._out, self._accelerator = inputs, out, accelerator
         self._random: dict[str, torch.Tensor] | None = None
         self._last: int | None = None
 
@@ -159,8 +196,7 @@ class RunState:
         )
         about: dict[str, Any] = {
             "recipe": self._recipe.record(),
-            "data": self._data,
-            "backbone": self._backbone,
+            **asdict(self._inputs),
             "step": progress.step,
             "mean_loss": progress.mean_loss,
             "random": self.from_all([random_state(self._accelerator.device)]),
@@ -210,7 +246,7 @@ class RunState:
             base=base,
             initial=initial,
             recipe=self._recipe.record(),
-            data=self._data,
+            data=self._inputs.data,
             processes=self._accelerator.num_processes,
             transformer=Transformer(type(module.transformer).__name__, _plain(module.transformer.config)),
             branch=None if module.branch is None else _plain(module.branch.config),

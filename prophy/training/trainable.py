@@ -17,8 +17,10 @@ from peft import LoraConfig
 from torch import nn
 
 from prophy.backbones import Backbone, backbone_of
+from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, inject
 from prophy.catalogue.describe import BRANCH_FOLDER
+from prophy.files import file_sha256, sha256, visible
 from prophy.training.devices import autocast
 from prophy.training.recipe import BranchShape, Recipe
 
@@ -177,8 +179,7 @@ def start_from(module: TrainableModule, folder: Path) -> None:
         ValueError: nothing in it is trained here, or it does not fit. One line.
     """
     folder, taken = Path(folder), []
-    inner = folder / BRANCH_FOLDER
-    sources = {"branch": inner if inner.is_dir() else folder, "transformer": folder / "transformer"}
+    sources = _initial_sources(folder)
     if not all(parameter.requires_grad for parameter in module.transformer.parameters()):
         del sources["transformer"]
     for name, source in sources.items():
@@ -186,7 +187,7 @@ def start_from(module: TrainableModule, folder: Path) -> None:
         if part is None or not (source / "config.json").is_file():
             continue
         try:
-            saved = type(part).from_pretrained(source, dtype=torch.float32)
+            saved = type(part).from_pretrained(source, dtype=torch.float32, variant=variant_beside(source))
             part.load_state_dict(saved.state_dict())
         except (OSError, ValueError, RuntimeError) as error:
             why = str(error).strip().splitlines()[0]
@@ -194,6 +195,22 @@ def start_from(module: TrainableModule, folder: Path) -> None:
         taken.append(name)
     if not taken:
         raise ValueError(f"{folder} holds no weights that are trained here: give a published model as --initial")
+
+
+def initial_digest(folder: Path) -> str:
+    """A digest of the weights and configurations that :func:`start_from` reads in a folder."""
+    files = [
+        path
+        for source in _initial_sources(Path(folder)).values()
+        for path in visible(source)
+        if path.name == "config.json" or path.suffix == ".safetensors"
+    ]
+    return sha256("\n".join(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}" for path in files))[:32]
+
+
+def _initial_sources(folder: Path) -> dict[str, Path]:
+    inner = folder / BRANCH_FOLDER
+    return {"branch": inner if inner.is_dir() else folder, "transformer": folder / "transformer"}
 
 
 def lora_config(family: Backbone, rank: int) -> LoraConfig:

@@ -41,10 +41,10 @@ from prophy.training.objectives import Objective
 from prophy.training.progress import Stop, TrainingStopped
 from prophy.training.recipe import Recipe
 from prophy.training.run_folder import SAMPLES
-from prophy.training.run_state import RunState, refuse_other_inputs, weights_digest
+from prophy.training.run_state import Inputs, RunState, refuse_other_inputs, weights_digest
 from prophy.training.step import expert_usage, train_step
 from prophy.training.strategies import AccelerateStrategy, Strategy
-from prophy.training.trainable import Prediction, TrainableModule, build_trainable, start_from
+from prophy.training.trainable import Prediction, TrainableModule, build_trainable, initial_digest, start_from
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,13 @@ def train(
         held_out = None if held_out is None else FirstFrames(held_out, recipe.latent_frames)
     refuse_older_layout(out)
     backbone = None if recipe.scratch is not None else weights_digest(transformer)
-    refuse_other_inputs(out, examples.fingerprint, backbone)
+    inputs = Inputs(
+        examples.fingerprint,
+        backbone,
+        "" if initial is None else initial_digest(initial),
+        "" if held_out is None else held_out.fingerprint,
+    )
+    inputs = refuse_other_inputs(out, inputs)
     # 1. the module, and the devices
     join_processes(running.device)
     accelerator = Accelerator(
@@ -163,7 +169,7 @@ def train(
     ema = Ema(module, recipe.ema)
 
     # 2. what was there before
-    run = RunState(recipe, module, strategy, ema, examples.fingerprint, backbone, out, accelerator)
+    run = RunState(recipe, module, strategy, ema, inputs, out, accelerator)
     progress = run.resume(name, base, "" if initial is None else str(initial))
     tracked = accelerator if running.tracker else None
     reports = Log(out, progress.step, writes=accelerator.is_main_process, tracked=tracked)

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
+from prophy.backbones.variants import variant_beside
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import CONTENT, TEXT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
@@ -116,10 +117,12 @@ def open_worlds(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
     worlds = worlds or WorldSet()
-    vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32).eval().requires_grad_(False)
-    vae.to(device or "cpu")
+    variant = variant_beside(base / "vae")
+    vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32, variant=variant)
+    vae.eval().requires_grad_(False).to(device or "cpu")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
-    encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32)
+    variant = variant_beside(base / "text_encoder", weights="model")
+    encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32, variant=variant)
     cache = open_cache(folder, vae, tokenizer, clips, worlds, patch)
     note = cache_note(folder)
     assert note is not None, "open_cache has written it"
@@ -157,7 +160,7 @@ def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry
     if missing:
         raise FileNotFoundError(
             f"{folder} lacks {len(missing)} of {len(jobs)} clips, such as {missing[0]}: "
-            f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder}"
+            f"prophy annotate --data worlds --split {split} --clips {len(jobs)} --out {folder} --vlm ID_OR_DIR"
         )
     if others := [job.id for job, path in zip(jobs, targets, strict=True) if not _fit(job, path.parent)]:
         raise ValueError(

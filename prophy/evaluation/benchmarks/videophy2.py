@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from prophy.evaluation.benchmarks.videos import missing_videos
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results.protocol import Protocol
 from prophy.evaluation.results.videophy2 import Differences, Score, Subset, VideoPhy2Comparison, VideoPhy2Result
-from prophy.files import file_sha256, write_text
+from prophy.files import file_sha256, some_of, write_text
+
+log = logging.getLogger(__name__)
 
 GOOD = 4  #: the lowest score that counts
 TASKS = ("sa", "pc")
@@ -72,8 +75,14 @@ def parse_score(text: str | None) -> Score:
     return int(numbers[0][0])
 
 
-def read_scores(path: Path, prompts: PromptSet) -> dict[str, Score]:
+def read_scores(path: Path, prompts: PromptSet, videos: Path | None = None) -> dict[str, Score]:
     """Scores of a judge's output by the video's stem; None where it left a video out or gave no legal score.
+
+    Args:
+        path: what the judge wrote.
+        prompts: of the run.
+        videos: the run's folder; where the judge names one of another name, that is logged: two runs of one set of
+            prompts have videos of the same names.
 
     Raises:
         FileNotFoundError: no such file.
@@ -86,14 +95,22 @@ def read_scores(path: Path, prompts: PromptSet) -> dict[str, Score]:
     rows = list(columns(path, text, ("score", "videopath"), "give the judge's output, not its input"))
     scores: dict[str, Score] = {prompt.stem: None for prompt in prompts.prompts}
     seen: set[str] = set()
+    elsewhere: set[str] = set()
     for row in rows:
-        stem = re.split(r"[/\\]", row["videopath"] or "")[-1].removesuffix(".mp4")
+        *folders, name = re.split(r"[/\\]", row["videopath"] or "")
+        stem = name.removesuffix(".mp4")
         if stem not in scores:
             raise ValueError(f"{path} scores {stem}, which is no video of these prompts: give the run's own output")
         if stem in seen:
             raise ValueError(f"{path} scores {stem} twice: judge each video once")
         seen.add(stem)
         scores[stem] = parse_score(row["score"])
+        if folders and videos is not None and folders[-1] != videos.resolve().name:
+            elsewhere.add(folders[-1])
+    if elsewhere:
+        log.warning(
+            "%s scores videos in %s, not in %s: is it of another run?", path, some_of(sorted(elsewhere)), videos
+        )
     return scores
 
 
@@ -110,7 +127,7 @@ def score_run(prompts: PromptSet, videos: Path, sa: Path, pc: Path, work: Path |
     protocol = Protocol.load(videos)
     if protocol.prompts_sha256 != prompts.sha256:
         raise ValueError(f"{videos} was generated from other prompts: give the prompt file of that run")
-    by_sa, by_pc = read_scores(sa, prompts), read_scores(pc, prompts)
+    by_sa, by_pc = (read_scores(path, prompts, Path(videos)) for path in (sa, pc))
     scores = {prompt.stem: (by_sa[prompt.stem], by_pc[prompt.stem]) for prompt in prompts.prompts}
     hard = {prompt.stem for prompt in prompts.prompts if prompt.hard}
     result = VideoPhy2Result(

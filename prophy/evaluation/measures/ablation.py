@@ -74,7 +74,9 @@ class RunResults:
         """By evaluation, what every run of a table must have in common."""
         found: dict[str, Hashable] = {}
         if (score := self.recognition) is not None:
-            found["recognition"] = score.steps, score.guidance, tuple((one.prompt, one.seed) for one in score.verdicts)
+            asked = tuple((one.prompt, one.seed) for one in score.verdicts)
+            # Its own errors tell one training of the classifier from another.
+            found["recognition"] = score.steps, score.guidance, asked, score.classifier_exact
         if (laws := self.laws) is not None:
             found["laws"] = (laws.clips, laws.steps, tuple(laws.scores), *_worlds(laws))
         if (maps := self.localisation) is not None:

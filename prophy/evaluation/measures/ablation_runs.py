@@ -29,8 +29,9 @@ from prophy.evaluation.results import FOLDER, write_json
 from prophy.evaluation.results.ablation import AblationResult
 from prophy.evaluation.results.flow_loss import FlowResult
 from prophy.evaluation.results.laws import BACKBONE
-from prophy.generation.identity import model_hash
+from prophy.generation.identity import computation_of, model_hash
 from prophy.generation.pipelines import load
+from prophy.runs.computation import Computation
 from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields, read_object
 from prophy.training.about import RUN_FILE, About
 from prophy.training.bases import base_of, open_backbone, open_examples
@@ -151,7 +152,7 @@ def run_ablation(
     base = base_of(next(run.recipe for run in runs if run.recipe is not None), model)
     load_recogniser(caches)  # before hours are spent
     untrained = load(base, branch=False)
-    _refuse_others(runs, work, settings, model_hash(untrained))
+    _refuse_others(runs, work, settings, model_hash(untrained), computation_of(untrained))
     left = [run for run in runs if not run.finished]
     seconds: list[float] = []
     for number, run in enumerate(left, len(runs) - len(left) + 1):
@@ -233,19 +234,28 @@ def _measure_flow(
     FlowResult(levels, len(cache), HELD_OUT, model_hash(pipeline), None).write(run.results["flow"])
 
 
-def _refuse_others(runs: Sequence[AblationRun], work: Path, settings: AblationSettings, model_sha256: str) -> None:
+def _refuse_others(
+    runs: Sequence[AblationRun], work: Path, settings: AblationSettings, model_sha256: str, computation: Computation
+) -> None:
     """Keep what the runs have in common; refuse a folder whose runs have other things in common."""
     path = work / SETTINGS_FILE
     wanted = json.loads(json.dumps({**asdict(settings), "model_sha256": model_sha256}))
     changed = {}
     if path.is_file():
         known = read_object(path, "choose another --work")
+        was = Computation.from_json(known.get("computation", {}))  # releases before noted none: not compared
+        if said := computation.differences(was):
+            raise ValueError(
+                f"{work} holds the runs of another ablation, and more would be measured {', '.join(said)}: choose "
+                "another --work"
+            )
+        computation = was if was.is_known else computation
         changed = {name: (known.get(name), value) for name, value in wanted.items() if known.get(name) != value}
     for run in runs:
         if run.recipe is not None and (run.folder / RUN_FILE).is_file():
-            was = Recipe.from_record(About.read(run.folder).recipe)
-            changed |= {f"{run.folder.name}: {name}": pair for name, pair in difference(was, run.recipe).items()}
+            learnt = Recipe.from_record(About.read(run.folder).recipe)
+            changed |= {f"{run.folder.name}: {name}": pair for name, pair in difference(learnt, run.recipe).items()}
     if changed:
         listed = ", ".join(f"{name} was {was!r}, now {now!r}" for name, (was, now) in changed.items())
         raise ValueError(f"{work} holds the runs of another ablation ({listed}): choose another --work")
-    write_json(path, wanted)
+    write_json(path, {**wanted, "computation": computation.to_json()})
