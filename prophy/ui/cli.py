@@ -228,7 +228,7 @@ def main(argv: list[str] | None = None) -> None:
         keep=_kept(arguments, OWN_MACHINE if is_private else PUBLIC),
         limits=LineLimits(arguments.jobs_per_visitor, arguments.jobs_per_address, arguments.line, arguments.max_steps),
     )
-    every(_SWEEP_SECONDS, engine.sweep)
+    every(_SWEEP_SECONDS, engine.runs.sweep)
     # Gradio's copies of what it sends go with this process.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.path / "gradio"))
     with _without_garbage_collection():
