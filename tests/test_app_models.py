@@ -17,10 +17,12 @@ from prophy.memory.profiles import OffloadMode, Profile
 from prophy.ui.cli import build_parser
 from prophy.ui.controls.inputs import request_of
 from prophy.ui.controls.model_bar import estimate_line
-from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished, Opening
 from prophy.ui.engine.gpu import gpu_seconds
 from prophy.ui.engine.models import EMBEDDED, ModelSource
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 from prophy.ui.tabs.about import about_model
 from prophy.video import read_video
@@ -77,7 +79,7 @@ def test_one_model_is_open_at_a_time_and_the_other_is_freed(engine: Engine):
     _, opened = made(engine)
     assert opened == [Opening(WAN)]
     assert engine.open_model == WAN
-    freed = weakref.ref(engine._resident.pipeline.transformer)
+    freed = weakref.ref(engine._model.opened.pipeline.transformer)
     _, opened = made(engine, model=COGVIDEOX)
     assert opened == [Opening(COGVIDEOX)]
     assert engine.open_model == COGVIDEOX
@@ -98,7 +100,7 @@ def test_another_profile_moves_the_open_model_and_makes_the_same_clip(engine: En
     plain, _ = made(engine, model=COGVIDEOX)
     again, opened = made(engine, model=COGVIDEOX, profile="sequential+tiling")
     assert opened == []
-    assert profile_of(engine._resident.pipeline) == Profile(OffloadMode.SEQUENTIAL, tiling=True)
+    assert profile_of(engine._model.opened.pipeline) == Profile(OffloadMode.SEQUENTIAL, tiling=True)
     difference = read_video(plain.video_path).frames.astype(int) - read_video(again.video_path).frames
     assert abs(difference).mean() < 2
     with pytest.raises(EngineError, match="no memory profile 'fast': use one of all"):

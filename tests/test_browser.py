@@ -285,18 +285,18 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     # A token of latent frame 1, seen from every frame: where it looks does not move with the player.
     seek(page, 4)
     click_token(page, 2, 3)
-    looks = attention.attended_from(GRID.index(1, 2, 3))
+    attended = attention.attended_from(GRID.index(1, 2, 3))
     page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
     assert page.locator(".pp-row[aria-pressed=true]").count() == 0
     for frame in (0, 8):
         latent = seek(page, frame)
         drawn = drawn_cells(page, GRID)[..., :3].astype(int)
-        shades = np.round(255 * looks[latent] / looks.max()).astype(int)
+        shades = np.round(255 * attended[latent] / attended.max()).astype(int)
         near = [scale[np.clip(shades + off, 0, 255)].astype(int) for off in (-1, 0, 1)]
         assert np.minimum.reduce([np.abs(drawn - shade).max(-1) for shade in near])[2:, :2].max() == 0
-    bars = page.eval_on_selector_all(".pp-looks .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
-    assert np.allclose(bars, looks.sum((1, 2)), atol=1e-3)
-    page.screenshot(path=tmp_path / "looks.png", full_page=True)
+    bars = page.eval_on_selector_all(".pp-attended .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
+    assert np.allclose(bars, attended.sum((1, 2)), atol=1e-3)
+    page.screenshot(path=tmp_path / "attended.png", full_page=True)
     page.click(".pp-word >> nth=3")
     assert page.is_hidden(".pp-inspect")
     assert page.get_attribute(".pp-word >> nth=3", "aria-pressed") == "true"
@@ -818,7 +818,7 @@ def test_the_branch_on_and_off_are_compared_in_one_player(app: App, visit):
     page.wait_for_selector("#compare-live .pp-headline:has-text('Step')")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.locator(".pp-side-label").all_inner_texts() == ["A · branch on", "B · branch off"]
-    a, b = (app.engine.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
+    a, b = (app.engine.runs.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
     assert (a.trace() is None, b.trace() is None) == (False, True)
     assert (a.record.prompt, a.record.seed) == (b.record.prompt, b.record.seed)
 
@@ -851,7 +851,7 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.get_attribute(".pp-compare", "data-run-a") == first, "the unsteered clip was made again"
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.describe() == said.split(" · ")
     trace = steered.trace()
     assert trace.top1()[0, 0, 0] == trace.top1()[1, 0, 0] == 2
@@ -895,7 +895,7 @@ def test_the_strength_of_the_branch_is_chosen_recorded_and_at_nought_the_backbon
     assert page.inner_text(".pp-strength output") == "×0, off: the backbone alone"
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.strength == 0
     assert steered.trace() is not None, "the routing is still observed"
     mute = page.locator(".pp-preset").first
@@ -1010,7 +1010,7 @@ def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
         page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
         shown.append(page.get_attribute(".pp-view", "data-run"))
         assert page.inner_text(".pp-view .pp-prompt") == prompt
-        assert app.engine.find(shown[-1]).record.prompt == prompt
+        assert app.engine.runs.find(shown[-1]).record.prompt == prompt
         page.wait_for_function("document.querySelectorAll('#history .pp-card').length === 1")
         assert prompt in page.inner_text("#history .pp-card")
     assert {run.id for run in list_runs(app.runs)} - before == {*shown}
@@ -1031,7 +1031,7 @@ def test_two_tabs_of_one_visitor_keep_both_histories_and_runs_of_the_command_lin
         tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         for prompt in (*prompts, said):
             tab.wait_for_selector(f"#history .pp-card:has-text('{prompt}')")
-    app.engine.delete(late.id, "")
+    app.engine.runs.delete(late.id, "")
 
 
 def test_a_large_upload_is_refused(app: App):

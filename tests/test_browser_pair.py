@@ -178,7 +178,7 @@ def test_a_hostile_link_to_two_runs_gets_a_message_and_the_shipped_pair(visit, q
 def test_a_token_is_inspected_on_both_sides(engine: Engine, visit, tmp_path):
     page = visit("?a=tap-and-grenade&b=ball-and-candle&view=top1&frame=6")
     page.wait_for_selector(".pp-compare[data-state=ready]")
-    traces = [engine.find(run).trace() for run in runs(page)]
+    traces = [engine.runs.find(run).trace() for run in runs(page)]
     grid, difference = traces[0].grid, routing_difference(*traces)
     latent, row, column = grid.latent_frame(5), 3, 4
 

@@ -13,7 +13,8 @@ from synthetic import make_frames, make_record, make_trace
 
 from prophy.generation.generate import GenerationStopped
 from prophy.runs.store import Run, write_run
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 
 PROMPT = "a red ball bounces"
@@ -55,7 +56,7 @@ def page(tiny_pipeline, tmp_path: Path) -> Iterator[Page]:
 @pytest.mark.parametrize("secret", NO_SECRETS)
 def test_a_run_of_another_visitor_is_not_deleted_by_its_id(page: Page, secret: object):
     page.call(*page.events["_on_delete"], [secret], {"id": page.theirs.id})
-    assert page.engine.find(page.theirs.id) == page.theirs
+    assert page.engine.runs.find(page.theirs.id) == page.theirs
 
 
 def test_the_session_of_another_visitor_does_not_delete_their_run(page: Page):
@@ -76,7 +77,7 @@ def test_the_owner_deletes_their_run_from_any_page(page: Page):
 def test_nobody_sees_the_runs_of_another_visitor(tiny_pipeline, tmp_path: Path, secret: object):
     engine = Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=False)
     write_run(tmp_path, make_record(), make_frames(), owner=THEIRS)
-    assert engine.history(owner_of(secret)) == []
+    assert engine.runs.history(owner_of(secret)) == []
 
 
 def test_the_session_of_another_visitor_does_not_stop_their_generation(page: Page):

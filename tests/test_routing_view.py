@@ -360,7 +360,7 @@ def test_words_and_where_tokens_look_are_what_was_recorded(most_cells: int):
         " at: [0, 1, 2, 3].map((step) => js.attentionStep(r, step)),"
         " shares: js.wordShares(r, 1, [7]), both: js.wordShares(r, 0, [7, 8]), peaks: js.wordPeaks(r, 1),"
         " cells: Array.from({length: r.tokens}, (_, n) => js.cellOf(r, n)),"
-        " looks: [...js.looksOf(r, [33])], time: js.looksOverTime(r, js.looksOf(r, [33])),"
+        " attended: [...js.attendedFrom(r, [33])], time: js.attendedOverTime(r, js.attendedFrom(r, [33])),"
         " region: js.tokensOf(r, 1, {rows: [2, 3], columns: [0, 1]}) }; })()",
         sent,
     )
@@ -370,16 +370,16 @@ def test_words_and_where_tokens_look_are_what_was_recorded(most_cells: int):
     assert np.allclose(read["both"], maps[0][:, [7, 8]].mean(1), atol=1e-5)
     assert np.allclose(read["peaks"], maps[1].max(1), atol=1e-5)
     assert read["cells"] == attention.cells.of_token.tolist()
-    looks = attention.attended_from(33)
-    assert np.allclose(read["looks"], looks.ravel(), atol=1e-5)
-    assert np.allclose(read["time"], looks.sum((1, 2)), atol=1e-4)
+    attended = attention.attended_from(33)
+    assert np.allclose(read["attended"], attended.ravel(), atol=1e-5)
+    assert np.allclose(read["time"], attended.sum((1, 2)), atol=1e-4)
     assert read["region"] == [GRID.index(1, h, w) for h in (2, 3) for w in (0, 1)]
 
 
 def test_a_words_cells_are_coloured_by_its_levels_and_none_where_nothing_was_recorded(sent: dict):
     attention = make_attention()
     routing = dataclasses.asdict(RoutingBytes.of(make_trace(), attention=attention))
-    shown = {"mode": "words", "word": 2, "step": 3, "opacity": 1, "looks": None, "most": 1, "expert": 0}
+    shown = {"mode": "words", "word": 2, "step": 3, "opacity": 1, "attended": None, "most": 1, "expert": 0}
     draw = (
         "(() => { const r = js.readRouting(value.sent); return [js.cellColours(r, value.shown, 1),"
         " js.tokenLabel(r, value.shown, 25)].map((one) => typeof one === 'string' ? one : [...one]); })()"
@@ -424,6 +424,7 @@ def test_the_browser_names_the_same_unknown_words_as_python():
         "a red ball bounces on the floor",
         "A RED zebra's ball, café & 3 candles—burns’s x2",
         "zzz  zzz\nthe",
+        "红色的球,ball 球 गेंद उछलती ลูกบอล cafe\u0301 ﬁre",
         "",
     ]
     script = (

@@ -16,11 +16,12 @@ from packaging.specifiers import SpecifierSet
 from prophy.catalogue.published import PUBLISHED
 from prophy.generation.generate import Generation, GenerationSettings, StepPreview, stream
 from prophy.ui import cli
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished
 from prophy.ui.engine.gpu import VISITOR_SECONDS, on_gpu
 from prophy.ui.engine.models import ModelSource
+from prophy.ui.engine.request import Request
 
 ROOT = Path(__file__).resolve().parents[1]
 PROMPT = "a red ball bounces"

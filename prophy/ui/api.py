@@ -30,10 +30,11 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls.visit import asked_by, visitor_of
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
+from prophy.ui.engine.request import Request
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
@@ -190,7 +191,7 @@ def endpoints(engine: Engine) -> None:
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""
-        return [_about(run) for run in engine.gallery()]
+        return [_about(run) for run in engine.runs.gallery()]
 
     # Gradio's own limits would let one visitor's calls wait before everybody else's, untold: the engine refuses.
     for endpoint in (generate, compare, inspect_token, export_overlay):
@@ -292,7 +293,7 @@ def _events(engine: Engine, request: Request, visit: gr.Request) -> Iterator[dic
 
 def _found(engine: Engine, run_id: str) -> Run:
     try:
-        return engine.find(run_id)
+        return engine.runs.find(run_id)
     except (EngineError, RunError) as error:
         raise _refusal(error) from None
 

@@ -243,7 +243,7 @@ def main(argv: list[str] | None = None) -> None:
             "day: give --size for smaller clips",
             file=sys.stderr,
         )
-    every(_SWEEP_SECONDS, engine.sweep)
+    every(_SWEEP_SECONDS, engine.runs.sweep)
     # Gradio's copies of what it sends go with this process.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.path / "gradio"))
     with _without_garbage_collection():

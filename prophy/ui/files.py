@@ -106,7 +106,7 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
         try:
             if not isinstance(asked, Mapping):
                 raise EngineError("the request was malformed: reload the page")
-            run = engine.find(str(asked.get("run")))
+            run = engine.runs.find(str(asked.get("run")))
             names = ("mode", "index", "step", "opacity", "region", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
             what: Any = asked.get("what")
@@ -116,7 +116,7 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
                     if asked.get("beside") is None:
                         path = export_run(run, Path(folder), what, **given)
                     else:
-                        beside = engine.find(str(asked["beside"]))
+                        beside = engine.runs.find(str(asked["beside"]))
                         path = export_both(run, beside, Path(folder), what)
                     data = base64.b64encode(path.read_bytes()).decode()
                 return {"name": path.name, "type": _TYPES[path.suffix], "data": data}

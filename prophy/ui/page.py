@@ -112,7 +112,7 @@ def build_demo(
 
         def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:
             try:
-                run = engine.find(told(event._data, "id"))
+                run = engine.runs.find(told(event._data, "id"))
                 made_by = {card.name: card for card in engine.cards}.get(run.record.model_id)
                 card = made_by or engine.card(model)
                 filled = compare.to_steer(run, card)

@@ -11,9 +11,9 @@ import gradio as gr
 from prophy.catalogue.limits import FewSteps
 from prophy.generation.settings import SAMPLERS
 from prophy.runs.record import RunRecord
-from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.request import Request
 
 _SEEDS = 10**6  #: that the dice chooses from: short enough to be read out
 

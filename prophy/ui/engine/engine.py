@@ -12,31 +12,28 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from contextvars import copy_context
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from hmac import compare_digest
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from prophy.assets import gallery_dir
 from prophy.catalogue.experts import ExpertShares
 from prophy.memory.profiles import AUTO, OffloadMode, Profile
-from prophy.routing.steering import Steering
-from prophy.runs.keep import RunLimits, sweep_runs
-from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
-from prophy.runs.record import RunError
-from prophy.runs.store import Run, delete_run, find_run, list_runs, run_folder
+from prophy.runs.keep import RunLimits
+from prophy.runs.store import Run
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.gpu import gpu_seconds, is_lent, on_gpu
+from prophy.ui.engine.kept_runs import KeptRuns
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
+from prophy.ui.engine.open_model import OpenModel
 from prophy.ui.engine.presence import GRACE_SECONDS, Presence
+from prophy.ui.engine.request import Request, Stopped
 from prophy.ui.engine.scratch import Scratch
 from prophy.ui.engine.slots import Slots
-from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -51,82 +48,11 @@ logger = logging.getLogger(__name__)
 _ALL = str(Profile(OffloadMode.ALL))
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a visitor asked for, unchecked.
-
-    Attributes:
-        prompt: as typed.
-        seed: of the noise.
-        steps: denoising steps; None for as many as the model is recommended with.
-        guidance: classifier-free guidance scale; None likewise.
-        use_branch: False leaves the backbone alone: a clip without routing.
-        steering: what to do to the experts.
-        model: by its card's name; empty for the first.
-        profile: memory profile; empty for the one that the app was started with.
-        negative_prompt: what guidance leads away from; None for the model's own, as the next two.
-        guidance_2: guidance at low noise, of a model with two transformers.
-        flow_shift: of a flow.
-        sampler: of a flow; None for the model's scheduler.
-        few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
-        attention: record what the backbone attends to; the clip is the same.
-        width, height, frames: of the clip; None for those that the app was started for.
-    """
-
-    prompt: str
-    seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    use_branch: bool = True
-    steering: Steering = field(default_factory=Steering)
-    model: str = ""
-    profile: str = ""
-    negative_prompt: str | None = None
-    guidance_2: float | None = None
-    flow_shift: float | None = None
-    sampler: str | None = None
-    few_steps: int | None = None
-    attention: bool = False
-    width: int | None = None
-    height: int | None = None
-    frames: int | None = None
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What replaces the model's own settings, as ``GenerationSettings.changed`` takes it."""
-        return {name: value for name in _CHOSEN if (value := getattr(self, name)) is not None}
-
-
-_SIZE = ("width", "height", "frames")
-_CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler", *_SIZE)
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A generation that was stopped.
-
-    Attributes:
-        prompt: what it was for.
-        preview: after its last denoising step; None if it had done none.
-    """
-
-    prompt: str
-    preview: StepPreview | None
-
-
 class Returned(NamedTuple):
     """A generation that its owner found again: what it is for, and what happens in it."""
 
     prompt: str
     events: Iterator[Event]
-
-
-class _Resident(NamedTuple):
-    """The model whose weights are in memory, and the memory profile that was asked for."""
-
-    card: ModelCard
-    pipeline: DiffusionPipeline
-    profile: str
 
 
 class Engine:
@@ -135,17 +61,12 @@ class Engine:
     Args:
         sources: the models to choose from, the first by default. One is open at a time.
         profile: the memory profile of requests that name none.
-        runs: the folder that new runs go to.
-        gallery: the folder of shipped runs; default: the repository's. It may be missing.
-        runs_last: whether ``runs`` outlives this process's machine; a Space without storage of its own is made anew.
-        list_earlier: show every visitor the runs that ``runs`` already holds, and let them delete those that nobody
-            owns: right on one's own machine, wrong on a public one.
-        open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
+        runs, gallery, runs_last, list_earlier, keep: of :class:`prophy.ui.engine.kept_runs.KeptRuns`.
+        open_pipeline: of :class:`prophy.ui.engine.open_model.OpenModel`.
         limits: of the line before the model.
-        keep: what stays in ``runs``.
 
     Attributes:
-        runs_dir, runs_last: see the arguments.
+        runs: what it has made, and the shipped ones.
         presence: who still listens.
         exports: files that are made for visitors.
         inspections: traces that are read for programs.
@@ -173,12 +94,9 @@ class Engine:
         self.cards, self.profile = cards_of(sources), _ALL if self._is_lent else profile
         if self._is_lent and (len(self.cards) > 1 or profile not in (AUTO, _ALL)):
             raise ValueError(f"a lent GPU holds one model, in the profile {_ALL}: give one --model, and no --profile")
-        self.runs_dir, self.runs_last, self._keep = Path(runs), runs_last, keep
-        self.sweep()
-        self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
-        self._open_pipeline = open_pipeline or _load
+        self.runs = KeptRuns(runs, gallery, last=runs_last, list_earlier=list_earlier, limits=keep)
+        self._model = OpenModel(open_pipeline)
         self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
-        self._resident: _Resident | None = None
         self._estimates = Estimates()
         self.limits, self.presence, self.scratch = limits, Presence(), Scratch()
         self.exports = Slots("exports", running=2, waiting=8, each=4)
@@ -186,15 +104,13 @@ class Engine:
         self._line = Line(limits, lambda job: self._estimates.seconds(job.card, job.steps, job.guided))
         self._jobs: dict[tuple[str, str], Job] = {}  # by session and owner
         self._jobs_lock = Lock()
-        self._lists_earlier = list_earlier
-        self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
 
     # --- the models --------------------------------------------------------------------------------------------------
 
     @property
     def open_model(self) -> str | None:
         """The name of the model whose weights are in memory, if any is."""
-        return None if self._resident is None else self._resident.card.name
+        return self._model.name
 
     def card(self, name: str = "") -> ModelCard:
         """A model by its name, which may come from anyone; without one, the first.
@@ -239,41 +155,10 @@ class Engine:
             For how many seconds a clip that its defaults ask for needs the GPU.
         """
         card = self.card()
-        self._resident = _Resident(card, self._open_pipeline(card, self.profile), self.profile)
+        self._model.open(card, self.profile, lambda name: logger.info("opening %s", name))
         made = card.made
         planned = self._estimates.plan(card, guided=made.guidance > 1).of(Profile(OffloadMode.ALL))
         return gpu_seconds(planned, made.steps)
-
-    def _pipeline_of(self, card: ModelCard) -> DiffusionPipeline | None:
-        """The pipeline of a model, if it is the open one."""
-        resident = self._resident
-        return resident.pipeline if resident is not None and resident.card is card else None
-
-    @property
-    def _opened(self) -> _Resident:
-        """The open model, of a job that has opened it."""
-        if self._resident is None:
-            raise RuntimeError("no model is open")
-        return self._resident
-
-    def _open(self, job: Job) -> DiffusionPipeline:
-        """Open a job's model in its profile; another one's weights are let go of first."""
-        card, profile = job.card, job.profile
-        if (pipeline := self._pipeline_of(card)) is None:
-            job.events.put(Opening(card.name))
-            if self._resident is not None:
-                from prophy.memory.offload import collect
-
-                self._resident = None
-                collect()
-            pipeline = self._open_pipeline(card, profile)
-        elif self._opened.profile != profile:
-            from prophy.generation.pipelines import place
-
-            self._resident = None  # a profile that does not fit leaves the weights scattered
-            place(pipeline, profile, clip=card.made.clip)
-        self._resident = _Resident(card, pipeline, profile)
-        return pipeline
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -295,13 +180,43 @@ class Engine:
             own = GenerationSettings(request.prompt, seed=request.seed, steering=request.steering, **asdict(made))
             settings = own.changed(**request.chosen)
             _check_size(card, settings)
-            if (pipeline := self._pipeline_of(card)) is not None:
+            if (pipeline := self._model.pipeline_of(card)) is not None:
                 check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
             raise EngineError(str(error)) from None
         if settings.steps > self.limits.steps:
             raise EngineError(f"steps={settings.steps} are more than this app makes: use at most {self.limits.steps}")
         return settings
+
+    def same_run(self, request: Request, owner: str) -> Run | None:
+        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
+
+        Same prompt, seed and settings give the same frames, so such a run need not be made again.
+        """
+        card = self.card(request.model)
+        # where a GPU is lent, the weights that would have to be compared are not in this process
+        if (pipeline := self._model.pipeline_of(card)) is None or self._is_lent:
+            return None
+        from prophy.generation.identity import branch_switched, computation_of, model_hash
+        from prophy.generation.settings import GenerationError, GenerationSettings
+
+        wanted = self.check(request)
+        is_routed = request.use_branch and card.has_branch
+        with branch_switched(pipeline, request.use_branch):
+            weights, computation = model_hash(pipeline), computation_of(pipeline, wanted)
+        for run in (*self.runs.history(owner), *self.runs.gallery()):
+            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
+                continue
+            if (run.routing_path is not None) != is_routed:
+                continue
+            try:
+                is_same = GenerationSettings.from_record(run.record) == wanted
+            except GenerationError:
+                continue  # made by another release
+            is_same = is_same and not computation.differences(run.record.computation)
+            if is_same and run.record.model_sha256 == weights:
+                return run
+        return None
 
     def generate(
         self,
@@ -483,7 +398,7 @@ class Engine:
         try:
             if not self._line.wait(job):
                 raise GenerationStopped
-            tokenizer = self._open(job).tokenizer
+            tokenizer = self._model.open(job.card, job.profile, lambda name: job.events.put(Opening(name))).tokenizer
             check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
             with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
@@ -495,8 +410,8 @@ class Engine:
                         raise GenerationStopped
                     if isinstance(event, Generation):
                         self._time(job.card, event)
-                        run = event.save(self.runs_dir, owner=job.owner or None)
-                        self.sweep()
+                        run = event.save(self.runs.folder, owner=job.owner or None)
+                        self.runs.sweep()
                         return run
             raise RuntimeError("the generation ended without a clip")
         finally:
@@ -508,7 +423,7 @@ class Engine:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
-        pipeline = self._opened.pipeline
+        pipeline = self._model.opened.pipeline
         with branch_switched(pipeline, use_branch):
             yield from stream(pipeline, settings, attention=attention)
 
@@ -516,7 +431,7 @@ class Engine:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
         from prophy.memory.offload import profile_of
 
-        card, pipeline, _ = self._opened
+        card, pipeline, _ = self._model.opened
         planned = self._estimates.plan(card, guided=settings.guidance > 1).of(profile_of(pipeline))
         return gpu_seconds(planned, settings.steps)
 
@@ -524,102 +439,12 @@ class Engine:
         from prophy.memory.offload import profile_of
 
         timing = Timing(
-            profile_of(self._opened.pipeline),
+            profile_of(self._model.opened.pipeline),
             step=made.timings["denoise"] / made.settings.steps,
             decode=made.timings["decode"],
         )
         if _size_of(made.settings) == _size_of(card.made):  # what estimates are of
             self._estimates.record(card, made.settings.guidance > 1, timing)
-
-    # --- runs --------------------------------------------------------------------------------------------------------
-
-    def gallery(self) -> list[Run]:
-        """The shipped runs, by name."""
-        return sorted(list_runs(self._gallery_dir), key=lambda run: run.id)
-
-    def history(self, owner: str) -> list[Run]:
-        """A visitor's runs, newest first: the last ones that they own, and the earlier ones where they are listed, with
-        those that came into the folder since and that nobody owns."""
-        wanted = [*runs_of(self.runs_dir, owner, OWN_RUNS_KEPT), *self._earlier]
-        if self._lists_earlier:  # made meanwhile by the command line
-            wanted += unowned_runs(self.runs_dir, OWN_RUNS_KEPT)
-        runs = []
-        for run_id in dict.fromkeys(wanted):
-            try:
-                runs.append(find_run(self.runs_dir, run_id))
-            except RunError as error:
-                logger.info("not in the history: %s", error)
-        return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
-
-    def same_run(self, request: Request, owner: str) -> Run | None:
-        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
-
-        Same prompt, seed and settings give the same frames, so such a run need not be made again.
-        """
-        card = self.card(request.model)
-        # where a GPU is lent, the weights that would have to be compared are not in this process
-        if (pipeline := self._pipeline_of(card)) is None or self._is_lent:
-            return None
-        from prophy.generation.identity import branch_switched, computation_of, model_hash
-        from prophy.generation.settings import GenerationError, GenerationSettings
-
-        wanted = self.check(request)
-        is_routed = request.use_branch and card.has_branch
-        with branch_switched(pipeline, request.use_branch):
-            weights, computation = model_hash(pipeline), computation_of(pipeline, wanted)
-        for run in (*self.history(owner), *self.gallery()):
-            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
-                continue
-            if (run.routing_path is not None) != is_routed:
-                continue
-            try:
-                is_same = GenerationSettings.from_record(run.record) == wanted
-            except GenerationError:
-                continue  # made by another release
-            is_same = is_same and not computation.differences(run.record.computation)
-            if is_same and run.record.model_sha256 == weights:
-                return run
-        return None
-
-    def sweep(self) -> None:
-        """Delete the runs that are beyond what is kept, and what killed writes left."""
-        sweep_runs(self.runs_dir, self._keep)
-
-    def delete(self, run_id: str, owner: str) -> None:
-        """Delete a run of the runs folder; shipped ones stay.
-
-        Args:
-            run_id: of the run; it is in every shared link, so it proves nothing.
-            owner: who asks.
-
-        Raises:
-            EngineError: there is none of this id, or it is another's. A run that nobody owns can be deleted where
-                earlier ones are listed: on one's own machine.
-        """
-        try:
-            its_owner = read_owner(run_folder(self.runs_dir, run_id))
-            may = self._lists_earlier if its_owner is None else compare_digest(its_owner, owner)
-            if not may:
-                raise EngineError("this run belongs to another visitor: only the browser that made it can delete it")
-            delete_run(self.runs_dir, run_id)
-        except (RunError, OwnerError, OSError) as error:
-            raise EngineError(for_visitors(error)) from None
-
-    def find(self, run_id: str) -> Run:
-        """A run of the gallery or of the runs folder, by its id, which may come from anyone.
-
-        Raises:
-            EngineError: there is none, or it is damaged.
-        """
-        try:
-            return find_run(self._gallery_dir, run_id)
-        except RunError:
-            pass
-        try:
-            run_folder(self.runs_dir, run_id)  # its message names no folder of this machine
-            return find_run(self.runs_dir, run_id)
-        except RunError as error:
-            raise EngineError(str(error)) from None
 
 
 def _reason(error: BaseException) -> str:
@@ -656,11 +481,3 @@ def _check_size(card: ModelCard, settings: GenerationSettings) -> None:
 def _check_profile(name: str) -> None:
     if name != AUTO:
         Profile.parse(name)
-
-
-def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
-    from prophy.generation.pipelines import load
-
-    source = card.source
-    device = {"device": "cuda"} if is_lent() else {}  # which torch does not see where it is only lent
-    return load(source.base, branch=source.branch, loras=source.loras, profile=profile, clip=card.made.clip, **device)

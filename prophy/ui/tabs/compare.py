@@ -19,9 +19,10 @@ from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of, pair_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
@@ -46,7 +47,7 @@ class CompareTab:
         self._engine, self._bar = engine, bar
         self._steering = gr.State({})
         card = engine.card()
-        self._shipped = _shipped_pair(engine.gallery()) if card.refinement_experts else None
+        self._shipped = _shipped_pair(engine.runs.gallery()) if card.refinement_experts else None
         self._is_opened = gr.State(False)
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -181,7 +182,7 @@ class CompareTab:
     def _linked(self, a: str, b: str) -> dict[Any, Any]:
         """What shows two runs by their ids, which may come from anyone."""
         try:
-            return {self._view: self._beside(self._engine.find(a), self._engine.find(b)), self._notice: ""}
+            return {self._view: self._beside(self._engine.runs.find(a), self._engine.runs.find(b)), self._notice: ""}
         except EngineError as error:
             return {self._notice: messages.error(f"the link cannot be opened: {error}")}
 
@@ -215,7 +216,7 @@ class CompareTab:
         """Copy A to the form: it then asks for what A was made with, on both sides; without the branch, for that and
         its counterpart."""
         try:
-            run = self._engine.find(told(event._data, "id"))
+            run = self._engine.runs.find(told(event._data, "id"))
             panel = _blank_panel(self._engine.card(model))
             is_bare = panel is not None and run.routing_path is None
             if panel is None or is_bare or (kind != STEERING and run.record.steering.is_neutral):
@@ -283,7 +284,7 @@ class CompareTab:
             if moment is None or moment.run is None:
                 return
             runs.append(moment.run)
-            yield self._history.update(self._engine.history(owner))
+            yield self._history.update(self._engine.runs.history(owner))
         try:
             view = self._beside(*runs)
         except EngineError as error:

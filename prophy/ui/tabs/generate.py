@@ -53,7 +53,7 @@ class GenerateTab:
 
     def __init__(self, engine: Engine, bar: ModelBar, secret: gr.Textbox) -> None:
         self._engine, self._bar, self._secret = engine, bar, secret
-        shipped = engine.gallery()
+        shipped = engine.runs.gallery()
         self._first = shipped[0] if shipped else None
         self._built_in = None if self._first is None else _built_in(self._first, engine)
         card = engine.card()
@@ -88,7 +88,7 @@ class GenerateTab:
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
         )
-        kept = f"kept in {engine.runs_dir.name}/" if engine.runs_last else "gone when this Space restarts: save them"
+        kept = f"kept in {engine.runs.folder.name}/" if engine.runs.last else "gone when this Space restarts: save them"
         self.history: Shelf = shelf("history", "Your runs", kept, engine, is_own=True)
 
     def wire(self, demo: gr.Blocks) -> Dependency:
@@ -158,12 +158,12 @@ class GenerateTab:
         return {self.view: value.as_json(), self._live: None}
 
     def _on_load(self, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
-        mine = self._engine.history(owner_of(secret))
+        mine = self._engine.runs.history(owner_of(secret))
         asked, complaint = run_of(visit.query_params), None
         opened = {}
         if asked is not None:
             try:
-                opened = self.open(self._engine.find(asked), by_link=True)
+                opened = self.open(self._engine.runs.find(asked), by_link=True)
             except EngineError as error:
                 complaint = messages.error(f"the link cannot be opened: {error}")
         is_open = self._built_in is not None and asked is None
@@ -186,7 +186,7 @@ class GenerateTab:
             if moment.notice is not None:
                 update[self.notice] = moment.notice
             if moment.run is not None:
-                update |= {**self.open(moment.run), **self.history.update(self._engine.history(owner))}
+                update |= {**self.open(moment.run), **self.history.update(self._engine.runs.history(owner))}
             yield update
 
     def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
@@ -200,7 +200,7 @@ class GenerateTab:
     ) -> dict[Any, Any]:
         """What shows a run that was chosen, and asks for it in the form, unless the browser only went back to it."""
         try:
-            run = self._engine.find(run_id)
+            run = self._engine.runs.find(run_id)
         except EngineError as error:
             return {self.notice: messages.error(error)}
         opened = {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
@@ -222,21 +222,21 @@ class GenerateTab:
         }
 
     def _on_refresh(self, secret: str | None) -> dict[Any, Any]:
-        return self.history.update(self._engine.history(owner_of(secret)))
+        return self.history.update(self._engine.runs.history(owner_of(secret)))
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
         owner = owner_of(secret)
         try:
-            self._engine.delete(told(event._data, "id"), owner)
+            self._engine.runs.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
             said = messages.error(error)
-        return {**self.history.update(self._engine.history(owner)), self.notice: said}
+        return {**self.history.update(self._engine.runs.history(owner)), self.notice: said}
 
     def _on_example(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
         index = event._data.get("index") if isinstance(event._data, dict) else 0
         example = EXAMPLES[index % len(EXAMPLES) if isinstance(index, int) else 0]
-        for run in self._engine.gallery():
+        for run in self._engine.runs.gallery():
             if (run.record.prompt, run.record.seed) == (example.prompt, example.seed):
                 return self._open_asked(run.id, secret, visit)
         return {self.prompt: example.prompt, self.numbers.seed: example.seed}
@@ -271,7 +271,7 @@ class GenerateTab:
                     update |= self._turn.ended()
                 if moment.run is not None:
                     made.append(moment.run)
-                    update |= self.history.update(self._engine.history(owner))
+                    update |= self.history.update(self._engine.runs.history(owner))
                     if place == count:
                         update |= {**self.open(made[0]), self.notice: _made_in_a_row(made)}
                 yield update

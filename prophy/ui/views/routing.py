@@ -38,8 +38,8 @@ class AttentionBytes:
         peaks: of the words, shares of a token's attention.
         side: tokens on a side of a cell.
         cells: latent frames, rows, columns of the cells.
-        looks: base64 of uint8 (C, C), from each cell to each, 255 is the row's peak.
-        look_peaks: of the rows.
+        cell_maps: base64 of uint8 (C, C), from each cell to each, 255 is the row's peak.
+        cell_peaks: of the rows.
     """
 
     words: list[str]
@@ -48,8 +48,8 @@ class AttentionBytes:
     peaks: list[float]
     side: int
     cells: tuple[int, int, int]
-    looks: str
-    look_peaks: list[float]
+    cell_maps: str
+    cell_peaks: list[float]
 
     @classmethod
     def of(cls, attention: AttentionTrace) -> AttentionBytes:
@@ -64,8 +64,8 @@ class AttentionBytes:
             peaks=[round(float(peak), 6) for peak in attention.word_peaks],
             side=attention.cell_side,
             cells=attention.cells.shape,
-            looks=base64_of(attention.cell_maps),
-            look_peaks=[round(float(peak), 6) for peak in attention.cell_peaks],
+            cell_maps=base64_of(attention.cell_maps),
+            cell_peaks=[round(float(peak), 6) for peak in attention.cell_peaks],
         )
 
 

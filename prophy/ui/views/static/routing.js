@@ -63,7 +63,7 @@ function readRouting(sent) {
     attention: sent.attention && {
       ...sent.attention,
       maps: bytesOf(sent.attention.maps),
-      looks: bytesOf(sent.attention.looks),
+      cell_maps: bytesOf(sent.attention.cell_maps),
     },
     expertColours: sent.experts.map(rgbOf),
     phenomenonColours: sent.phenomena.map(([, colour]) => rgbOf(colour)),
@@ -175,19 +175,19 @@ function cellOf(routing, token) {
 }
 
 // Where some tokens look: of each cell, the share of their attention that it gets, on average.
-function looksOf(routing, tokens) {
-  const { looks, look_peaks: peaks, cells } = routing.attention;
+function attendedFrom(routing, tokens) {
+  const { cell_maps: maps, cell_peaks: peaks, cells } = routing.attention;
   const count = cells[0] * cells[1] * cells[2];
   const from = [...new Set(tokens.map((token) => cellOf(routing, token)))];
   const shares = new Float32Array(count);
   for (const cell of from) {
-    for (let c = 0; c < count; c++) shares[c] += (peaks[cell] * looks[cell * count + c]) / (255 * from.length);
+    for (let c = 0; c < count; c++) shares[c] += (peaks[cell] * maps[cell * count + c]) / (255 * from.length);
   }
   return shares;
 }
 
 // Of each latent frame, the share of the attention that goes there.
-function looksOverTime(routing, shares) {
+function attendedOverTime(routing, shares) {
   const perFrame = shares.length / routing.frames;
   return Array.from({ length: routing.frames }, (_, t) =>
     shares.subarray(t * perFrame, (t + 1) * perFrame).reduce((sum, share) => sum + share, 0),
@@ -206,12 +206,12 @@ function tokensOf(routing, latent, { rows, columns }) {
 // The level, 0 to 255, of a token in the mode words: of the chosen word's map, or of where the chosen tokens look.
 function attentionLevel(routing, shown, token) {
   if (!routing.attention) return 0;
-  if (!shown.looks) return wordLevel(routing, attentionStep(routing, shown.step), shown.word, token);
-  return Math.round((255 * shown.looks[cellOf(routing, token)]) / shown.most);
+  if (!shown.attended) return wordLevel(routing, attentionStep(routing, shown.step), shown.word, token);
+  return Math.round((255 * shown.attended[cellOf(routing, token)]) / shown.most);
 }
 
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
-// words takes `word` besides, or `looks` (see looksOf) with the largest of them, `most`.
+// words takes `word` besides, or `attended` (see attendedFrom) with the largest of them, `most`.
 // top1, entropy, margin and words tint every token alike; expert and phenomenon tint a token the more, the stronger it is
 // there; phenomena does so in the colour of the token's strongest, over a greyed picture; off tints none.
 function cellColours(routing, shown, latent) {
@@ -359,7 +359,7 @@ function tokenLabel(routing, shown, token) {
     return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
   }
   const named = shown.mode === "words" && routing.attention;
-  if (named && shown.looks) return `gets ${shareText(shown.looks[cellOf(routing, token)])} of the attention`;
+  if (named && shown.attended) return `gets ${shareText(shown.attended[cellOf(routing, token)])} of the attention`;
   if (named) {
     const share = wordShares(routing, attentionStep(routing, shown.step), [token])[shown.word];
     return `“${routing.attention.words[shown.word]}” · ${shareText(share)}`;
@@ -463,8 +463,8 @@ if (typeof module !== "undefined") {
     latentFrame,
     levelsOf,
     linkTo,
-    looksOf,
-    looksOverTime,
+    attendedFrom,
+    attendedOverTime,
     readAddress,
     margin,
     movedRegion,

@@ -23,7 +23,7 @@ const inspect = find(".pp-inspect");
 const overTime = find(".pp-over-time");
 const overSteps = find(".pp-over-steps");
 const timeline = find(".pp-timeline");
-const looksFigure = find(".pp-looks");
+const attendedFigure = find(".pp-attended");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
@@ -46,8 +46,8 @@ const hasYielded = { to: false, resumes: false }; // to a generation; whether th
 let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // the next run is the address's own
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
-// `looks`: in the mode words, where the chosen tokens look, and `most` of it.
-const shown = { mode: "phenomena", expert: 0, phenomenon: 0, word: 0, step: 0, opacity: opacities.grey, looks: null, most: 1 };
+// `attended`: in the mode words, where the chosen tokens look, and `most` of it.
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, word: 0, step: 0, opacity: opacities.grey, attended: null, most: 1 };
 
 // What is drawn: a row under the pointer comes before what was chosen, and behind the small pictures stand all experts.
 function drawn() {
@@ -194,7 +194,7 @@ const CAPTIONS = {
   ...OVERLAYS,
   unrecorded:
     "What the backbone attends to was not recorded for this clip: tick the box above Generate, and make it again.",
-  looks:
+  attended:
     "Where the chosen token looks, in space and time: how much its self-attention gives to each place of the clip, over all blocks, heads and recorded steps. Go through the frames to see it elsewhere in time.",
   annotation:
     "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
@@ -225,14 +225,14 @@ function captionOf() {
   if (isAnnotation()) return "annotation";
   if (shown.mode !== "words") return shown.mode;
   if (!routing.attention) return "unrecorded";
-  return shown.looks ? "looks" : "words";
+  return shown.attended ? "attended" : "words";
 }
 
 // In the mode words, what was chosen looks somewhere.
 function look() {
-  const looks = shown.mode === "words" && routing.attention && selected;
-  shown.looks = looks ? looksOf(routing, tokensOf(routing, selectedAt, selected)) : null;
-  shown.most = looks ? Math.max(...shown.looks, 1e-9) : 1;
+  const fromThere = shown.mode === "words" && routing.attention && selected;
+  shown.attended = fromThere ? attendedFrom(routing, tokensOf(routing, selectedAt, selected)) : null;
+  shown.most = fromThere ? Math.max(...shown.attended, 1e-9) : 1;
 }
 
 const viewsThere = () => (isAttention() ? WORDS_VIEWS : VIEWS);
@@ -317,7 +317,7 @@ function fillList() {
 }
 
 function fillScale(isWords) {
-  const peak = isWords && (shown.looks ? shown.most : routing.attention.peaks[shown.word]);
+  const peak = isWords && (shown.attended ? shown.most : routing.attention.peaks[shown.word]);
   const ends = isWords ? ["0", `most, ${shareText(peak)}`] : ["0, low", "high, 1"];
   [...scale.querySelectorAll("span")].forEach((end, i) => (end.textContent = ends[i]));
   scale.setAttribute("aria-label", `Colour scale: from dark blue, ${ends[0]}, to yellow, ${ends[1]}`);
@@ -341,14 +341,14 @@ function fillWords() {
     );
   }
   const recorded = attentionStep(routing, shown.step);
-  const shares = shown.looks
+  const shares = shown.attended
     ? wordShares(routing, recorded, tokensOf(routing, selectedAt, selected))
     : wordPeaks(routing, recorded);
   const largest = Math.max(...shares, 1e-9);
   delete list.dataset.shows; // filled for other rows when experts or phenomena come back
   for (const row of list.children) {
     const w = Number(row.dataset.index);
-    row.setAttribute("aria-pressed", String(w === shown.word && !shown.looks));
+    row.setAttribute("aria-pressed", String(w === shown.word && !shown.attended));
     row.style.setProperty("--share", shares[w] / largest);
     row.lastElementChild.textContent = shareText(shares[w]);
   }
@@ -481,14 +481,14 @@ function fillInspect() {
 
 // When the chosen tokens look: one bar a latent frame.
 function fillLooks(latent) {
-  looksFigure.hidden = !shown.looks;
-  if (!shown.looks || !isOutdated(looksFigure, selectedAt, selected.rows, selected.columns, latent)) return;
-  const shares = looksOverTime(routing, shown.looks);
+  attendedFigure.hidden = !shown.attended;
+  if (!shown.attended || !isOutdated(attendedFigure, selectedAt, selected.rows, selected.columns, latent)) return;
+  const shares = attendedOverTime(routing, shown.attended);
   const largest = Math.max(...shares, 1e-9);
   const names = shares.map((share, t) => `${framesText(t, routing.temporal)}: ${shareText(share)}`);
-  looksFigure.querySelector("figcaption").textContent =
+  attendedFigure.querySelector("figcaption").textContent =
     `Where in time it looks from ${framesText(selectedAt, routing.temporal)}: share of its attention`;
-  const bars = looksFigure.querySelector(".pp-curve");
+  const bars = attendedFigure.querySelector(".pp-curve");
   bars.setAttribute("aria-label", names.join("; "));
   bars.replaceChildren(
     ...shares.map((share, t) => {
@@ -501,7 +501,7 @@ function fillLooks(latent) {
       return bar;
     }),
   );
-  const [first, last] = looksFigure.querySelector(".pp-ends").children;
+  const [first, last] = attendedFigure.querySelector(".pp-ends").children;
   first.textContent = framesText(0, routing.temporal);
   last.textContent = routing.frames > 1 ? framesText(routing.frames - 1, routing.temporal) : "";
 }
@@ -615,7 +615,7 @@ function open(next) {
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = routing = null;
   select(null);
-  [list, multiples, inspect, overTime, overSteps, timeline, looksFigure].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline, attendedFigure].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
