@@ -10,14 +10,18 @@ real renders obey before and after. An autoencoder is better than a linear code;
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from prophy.backbones.autoencoder import to_frames, to_pixels
 from prophy.evaluation.judges.laws import TrackLost
 from prophy.evaluation.judges.trackers import LAWS, law_errors
 from prophy.files import write_text
+from prophy.tiny.linear_code import LinearCode, cells
 from prophy.worlds import Stage, sample_clip
 from prophy.worlds.sample import WorldClip
 
@@ -40,33 +44,21 @@ CASES = (
 )
 
 
-class LinearCode:
-    """Principal components of the blocks of a case's training clips."""
+def code_of(case: Case, clips: int) -> LinearCode:
+    """Of the cells of training clips behind their first frames, with as many components as are tried at most."""
 
-    def __init__(self, case: Case, clips: int) -> None:
-        self._case = case
-        count, total, products = 0, 0.0, 0.0
+    def parts() -> Iterator[torch.Tensor]:
         for seed in range(clips):
-            blocks = self._cut(sample_clip(seed, "train", stage=case.stage).frames).astype(np.float64)
-            count, total, products = count + len(blocks), total + blocks.sum(0), products + blocks.T @ blocks
-        self._mean = total / count
-        self._vectors = np.linalg.eigh(products / count - np.outer(self._mean, self._mean))[1]
+            video = to_pixels(sample_clip(seed, "train", stage=case.stage).frames)[None]
+            yield cells(video, case.cell)[:, 1:].flatten(0, 3)
 
-    def through(self, frames: np.ndarray, channels: int) -> np.ndarray:
-        """Encode and decode; the first frame, which has a latent frame of its own, stays as it is."""
-        basis = self._vectors[:, -channels:]
-        blocks = (self._cut(frames) - self._mean) @ basis @ basis.T + self._mean
-        stage, cell = self._case.stage, self._case.cell
-        rows, columns = stage.height // cell, stage.width // cell
-        video = blocks.reshape(-1, rows, columns, 4, cell, cell, 3).transpose(0, 3, 1, 4, 2, 5, 6)
-        video = video.reshape(-1, stage.height, stage.width, 3)
-        return np.concatenate([frames[:1], np.clip((video + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8)])
+    return LinearCode.fit(parts(), case.cell, max(case.channels))
 
-    def _cut(self, frames: np.ndarray) -> np.ndarray:
-        stage, cell = self._case.stage, self._case.cell
-        video = frames[1:].astype(np.float32) / 127.5 - 1
-        cut = video.reshape(-1, 4, stage.height // cell, cell, stage.width // cell, cell, 3)
-        return cut.transpose(0, 2, 4, 1, 3, 5, 6).reshape(-1, 4 * cell * cell * 3)
+
+def through(code: LinearCode, frames: np.ndarray) -> np.ndarray:
+    """Encode and decode; the first frame, which has a latent frame of its own, stays as it is."""
+    decoded = to_frames(code.decode(code.encode(to_pixels(frames)[None])))[0]
+    return np.concatenate([frames[:1], decoded[1:]])
 
 
 def obeyed(frames: np.ndarray, clip: WorldClip) -> dict[str, bool]:
@@ -104,12 +96,12 @@ def main() -> None:
         "|---|---|---|---|---|---|---|",
     ]
     for case in CASES:
-        stage, code = case.stage, LinearCode(case, arguments.train)
+        stage, code = case.stage, code_of(case, arguments.train)
         tokens = (stage.width // case.cell) * (stage.height // case.cell) * ((stage.frames - 1) // 4 + 1)
         clips = [sample_clip(seed, "test", stage=stage) for seed in range(arguments.clips)]
         real = mean_over_laws([obeyed(clip.frames, clip) for clip in clips])
         for channels in case.channels:
-            coded = [code.through(clip.frames, channels) for clip in clips]
+            coded = [through(code.first(channels), clip.frames) for clip in clips]
             kept = mean_over_laws([obeyed(frames, clip) for frames, clip in zip(coded, clips, strict=True)])
             row = (str(stage), case.cell, tokens, channels, f"{signal_to_noise(coded, clips):.1f}")
             shares = (f"{100 * real:.1f} %", f"{100 * kept:.1f} %")

@@ -19,8 +19,7 @@ from prophy.flags import add_model, add_sampling, branch_of, only_set, sampling_
 from prophy.threads import wait_without_spinning
 
 if TYPE_CHECKING:
-    from prophy.runs.export import OverlaySettings
-    from prophy.runs.overlay import OverlayMode
+    from prophy.runs.layer import OverlaySettings, ShownMode
     from prophy.runs.store import Run
 
 # These commands have argument parsers of their own: everything after the name goes to that module's main(argv).
@@ -145,8 +144,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--what",
         required=True,
         choices=("overlay", "gif", "still", "trace", "zip", "side", "wipe"),
-        help="overlay: .mp4 with the routing laid over it; gif: the same as .gif; still: one frame of it, .png; trace: "
-        ".npz; zip: all of it; side, wipe: .mp4 of two runs, see --beside",
+        help="overlay: .mp4 with the routing, or a word's map, laid over it; gif: the same as .gif; still: one frame "
+        "of it, .png; trace: .npz; zip: all of it; side, wipe: .mp4 of two runs, see --beside",
     )
     export.add_argument("--beside", metavar="RUN", help="the other run of side (by side) and wipe")
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
@@ -154,6 +153,15 @@ def build_parser() -> argparse.ArgumentParser:
     shown = export.add_mutually_exclusive_group()
     shown.add_argument(
         "--mode", help="phenomena, top1, expert, phenomenon, entropy or margin (default: phenomena, all of them)"
+    )
+    shown.add_argument(
+        "--word", help="how much each token attends to this word of the prompt, where attention was recorded"
+    )
+    shown.add_argument(
+        "--looks",
+        type=_token,
+        metavar="FRAME:ROW:COLUMN",
+        help="where a token looks, by its latent frame, row and column, from 0; where attention was recorded",
     )
     shown.add_argument("--expert", type=int, metavar="N", help="only this expert, from 0")
     shown.add_argument("--phenomenon", metavar="ID", help="only this one, by its id, such as liquid_motion")
@@ -298,7 +306,7 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     what, out, overwrite = arguments.what, arguments.out, arguments.overwrite
-    overlay_only = ("mode", "expert", "phenomenon", "index", "step", "opacity")
+    overlay_only = ("mode", "expert", "phenomenon", "word", "looks", "index", "step", "opacity")
     of_a_pair = what in ("side", "wipe")
     unused = {"overlay": ("frame", "beside"), "gif": ("frame", "beside"), "still": ("beside",)}
     for name in unused.get(what, (*overlay_only, "frame", *(() if of_a_pair else ("beside",)))):
@@ -315,8 +323,8 @@ def _export(arguments: argparse.Namespace) -> None:
         write = export_trace if what == "trace" else export_zip
         write(_run_named(arguments.source), out, overwrite=overwrite)
     else:
-        settings = _overlay_settings(arguments)
         run = _run_named(arguments.source)
+        settings = _overlay_settings(arguments, run)
         if what in ("overlay", "gif"):
             write_moving = export_overlay if what == "overlay" else export_gif
             write_moving(run, out, settings, overwrite=overwrite)
@@ -329,20 +337,41 @@ def _export(arguments: argparse.Namespace) -> None:
     print(f"{what:8} {out}")
 
 
-def _overlay_settings(arguments: argparse.Namespace) -> OverlaySettings:
+def _overlay_settings(arguments: argparse.Namespace, run: Run) -> OverlaySettings:
     from prophy.phenomena import by_id
-    from prophy.runs.export import OverlaySettings
+    from prophy.runs.layer import OverlaySettings
 
-    mode: OverlayMode = arguments.mode or "phenomena"
-    named: tuple[OverlayMode, ...] = ("expert", "phenomenon")
-    index = arguments.index
-    for name in named:
-        if getattr(arguments, name) is not None:
-            if index is not None:
-                raise ValueError(f"--{name} says which: leave --index out")
-            mode = name
-            index = by_id(arguments.phenomenon).index if name == "phenomenon" else arguments.expert
-    return OverlaySettings(mode, index, **only_set(arguments, "step", "opacity"))
+    shown: tuple[ShownMode, int | None] = (arguments.mode or "phenomena", arguments.index)
+    region = None
+    if arguments.expert is not None:
+        shown = "expert", arguments.expert
+    elif arguments.phenomenon is not None:
+        shown = "phenomenon", by_id(arguments.phenomenon).index
+    elif arguments.word is not None:
+        shown = "words", _word_of(run, arguments.word)
+    elif arguments.looks is not None:
+        latent, row, column = arguments.looks
+        shown, region = ("looks", None), (latent, row, row, column, column)
+    for name in ("expert", "phenomenon", "word", "looks"):
+        if getattr(arguments, name) is not None and arguments.index is not None:
+            raise ValueError(f"--{name} says which: leave --index out")
+    return OverlaySettings(*shown, region=region, **only_set(arguments, "step", "opacity"))
+
+
+def _word_of(run: Run, word: str) -> int:
+    """The place of a word in a run's prompt; the first where nothing was recorded, which the export says."""
+    if (attention := run.attention()) is None:
+        return 0
+    if word not in attention.words:
+        raise ValueError(f"the prompt has no word {word!r}: use one of {', '.join(attention.words)}")
+    return attention.words.index(word)
+
+
+def _token(text: str) -> tuple[int, int, int]:
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no token: write FRAME:ROW:COLUMN, such as 2:4:3")
+    return int(parts[0]), int(parts[1]), int(parts[2])
 
 
 def _run_named(source: str) -> Run:

@@ -42,7 +42,7 @@ def loaders(folder: Path) -> Iterator[Target]:
     """Every loader, with a valid file of its kind."""
     import numpy as np
     from small_training import RECIPE, run
-    from synthetic import make_frames, make_record, make_trace
+    from synthetic import make_attention, make_frames, make_record, make_trace
 
     from prophy.annotation.config import read_config
     from prophy.annotation.record import Annotation
@@ -65,11 +65,14 @@ def loaders(folder: Path) -> Iterator[Target]:
     yield of_files("routing trace", folder / "trace.npz", "*", RoutingTrace.load)
     TokenTargets(np.ones((24, 17), np.float32), np.ones(17, bool), TokenGrid(2, 3, 4), "x").save(folder / "targets.npz")
     yield of_files("token targets", folder / "targets.npz", "*", TokenTargets.load)
-    valid = write_run(folder, make_record(), make_frames(), trace=make_trace(), run_id="run").path
+    valid = write_run(
+        folder, make_record(), make_frames(), trace=make_trace(), attention=make_attention(), run_id="run"
+    ).path
 
     def read_all_of(path: Path) -> None:
         found = read_run(path)
         found.trace()
+        found.attention()
         found.clip()
 
     yield of_files("run", valid, "*", read_all_of)

@@ -50,7 +50,7 @@ def make_attention(
     rng, words = np.random.default_rng(seed), tuple(prompt.split())
     maps_DNW, word_peaks = quantised(rng.random((2, grid.num_tokens, len(words))) * rng.random(len(words)) / 9, (0, 1))
     cells = Cells.of(grid, most_cells)
-    looks_CC, cell_peaks = quantised(rng.dirichlet(np.full(cells.count, 0.3), cells.count), (1,))
+    cells_CC, cell_peaks = quantised(rng.dirichlet(np.full(cells.count, 0.3), cells.count), (1,))
     return AttentionTrace(
         grid=grid,
         prompt=prompt,
@@ -61,7 +61,7 @@ def make_attention(
         word_maps=maps_DNW,
         word_peaks=word_peaks,
         cell_side=cells.side,
-        cell_maps=looks_CC,
+        cell_maps=cells_CC,
         cell_peaks=cell_peaks,
     )
 

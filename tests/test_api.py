@@ -48,7 +48,7 @@ def test_generate_streams_its_steps_and_ends_with_the_run_and_its_video(client: 
     assert [event["event"] for event in events] == ["opening", "started", "step", "step", "finished"]
     assert events[1]["unknown_words"] == ["flibbert"]
     assert (last["seed"], last["settings"]["steps"], last["has_routing"]) == (4, 2, True)
-    (run,) = list_runs(engine.runs_dir)
+    (run,) = list_runs(engine.runs.folder)
     assert run.id == last["run"]
     video = last["video"] if isinstance(last["video"], str) else last["video"]["path"]
     assert Path(video).read_bytes() == run.video_path.read_bytes()
@@ -56,7 +56,7 @@ def test_generate_streams_its_steps_and_ends_with_the_run_and_its_video(client: 
 
 def test_generate_steers_and_leaves_the_branch_out(client: Client, engine: Engine):
     client.predict(PROMPT, steps=1, steering={"refinement": {"1": 0}}, api_name="/generate")
-    (steered,) = list_runs(engine.runs_dir)
+    (steered,) = list_runs(engine.runs.folder)
     assert not (steered.trace().topk_ids[..., 0] == 1).any()
     bare = client.predict(PROMPT, steps=1, use_branch=False, api_name="/generate")
     assert bare["has_routing"] is False
@@ -64,7 +64,7 @@ def test_generate_steers_and_leaves_the_branch_out(client: Client, engine: Engin
 
 def test_compare_makes_both_clips_and_measures_their_difference(client: Client, engine: Engine):
     result = client.predict(PROMPT, "a blue candle", seed=2, steps=1, api_name="/compare")
-    a, b = (engine.find(result[side]["run"]) for side in "ab")
+    a, b = (engine.runs.find(result[side]["run"]) for side in "ab")
     assert (a.record.prompt, b.record.prompt, a.record.seed, b.record.seed) == (PROMPT, "a blue candle", 2, 2)
     expected = routing_difference(a.trace(), b.trace())
     assert np.abs(np.array(result["routing_difference"]) - expected).max() < 1e-4

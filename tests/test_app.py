@@ -7,8 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +19,12 @@ from prophy.routing.steering import Steering
 from prophy.runs import overlay
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine import presence
-from prophy.ui.engine.engine import Engine, EngineError, Request, Stopped, Waiting
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished, Opening, Started
-from prophy.ui.engine.gpu import on_gpu
+from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.models import ModelSource
+from prophy.ui.engine.request import Request, Stopped
 from prophy.ui.engine.visitors import owner_of, run_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views import routing as routing_view
@@ -61,7 +62,7 @@ def test_a_generation_reports_each_step_and_ends_as_a_run_on_disk(engine: Engine
     assert isinstance(events[-1], Finished)
     assert (run.record.seed, run.record.unknown_words) == (5, ("flibbert",))
     assert run.trace().num_kept == 2
-    assert engine.find(run.id).path == run.path
+    assert engine.runs.find(run.id).path == run.path
     again = list(engine.generate(Request(PROMPT, steps=1), "a"))
     assert not any(isinstance(event, Opening) for event in again)
 
@@ -79,7 +80,7 @@ def test_stop_ends_within_one_step_saves_nothing_and_frees_the_model(engine: Eng
         seen.extend(event.step for event in events if is_preview(event))  # keeps what came before the end
     assert stopped.preview.step == seen[-1], "a step was made after stop() returned"
     assert seen[-1] < 50
-    assert list_runs(engine.runs_dir) == []
+    assert list_runs(engine.runs.folder) == []
     assert engine.stop("a") is None
     assert isinstance(list(engine.generate(Request(PROMPT, steps=1), "a"))[-1], Finished)
 
@@ -89,7 +90,7 @@ def test_closing_the_events_joins_the_worker(engine: Engine):
     next(event for event in events if is_preview(event))
     events.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "prophy-generation"]
-    assert list_runs(engine.runs_dir) == []
+    assert list_runs(engine.runs.folder) == []
 
 
 def test_one_generation_at_a_time_and_a_waiting_one_can_be_stopped(engine: Engine):
@@ -162,19 +163,19 @@ def test_runs_are_listed_for_their_owners_and_earlier_ones_only_where_that_is_wa
     engine, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
     mine = write_run(tmp_path, make_record(created="2026-01-02T00:00:00Z"), make_frames(), owner=ME)
     write_run(tmp_path, make_record(), make_frames(), owner=OTHER)
-    assert [run.id for run in engine.history(ME)] == [mine.id, earlier.id]
-    assert [run.id for run in public.history(ME)] == [mine.id]
+    assert [run.id for run in engine.runs.history(ME)] == [mine.id, earlier.id]
+    assert [run.id for run in public.runs.history(ME)] == [mine.id]
     late = write_run(tmp_path, make_record(created="2026-01-03T00:00:00Z"), make_frames())
-    assert [run.id for run in engine.history(ME)] == [late.id, mine.id, earlier.id]
-    assert [run.id for run in public.history(ME)] == [mine.id]
-    assert public.history("") == []
-    assert public.gallery() == []
+    assert [run.id for run in engine.runs.history(ME)] == [late.id, mine.id, earlier.id]
+    assert [run.id for run in public.runs.history(ME)] == [mine.id]
+    assert public.runs.history("") == []
+    assert public.runs.gallery() == []
 
 
 @pytest.mark.parametrize("run_id", ["../runs", "/etc", "", "None", "a/b"])
 def test_a_run_is_found_by_its_id_only(engine: Engine, run_id: str):
     with pytest.raises(EngineError):
-        engine.find(run_id)
+        engine.runs.find(run_id)
 
 
 def test_the_embedded_model_is_described_without_being_opened(tmp_path: Path):
@@ -232,11 +233,11 @@ def test_a_deleted_run_is_gone_and_nothing_else_can_be_deleted(tmp_path: Path):
     engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
     for run_id in ("shipped", "folder", "link", "../gallery/shipped", "", ".", "mine/run.json"):
         with pytest.raises(EngineError):
-            engine.delete(run_id, ME)
-    engine.delete("mine", ME)
+            engine.runs.delete(run_id, ME)
+    engine.runs.delete("mine", ME)
     assert not mine.path.exists()
     assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["folder", "link"]
-    assert engine.gallery() == [shipped]
+    assert engine.runs.gallery() == [shipped]
 
 
 def test_only_its_owner_deletes_a_run_and_its_id_alone_opens_it(tmp_path: Path):
@@ -244,12 +245,12 @@ def test_only_its_owner_deletes_a_run_and_its_id_alone_opens_it(tmp_path: Path):
     run = write_run(tmp_path / "runs", make_record(), make_frames(), owner=ME)
     for who in (OTHER, "", ME[:-1], ME.upper(), "None"):
         with pytest.raises(EngineError, match="belongs to another visitor"):
-            engine.delete(run.id, who)
-    assert engine.find(run.id) == run
+            engine.runs.delete(run.id, who)
+    assert engine.runs.find(run.id) == run
     restarted = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
     with pytest.raises(EngineError, match="belongs to another visitor"):
-        restarted.delete(run.id, OTHER)
-    restarted.delete(run.id, ME)
+        restarted.runs.delete(run.id, OTHER)
+    restarted.runs.delete(run.id, ME)
     assert not run.path.exists()
 
 
@@ -258,8 +259,8 @@ def test_a_run_that_nobody_owns_is_deleted_on_ones_own_machine_only(tmp_path: Pa
     own, public = (Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=flag) for flag in (True, False))
     for who in (ME, ""):
         with pytest.raises(EngineError, match="belongs to another visitor"):
-            public.delete(run.id, who)
-    own.delete(run.id, ME)
+            public.runs.delete(run.id, who)
+    own.runs.delete(run.id, ME)
     assert not run.path.exists()
 
 
@@ -293,7 +294,7 @@ def test_a_generation_is_found_again_by_its_owner_alone_once_the_page_is_gone(en
     steps = [event.step for event in later if is_preview(event)]
     assert steps == list(range(steps[0], 13))
     assert steps[0] >= seen.step
-    assert [run.id for run in engine.history(ME)] == [later[-1].run.id]
+    assert [run.id for run in engine.runs.history(ME)] == [later[-1].run.id]
     assert not engine.is_generating("second", ME)
 
 
@@ -326,7 +327,7 @@ def test_a_generation_that_nobody_comes_back_to_is_dropped(engine: Engine, monke
     leave(engine, events, "first")
     while engine.ahead:
         time.sleep(0.05)
-    assert list_runs(engine.runs_dir) == []
+    assert list_runs(engine.runs.folder) == []
 
 
 def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(engine: Engine):
@@ -340,22 +341,7 @@ def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(en
     assert isinstance(engine.stop("page", OTHER), Stopped)
     theirs.close()
     assert [type(event) for event in mine][-1] is Finished
-    assert [run.id for run in engine.history(ME)] == [run.id for run in list_runs(engine.runs_dir)]
-
-
-def test_a_lent_gpu_is_asked_for_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch):
-    def stream(n: int) -> Iterator[int]:
-        yield from range(n)
-
-    monkeypatch.delenv("SPACES_ZERO_GPU", raising=False)
-    assert on_gpu(stream, int) is stream
-    asked = []
-    lent = types.ModuleType("spaces")  # the host's package, which is nowhere else: it asks for the time, then runs
-    lent.GPU = lambda duration: lambda function: lambda *given: (asked.append(duration(*given)), function(*given))[1]
-    monkeypatch.setitem(sys.modules, "spaces", lent)
-    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
-    assert list(on_gpu(stream, lambda n: 10 * n)(3)) == [0, 1, 2]
-    assert asked == [30]
+    assert [run.id for run in engine.runs.history(ME)] == [run.id for run in list_runs(engine.runs.folder)]
 
 
 # --- files for a visitor ----------------------------------------------------------------------------------------------
@@ -384,6 +370,14 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
     assert start in base64.b64decode(sent["data"])[:12]
 
 
+def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, tmp_path: Path):
+    alone = (tmp_path / "gallery" / "shipped" / "video.mp4").read_bytes()
+    sent = export_run({"run": "shipped", "what": "overlay", "opacity": 0})
+    assert base64.b64decode(sent["data"]) == alone, "a legend of what is not there"
+    still = export_run({"run": "bare", "what": "still", "opacity": 0, "frame": 2})
+    assert b"PNG" in base64.b64decode(still["data"])[:8]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -400,6 +394,9 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
         ({"run": "shipped", "what": "overlay", "mode": "expert", "index": 10**30}, "is not an expert"),
         ({"run": "shipped", "what": "still", "frame": "../../x"}, "lies outside the clip"),
         ({"run": "shipped", "what": "still", "step": [1]}, "is not a denoising step"),
+        ({"run": "shipped", "what": "gif", "mode": "words", "index": 0}, "attends to was not recorded for run shipped"),
+        ({"run": "shipped", "what": "gif", "mode": "looks", "region": {"a": 1}}, "a region is a latent frame"),
+        ({"run": "shipped", "what": "gif", "mode": "looks", "region": [0, 0, 10**30, 0, 0]}, "a region is a latent"),
     ],
 )
 def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_run, tmp_path, asked, message: str):

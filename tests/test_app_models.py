@@ -17,10 +17,12 @@ from prophy.memory.profiles import OffloadMode, Profile
 from prophy.ui.cli import build_parser
 from prophy.ui.controls.inputs import request_of
 from prophy.ui.controls.model_bar import estimate_line
-from prophy.ui.engine.engine import Engine, EngineError, Request
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished, Opening
 from prophy.ui.engine.gpu import gpu_seconds
 from prophy.ui.engine.models import EMBEDDED, ModelSource
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 from prophy.ui.tabs.about import about_model
 from prophy.video import read_video
@@ -77,7 +79,7 @@ def test_one_model_is_open_at_a_time_and_the_other_is_freed(engine: Engine):
     _, opened = made(engine)
     assert opened == [Opening(WAN)]
     assert engine.open_model == WAN
-    freed = weakref.ref(engine._resident.pipeline.transformer)
+    freed = weakref.ref(engine._model.opened.pipeline.transformer)
     _, opened = made(engine, model=COGVIDEOX)
     assert opened == [Opening(COGVIDEOX)]
     assert engine.open_model == COGVIDEOX
@@ -98,7 +100,7 @@ def test_another_profile_moves_the_open_model_and_makes_the_same_clip(engine: En
     plain, _ = made(engine, model=COGVIDEOX)
     again, opened = made(engine, model=COGVIDEOX, profile="sequential+tiling")
     assert opened == []
-    assert profile_of(engine._resident.pipeline) == Profile(OffloadMode.SEQUENTIAL, tiling=True)
+    assert profile_of(engine._model.opened.pipeline) == Profile(OffloadMode.SEQUENTIAL, tiling=True)
     difference = read_video(plain.video_path).frames.astype(int) - read_video(again.video_path).frames
     assert abs(difference).mean() < 2
     with pytest.raises(EngineError, match="no memory profile 'fast': use one of all"):
@@ -125,6 +127,24 @@ def test_an_estimate_says_memory_before_and_time_once_a_clip_was_timed(engine: E
     assert after.seconds < twice.seconds < 3 * after.seconds
     assert "about" in estimate_line(engine.card(WAN), after)
     assert engine.estimate(Request(PROMPT, model=COGVIDEOX)).seconds is None
+
+
+def test_a_clip_of_another_size_is_made_where_the_model_allows_it_and_none_larger(engine: Engine, tmp_path: Path):
+    run, _ = made(engine, model=COGVIDEOX, width=64, height=32, frames=9)
+    assert [run.record.settings[name] for name in ("width", "height", "frames")] == [64, 32, 9]
+    assert run.trace().grid == TokenGrid(3, 2, 4)
+    assert engine.estimate(Request(PROMPT, model=COGVIDEOX)).seconds is None, "it is of the whole size"
+    asked = request_of(PROMPT, 0, 2, None, COGVIDEOX, "", None, None, None, None, 64, 32, 9)
+    assert engine.check(asked).frames == 9
+    for size, message in [
+        ({"width": 112}, "112×64, 17 frames are more than this app makes: at most as many pixels as 96×64, 17 frames"),
+        ({"frames": 13}, r"frames=13 is not 1 \+ 8k, all this model can make: use 17"),
+        ({"height": 7}, "height=7 must be"),
+    ]:
+        with pytest.raises(EngineError, match=message):
+            engine.check(Request(PROMPT, model=COGVIDEOX, **size))
+    with pytest.raises(EngineError, match="the embedded model makes clips of 64×64, 17 frames, and no others"):
+        Engine(runs=tmp_path).check(Request(PROMPT, frames=33))
 
 
 def test_a_lent_gpu_is_asked_for_as_long_as_the_plan_says(engine: Engine):

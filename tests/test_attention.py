@@ -13,6 +13,8 @@ from diffusers import FirstBlockCacheConfig
 from diffusers.models.transformers import transformer_wan
 from small_cogvideox import make_cogvideox
 from synthetic import GRID, make_attention, make_frames, make_record, make_trace
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 import prophy.backbones.attention as attention_module
 from prophy.assets import gallery_dir
@@ -339,6 +341,24 @@ def test_a_word_that_stands_twice_is_there_twice_and_a_long_one_is_cut(pipeline)
     assert words.texts == ("a", "red", "ball", "the", "red", "floor")
     assert len(set(words.places)) == 6
     assert words_in(pipeline.tokenizer, "a red " + "b" * 500).texts == ("a", "red", "b" * MAX_WORD_CHARS)
+
+
+def test_of_what_is_written_without_spaces_each_piece_that_the_model_reads_is_a_word():
+    pieces = ["<unk>", "▁", "▁a", "▁red", "球", "红色", "的", "在", "弹", "跳", "ball", "ボール", "が", "บอล", "e", "n"]
+    scores = [(piece, -float(len(pieces) - len(piece))) for piece in pieces]
+    backend = Tokenizer(models.Unigram(scores, unk_id=0))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", padding_side="right")
+
+    def read(prompt: str) -> dict[str, list[str]]:
+        words, ids = words_in(tokenizer, prompt), tokenizer(prompt).input_ids
+        named = tokenizer.convert_ids_to_tokens(ids)
+        return {text: [named[i] for i in places] for text, places in zip(words.texts, words.places, strict=True)}
+
+    assert list(read("红色的球在弹跳。a red")) == ["红色", "的", "球", "在", "弹", "跳", "a", "red"]
+    assert read("红色的ball") == {"红色": ["▁", "红色"], "的": ["的"], "ball": ["ball"]}
+    assert list(read("ボールが")) == ["ボール", "が"]
+    assert list(read("a red")) == ["a", "red"]
 
 
 def test_what_cannot_be_recorded_is_refused_before_anything_is_made(pipeline):

@@ -1,11 +1,14 @@
 """The embedded autoencoder under training computes what the stock one does."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from safetensors.torch import save_file
 
 from prophy.tiny import fast_vae
-from prophy.tiny.linear_code import LinearCode, cells
+from prophy.tiny.linear_code import LinearCode, cells, pooled_code
 from prophy.tiny.vae import CELL, LATENT_CHANNELS, VaeRecipe, apart_loss, build_vae
 
 
@@ -50,23 +53,38 @@ def test_gradients_in_one_piece_are_those_in_chunks(vae):
 
 def test_the_linear_code_keeps_what_its_components_span():
     torch.manual_seed(2)
-    video = torch.rand(2, 3, 9, 32, 48) * 2 - 1
+    video = torch.rand(2, 3, 9, 16, 24) * 2 - 1
     video[:, :, 1:5] = video[:, :, :1]  # four frames that stand still
-    found = cells(video, 16)
-    assert found.shape == (2, 3, 2, 3, 4 * 16 * 16 * 3)
-    code = LinearCode.fit(found.flatten(0, 3), 16, channels=20)
+    found = cells(video, 8)
+    assert found.shape == (2, 3, 2, 3, 4 * 8 * 8 * 3)
+    code = LinearCode.fit(found.flatten(0, 2), 8, channels=20)
     codes = code.encode(video)
     assert codes.shape == (2, 20, 3, 2, 3)
     torch.testing.assert_close(codes[:, :, 0], codes[:, :, 1])  # the first frame stands for four
     torch.testing.assert_close(codes.transpose(0, 1).flatten(1).std(1, correction=0), torch.ones(20))
-    whole = LinearCode.fit(found.flatten(0, 3), 16, channels=35)  # 36 cells span 35 directions
+    whole = LinearCode.fit([found.flatten(0, 3)], 8, channels=35)  # 36 cells span 35 directions
     assert whole.error(found.flatten(0, 3)).max() < 1e-6 < code.error(found.flatten(0, 3)).min()
+    torch.testing.assert_close(whole.decode(whole.encode(video)), video, atol=1e-3, rtol=0)
+    few = whole.first(20)  # the same components, whatever parts the cells came in; their signs are free
+    torch.testing.assert_close(few.deviation_C, code.deviation_C, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(few.decode(few.encode(video)), code.decode(code.encode(video)), atol=1e-3, rtol=0)
+
+
+def test_the_kept_file_of_a_linear_code_is_read_as_before(tmp_path: Path):
+    """A training under way has one that was computed otherwise: it is not computed anew."""
+    torch.manual_seed(2)
+    kept = {"mean": torch.rand(12 * 64), "components": torch.rand(12 * 64, 5), "deviation": torch.rand(5)}
+    save_file(kept, tmp_path / "linear-code.safetensors")
+    code = pooled_code(tmp_path / "linear-code.safetensors", None, 8, 5)
+    assert torch.equal(code.mean_D, kept["mean"])
+    assert torch.equal(code.components_DC, kept["components"])
+    assert torch.equal(code.deviation_C, kept["deviation"])
 
 
 def test_apart_neither_half_hears_of_the_other(vae):
     torch.manual_seed(3)
     video, weight = torch.rand(2, 3, 5, 64, 64) * 2 - 1, torch.ones(2, 5, 64, 64)
-    code = LinearCode.fit(cells(video, CELL).flatten(0, 3), CELL, LATENT_CHANNELS)
+    code = LinearCode.fit([cells(video, CELL).flatten(0, 3)], CELL, LATENT_CHANNELS)
 
     def gradients() -> dict[str, torch.Tensor]:
         vae.zero_grad()

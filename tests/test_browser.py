@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from chromium import CHROMIUM, PATIENCE_MS, free_port, slide
+from PIL import Image
 from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.phenomena import PHENOMENA
@@ -52,6 +53,8 @@ def app(tmp_path_factory) -> Iterator[App]:
     recorded = make_attention()
     write_run(folder / "gallery", make_record(), make_frames(), trace=trace, attention=recorded, run_id="made-up")
     write_run(folder / "gallery", make_record(seed=4), make_frames(4), trace=make_trace(seed=4), run_id="second")
+    alone = make_attention(seed=5)
+    write_run(folder / "gallery", make_record(seed=5), make_frames(5), attention=alone, run_id="without")
     engine = Engine(runs=folder / "runs", gallery=folder / "gallery")
     demo = build_demo(engine)
     address = launch(demo, port=free_port())
@@ -282,18 +285,18 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     # A token of latent frame 1, seen from every frame: where it looks does not move with the player.
     seek(page, 4)
     click_token(page, 2, 3)
-    looks = attention.attended_from(GRID.index(1, 2, 3))
+    attended = attention.attended_from(GRID.index(1, 2, 3))
     page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
     assert page.locator(".pp-row[aria-pressed=true]").count() == 0
     for frame in (0, 8):
         latent = seek(page, frame)
         drawn = drawn_cells(page, GRID)[..., :3].astype(int)
-        shades = np.round(255 * looks[latent] / looks.max()).astype(int)
+        shades = np.round(255 * attended[latent] / attended.max()).astype(int)
         near = [scale[np.clip(shades + off, 0, 255)].astype(int) for off in (-1, 0, 1)]
         assert np.minimum.reduce([np.abs(drawn - shade).max(-1) for shade in near])[2:, :2].max() == 0
-    bars = page.eval_on_selector_all(".pp-looks .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
-    assert np.allclose(bars, looks.sum((1, 2)), atol=1e-3)
-    page.screenshot(path=tmp_path / "looks.png", full_page=True)
+    bars = page.eval_on_selector_all(".pp-attended .pp-curve i", "(all) => all.map((bar) => +bar.dataset.share)")
+    assert np.allclose(bars, attended.sum((1, 2)), atol=1e-3)
+    page.screenshot(path=tmp_path / "attended.png", full_page=True)
     page.click(".pp-word >> nth=3")
     assert page.is_hidden(".pp-inspect")
     assert page.get_attribute(".pp-word >> nth=3", "aria-pressed") == "true"
@@ -305,6 +308,60 @@ def test_a_word_shows_where_it_is_attended_to_and_a_token_where_it_looks(app: Ap
     assert page.is_hidden(".pp-list")
     page.click("[data-mode=top1]")
     assert page.is_visible(".pp-list")
+
+
+def test_words_are_shown_of_a_clip_that_was_made_without_a_branch(app: App, visit):
+    page = visit(query="?run=without&view=top1", reduced_motion="reduce")
+    attention = make_attention(seed=5)
+    page.wait_for_selector(".pp-view[data-run=without] .pp-word[aria-pressed=true]")
+    assert page.is_visible(".pp-bare")
+    assert page.locator("#routing-view [data-mode]:visible").all_inner_texts() == ["Words", "Off"]
+    page.click(".pp-word >> nth=1")
+    slide(page, ".pp-opacity", 100)
+    latent = seek(page, 4)
+    levels = attention.word_maps[1, :, 1].reshape(GRID.shape)[latent]
+    assert np.array_equal(drawn_cells(page, GRID)[..., :3], overlay.level_colours()[levels])
+    click_token(page, 2, 3)
+    page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
+    assert page.locator(".pp-looks .pp-curve i").count() == GRID.frames
+    assert page.is_hidden(".pp-over-time")
+    page.click("#gallery .pp-card-open >> nth=0")
+    page.wait_for_selector(".pp-view[data-run=made-up]")
+    assert page.get_attribute("[data-mode=phenomena]", "aria-pressed") == "true", "the view of before"
+
+
+def test_what_is_saved_of_a_word_or_of_where_a_token_looks_is_what_is_on_show(app: App, visit, tmp_path: Path):
+    page = visit(reduced_motion="reduce")
+    page.click("#routing-view [data-mode=words]")
+    page.click(".pp-word >> nth=2")
+    slide(page, ".pp-opacity", 100)
+    seek(page, 4)
+
+    def save(what: str) -> Path:
+        page.click("#routing-view .pp-save summary")
+        with page.expect_download() as caught:
+            page.click(f"#routing-view .pp-save [data-what={what}]")
+        caught.value.save_as(path := tmp_path / caught.value.suggested_filename)
+        return path
+
+    def cells(picture: np.ndarray) -> np.ndarray:
+        side = picture.shape[1] // GRID.width  # the legend stands beneath
+        return picture[side // 2 : side * GRID.height : side, side // 2 :: side].astype(int)
+
+    word = drawn_cells(page, GRID)[..., :3].astype(int)
+    assert np.ptp(word[..., 0]) > 50
+    assert np.array_equal(cells(cv2.imread(str(save("still")))[..., ::-1]), word)
+    assert np.abs(cells(read_video(save("overlay")).frames[4]) - word).mean() < 6
+    with Image.open(save("gif")) as gif:
+        gif.seek(1)  # frames that look alike are one of its pictures
+        assert np.abs(cells(np.array(gif.convert("RGB"))) - word).mean() < 6
+
+    click_token(page, 2, 3)
+    page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
+    seek(page, 8)
+    looks = drawn_cells(page, GRID)[..., :3].astype(int)
+    assert np.abs(looks - word).max() > 50
+    assert np.abs(cells(cv2.imread(str(save("still")))[..., ::-1]) - looks).max() <= 4, "one level of the scale"
 
 
 def test_the_bars_of_a_list_begin_at_one_line(visit):
@@ -640,6 +697,24 @@ def test_stop_freezes_the_counter_and_a_new_generation_can_start(app: App, visit
     page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
 
 
+def test_browsing_goes_on_while_a_clip_is_made_and_the_clip_on_show_stays(visit):
+    page = visit()
+    page.wait_for_function("!document.querySelector('video').paused")
+    ask(page, PROMPT, steps=40)
+    page.wait_for_function("Number(document.querySelector('.pp-live').dataset.step) >= 1")
+    assert page.is_visible(".pp-view[data-run=made-up]")
+    assert page.evaluate("document.querySelector('video').paused"), "the processor is the model's"
+    page.click("#gallery .pp-card-open >> nth=1")
+    page.wait_for_selector(".pp-view[data-run=second]")
+    assert page.is_visible(".pp-live")
+    assert page.is_disabled("#generate")
+    assert page.is_enabled("#stop")
+    page.click("[data-mode=top1]")
+    page.wait_for_function("!['made-up', 'second'].includes(document.querySelector('.pp-view').dataset.run)")
+    assert page.is_hidden(".pp-live")
+    assert page.inner_text(".pp-view .pp-prompt") == PROMPT
+
+
 def test_closing_the_tab_stops_the_generation(visit):
     page = visit()
     ask(page, PROMPT, steps=50)
@@ -743,7 +818,7 @@ def test_the_branch_on_and_off_are_compared_in_one_player(app: App, visit):
     page.wait_for_selector("#compare-live .pp-headline:has-text('Step')")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.locator(".pp-side-label").all_inner_texts() == ["A · branch on", "B · branch off"]
-    a, b = (app.engine.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
+    a, b = (app.engine.runs.find(page.get_attribute(".pp-compare", f"data-run-{side}")) for side in "ab")
     assert (a.trace() is None, b.trace() is None) == (False, True)
     assert (a.record.prompt, a.record.seed) == (b.record.prompt, b.record.seed)
 
@@ -776,7 +851,7 @@ def test_a_clip_is_steered_and_shown_beside_the_unsteered_one(app: App, visit, t
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert page.get_attribute(".pp-compare", "data-run-a") == first, "the unsteered clip was made again"
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.describe() == said.split(" · ")
     trace = steered.trace()
     assert trace.top1()[0, 0, 0] == trace.top1()[1, 0, 0] == 2
@@ -820,7 +895,7 @@ def test_the_strength_of_the_branch_is_chosen_recorded_and_at_nought_the_backbon
     assert page.inner_text(".pp-strength output") == "×0, off: the backbone alone"
     page.click("#compare")
     page.wait_for_selector(".pp-compare[data-state=ready]")
-    steered = app.engine.find(page.get_attribute(".pp-compare", "data-run-b"))
+    steered = app.engine.runs.find(page.get_attribute(".pp-compare", "data-run-b"))
     assert steered.record.steering.strength == 0
     assert steered.trace() is not None, "the routing is still observed"
     mute = page.locator(".pp-preset").first
@@ -935,7 +1010,7 @@ def test_two_visitors_at_once_each_get_their_own_clip(app: App, visit):
         page.wait_for_function("document.querySelector('.pp-view').dataset.run !== 'made-up'")
         shown.append(page.get_attribute(".pp-view", "data-run"))
         assert page.inner_text(".pp-view .pp-prompt") == prompt
-        assert app.engine.find(shown[-1]).record.prompt == prompt
+        assert app.engine.runs.find(shown[-1]).record.prompt == prompt
         page.wait_for_function("document.querySelectorAll('#history .pp-card').length === 1")
         assert prompt in page.inner_text("#history .pp-card")
     assert {run.id for run in list_runs(app.runs)} - before == {*shown}
@@ -956,7 +1031,7 @@ def test_two_tabs_of_one_visitor_keep_both_histories_and_runs_of_the_command_lin
         tab.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         for prompt in (*prompts, said):
             tab.wait_for_selector(f"#history .pp-card:has-text('{prompt}')")
-    app.engine.delete(late.id, "")
+    app.engine.runs.delete(late.id, "")
 
 
 def test_a_large_upload_is_refused(app: App):

@@ -85,8 +85,8 @@ def test_the_page_works_in_a_frame_of_another_site(browser, app, elsewhere: str,
         frame.fill("#steps input", "1")
         frame.click("#generate")
         frame.wait_for_selector("#history .pp-card")
-        (run,) = list_runs(engine.runs_dir)
-        assert runs_of(engine.runs_dir, owner_of(secrets[-1]), 9) == [run.id]
+        (run,) = list_runs(engine.runs.folder)
+        assert runs_of(engine.runs.folder, owner_of(secrets[-1]), 9) == [run.id]
         frame.get_by_role("button", name="Delete").click()
         frame.get_by_role("button", name="Delete").click()
         frame.wait_for_function("!document.querySelector('#history .pp-card')")

@@ -131,6 +131,8 @@ def test_no_control_leaves_its_box_or_lies_over_another_at_any_width(open_page, 
     page.get_by_label("Steered and not").check()
     page.wait_for_selector(".pp-steer .pp-knob")
     page.eval_on_selector_all(".pp-steer details", "(all) => all.forEach((one) => (one.open = true))")
+    page.click(".pp-compare .pp-stage.is-a")
+    page.wait_for_selector(".pp-compare .pp-inspect")
     wrong = []
     for width, height in WIDTHS.items():
         page.set_viewport_size({"width": width, "height": height})

@@ -46,7 +46,7 @@ def page(app: App, browser):
 
 
 def test_every_example_is_a_shipped_result(app: App):
-    shipped = {(run.record.prompt, run.record.seed) for run in app.engine.gallery()}
+    shipped = {(run.record.prompt, run.record.seed) for run in app.engine.runs.gallery()}
     assert {(one.prompt, one.seed) for one in EXAMPLES} <= shipped
 
 
@@ -121,7 +121,7 @@ def test_four_clips_of_seeds_in_a_row_are_made_and_the_first_is_on_show(app: App
     page.click("#generate")
     page.wait_for_selector("#live-view .pp-prompt:has-text('of 4, seed')")
     page.wait_for_selector("#notice:has-text('4 clips were made, seeds 41 to 44')")
-    made = {run.record.seed: run.id for run in list_runs(app.engine.runs_dir)}
+    made = {run.record.seed: run.id for run in list_runs(app.engine.runs.folder)}
     assert sorted(made) == [41, 42, 43, 44]
     assert page.get_attribute("#routing-view .pp-view", "data-run") == made[41]
     assert page.locator("#history .pp-card").count() == 4

@@ -38,10 +38,13 @@ def test_a_visitor_picks_a_model_and_gets_clips_of_its_size(browser, tmp_path: P
             page.wait_for_selector("#estimate :text('64×64, 17 frames at 8 a second')")
             assert "prophy-tiny was trained from scratch" in page.inner_text("#about-model")
 
+            assert page.locator("#width").count() == 0, "the embedded model makes clips of one size"
             page.click("#model input")
             page.click("[role=option]:has-text('small-cogvideox')")
             page.wait_for_selector("#estimate :text('96×64, 9 frames at 8 a second')")
             assert "GiB" in page.inner_text("#estimate")
+            sizes = [page.input_value(f"#{name} input") for name in ("width", "height", "frames")]
+            assert sizes == ["96", "64", "9"]
             assert "small-cogvideox: 96×64 pixels" in page.inner_text("#about-model")
             page.screenshot(path=tmp_path / "picked.png")
 

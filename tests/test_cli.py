@@ -35,7 +35,7 @@ FLAGS = {
     },
     ("export",): {
         *("--what", "--out", "--overwrite", "--mode", "--expert", "--phenomenon"),
-        *("--index", "--step", "--opacity", "--frame", "--beside"),
+        *("--index", "--step", "--opacity", "--frame", "--beside", "--word", "--looks"),
     },
     ("worlds", "preview"): {"--out", "--seed", "--phenomenon", "--size", "--fps", "--unlawful", "--twins"},
     ("plan",): {"--model", "--size", "--vram", "--dtype", "--branch", "--no-branch", "--json"},
@@ -50,6 +50,8 @@ UNPARSABLE = [
     ["generate", "a", "--branch", "x", "--no-branch"],
     ["generate", "a", "--again", "runs/x"],
     ["export", "explosion"],
+    [*EXPORT, "--looks", "0:1"],
+    [*EXPORT, "--word", "a", "--mode", "top1"],
 ]
 
 
@@ -181,6 +183,8 @@ def test_flags_change_only_on_purpose(names: tuple):
         ([*EXPORT, "--phenomenon", "magic"], "prophy: unknown phenomenon 'magic'"),
         ([*EXPORT, "--expert", "8"], "prophy: the run has no expert 8: use 0 to 7"),
         ([*EXPORT, "--expert", "2", "--index", "3"], "prophy: --expert says which"),
+        ([*EXPORT, "--word", "ball"], "what the backbone attends to was not recorded for run explosion: make it again"),
+        ([*EXPORT, "--looks", "0:1:2"], "what the backbone attends to was not recorded for run explosion: make it"),
         ([*EXPORT, "--step", "21"], "prophy: the run has no denoising step 21: use 1 to 20"),
         ([*EXPORT, "--frame", "0"], "prophy: --frame 0 lies outside the clip: use 1 to 17"),
         ([*EXPORT, "--frame", "18"], "prophy: --frame 18 lies outside the clip: use 1 to 17"),

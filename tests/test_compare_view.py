@@ -237,6 +237,42 @@ def test_a_slider_position_means_the_same_share_of_two_lists_of_steps():
 
 
 @needs_node
+def test_a_kept_step_is_where_its_position_says():
+    assert run_js("[0, 7, 19].map((d) => js.stepAt(js.positionOf(d, 20, 20), 20, 20))") == [0, 7, 19]
+    assert run_js("[0, 12, 25, 37, 49].map((d) => js.positionOf(d, 5, 50))") == [0, 1, 2, 3, 4]
+    assert run_js("[js.positionOf(0, 1, 1), js.positionOf(0, 5, 1)]") == [0, 4]
+
+
+@needs_node
+def test_the_level_of_a_region_is_the_mean_of_its_tokens():
+    levels = np.arange(60).reshape(GRID.shape) * 4
+    asked = {"levels": levels.ravel().tolist(), "grid": {"width": GRID.width, "height": GRID.height}}
+    for latent, rows, columns in [(0, (0, 0), (0, 0)), (1, (2, 2), (3, 3)), (2, (1, 3), (0, 4))]:
+        region = {"rows": rows, "columns": columns}
+        found = run_js("js.regionLevel(value.levels, value.grid, value.latent, value.region)", {
+            **asked, "latent": latent, "region": region,
+        })  # fmt: skip
+        part = levels[latent, rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]
+        assert found == pytest.approx(part.mean() / 255)
+
+
+@needs_node
+def test_an_address_of_two_runs_is_read_as_it_was_written_and_anything_else_is_not_there():
+    rest = {"run": None, "view": "expert", "expert": 2, "opacity": 60}
+    wiped = run_js("js.pairAddress('x', 'y', 'wipe', 29.6, value)", rest)
+    assert wiped == {"a": "x", "b": "y", "layout": "wipe", "wipe": 30, "view": "expert", "expert": 2, "opacity": 60}
+    assert "wipe" not in run_js("js.pairAddress('x', 'y', 'side', 30, value)", rest)
+    read = run_js("value.map((search) => js.readLayout(search))", [
+        "?a=x&b=y&layout=wipe&wipe=30", "?layout=amplified", "?layout=above&wipe=-1", "?wipe=999", "?wipe=1e1", "",
+    ])  # fmt: skip
+    assert [(one["layout"], one["wipe"]) for one in read] == [
+        ("wipe", 30), ("amplified", None), (None, None), (None, 100), (None, None), (None, None),
+    ]  # fmt: skip
+    named = run_js("value.map((search) => js.namesPair(search, 'x', 'y'))", ["?a=x&b=y", "?a=y&b=x", "?a=x", "?run=x"])
+    assert named == [True, False, False, False]
+
+
+@needs_node
 def test_pairs_of_bars_share_one_scale_and_mark_what_one_has_more():
     a, b = [0.1, 0.5, 0.0], [0.4, 0.25, 0.0]
     pairs = run_js("js.pairedBars(...value)", [a, b])

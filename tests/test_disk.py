@@ -16,9 +16,10 @@ from prophy.runs.keep import OWN_MACHINE, PIN, PUBLIC, RunLimits, sweep_runs
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.cli import _kept, build_parser
 from prophy.ui.engine import scratch
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.events import Finished
 from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.scratch import Scratch, every
 from prophy.ui.engine.visitors import owner_of
 from prophy.ui.gate import Gate
@@ -109,8 +110,8 @@ def test_the_engine_sweeps_after_every_run_and_the_shipped_ones_stay(tiny_pipeli
         assert isinstance(finished, Finished)
         made.append(finished.run.id)
         os.utime(finished.run.path, (time.time() - 100 * (3 - seed),) * 2)
-    assert {run.id for run in engine.history(ME)} == set(made[1:])
-    assert [run.id for run in engine.gallery()] == ["shipped"]
+    assert {run.id for run in engine.runs.history(ME)} == set(made[1:])
+    assert [run.id for run in engine.runs.gallery()] == ["shipped"]
 
 
 def test_only_one_of_two_apps_sweeps_and_a_killed_one_does_not_stay_in_the_way(tmp_path: Path):

@@ -92,6 +92,7 @@ NEEDS = {
     "--recipe wan_1_3b": "published weights",
     "runs/wan": "published weights",
     "--branch DIR": "published weights",
+    "--no-branch": "published weights; on small models: test_cli.py",
     "--lora ": "published weights; on small models: test_lora.py",
     "Qwen/": "published weights",
     "--data wisa": "WISA-80K; its forms: test_data.py",

@@ -17,18 +17,17 @@ from prophy.data.latents import CAPTIONS, LatentCache, open_cache
 from prophy.evaluation import cli
 from prophy.evaluation import clips as clips_module
 from prophy.evaluation.clips import digest_of, generated_frames, settings_of
+from prophy.evaluation.judges.pictures import empty_stages, seen, stacked
 from prophy.evaluation.judges.recogniser import (
+    LOOKED_AT,
     Recogniser,
     augment,
-    empty_stages,
     fit,
     frozen,
     load_recogniser,
     recognise,
     recogniser_error,
     render_clips,
-    seen,
-    stacked,
     train_recogniser,
 )
 from prophy.evaluation.measures.flow_loss import ClipLosses, clip_losses, compare, predictors
@@ -206,7 +205,7 @@ def test_recogniser_sees_only_the_frames_it_looks_at():
     torch.manual_seed(0)
     clips = np.random.default_rng(0).integers(0, 256, (2, 17, 64, 64, 3)).astype(np.uint8)
     model = Recogniser(8)
-    assert torch.equal(recognise(model, clips), recognise(model, seen(clips)))
+    assert torch.equal(recognise(model, clips), recognise(model, seen(clips, LOOKED_AT)))
     with pytest.raises(ValueError, match="generate them so"):
         recognise(model, clips[:, :, :32])
 
@@ -217,10 +216,10 @@ def test_a_recogniser_of_a_large_stage_sees_it_averaged_down_and_reopens_for_it(
     model = load_recogniser(tmp_path)
     assert model.stage == Stage(192, 128, 33, 16)
     clip = sample_clip(0, "test", SCOPE, model.stage).frames[None]
-    assert seen(clip).shape == (1, 9, 64, 96, 3)
+    assert seen(clip, LOOKED_AT).shape == (1, 9, 64, 96, 3)
     corner = clip[0, [0, -1], :2, :2].mean((1, 2))
-    assert np.abs(seen(clip)[0, [0, -1], 0, 0] - corner).max() <= 0.5, "four pixels, averaged"
-    assert torch.equal(recognise(model, clip), recognise(model, seen(clip)))
+    assert np.abs(seen(clip, LOOKED_AT)[0, [0, -1], 0, 0] - corner).max() <= 0.5, "four pixels, averaged"
+    assert torch.equal(recognise(model, clip), recognise(model, seen(clip, LOOKED_AT)))
     with pytest.raises(ValueError, match="are not 33×128×192×3: generate them so"):
         recognise(model, clip[:, :17])
 
@@ -234,7 +233,7 @@ def test_augmentation_keeps_shape_and_follows_its_generator():
 
 
 def test_negatives_are_still():
-    for clips in (empty_stages(), frozen(render_clips(range(2), "train", SCOPE)[0])):
+    for clips in (empty_stages(Stage(), LOOKED_AT), frozen(render_clips(range(2), "train", SCOPE)[0])):
         assert (clips == clips[:, :1]).all()
 
 

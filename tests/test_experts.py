@@ -80,7 +80,7 @@ def test_the_shipped_models_experts_were_measured_and_its_own_runs_carry_their_n
     assert len(card.experts.names) == card.refinement_experts
     assert set(card.experts.learnt) == set(SCOPE)
     engine = Engine(runs=tmp_path)
-    run = engine.gallery()[0]
+    run = engine.runs.gallery()[0]
     assert engine.experts_of(run) == card.experts
     view = RunView.of(run, run.trace(), measured=card.experts)
     assert view.routing.names == list(card.experts.names)

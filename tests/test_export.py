@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from synthetic import GRID, make_frames, make_record, make_trace
+from synthetic import GRID, make_attention, make_frames, make_record, make_trace
 
 from prophy.assets import gallery_dir
 from prophy.grid import TokenGrid
@@ -20,8 +20,6 @@ from prophy.phenomena import PHENOMENA
 from prophy.routing.trace import RoutingTrace
 from prophy.runs import export
 from prophy.runs.export import (
-    ExportError,
-    OverlaySettings,
     export_gif,
     export_overlay,
     export_pair,
@@ -29,7 +27,8 @@ from prophy.runs.export import (
     export_trace,
     export_zip,
 )
-from prophy.runs.overlay import expert_colour, overlay, rgb
+from prophy.runs.layer import ExportError, OverlaySettings
+from prophy.runs.overlay import expert_colour, level_colours, overlay, rgb
 from prophy.runs.record import RunError
 from prophy.runs.store import Run, find_run, read_run, write_run
 from prophy.video import read_video
@@ -78,6 +77,13 @@ def centres(pictures: np.ndarray, grid: TokenGrid) -> np.ndarray:
 
 def read_png(path: Path) -> np.ndarray:
     return cv2.imread(str(path))[..., ::-1]
+
+
+@pytest.fixture(scope="module")
+def attended(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose attention was recorded."""
+    root = tmp_path_factory.mktemp("runs")
+    return write_run(root, make_record(), make_frames(), trace=make_trace(), attention=make_attention(), run_id="words")
 
 
 # --- what is seen is what was recorded --------------------------------------------------------------------------------
@@ -176,6 +182,53 @@ def test_the_legend_holds_the_colour_of_every_expert_in_the_clip(whole: Run, tmp
     assert (beneath == 255).all(axis=2).mean() > 0.6
 
 
+@pytest.mark.parametrize("step", [2, 4, None])
+def test_a_words_map_lies_over_the_clip_along_the_scale(attended: Run, tmp_path: Path, step: int | None):
+    attention, word = make_attention(), 2
+    settings = OverlaySettings("words", word, step=step, opacity=0.7)
+    levels = attention.word_maps[0 if step == 2 else 1, :, word].reshape(GRID.shape)
+    clip = attended.clip().frames
+    for frame in (0, 3, 8):
+        colours = level_colours()[levels[GRID.latent_frame(frame)]]
+        expected = 0.3 * centres(clip[frame], GRID) + 0.7 * colours
+        name = f"{frame}.png"
+        picture = read_png(export_still(attended, tmp_path / name, settings, frame, legend=False))
+        assert np.abs(centres(picture, GRID) - expected).max() <= 1
+    opaque = dataclasses.replace(settings, opacity=1)
+    video = read_video(export_overlay(attended, tmp_path / "a.mp4", opaque)).frames[:, : clip.shape[1]]
+    with Image.open(export_gif(attended, tmp_path / "a.gif", opaque, legend=False)) as gif:
+        pictures = np.stack([np.array(picture.convert("RGB")) for picture in ImageSequence.Iterator(gif)])
+    assert len(pictures) == GRID.frames, "alike neighbours are one picture of a GIF"
+    for moving, latent in ((video, [GRID.latent_frame(f) for f in range(len(video))]), (pictures, [0, 1, 2])):
+        assert np.abs(centres(moving, GRID) - level_colours()[levels[latent]].astype(int)).mean() < 6
+
+
+def test_where_a_region_looks_is_the_mean_of_its_cells_by_their_own_peak(attended: Run, tmp_path: Path):
+    attention = make_attention()
+    settings = OverlaySettings("looks", region=(1, 1, 2, 0, 3), opacity=1)
+    tokens = [GRID.index(1, h, w) for h in (1, 2) for w in range(4)]
+    shares = np.mean([attention.attended_from(token) for token in tokens], axis=0)
+    levels = np.round(255 * shares / shares.max()).astype(int)
+    scale = level_colours().astype(int)
+    for frame in (0, 4, 8):
+        path = tmp_path / f"{frame}.png"
+        shown = centres(read_png(export_still(attended, path, settings, frame, legend=False)), GRID)
+        here = levels[GRID.latent_frame(frame)]
+        near = [scale[np.clip(here + off, 0, 255)] for off in (-1, 0, 1)]
+        assert np.minimum.reduce([np.abs(shown - colours).max(-1) for colours in near]).max() == 0
+
+
+def test_the_legend_of_a_word_names_it_and_its_peak(attended: Run):
+    from prophy.runs.layer import Layer
+
+    attention = make_attention()
+    layer = Layer.of(attended, OverlaySettings("words", 2), "still")
+    assert layer.headings == (attention.prompt, "How much each token attends to “ball”, denoising step 4 of 4")
+    assert layer.entries[0].text == f"0 to {100 * attention.word_peaks[2]:.2g} % of a token's attention"
+    looks = Layer.of(attended, OverlaySettings("looks", region=(1, 2, 2, 3, 3)), "still")
+    assert looks.headings[1].startswith("Where the token at row 2, column 3, frames 2–5 looks, over")
+
+
 def test_without_a_legend_the_picture_has_the_clips_size(whole: Run, tmp_path: Path):
     size = whole.clip().frames.shape
     assert read_video(export_overlay(whole, tmp_path / "a.mp4", TOP1, legend=False)).frames.shape == size
@@ -258,8 +311,8 @@ def test_an_existing_file_is_replaced_only_when_asked(whole: Run, tmp_path: Path
     [
         ("overlay", "write_video"),
         ("gif", "write_gif"),
-        ("still", "_legend"),
-        ("trace", "_checked"),
+        ("still", "write_png"),
+        ("trace", "read_run"),
         ("zip", "read_run"),
     ],
 )
@@ -378,6 +431,16 @@ def test_two_clips_that_do_not_fit_are_refused(tmp_path: Path):
         ({"opacity": 1.01}, "opacity=1.01 must be from 0 to 1"),
         ({"opacity": float("nan")}, "opacity=nan must be"),
         ({"opacity": "half"}, "opacity=half must be"),
+        ({"mode": "words"}, "index=None is not a word: use 0 to 39"),
+        ({"mode": "words", "index": 40}, "index=40 is not a word"),
+        ({"mode": "looks"}, "a region says whose attention is shown"),
+        ({"mode": "top1", "region": (0, 0, 0, 0, 0)}, "a region says whose attention is shown"),
+        ({"mode": "looks", "index": 1, "region": (0, 0, 0, 0, 0)}, "mode looks shows every place"),
+        ({"mode": "looks", "region": (0, 2, 1, 0, 0)}, "a region is a latent frame, its first and last row"),
+        ({"mode": "looks", "region": (0, 0, 0, 0)}, "a region is a latent frame"),
+        ({"mode": "looks", "region": (0, 0, 0, 0, -1)}, "a region is a latent frame"),
+        ({"mode": "looks", "region": (0, 0, 0, 0, 0.5)}, "a region is a latent frame"),
+        ({"mode": "looks", "region": "00000"}, "a region is a latent frame"),
     ],
 )
 def test_settings_that_fit_no_run_cannot_be_built(settings: dict, message: str):
@@ -395,6 +458,26 @@ def test_settings_that_do_not_fit_the_run_are_refused_and_name_what_would(whole:
         with pytest.raises(ExportError, match=message):
             export_still(whole, tmp_path / "a.png", settings, frame)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_attention_that_the_run_does_not_have_is_refused_and_named(whole: Run, attended: Run, tmp_path: Path):
+    for run, settings, message in [
+        (whole, OverlaySettings("words", 0), "was not recorded for run whole: make it again with that asked for"),
+        (attended, OverlaySettings("words", 4), "the prompt has no word 4: use 0 to 3"),
+        (attended, OverlaySettings("words", 0, step=3), "step 3 was not kept, only 2 of 4 were: use 2 or 4"),
+        (attended, OverlaySettings("words", 0, step=1), "step 1 was not kept, only 2 of 4 were: use 2"),
+        (attended, OverlaySettings("looks", region=(3, 0, 0, 0, 0)), "lies outside the grid of 3×4×5 tokens"),
+        (attended, OverlaySettings("looks", region=(0, 0, 4, 0, 0)), "lies outside the grid"),
+        (attended, OverlaySettings("looks", region=(0, 0, 0, 1, 5)), "lies outside the grid"),
+    ]:
+        with pytest.raises(ExportError, match=message):
+            export_gif(run, tmp_path / "a.gif", settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_frame_alone_needs_no_routing(bare: Run, tmp_path: Path):
+    picture = read_png(export_still(bare, tmp_path / "a.png", None, 3))
+    assert np.array_equal(picture, bare.clip().frames[3])
 
 
 def test_steps_go_by_their_number_also_when_a_trace_keeps_only_some():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from diffusers import CogVideoXDDIMScheduler, CogVideoXDPMScheduler, FlowMatchEulerDiscreteScheduler, WanPipeline
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
+from synthetic import make_record
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -366,11 +367,22 @@ def test_known_words_are_the_vocabulary_without_its_special_tokens(tokenizer):
         ("the ball's red", ("the",)),
         ("a flibbert, a Flibbert and 3 balls", ("flibbert", "and", "3", "balls")),
         ("火 ball", ("火",)),
+        ("红色的球在地板上弹跳,ball", ("红色的球在地板上弹跳",)),
+        ("गेंद उछलती है a ball", ("गेंद", "उछलती", "है")),
+        ("ลูกบอล ball", ("ลูกบอล",)),
+        ("ball " + "球" * 300, ("球" * 200,)),
         ("!!!", ()),
     ],
 )
 def test_unknown_words_are_named_once_and_in_order(tokenizer, text: str, unknown: tuple):
     assert unknown_words(tokenizer, text) == unknown
+
+
+def test_a_prompt_of_many_unknown_words_gives_what_a_record_holds(tokenizer):
+    prompt = "a red ball " + " ".join(chr(0x4E00 + i) for i in range(1500))
+    words = unknown_words(tokenizer, prompt)
+    assert len(words) == 1000
+    assert make_record(prompt=prompt, unknown_words=words).unknown_words == words
 
 
 def test_a_tokenizer_of_pieces_has_no_unknown_words():

@@ -18,10 +18,11 @@ from synthetic import make_frames, make_record, make_trace
 from prophy.generation.generate import GenerationStopped
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine import presence
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.slots import Slots
 from prophy.ui.engine.visitors import address_of
 
@@ -148,7 +149,7 @@ def test_a_generation_whose_client_is_gone_is_dropped_waiting_or_running(tiny_pi
     with pytest.raises(GenerationStopped):
         list(running)
     assert engine.ahead == 0
-    assert list_runs(engine.runs_dir) == []
+    assert list_runs(engine.runs.folder) == []
 
 
 def test_more_steps_than_the_app_makes_are_refused_for_everybody(tiny_pipeline, tmp_path: Path):

@@ -33,7 +33,7 @@ from prophy.evaluation.judges.looks_renders import (
     truth_of,
     without_lost_balls,
 )
-from prophy.evaluation.judges.recogniser import seen, stacked
+from prophy.evaluation.judges.pictures import seen, stacked
 from prophy.evaluation.measures.looks import renders_of, score, verdicts_of
 from prophy.evaluation.prompts import held_out
 from prophy.evaluation.prompts.fixed import PLAIN_PROMPTS, fixed_prompts

@@ -1,6 +1,8 @@
 """LoRAs: every convention that diffusers converts, exact in every profile, whole or not at all, gone when unloaded."""
 
 import json
+import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from safetensors.torch import save_file
 from small_cogvideox import make_cogvideox, make_cogvideox_pipeline
 from torch import nn
 
+from prophy.backbones import lora_scale
 from prophy.backbones.lora import adapted_layers, read_lora
+from prophy.backbones.lora_scale import LoraScale
 from prophy.backbones.variants import variant_beside
 from prophy.backbones.wan import ProPhyWanPipeline
 from prophy.catalogue.lora import LoraSource
@@ -286,7 +290,8 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_pa
         ('{"alpha_pattern": {"(?i)to_q": 1}}', "alpha_pattern='(?i)to_q' is no pattern"),
         ('{"alpha_pattern": {"a{99999999999}": 1}}', "alpha_pattern='a{99999999999}' is no pattern"),
         ('{"alpha_pattern": [1]}', "holds no alpha by layer"),
-        ('{"alpha_pattern": {"(([a-z0-9_.]+)+)+X": 1}}', "alpha_pattern='(([a-z0-9_.]+)+)+X' takes too long to match"),
+        (json.dumps({"alpha_pattern": {f"layer{i}": 1 for i in range(5001)}}), "holds 5001 patterns, more than 5000"),
+        (json.dumps({"alpha_pattern": {"a" * 501: 1}}), "is longer than 500 characters"),
     ):
         assert said in refusal(pipeline, peft_folder(tmp_path / "peft", few, config)), config
     path = tmp_path / "own.safetensors"
@@ -295,6 +300,39 @@ def test_a_configuration_that_cannot_be_is_refused_in_one_line(wan_pairs, tmp_pa
     for metadata, said in (("{", "is damaged (its adapter's configuration:"), ("[1]", "configuration is no object")):
         save_file(tensors, path, {"lora_adapter_metadata": metadata})
         assert said in refusal(pipeline, path)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"([a-z0-9._]|\w|\.|[a-z])*[A-Z]",
+        r"(\w+)+!",
+        ".*" * 240 + "!",
+        "([a-z0-9._]{1,99}){1,99}[A-Z]",
+        "(.*)*" * 90 + "[A-Z]",
+        "(" * 20 + "[a-z0-9._]*)*" * 20 + "[A-Z]",
+        "(.*)" * 20 + r"\3\4\5[A-Z]",
+    ],
+)
+def test_no_pattern_takes_longer_than_its_seconds(pattern: str, monkeypatch: pytest.MonkeyPatch):
+    """Each takes minutes in re. Where regex knows a short cut, the pattern just does not match."""
+    monkeypatch.setattr(lora_scale, "_SECONDS", 0.5)
+    began = time.monotonic()
+    try:
+        scale = LoraScale.of({"lora_alpha": 8, "alpha_pattern": {pattern: 1}}, "")
+        assert set(scale.of_layers({f"blocks.{i}.attn1.to_out.0": 4 for i in range(400)}).values()) == {2.0}
+    except ValueError as error:
+        assert re.match(r"alpha_pattern='.*takes too long to match: name the layers$", str(error))  # noqa: PT017
+    assert time.monotonic() - began < 60, "machines are busy at times"
+
+
+def test_a_pattern_that_goes_back_and_forth_without_end_is_refused_in_one_line(
+    wan_pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(lora_scale, "_SECONDS", -1.0)  # as after ten seconds
+    config = {"alpha_pattern": {"to_q": 2, r"(\w+)+!": 1}}
+    said = refusal(wan(), peft_folder(tmp_path / "peft", wan_pairs, config))
+    assert "takes too long to match: name the layers" in said
 
 
 def test_decomposed_weights_are_exact_and_at_strength_zero_nothing(tmp_path: Path):
@@ -501,9 +539,17 @@ def test_what_would_be_left_out_in_silence_is_refused(wan_pairs, comfy: Path, tm
     assert "the pair of blocks.0.attn1.to_q has the ranks 4 and 3" in refusal(
         pipeline, saved("ranks.safetensors", {**pair, key.format("B"): up[:, :3]})
     )
-    assert "has the ranks 0 and 0" in refusal(
-        pipeline, saved("empty.safetensors", {key.format("A"): down[:0], key.format("B"): up[:, :0]})
-    )
+    nothing = {key.format("A"): down[:0], key.format("B"): up[:, :0]}
+    flat = {"lora_unet_blocks_0_self_attn_q.lora_down.weight": down[:0]}
+    flat |= {"lora_unet_blocks_0_self_attn_q.lora_up.weight": up[:, :0]}
+    alpha = {"transformer.blocks.0.attn1.to_q.alpha": torch.tensor(8.0)}
+    for tensors in (
+        nothing,
+        {**nothing, **alpha},
+        flat,
+        {**flat, "lora_unet_blocks_0_self_attn_q.alpha": torch.ones(())},
+    ):
+        assert "(a pair of rank 0): copy or download it again" in refusal(pipeline, saved("empty.safetensors", tensors))
     assert "flat.safetensors fits no layer of this model" in refusal(
         pipeline, saved("flat.safetensors", {key.format("A"): down[0], key.format("B"): up[:, 0]})
     )

@@ -11,8 +11,9 @@ from synthetic import make_frames, make_record, make_trace
 
 from prophy.runs.store import write_run
 from prophy.ui.controls import messages
-from prophy.ui.engine.engine import Engine, EngineError, Request
-from prophy.ui.engine.errors import LONGEST, for_visitors
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.errors import LONGEST, EngineError, for_visitors
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 from prophy.ui.files import exporter
 
@@ -61,7 +62,7 @@ def fits(text: str, tmp_path: Path) -> bool:
 def test_a_runs_folder_that_is_a_file_is_said_without_its_path(tiny_pipeline, tmp_path: Path):
     (tmp_path / "runs").write_text("in the way")
     engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda *_: tiny_pipeline)
-    assert engine.history(ME) == []
+    assert engine.runs.history(ME) == []
     with pytest.raises(EngineError, match="the generation failed: .*runs") as caught:
         list(engine.generate(Request(PROMPT, steps=1), "a", ME))
     assert fits(str(caught.value), tmp_path)

@@ -13,7 +13,8 @@ from synthetic import make_frames, make_record, make_trace
 
 from prophy.generation.generate import GenerationStopped
 from prophy.runs.store import Run, write_run
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 
 PROMPT = "a red ball bounces"
@@ -55,7 +56,7 @@ def page(tiny_pipeline, tmp_path: Path) -> Iterator[Page]:
 @pytest.mark.parametrize("secret", NO_SECRETS)
 def test_a_run_of_another_visitor_is_not_deleted_by_its_id(page: Page, secret: object):
     page.call(*page.events["_on_delete"], [secret], {"id": page.theirs.id})
-    assert page.engine.find(page.theirs.id) == page.theirs
+    assert page.engine.runs.find(page.theirs.id) == page.theirs
 
 
 def test_the_session_of_another_visitor_does_not_delete_their_run(page: Page):
@@ -76,7 +77,7 @@ def test_the_owner_deletes_their_run_from_any_page(page: Page):
 def test_nobody_sees_the_runs_of_another_visitor(tiny_pipeline, tmp_path: Path, secret: object):
     engine = Engine(runs=tmp_path, gallery=tmp_path / "none", list_earlier=False)
     write_run(tmp_path, make_record(), make_frames(), owner=THEIRS)
-    assert engine.history(owner_of(secret)) == []
+    assert engine.runs.history(owner_of(secret)) == []
 
 
 def test_the_session_of_another_visitor_does_not_stop_their_generation(page: Page):
@@ -93,12 +94,16 @@ def test_the_session_of_another_visitor_does_not_stop_their_generation(page: Pag
 
 HOSTILE = [None, 3, "id", [], [1], {}, {"id": None}, {"id": {"a": 1}}, {"id": "../../etc/passwd"}, {"id": "a" * 5000}]
 HOSTILE += [{"index": "x"}, {"index": 10**30}, {"index": None}, {"steering": [[]]}, {"steering": {"refinement": "x"}}]
+HOSTILE += [{"a": 1, "b": None}, {"a": "shipped", "b": "../../etc/passwd"}, {"a": "shipped", "b": "shipped"}]
 HOSTILE += [{"from": 7, "to": None}, {"id": "<img src=x onerror=alert(1)>"}, {"id": "nul\0byte"}]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh", "_on_steer", "_on_copy", "on_steer"],
+    [
+        *("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh", "_on_steer", "_on_copy", "_on_pair"),
+        "on_steer",
+    ],
 )
 def test_the_data_of_an_event_may_be_anything(page: Page, name: str, tmp_path: Path):
     of_a_visitor = ("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh")

@@ -8,11 +8,13 @@ import subprocess
 import cv2
 import numpy as np
 import pytest
-from synthetic import GRID, NUM_EXPERTS, make_attention, make_trace
+from synthetic import GRID, NUM_EXPERTS, make_attention, make_frames, make_record, make_trace
 
 from prophy.catalogue.experts import ExpertShares
 from prophy.grid import TokenGrid
 from prophy.runs import overlay
+from prophy.runs.layer import Layer, OverlaySettings
+from prophy.runs.store import write_run
 from prophy.ui.views.component import STATIC
 from prophy.ui.views.routing import RoutingBytes
 
@@ -94,6 +96,50 @@ def test_cells_are_what_the_saved_pictures_show(sent: dict, mode: str, index: in
     # Alpha is a whole number of 255 in a browser. A margin is the difference of two rounded weights, so it may be one
     # level of the scale off, and neighbours there differ by up to 4.
     assert np.abs(over_black - first_of_latent).max() < 2 + (0.6 * 4 if mode == "margin" else 0)
+
+
+VIEWS = [
+    {"mode": "phenomena"},
+    {"mode": "all"},
+    {"mode": "expert", "expert": 5},
+    {"mode": "phenomenon", "phenomenon": 2},
+    {"mode": "margin"},
+    {"mode": "words", "word": 3},
+    {"mode": "words", "word": 0, "chosen": {"at": 1, "rows": [1, 2], "columns": [0, 3]}},
+    {"mode": "off"},
+]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: "looks" if "chosen" in view else view["mode"])
+@pytest.mark.parametrize("step", [0, 3])
+def test_what_is_asked_of_the_server_is_what_is_on_show(tmp_path, view: dict, step: int):
+    run = write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), attention=make_attention())
+    sent = dataclasses.asdict(RoutingBytes.of(run.trace(), attention=run.attention()))
+    asked, cells = run_js(
+        """(() => {
+            const r = js.readRouting(value.sent);
+            const { chosen, ...view } = value.view;
+            const shown = { expert: 0, phenomenon: 0, word: 0, step: value.step, opacity: 0.6, ...view };
+            if (chosen) shown.looks = js.looksOf(r, js.tokensOf(r, chosen.at, chosen));
+            if (chosen) shown.most = Math.max(...shown.looks);
+            const drawn = shown.mode === "all" ? { ...shown, mode: "top1" } : shown;
+            return [js.viewToSave(r, shown, chosen), [0, 1, 2].map((t) => [...js.cellColours(r, drawn, t)])];
+        })()""",
+        {"sent": sent, "view": view, "step": step},
+    )
+    rgba = np.array(cells, float).reshape(*GRID.shape, 4)
+    if asked["opacity"] == 0:
+        assert view["mode"] == "off"
+        assert not rgba.any()
+        return
+    layer = Layer.of(run, OverlaySettings(**asked), "still")
+    shown = rgba[..., 3] > 8  # the fainter a token, the coarser its colour: each was rounded
+    assert shown.mean() > 0.2
+    assert np.abs(rgba[..., 3] / 255 - layer.tint.alpha).max() < 0.01
+    # One level of the scale, where values were rounded before they were subtracted or averaged; and of two phenomena
+    # that are the same byte in a browser either may be shown.
+    is_near = np.abs(rgba[..., :3] - layer.tint.colours).max(-1) <= 4
+    assert is_near[shown].mean() > (0.8 if view["mode"] == "phenomena" else 0.999)
 
 
 def test_the_colour_scale_is_the_saved_pictures_own():
@@ -314,7 +360,7 @@ def test_words_and_where_tokens_look_are_what_was_recorded(most_cells: int):
         " at: [0, 1, 2, 3].map((step) => js.attentionStep(r, step)),"
         " shares: js.wordShares(r, 1, [7]), both: js.wordShares(r, 0, [7, 8]), peaks: js.wordPeaks(r, 1),"
         " cells: Array.from({length: r.tokens}, (_, n) => js.cellOf(r, n)),"
-        " looks: [...js.looksOf(r, [33])], time: js.looksOverTime(r, js.looksOf(r, [33])),"
+        " attended: [...js.attendedFrom(r, [33])], time: js.attendedOverTime(r, js.attendedFrom(r, [33])),"
         " region: js.tokensOf(r, 1, {rows: [2, 3], columns: [0, 1]}) }; })()",
         sent,
     )
@@ -324,16 +370,16 @@ def test_words_and_where_tokens_look_are_what_was_recorded(most_cells: int):
     assert np.allclose(read["both"], maps[0][:, [7, 8]].mean(1), atol=1e-5)
     assert np.allclose(read["peaks"], maps[1].max(1), atol=1e-5)
     assert read["cells"] == attention.cells.of_token.tolist()
-    looks = attention.attended_from(33)
-    assert np.allclose(read["looks"], looks.ravel(), atol=1e-5)
-    assert np.allclose(read["time"], looks.sum((1, 2)), atol=1e-4)
+    attended = attention.attended_from(33)
+    assert np.allclose(read["attended"], attended.ravel(), atol=1e-5)
+    assert np.allclose(read["time"], attended.sum((1, 2)), atol=1e-4)
     assert read["region"] == [GRID.index(1, h, w) for h in (2, 3) for w in (0, 1)]
 
 
 def test_a_words_cells_are_coloured_by_its_levels_and_none_where_nothing_was_recorded(sent: dict):
     attention = make_attention()
     routing = dataclasses.asdict(RoutingBytes.of(make_trace(), attention=attention))
-    shown = {"mode": "words", "word": 2, "step": 3, "opacity": 1, "looks": None, "most": 1, "expert": 0}
+    shown = {"mode": "words", "word": 2, "step": 3, "opacity": 1, "attended": None, "most": 1, "expert": 0}
     draw = (
         "(() => { const r = js.readRouting(value.sent); return [js.cellColours(r, value.shown, 1),"
         " js.tokenLabel(r, value.shown, 25)].map((one) => typeof one === 'string' ? one : [...one]); })()"
@@ -378,6 +424,7 @@ def test_the_browser_names_the_same_unknown_words_as_python():
         "a red ball bounces on the floor",
         "A RED zebra's ball, café & 3 candles—burns’s x2",
         "zzz  zzz\nthe",
+        "红色的球,ball 球 गेंद उछलती ลูกบอล cafe\u0301 ﬁre",
         "",
     ]
     script = (

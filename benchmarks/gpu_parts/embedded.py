@@ -22,8 +22,9 @@ from prophy.cli import main
 from prophy.generation.generate import generate
 from prophy.generation.pipelines import load
 from prophy.generation.settings import GenerationSettings
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.request import Request
 
 #: What float32 on the device may differ by from float32 on the CPU: in steps of 1/255, the largest and the mean.
 LARGEST, MEAN = 8, 0.2

@@ -115,6 +115,8 @@ def converted(
     raw = _prefixed(tensors)
     if broken := next((key for key, tensor in tensors.items() if not tensor.isfinite().all()), None):
         raise ValueError(f"{name} holds values that are not numbers, in {broken}: copy or download it again")
+    if empty := next((key for key, tensor in tensors.items() if not tensor.numel()), None):
+        raise ValueError(f"{name} holds no values in {empty} (a pair of rank 0): copy or download it again")
     if other := next((key for key in tensors if key.startswith(_OF_TEXT)), None):
         raise ValueError(_not_alone(name, other))
     try:
@@ -165,14 +167,14 @@ def _scaled(state: Tensors, scale: LoraScale) -> Tensors:
     """Each pair times its scale: that of the alpha beside it, where diffusers leaves one in place, or of ``scale``."""
     alphas = {key.removesuffix(".alpha"): float(state[key]) for key in state if key.endswith(".alpha")}
     scaled = {key: tensor for key, tensor in state.items() if not key.endswith(".alpha")}
-    pairs = [key.removesuffix(".lora_B.weight") for key in scaled if key.endswith(".lora_B.weight")]
-    ranks = {module: len(scaled.get(f"{module}.lora_A.weight", ())) for module in pairs}
-    factors = scale.of_layers({m.removeprefix(_DIFFUSERS): rank for m, rank in ranks.items() if m not in alphas})
+    modules = [key.removesuffix(".lora_B.weight") for key in scaled if key.endswith(".lora_B.weight")]
+    ranks = {module: len(scaled.get(f"{module}.lora_A.weight", ())) for module in modules}
+    ranks = {module: rank for module, rank in ranks.items() if rank}  # halves of pairs are refused where it is applied
+    configured = scale.of_layers({module.removeprefix(_DIFFUSERS): rank for module, rank in ranks.items()})
     for module, rank in ranks.items():
-        up = f"{module}.lora_B.weight"
-        factor = alphas[module] / rank if module in alphas else factors[module.removeprefix(_DIFFUSERS)]
+        factor = alphas[module] / rank if module in alphas else configured[module.removeprefix(_DIFFUSERS)]
         if factor != 1:
-            scaled[up] = scaled[up] * factor
+            scaled[f"{module}.lora_B.weight"] = scaled[f"{module}.lora_B.weight"] * factor
     return scaled
 
 

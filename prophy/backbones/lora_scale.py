@@ -17,8 +17,8 @@ import regex
 
 _MOST = 1e6  # of an alpha: a slip, not a wish
 _LONGEST = 500  # characters of a pattern
-_MOST_PATTERNS = 2000
-_SECONDS = 3.0  # for the patterns of a file: one such as (a+)+b looks at every way to divide a name
+_MOST_PATTERNS = 5000  # peft writes one for each layer at most
+_SECONDS = 10.0  # for all patterns and layers of a file; what a person writes takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class LoraScale:
             if len(pattern) > _LONGEST:
                 raise ValueError(f"alpha_pattern={pattern[:40]!r}… is longer than {_LONGEST} characters")
             try:
-                _compiled(pattern)
-            except (re.error, regex.error, OverflowError, RecursionError) as error:
+                re.compile(_whole(pattern))  # peft's own engine: regex takes more
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"alpha_pattern={pattern!r:.60} is no pattern ({error})") from None
         return cls(
             None if fields.get("lora_alpha") is None else _alpha("lora_alpha", fields["lora_alpha"]),
@@ -73,32 +73,38 @@ class LoraScale:
         """The factor of what each layer's pair adds, by the layer's name.
 
         Args:
-            ranks: of the pairs, by layer.
+            ranks: of the pairs.
 
         Raises:
-            ValueError: patterns that take too long to match. One line.
+            ValueError: a pattern goes back and forth in a name without end.
         """
-        end = time.monotonic() + _SECONDS
-        patterns = [(pattern, _compiled(pattern), alpha) for pattern, alpha in (self.patterns or {}).items()]
-        factors = {}
-        for layer, rank in ranks.items():
-            alpha = self.alpha
-            for pattern, compiled, found in patterns:
-                try:
-                    if compiled.match(layer, timeout=max(end - time.monotonic(), 0.001)):
-                        alpha = found  # of several, the first counts, as in peft
-                        break
-                except TimeoutError:
-                    raise ValueError(f"alpha_pattern={pattern!r:.60} takes too long to match") from None
-            factors[layer] = 1.0 if alpha is None else alpha / (math.sqrt(rank) if self.by_root else rank)
-        return factors
+        alphas, ends = dict.fromkeys(ranks, self.alpha), time.monotonic() + _SECONDS
+        left = list(ranks)
+        for pattern, alpha in (self.patterns or {}).items():  # the first that matches counts, as with peft
+            try:
+                # re has no limit of time: (\w+)+! takes minutes for a name of thirty letters
+                whole = regex.compile(_whole(pattern))
+                found = {layer for layer in left if whole.match(layer, timeout=_seconds_until(ends))}
+            except (regex.error, TimeoutError):
+                raise ValueError(f"alpha_pattern={pattern!r:.60} takes too long to match: name the layers") from None
+            alphas |= dict.fromkeys(found, alpha)
+            left = [layer for layer in left if layer not in found]
+        return {
+            layer: 1.0 if alpha is None else alpha / (math.sqrt(ranks[layer]) if self.by_root else ranks[layer])
+            for layer, alpha in alphas.items()
+        }
 
 
-def _compiled(pattern: str) -> regex.Pattern[str]:
-    """As peft matches it; this library's matches can be given a time."""
-    whole = rf"(.*\.)?({pattern})$"
-    re.compile(whole)  # takes less than the other: what peft would refuse is refused
-    return regex.compile(whole)
+def _seconds_until(end: float) -> float:
+    seconds = end - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _whole(pattern: str) -> str:
+    """What a layer's name must match, as peft asks: ``peft.utils.other.get_pattern_key``."""
+    return rf"(.*\.)?({pattern})$"
 
 
 def _alpha(name: str, value: object) -> float:

@@ -164,6 +164,24 @@ class AttentionTrace:
         cell = self.cells.of_token[token]
         return (self.cell_peaks[cell] * self.cell_maps[cell].astype(np.float32) / 255).reshape(self.cells.shape)
 
+    def attended_from_region(self, latent: int, rows: tuple[int, int], columns: tuple[int, int]) -> np.ndarray:
+        """Where a region's tokens look, averaged over its cells: shares as :meth:`attended_from`, float32 (T, h, w).
+
+        Args:
+            latent: latent frame of the region.
+            rows, columns: its first and its last.
+
+        Raises:
+            IndexError: it does not lie in the grid.
+        """
+        corners = [self.grid.index(latent, h, w) for h in rows for w in columns]
+        if corners[0] > corners[-1] or columns[0] > columns[1]:
+            raise IndexError(f"rows {rows} and columns {columns} are no region: the first comes before the last")
+        across = np.arange(rows[0], rows[1] + 1)[:, None] * self.grid.width + np.arange(columns[0], columns[1] + 1)
+        cells = np.unique(self.cells.of_token[latent * self.grid.height * self.grid.width + across])
+        shares = self.cell_peaks[cells, None] * self.cell_maps[cells].astype(np.float32) / 255
+        return shares.mean(0).reshape(self.cells.shape)
+
     def save(self, path: Path) -> None:
         """Write an npz without pickles; an existing file is replaced whole or not at all."""
         about = {

@@ -1,5 +1,5 @@
-"""A run taken out of its directory: an mp4, a GIF or a picture with the routing laid over it, the trace, or a zip of it
-all; and two runs in one mp4.
+"""A run taken out of its directory: an mp4, a GIF or a picture with its routing or its recorded attention laid over it,
+the trace, or a zip of it all; and two runs in one mp4.
 
 Every function checks the run anew and writes the file whole or not at all: what stands at ``out`` afterwards is either
 what stood there before or the finished file.
@@ -9,91 +9,22 @@ from __future__ import annotations
 
 import os
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
-from prophy import phenomena
 from prophy.files import replacing
-from prophy.routing.steering import MAX_EXPERTS
-from prophy.routing.trace import RoutingTrace
+from prophy.runs.layer import ExportError, Layer, OverlaySettings
 from prophy.runs.legend import strip
-from prophy.runs.overlay import MODES, OverlayMode, legend_entries, overlay, overlay_frame
 from prophy.runs.pictures import resized, write_gif, write_png
 from prophy.runs.store import Run, read_run
 from prophy.video import write_video
 
-_CAPTIONS = {
-    "phenomena": "The strongest phenomenon of each token, the fuller the larger its value",
-    "top1": "The strongest expert of each token",
-    "expert": "The fuller the colour, the larger the expert's weight",
-    "phenomenon": "Where the branch's map places the phenomenon",
-    "entropy": "How evenly the experts share a token",
-    "margin": "Lead of a token's strongest expert over its second",
-}
 PairLayout = Literal["side", "wipe"]
 _PAIR_GAP, _DIVIDER = 8, 2  # pixels, between two pictures and of the line of a wipe
 _GIF_WIDTH = 480  # pixels at most: a GIF is sent by mail and shown in pages
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: the same run gives the same bytes
-
-
-class ExportError(ValueError):
-    """What was asked for cannot be exported. The message is one line, for the person who asked."""
-
-
-@dataclass(frozen=True)
-class OverlaySettings:
-    """What is laid over the frames.
-
-    Attributes:
-        mode: one of :data:`prophy.runs.overlay.MODES`.
-        index: the expert, or the phenomenon's place in :data:`prophy.phenomena.PHENOMENA`; for these two modes only.
-        step: a denoising step by its number, from 1; None is the last. Entropy is over all steps and ignores it.
-        opacity: 0 (frames only) to 1; None: :func:`prophy.runs.overlay.default_opacity` of the mode.
-
-    Raises:
-        ExportError: a value that no run could have.
-    """
-
-    mode: OverlayMode = "phenomena"
-    index: int | None = None
-    step: int | None = None
-    opacity: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ExportError(f"mode {self.mode!r} is not one of {', '.join(MODES)}")
-        if self.mode == "phenomenon" and self.index not in range(len(phenomena.PHENOMENA)):
-            raise ExportError(f"index={self.index} is not a phenomenon: use 0 to {len(phenomena.PHENOMENA) - 1}")
-        if self.mode == "expert" and (type(self.index) is not int or not 0 <= self.index < MAX_EXPERTS):
-            raise ExportError(f"index={self.index} is not an expert: use 0 to {MAX_EXPERTS - 1}")
-        if self.mode not in ("expert", "phenomenon") and self.index is not None:
-            shown = "phenomenon" if self.mode == "phenomena" else "expert"
-            raise ExportError(f"mode {self.mode} shows every {shown}: leave index={self.index} out")
-        if self.step is not None and (type(self.step) is not int or not 1 <= self.step <= 1000):
-            raise ExportError(f"step={self.step} is not a denoising step: they are numbered from 1")
-        if self.opacity is not None and (type(self.opacity) not in (int, float) or not 0 <= self.opacity <= 1):
-            raise ExportError(f"opacity={self.opacity} must be from 0 to 1")
-
-    def kept_step(self, trace: RoutingTrace) -> int:
-        """Where a trace keeps the step: its place along D.
-
-        Raises:
-            ExportError: the trace has no such step, or no such expert.
-        """
-        if self.mode == "expert" and self.index is not None and self.index >= trace.num_experts:
-            raise ExportError(f"the run has no expert {self.index}: use 0 to {trace.num_experts - 1}")
-        numbers = trace.step_numbers
-        if self.step is None or self.step in numbers:
-            return len(numbers) - 1 if self.step is None else numbers.index(self.step)
-        if self.step > trace.steps:
-            raise ExportError(f"the run has no denoising step {self.step}: use 1 to {trace.steps}")
-        before, after = max(n for n in numbers if n < self.step), min(n for n in numbers if n > self.step)
-        raise ExportError(
-            f"step {self.step} was not kept, only {len(numbers)} of {trace.steps} were: use {before} or {after}"
-        )
 
 
 def export_overlay(
@@ -118,9 +49,10 @@ def export_overlay(
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".mp4", overwrite)
-    run, trace = _checked(run, "overlay")
+    run = read_run(run.path)
+    layer = Layer.of(run, settings, "overlay")
     frames, fps = run.clip()
-    write_video(out, _overlaid(frames, trace, settings, legend), fps)
+    write_video(out, layer.over(frames, legend=legend), fps)
     return out
 
 
@@ -143,26 +75,32 @@ def export_gif(
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".gif", overwrite)
+    run = read_run(run.path)
     if settings is None:
-        frames, fps = read_run(run.path).clip()
+        frames, fps = run.clip()
         frames = resized(frames, min(_GIF_WIDTH, frames.shape[2]))
     else:
-        run, trace = _checked(run, "gif")
-        settings.kept_step(trace)  # refused before the clip is decoded
+        layer = Layer.of(run, settings, "gif")  # what cannot be is refused before the clip is decoded
         frames, fps = run.clip()
         # smaller first: the strip beneath is then drawn at its own size
-        frames = _overlaid(resized(frames, min(_GIF_WIDTH, frames.shape[2])), trace, settings, legend)
+        frames = layer.over(resized(frames, min(_GIF_WIDTH, frames.shape[2])), legend=legend)
     write_gif(out, frames, fps)
     return out
 
 
 def export_still(
-    run: Run, out: str | Path, settings: OverlaySettings, frame: int, legend: bool = True, *, overwrite: bool = False
+    run: Run,
+    out: str | Path,
+    settings: OverlaySettings | None,
+    frame: int,
+    legend: bool = True,
+    *,
+    overwrite: bool = False,
 ) -> Path:
-    """Write one video frame with its routing laid over it, as a PNG.
+    """Write one video frame as a PNG, with its routing laid over it or alone.
 
     Args:
-        run, settings, legend, overwrite: see :func:`export_overlay`.
+        run, settings, legend, overwrite: see :func:`export_gif`.
         out: a name ending in ``.png`` in a folder that exists, outside the run.
         frame: its place in ``run.clip().frames``, the first is 0.
 
@@ -175,21 +113,15 @@ def export_still(
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".png", overwrite)
-    run, trace = _checked(run, "still")
-    step = settings.kept_step(trace)
-    if frame not in range(trace.grid.num_video_frames):
-        raise ExportError(f"frame={frame} lies outside the clip: use 0 to {trace.grid.num_video_frames - 1}")
-    picture = overlay_frame(
-        run.clip().frames[frame],
-        trace,
-        frame,
-        settings.mode,
-        index=settings.index,
-        step=step,
-        opacity=settings.opacity,
-    )
-    if legend:
-        picture = np.concatenate([picture, _legend(trace, settings, step, picture.shape[1])])
+    run = read_run(run.path)
+    layer = None if settings is None else Layer.of(run, settings, "still")
+    if frame not in range(frames := run.record.settings["frames"]):
+        raise ExportError(f"frame={frame} lies outside the clip: use 0 to {frames - 1}")
+    picture = run.clip().frames[frame]
+    if layer is not None:
+        picture = layer.tint.over_frame(picture, frame)
+        if legend:
+            picture = np.concatenate([picture, layer.legend(picture.shape[1])])
     write_png(out, picture)
     return out
 
@@ -235,15 +167,6 @@ def export_pair(
     return out
 
 
-def _overlaid(frames: np.ndarray, trace: RoutingTrace, settings: OverlaySettings, legend: bool) -> np.ndarray:
-    step = settings.kept_step(trace)
-    frames = overlay(frames, trace, settings.mode, index=settings.index, step=step, opacity=settings.opacity)
-    if not legend:
-        return frames
-    beneath = _legend(trace, settings, step, frames.shape[2])
-    return np.concatenate([frames, np.broadcast_to(beneath, (len(frames), *beneath.shape))], axis=1)
-
-
 def _side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     gap = np.full((*left.shape[:2], _PAIR_GAP, 3), 255, np.uint8)
     return np.concatenate([left, gap, right], axis=2)
@@ -281,7 +204,9 @@ def export_trace(run: Run, out: str | Path, *, overwrite: bool = False) -> Path:
         OSError: the disk refused.
     """
     out = _checked_out(run, out, ".npz", overwrite)
-    run, _ = _checked(run, "trace")
+    run = read_run(run.path)
+    if run.trace() is None:
+        raise ExportError(f"run {run.id} was made without a branch, so there is no routing for the trace: try a zip")
     with replacing(out, shared=True) as temporary:
         temporary.write_bytes(run.read_bytes("routing.npz"))
     return out
@@ -329,21 +254,3 @@ def _checked_out(run: Run, out: str | Path, suffix: str, overwrite: bool) -> Pat
     if not overwrite and os.path.lexists(out):
         raise ExportError(f"{out} already exists: choose another name, or overwrite it")
     return out
-
-
-def _checked(run: Run, what: str) -> tuple[Run, RoutingTrace]:
-    """The run as it is on disk now, hashes included: a listing may have skipped them."""
-    run = read_run(run.path)
-    trace = run.trace()
-    if trace is None:
-        raise ExportError(f"run {run.id} was made without a branch, so there is no routing for the {what}: try a zip")
-    return run, trace
-
-
-def _legend(trace: RoutingTrace, settings: OverlaySettings, step: int, width: int) -> np.ndarray:
-    entries = legend_entries(trace, settings.mode, index=settings.index, step=step)
-    when = "over all denoising steps"
-    if settings.mode != "entropy":
-        when = f"denoising step {trace.step_numbers[step]} of {trace.steps}"
-    headings = (trace.prompt, f"{_CAPTIONS[settings.mode]}, {when}")
-    return strip(entries, width, headings=headings, text_px=max(9, round(0.57 * width**0.5)))

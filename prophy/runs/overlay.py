@@ -145,12 +145,7 @@ def overlay(
         raise ValueError(f"frames must be uint8 (F, H, W, 3), got {frames.dtype} {frames.shape}")
     if len(frames) != trace.grid.num_video_frames:
         raise ValueError(f"the clip has {len(frames)} frames, its routing {trace.grid.num_video_frames}")
-    tint = _tint(trace, mode, index, step, opacity)
-    laid = np.empty_like(frames)
-    for t in range(trace.grid.frames):  # one latent frame at a time: a long clip in float32 would be several gigabytes
-        shown_at = trace.grid.video_frames(t)
-        laid[shown_at.start : shown_at.stop] = _mixed(frames[shown_at.start : shown_at.stop], tint, t)
-    return laid
+    return routing_tint(trace, mode, index=index, step=step, opacity=opacity).over(frames)
 
 
 def overlay_frame(
@@ -175,17 +170,42 @@ def overlay_frame(
     """
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
         raise ValueError(f"the picture must be uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
-    return _mixed(picture[None], _tint(trace, mode, index, step, opacity), trace.grid.latent_frame(video_frame))[0]
+    return routing_tint(trace, mode, index=index, step=step, opacity=opacity).over_frame(picture, video_frame)
 
 
 @dataclass(frozen=True)
-class _Tint:
-    """Colour, uint8 (T, H, W, 3), and share of it in the mixture, float32 (T, H, W), of every token; whether the
-    picture beneath is greyed."""
+class Tint:
+    """What is laid over a clip, ready to be mixed with its pictures.
+
+    Attributes:
+        colours: of every token, uint8 RGB (T, H, W, 3).
+        alpha: share of it in the mixture, float32 (T, H, W), 0 to 1.
+        on_grey: whether the picture beneath is greyed.
+    """
 
     colours: np.ndarray
     alpha: np.ndarray
-    on_grey: bool
+    on_grey: bool = False
+
+    @property
+    def grid(self) -> TokenGrid:
+        return TokenGrid(*self.alpha.shape)
+
+    def over(self, frames: np.ndarray) -> np.ndarray:
+        """Every frame with the tint over it: uint8 RGB (F, H, W, 3), at any enlargement of the generated size."""
+        laid = np.empty_like(frames)
+        for t in range(self.grid.frames):  # one latent frame at a time: a long clip in float32 would be gigabytes
+            shown_at = self.grid.video_frames(t)
+            laid[shown_at.start : shown_at.stop] = _mixed(frames[shown_at.start : shown_at.stop], self, t)
+        return laid
+
+    def over_frame(self, picture: np.ndarray, video_frame: int) -> np.ndarray:
+        """:meth:`over` of a single frame, uint8 RGB (H, W, 3).
+
+        Raises:
+            IndexError: the grid has no such video frame.
+        """
+        return _mixed(picture[None], self, self.grid.latent_frame(video_frame))[0]
 
 
 def default_opacity(mode: OverlayMode) -> float:
@@ -193,11 +213,18 @@ def default_opacity(mode: OverlayMode) -> float:
     return 0.9 if mode == "phenomena" else 0.55
 
 
-def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, opacity: float | None) -> _Tint:
+def routing_tint(
+    trace: RoutingTrace,
+    mode: OverlayMode,
+    *,
+    index: int | None = None,
+    step: int = -1,
+    opacity: float | None = None,
+) -> Tint:
+    """What :func:`overlay` lays over a clip; its arguments, and what it raises for them."""
     if opacity is None:
         opacity = default_opacity(mode)
-    if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity={opacity} must be from 0 to 1")
+    _check_opacity(opacity)
     strengths = token_strengths(trace, mode, index=index, step=step)
     alpha = np.ones_like(strengths)
     if mode == "phenomena":
@@ -212,10 +239,29 @@ def _tint(trace: RoutingTrace, mode: OverlayMode, index: int | None, step: int, 
     else:
         colours = np.broadcast_to(np.array(_own_colour(mode, index), np.uint8), (*strengths.shape, 3))
         alpha = strengths
-    return _Tint(colours, opacity * alpha, on_grey=mode == "phenomena" and opacity > 0)
+    return Tint(colours, opacity * alpha, on_grey=mode == "phenomena" and opacity > 0)
 
 
-def _mixed(pictures: np.ndarray, tint: _Tint, t: int) -> np.ndarray:
+def level_tint(levels_THW: np.ndarray, opacity: float = 0.55) -> Tint:
+    """Levels along the dark-to-bright scale, every token tinted alike.
+
+    Args:
+        levels_THW: uint8, one level a token.
+        opacity: 0 to 1.
+
+    Raises:
+        ValueError: an opacity outside.
+    """
+    _check_opacity(opacity)
+    return Tint(level_colours()[levels_THW], np.full(levels_THW.shape, opacity, np.float32))
+
+
+def _check_opacity(opacity: float) -> None:
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity={opacity} must be from 0 to 1")
+
+
+def _mixed(pictures: np.ndarray, tint: Tint, t: int) -> np.ndarray:
     """Lay latent frame ``t`` over the pictures (F, H, W, 3) that show it."""
     one = TokenGrid(1, *tint.alpha.shape[1:])
     height, width = pictures.shape[1:3]
@@ -248,12 +294,17 @@ def legend_entries(trace: RoutingTrace, mode: OverlayMode, *, index: int | None 
         used = [int(e) for e in np.argsort(-shares, kind="stable") if shares[e] > 0]
         return [Entry(f"expert {e}: {_percent(shares[e])}", (rgb(expert_colour(e)),)) for e in used]
     if mode in ("entropy", "margin"):
-        return [Entry(f"{mode}, 0 to 1", tuple(tuple(colour.tolist()) for colour in level_colours()[::15]))]
+        return [level_entry(f"{mode}, 0 to 1")]
     if mode == "expert":
         name = f"expert {_checked(index, trace.num_experts, 'expert')}"
     else:
         name = phenomena.PHENOMENA[_checked(index, len(phenomena.PHENOMENA), "phenomenon")].name
     return [Entry(f"{name}, 0 to 1", (PAPER, _own_colour(mode, index)))]
+
+
+def level_entry(text: str) -> Entry:
+    """The dark-to-bright scale in a legend."""
+    return Entry(text, tuple(tuple(colour.tolist()) for colour in level_colours()[::15]))
 
 
 def _percent(share: float) -> str:

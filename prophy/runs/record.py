@@ -13,6 +13,7 @@ from typing import Any
 
 from prophy import phenomena
 from prophy.routing.attention import MAX_BYTES as ATTENTION_MAX_BYTES
+from prophy.routing.attention import MAX_WORD_CHARS
 from prophy.routing.schedule import Schedule
 from prophy.routing.steering import Steering
 from prophy.runs.computation import Computation
@@ -26,6 +27,7 @@ FILE_MAX_BYTES = {
     "sheet.png": 2**26,
     "attention.npz": ATTENTION_MAX_BYTES,
 }
+MAX_UNKNOWN_WORDS = 1000  #: of a prompt that a record keeps
 _ALWAYS_PRESENT = frozenset({"video.mp4", "poster.png"})
 _CREATED = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -99,8 +101,10 @@ class RunRecord:
         _check_mapping("timings", self.timings)
         require(all(_is_int(v) or isinstance(v, float) for v in self.timings.values()), "timings must be seconds")
         words = self.unknown_words
-        require(isinstance(words, tuple) and len(words) <= 1000, "unknown words must be at most 1000")
-        require(all(_is_text(word, 200) for word in words), "each unknown word must be at most 200 characters")
+        require(isinstance(words, tuple) and len(words) <= MAX_UNKNOWN_WORDS, "unknown words must be at most 1000")
+        require(
+            all(_is_text(word, MAX_WORD_CHARS) for word in words), "each unknown word must be at most 200 characters"
+        )
         object.__setattr__(self, "settings", MappingProxyType(dict(self.settings)))
         object.__setattr__(self, "timings", MappingProxyType(dict(self.timings)))
 

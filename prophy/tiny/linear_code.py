@@ -1,10 +1,11 @@
 """Principal components of the worlds' latent cells: the linear code that the autoencoder starts from.
 
-Shapes: B clips of F frames of H×W pixels; T latent frames of h×w cells; D numbers of a cell, C channels of its code.
+Shapes: B clips of F frames of H×W pixels; T latent frames of h×w cells; n cells of D numbers, C channels of a code.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,20 +50,44 @@ class LinearCode:
     deviation_C: torch.Tensor
 
     @classmethod
-    def fit(cls, cells_nD: torch.Tensor, side: int, channels: int) -> LinearCode:
-        """The components of more cells than channels."""
-        mean_D = cells_nD.mean(0)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            rank = min(channels + 32, *cells_nD.shape)
-            _, singular, vectors = torch.pca_lowrank(cells_nD - mean_D, rank, center=False, niter=4)
-        deviation_C = singular[:channels] / len(cells_nD) ** 0.5
-        return cls(side, mean_D, vectors[:, :channels].contiguous(), deviation_C)
+    def fit(cls, parts: Iterable[torch.Tensor], side: int, channels: int) -> LinearCode:
+        """The components of more cells than channels, from the sums of their products: exact, and no cell is held.
+
+        Args:
+            parts: cells, each part ``(n, D)``.
+            side: pixels on a side of a cell.
+            channels: how many components.
+        """
+        numbers = FRAMES * side**2 * 3
+        count, total_D = 0, torch.zeros(numbers, dtype=torch.float64)
+        products_DD = torch.zeros(numbers, numbers, dtype=torch.float64)
+        for cells_nD in parts:
+            exact_nD = cells_nD.double()
+            count += len(exact_nD)
+            total_D += exact_nD.sum(0)
+            products_DD.addmm_(exact_nD.T, exact_nD)
+        mean_D = total_D / count
+        variances_D, vectors_DD = torch.linalg.eigh(products_DD / count - mean_D.outer(mean_D))
+        strongest = slice(-channels, None)
+        components_DC = vectors_DD[:, strongest].flip(1).float().contiguous()
+        return cls(side, mean_D.float(), components_DC, variances_D[strongest].flip(0).clamp(min=0).sqrt().float())
+
+    def first(self, channels: int) -> LinearCode:
+        """The code of fewer components."""
+        return LinearCode(
+            self.side, self.mean_D, self.components_DC[:, :channels].contiguous(), self.deviation_C[:channels]
+        )
 
     def encode(self, video_BCTHW: torch.Tensor) -> torch.Tensor:
         """Clips to codes, ``(B, C, T, h, w)``."""
         code = (cells(video_BCTHW, self.side) - self.mean_D) @ self.components_DC / self.deviation_C
         return code.permute(0, 4, 1, 2, 3).contiguous()
+
+    def decode(self, code_BCThw: torch.Tensor) -> torch.Tensor:
+        """Codes to clips, ``(B, 3, F, H, W)``; of the four frames that the first latent frame stands for, the last."""
+        cells_BThwD = code_BCThw.permute(0, 2, 3, 4, 1) * self.deviation_C @ self.components_DC.T + self.mean_D
+        cut = cells_BThwD.unflatten(4, (FRAMES, self.side, self.side, -1))
+        return cut.permute(0, 7, 1, 4, 2, 5, 3, 6).flatten(6).flatten(4, 5).flatten(2, 3)[:, :, FRAMES - 1 :]
 
     def error(self, cells_nD: torch.Tensor) -> torch.Tensor:
         """Mean square of what the code loses of each cell, ``(n,)``."""
@@ -90,7 +115,7 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
             rows, columns = (side * (size // side) for size in video.shape[3:])
             found = cells(video[..., :rows, :columns], side).flatten(0, 3)
             kept.append(found[rng.permutation(len(found))[:120]])
-        code = LinearCode.fit(torch.cat(kept), side, channels)
+        code = LinearCode.fit(kept, side, channels)
         tensors = {"mean": code.mean_D, "components": code.components_DC, "deviation": code.deviation_C}
         with replacing(path, shared=True) as partial:
             save_file(tensors, partial)

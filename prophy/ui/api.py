@@ -30,14 +30,17 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls.visit import asked_by, visitor_of
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
+from prophy.ui.engine.request import Request
 from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
-_SETTINGS = frozenset({"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps"})
+_SETTINGS = frozenset(
+    {"negative_prompt", "guidance_2", "flow_shift", "sampler", "few_steps", "width", "height", "frames"}
+)
 
 
 def endpoints(engine: Engine) -> None:
@@ -67,7 +70,7 @@ def endpoints(engine: Engine) -> None:
             steering: what to do to the experts, such as {"refinement": {"3": 0}} to mute refinement expert 3
             model: name of a model of this app; empty for the first
             profile: memory profile; empty for the app's
-            settings: of negative_prompt, guidance_2, flow_shift, sampler and few_steps those that are to differ
+            settings: of negative_prompt, guidance_2, flow_shift, sampler, few_steps, width, height, frames what differs
             attention: record what the backbone attends to as well, for the page to show
         """
         request = _request(prompt, seed, steps, guidance, use_branch, steering, model, profile, settings)
@@ -163,14 +166,14 @@ def endpoints(engine: Engine) -> None:
     def export_overlay(
         visit: gr.Request, run: str, mode: str = "phenomena", index: int = -1, step: int = 0, opacity: float = -1.0
     ) -> dict:
-        """A run's video with its routing burnt in.
+        """A run's video with its routing, or how much each token attends to a word of the prompt, burnt in.
 
         Args:
             run: id of a run, from generate, compare or list_gallery
-            mode: phenomena, top1, expert, phenomenon, entropy or margin
-            index: which expert or phenomenon, for these two modes; else -1
+            mode: phenomena, top1, expert, phenomenon, entropy, margin, or words where attention was recorded
+            index: which expert, phenomenon or word, from 0, for these three modes; else -1
             step: number of a denoising step that was kept; 0 for the last
-            opacity: of the routing, 0 to 1; -1 for the mode's own
+            opacity: of what is laid over it, 0 to 1; -1 for the mode's own
         """
 
         def work() -> Path:
@@ -188,7 +191,7 @@ def endpoints(engine: Engine) -> None:
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""
-        return [_about(run) for run in engine.gallery()]
+        return [_about(run) for run in engine.runs.gallery()]
 
     # Gradio's own limits would let one visitor's calls wait before everybody else's, untold: the engine refuses.
     for endpoint in (generate, compare, inspect_token, export_overlay):
@@ -298,7 +301,7 @@ def _events(engine: Engine, request: Request, visit: gr.Request) -> Iterator[dic
 
 def _found(engine: Engine, run_id: str) -> Run:
     try:
-        return engine.find(run_id)
+        return engine.runs.find(run_id)
     except (EngineError, RunError) as error:
         raise _refusal(error) from None
 

@@ -24,6 +24,7 @@ from prophy.memory.profiles import AUTO
 from prophy.runs.keep import OWN_MACHINE, PIN, PUBLIC, RunLimits
 from prophy.training.run_folder import Trainings
 from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.gpu import VISITOR_SECONDS, is_lent
 from prophy.ui.engine.line import LineLimits
 from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.scratch import every
@@ -31,6 +32,7 @@ from prophy.ui.engine.scratch import every
 _OWN_MACHINE = ("127.0.0.1", "localhost", "::1")
 _M_ARENA_MAX = -8  # of malloc.h
 _SWEEP_SECONDS = 3600  # between two looks at what is kept
+_BUCKET = Path("/data")  # where a Space's own storage is mounted, if it has any
 _IDLE_SECONDS = 10  # without a visitor, before heavy imports are preloaded
 
 
@@ -81,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--runs",
         type=Path,
-        default=Path("runs"),
-        help="folder that runs are written to and listed from (default: runs)",
+        help="folder that runs are written to and listed from (default: runs; on a Space with a bucket mounted at "
+        f"{_BUCKET}, a folder of it)",
     )
     for name, unit, kept in (("runs", "N", "number"), ("gib", "GIB", "size"), ("days", "DAYS", "age")):
         here, public = getattr(OWN_MACHINE, name), getattr(PUBLIC, name)
@@ -166,6 +168,11 @@ class _OfModel(argparse.Action):
             namespace.sources = (*others, replace(last, clip=value))
 
 
+def _runs_folder(on_space: bool) -> Path:
+    """Where runs go unless told otherwise."""
+    return _BUCKET / "runs" if on_space and os.path.ismount(_BUCKET) else Path("runs")
+
+
 def _limit(text: str) -> float:
     """A number above 0; infinite for ``all``."""
     try:
@@ -214,21 +221,29 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"--root-path {arguments.root_path} must begin with / or http, as in /tools/prophy")
     if arguments.mcp and find_spec("mcp") is None:
         raise ValueError("--mcp needs the package mcp: pip install 'mcp>=1.21,<2'")
-    check_writable(arguments.runs)
+    on_space = "SPACE_ID" in os.environ
+    runs = arguments.runs or _runs_folder(on_space)
+    check_writable(runs)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
-    on_space = "SPACE_ID" in os.environ
     is_private = not on_space and arguments.host in _OWN_MACHINE
     engine = Engine(
         arguments.sources or (ModelSource(),),
         profile=arguments.profile,
-        runs=arguments.runs,
+        runs=runs,
+        runs_last=not on_space or runs.resolve().is_relative_to(_BUCKET),
         # Where anyone may be looking, earlier runs are nobody's to list or to delete.
         list_earlier=is_private,
         keep=_kept(arguments, OWN_MACHINE if is_private else PUBLIC),
         limits=LineLimits(arguments.jobs_per_visitor, arguments.jobs_per_address, arguments.line, arguments.max_steps),
     )
-    every(_SWEEP_SECONDS, engine.sweep)
+    if is_lent() and (seconds := engine.open_for_lending()) > VISITOR_SECONDS:
+        print(
+            f"a clip asks for {seconds} s of the lent GPU, and a visitor without an account has {VISITOR_SECONDS} s a "
+            "day: give --size for smaller clips",
+            file=sys.stderr,
+        )
+    every(_SWEEP_SECONDS, engine.runs.sweep)
     # Gradio's copies of what it sends go with this process.
     os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.path / "gradio"))
     with _without_garbage_collection():

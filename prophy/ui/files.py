@@ -11,8 +11,6 @@ from typing import Any, Literal, cast, get_args
 import gradio as gr
 
 from prophy.runs.export import (
-    ExportError,
-    OverlaySettings,
     PairLayout,
     export_gif,
     export_overlay,
@@ -21,7 +19,7 @@ from prophy.runs.export import (
     export_trace,
     export_zip,
 )
-from prophy.runs.overlay import OverlayMode
+from prophy.runs.layer import ExportError, OverlaySettings, ShownMode
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls.visit import visitor_of
@@ -55,9 +53,11 @@ def export_run(
     index: int | None = None,
     step: int | None = None,
     opacity: float | None = None,
+    region: tuple[int, int, int, int, int] | None = None,
     frame: int = 0,
 ) -> Path:
-    """Write one file of a run into ``folder``; see :mod:`prophy.runs.export` for the arguments.
+    """Write one file of a run into ``folder``; see :mod:`prophy.runs.export` for the arguments. With an opacity of 0 it
+    is the clip alone, without a legend of what is not there.
 
     Raises:
         EngineError: it cannot be; one line.
@@ -73,14 +73,16 @@ def export_run(
             return export_trace(run, out, overwrite=True)
         if what == "zip":
             return export_zip(run, out, overwrite=True)
-        if what == "gif" and (run.routing_path is None or opacity == 0):
-            return export_gif(run, out, None, overwrite=True)
-        settings = OverlaySettings(cast(OverlayMode, mode), index, step, opacity)  # refuses what is none
+        settings = OverlaySettings(cast(ShownMode, mode), index, step, opacity, region)  # refuses what is none
+        shown = None if opacity == 0 else settings
         if what == "gif":
-            return export_gif(run, out, settings, overwrite=True)
-        if what == "overlay":
-            return export_overlay(run, out, settings, overwrite=True)
-        return export_still(run, out, settings, frame, overwrite=True)
+            return export_gif(run, out, shown, overwrite=True)
+        if what == "still":
+            return export_still(run, out, shown, frame, overwrite=True)
+        if shown is None:
+            out.write_bytes(run.read_bytes("video.mp4"))
+            return out
+        return export_overlay(run, out, shown, overwrite=True)
     except (ExportError, RunError, OSError) as error:
         raise EngineError(for_visitors(error)) from None
 
@@ -104,8 +106,8 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
         try:
             if not isinstance(asked, Mapping):
                 raise EngineError("the request was malformed: reload the page")
-            run = engine.find(str(asked.get("run")))
-            names = ("mode", "index", "step", "opacity", "frame")
+            run = engine.runs.find(str(asked.get("run")))
+            names = ("mode", "index", "step", "opacity", "region", "frame")
             given = {name: asked[name] for name in names if asked.get(name) is not None}
             what: Any = asked.get("what")
 
@@ -114,7 +116,7 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
                     if asked.get("beside") is None:
                         path = export_run(run, Path(folder), what, **given)
                     else:
-                        beside = engine.find(str(asked["beside"]))
+                        beside = engine.runs.find(str(asked["beside"]))
                         path = export_both(run, beside, Path(folder), what)
                     data = base64.b64encode(path.read_bytes()).decode()
                 return {"name": path.name, "type": _TYPES[path.suffix], "data": data}

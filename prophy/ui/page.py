@@ -112,7 +112,7 @@ def build_demo(
 
         def on_steer(model: str, event: gr.EventData) -> dict[Any, Any]:
             try:
-                run = engine.find(told(event._data, "id"))
+                run = engine.runs.find(told(event._data, "id"))
                 made_by = {card.name: card for card in engine.cards}.get(run.record.model_id)
                 card = made_by or engine.card(model)
                 filled = compare.to_steer(run, card)
@@ -137,7 +137,8 @@ def build_demo(
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
         demo.unload(on_close)
-        demo.load(None, None, None, js=(STATIC / "below.js").read_text(encoding="utf-8"), **quiet)
+        for script in ("below.js", "linked_pair.js", "inside_links.js"):
+            demo.load(None, None, None, js=(STATIC / script).read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
     return demo
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from prophy.evaluation.judges.pictures import stacked
 from prophy.files import replacing
 from prophy.schema import parsed
+from prophy.training.devices import autocast
 from prophy.training.fit import fit
 from prophy.training.optim import OneCycleAdamW
 from prophy.training.progress import TrainingStopped
@@ -23,6 +26,7 @@ from prophy.training.run_folder import CHECKPOINT
 
 R = TypeVar("R")
 M = TypeVar("M", bound=nn.Module)
+Truth = TypeVar("Truth", np.ndarray, torch.Tensor)
 
 
 class Recipe(Protocol):
@@ -34,6 +38,15 @@ class Recipe(Protocol):
     def rate(self) -> float: ...
     @property
     def weight_decay(self) -> float: ...
+
+
+class FrameRecipe(Recipe, Protocol):
+    """What the recipe of a judge that sees clips holds besides."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
 
 
 def train_judge(
@@ -73,6 +86,68 @@ def train_judge(
         raise TrainingStopped(f"{name} was stopped at step {made} of {recipe.steps}: start it again to resume")
     if folder is not None:
         shutil.rmtree(folder / CHECKPOINT)  # asked for once more, it is trained anew
+
+
+class Chance(NamedTuple):
+    """The random numbers of one step."""
+
+    rng: np.random.Generator
+    generator: torch.Generator
+
+
+def fit_judge(
+    build: Callable[[], M],
+    frames_nFHWC: np.ndarray,
+    truth: Truth,
+    recipe: FrameRecipe,
+    name: str,
+    spoilt: Callable[[Chance, np.ndarray, Truth], tuple[torch.Tensor, torch.Tensor]],
+    loss_of: Callable[[Any, torch.Tensor], torch.Tensor],
+    device: torch.device | None = None,
+    work: Path | None = None,
+    minutes: float | None = None,
+) -> M:
+    """Train a judge that sees clips on rendered ones. A function of the arguments and the number of threads alone.
+
+    Args:
+        build: makes the judge, after torch's random numbers were set by the recipe.
+        frames_nFHWC: what is seen of the clips, uint8.
+        truth: of each clip, what it should answer.
+        recipe: a dataclass.
+        name: of the judge.
+        spoilt: a batch of clips and of their truths, both copies, as the judge and its loss are given them.
+        loss_of: the judge's answers and such truths, on its device.
+        device: to train on; default: the CPU.
+        work, minutes: see :func:`train_judge`; without ``work`` it cannot be resumed.
+
+    Raises:
+        TrainingStopped, ValueError: see :func:`train_judge`.
+    """
+    device = device or torch.device("cpu")
+    torch.manual_seed(recipe.seed)
+    model = build().train().to(device, memory_format=torch.channels_last)
+
+    def loss_at(step: int) -> torch.Tensor:
+        rng = np.random.default_rng([recipe.seed, step])
+        chance = Chance(rng, torch.Generator().manual_seed(int(rng.integers(2**63))))
+        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
+        x, target = spoilt(chance, frames_nFHWC[rows], truth[rows])
+        x = x.to(device)
+        with autocast(x.device, torch.bfloat16):
+            answers = model(x)
+        return loss_of(answers, target.to(device))
+
+    train_judge(model, loss_at, recipe, name, work, minutes)
+    return model.eval()
+
+
+@torch.no_grad()
+def answers_of(model: nn.Module, frames_nFHWC: np.ndarray, batch: int = 64) -> Iterator[Any]:
+    """What a judge says of what it sees, uint8 ``(n, F', h, w, 3)``, so many clips at a time, on its device."""
+    model.eval()
+    device = next(model.parameters()).device
+    for start in range(0, len(frames_nFHWC), batch):
+        yield model(stacked(frames_nFHWC[start : start + batch]).to(device))
 
 
 def save_fitted(model: nn.Module, recipe: Any, work: Path, name: str) -> None:

@@ -25,7 +25,7 @@ from diffusers import ModelMixin
 from torch import nn
 from torch.nn import functional
 
-from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
+from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, fitted_recipe, save_fitted
 from prophy.evaluation.judges.looks_renders import (
     BALLS,
     LOOKED_AT,
@@ -35,7 +35,7 @@ from prophy.evaluation.judges.looks_renders import (
     render_looks,
     truth_of,
 )
-from prophy.evaluation.judges.recogniser import (
+from prophy.evaluation.judges.pictures import (
     Residual,
     degraded,
     empty_stages,
@@ -53,7 +53,6 @@ from prophy.evaluation.results.looks import (
     LooksRecipe,
 )
 from prophy.tiny.text import SCENES
-from prophy.training.devices import autocast
 from prophy.worlds import COLOURS, Stage, sample_clip, sample_scenario
 from prophy.worlds.event import kind_of
 
@@ -140,27 +139,27 @@ def fit(
     minutes: float | None = None,
 ) -> LooksJudge:
     """Train the judge on rendered frames; see :func:`train_looks_judge`. Without ``work`` it cannot be resumed."""
-    device = device or torch.device("cpu")
-    torch.manual_seed(recipe.seed)
-    model = LooksJudge(recipe.width, recipe.stage).train().to(device, memory_format=torch.channels_last)
     empty = empty_stages(recipe.stage, LOOKED_AT)
 
-    def loss_at(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([recipe.seed, step])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
-        batch, target = frames_nFHWC[rows], truth_n34[rows]
-        bare = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
-        batch[bare], target[bare] = empty[rng.integers(len(empty), size=len(bare))], 0
-        turned = rng.random(recipe.batch) < 0.5
+    def spoilt(chance: Chance, batch: np.ndarray, target: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        bare = np.flatnonzero(chance.rng.random(recipe.batch) < recipe.nothing)
+        batch[bare], target[bare] = empty[chance.rng.integers(len(empty), size=len(bare))], 0
+        turned = chance.rng.random(recipe.batch) < 0.5
         batch[turned], target[turned] = batch[turned][..., ::-1, :], mirrored(target[turned])
-        x = degraded(stacked(batch), generator).to(device)
-        with autocast(x.device, torch.bfloat16):
-            logits = model(x)
-        return loss_of(logits, torch.from_numpy(target).to(device))
+        return degraded(stacked(batch), chance.generator), torch.from_numpy(target)
 
-    train_judge(model, loss_at, recipe, NAME, work, minutes)
-    return model.eval()
+    return fit_judge(
+        lambda: LooksJudge(recipe.width, recipe.stage),
+        frames_nFHWC,
+        truth_n34,
+        recipe,
+        NAME,
+        spoilt,
+        loss_of,
+        device,
+        work,
+        minutes,
+    )
 
 
 def loss_of(logits: Sequence[torch.Tensor], truth_B34: torch.Tensor) -> torch.Tensor:
@@ -182,7 +181,6 @@ def loss_of(logits: Sequence[torch.Tensor], truth_B34: torch.Tensor) -> torch.Te
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@torch.no_grad()
 def read_looks(model: LooksJudge, frames_nFHWC: np.ndarray) -> np.ndarray:
     """What stands where, int64 ``(n, 3, 4)``, see the module.
 
@@ -193,10 +191,9 @@ def read_looks(model: LooksJudge, frames_nFHWC: np.ndarray) -> np.ndarray:
         ValueError: clips of another size.
     """
     frames_nFHWC = seen_of(frames_nFHWC, model.stage, LOOKED_AT)
-    model.eval()
-    device, parts = model.heads[0].weight.device, []
-    for i in range(0, len(frames_nFHWC), 64):
-        scene, first, second, number = (x.cpu() for x in model(stacked(frames_nFHWC[i : i + 64]).to(device)))
+    parts = []
+    for logits in answers_of(model, frames_nFHWC):
+        scene, first, second, number = (x.cpu() for x in logits)
         found = scene.argmax(-1)
         coloured = torch.tensor([False, *(kind_of(*each).colour_count > 0 for each in SCENES)])[found]
         rows = (

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from prophy.evaluation.judges.recogniser import seen
+from prophy.evaluation.judges.pictures import seen
 from prophy.evaluation.results.looks import LooksRecipe, Shown
 from prophy.tiny.text import PLACES, SCENES, answers
 from prophy.worlds import COLOURS, Scenario, WorldClip, sample_clip, sample_scenario

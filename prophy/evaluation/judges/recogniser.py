@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import ModelMixin
@@ -22,30 +21,23 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.backbones.autoencoder import to_frames, to_pixels
-from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
+from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, fitted_recipe, save_fitted
+from prophy.evaluation.judges.pictures import (
+    Residual,
+    degraded,
+    empty_stages,
+    seen,
+    seen_of,
+    stacked,
+    through_autoencoder,
+)
 from prophy.evaluation.results.judges import RecogniserRecipe, RecogniserResult
 from prophy.phenomena import IDS
-from prophy.training.devices import autocast
-from prophy.worlds import Scenario, Stage, sample_clip
-from prophy.worlds.sample import render
-from prophy.worlds.stage import BACKGROUNDS
+from prophy.worlds import Stage, sample_clip
 
 LOOKED_AT = 9  #: frames the classifier sees, from the first to the last
-ROWS = 64  #: of pixels that it sees, at least: what is larger is averaged down by a whole factor
 NAME = "recogniser"
 GATE = 0.97  #: exact share on held-out renders below which no number of the classifier's counts
-
-
-class Residual(nn.Module):
-    """One convolution beside the identity."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + functional.silu(self.norm(self.conv(x)))
 
 
 class Recogniser(nn.Module):
@@ -75,68 +67,11 @@ class Recogniser(nn.Module):
         return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
 
 
-def seen(frames_nFHWC: np.ndarray, looked_at: int = LOOKED_AT) -> np.ndarray:
-    """What the classifier sees of whole clips, uint8 ``(n, F', h, w, 3)``."""
-    chosen = np.linspace(0, frames_nFHWC.shape[1] - 1, looked_at).round().astype(int)
-    return shrunk(frames_nFHWC[:, chosen], max(1, frames_nFHWC.shape[2] // ROWS))
-
-
-def seen_of(frames_nFHWC: np.ndarray, stage: Stage, looked_at: int = LOOKED_AT) -> np.ndarray:
-    """As :func:`seen`, of whole clips of a stage, or what is seen of them already.
-
-    Raises:
-        ValueError: clips of another size.
-    """
-    factor = max(1, stage.height // ROWS)
-    if frames_nFHWC.shape[1:] == (stage.frames, stage.height, stage.width, 3):
-        return seen(frames_nFHWC, looked_at)
-    if frames_nFHWC.shape[1:] == (looked_at, stage.height // factor, stage.width // factor, 3):
-        return frames_nFHWC
-    raise ValueError(
-        f"clips of shape {frames_nFHWC.shape[1:]} are not {stage.frames}×{stage.height}×{stage.width}×3:"
-        " generate them so"
-    )
-
-
-def shrunk(frames_nFHWC: np.ndarray, factor: int) -> np.ndarray:
-    """Frames averaged down by a whole factor, uint8."""
-    if factor == 1:
-        return frames_nFHWC
-    height, width = (side // factor for side in frames_nFHWC.shape[2:4])
-    made = np.empty((*frames_nFHWC.shape[:2], height, width, 3), np.uint8)
-    for clip, small in zip(frames_nFHWC, made, strict=True):
-        for f, frame in enumerate(clip):
-            small[f] = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
-    return made
-
-
-def stacked(frames_BFHWC: np.ndarray) -> torch.Tensor:
-    """What a judge sees, uint8 ``(B, F', h, w, 3)``, as channels from -1 to 1 ``(B, 3F', h, w)``."""
-    return to_pixels(frames_BFHWC).transpose(1, 2).flatten(1, 2)
-
-
 def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """As :func:`degraded`, and half of the clips mirrored: every phenomenon may happen the other way round."""
     x = degraded(x_BCHW, generator)
     mirrored = torch.rand((len(x), 1, 1, 1), generator=generator) < 0.5
     return torch.where(mirrored, x.flip(-1), x)
-
-
-def degraded(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """What generated clips do to a picture: contrast, brightness, colour, softness and noise all go a little wrong."""
-
-    def uniform(*shape: int) -> torch.Tensor:
-        return torch.rand(shape, generator=generator)
-
-    batch = len(x_BCHW)
-    colour_BC11 = 0.24 * (uniform(batch, 3, 1, 1) - 0.5)
-    x = x_BCHW * (1 + 0.5 * (uniform(batch, 1, 1, 1) - 0.5)) + 0.3 * (uniform(batch, 1, 1, 1) - 0.5)
-    x = x + colour_BC11.repeat(1, x.shape[1] // 3, 1, 1)
-    soft = functional.avg_pool2d(x, 3, 1, 1)
-    coarse = functional.interpolate(functional.avg_pool2d(x, 2), scale_factor=2, mode="bilinear", align_corners=False)
-    x = torch.where(uniform(batch, 1, 1, 1) < 0.3, coarse, torch.lerp(x, soft, uniform(batch, 1, 1, 1)))
-    x = x + 0.12 * uniform(batch, 1, 1, 1) * torch.randn(x.shape, generator=generator)
-    return x.clamp(-1.2, 1.2)
 
 
 def render_clips(
@@ -146,30 +81,14 @@ def render_clips(
     frames, labels = [], np.empty((len(seeds), len(IDS)), np.float32)
     for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
         clip = sample_clip(seed, split, phenomena, stage)
-        frames.append(seen(clip.frames[None])[0])
+        frames.append(seen(clip.frames[None], LOOKED_AT)[0])
         labels[row] = clip.scenario.labels
     return np.stack(frames), torch.from_numpy(labels)
-
-
-def empty_stages(stage: Stage = Stage(), looked_at: int = LOOKED_AT) -> np.ndarray:
-    """What is seen of every backdrop with nothing on it, uint8 ``(settings, F', h, w, 3)``."""
-    stages = [render(Scenario((), name), np.random.default_rng(0), stage=stage)[0] for name in BACKGROUNDS]
-    return seen(np.stack(stages), looked_at)
 
 
 def frozen(frames_BFHWC: np.ndarray) -> np.ndarray:
     """The first frame for as long as the clip lasts."""
     return np.broadcast_to(frames_BFHWC[:, :1], frames_BFHWC.shape)
-
-
-@torch.no_grad()
-def through_autoencoder(frames_nFHWC: np.ndarray, vae: ModelMixin, batch: int = 8) -> np.ndarray:
-    """Whole clips, uint8 ``(n, F, H, W, 3)``, encoded and decoded: the best any generated clip can look."""
-    parts = []
-    for i in tqdm(range(0, len(frames_nFHWC), batch), "autoencoder", mininterval=5, unit="batch"):
-        video = to_pixels(frames_nFHWC[i : i + batch]).to(vae.device, vae.dtype)
-        parts.append(to_frames(vae.decode(vae.encode(video).latent_dist.mode()).sample))
-    return np.concatenate(parts)
 
 
 def train_recogniser(
@@ -219,28 +138,32 @@ def fit(
     minutes: float | None = None,
 ) -> Recogniser:
     """Train the classifier on rendered frames; see :func:`train_recogniser`. Without ``work`` it cannot be resumed."""
-    device = device or torch.device("cpu")
-    torch.manual_seed(recipe.seed)
-    model = Recogniser(recipe.width, recipe.stage).train().to(device, memory_format=torch.channels_last)
-    empty = empty_stages(recipe.stage)
+    empty = empty_stages(recipe.stage, LOOKED_AT)
 
-    def loss_at(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([recipe.seed, step])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
-        batch, target = frames_nFHWC[rows], labels_nP[rows]
-        nothing = np.flatnonzero(rng.random(recipe.batch) < recipe.nothing)
+    def spoilt(chance: Chance, batch: np.ndarray, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nothing = np.flatnonzero(chance.rng.random(recipe.batch) < recipe.nothing)
         still, bare = nothing[len(nothing) // 3 :], nothing[: len(nothing) // 3]
         batch[still] = frozen(batch[still])
-        batch[bare] = empty[rng.integers(len(empty), size=len(bare))]
+        batch[bare] = empty[chance.rng.integers(len(empty), size=len(bare))]
         target[nothing] = 0
-        x = augment(stacked(batch), generator).to(device).contiguous(memory_format=torch.channels_last)
-        with autocast(x.device, torch.bfloat16):
-            logits = model(x)
-        return functional.binary_cross_entropy_with_logits(logits.float(), target.to(x.device))
+        x = augment(stacked(batch), chance.generator)
+        return x.contiguous(memory_format=torch.channels_last), target
 
-    train_judge(model, loss_at, recipe, NAME, work, minutes)
-    return model.eval()
+    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return functional.binary_cross_entropy_with_logits(logits.float(), target)
+
+    return fit_judge(
+        lambda: Recogniser(recipe.width, recipe.stage),
+        frames_nFHWC,
+        labels_nP,
+        recipe,
+        NAME,
+        spoilt,
+        loss_of,
+        device,
+        work,
+        minutes,
+    )
 
 
 def measure(
@@ -258,14 +181,13 @@ def measure(
         exact=exact_share(logits, labels_nP),
         recall=shares(shown),
         false_alarms=shares(~shown),
-        empty_false_alarms=float((recognise(model, empty_stages(recipe.stage)) > 0).any(1).float().mean()),
+        empty_false_alarms=float((recognise(model, empty_stages(recipe.stage, LOOKED_AT)) > 0).any(1).float().mean()),
         frozen_false_alarms=float((recognise(model, frozen(frames_nFHWC)) > 0).any(1).float().mean()),
         exact_decoded=None,
         recipe=recipe,
     )
 
 
-@torch.no_grad()
 def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     """Logits ``(n, P)``; above 0: the phenomenon is there.
 
@@ -275,10 +197,8 @@ def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     Raises:
         ValueError: clips of another size.
     """
-    frames_nFHWC = seen_of(frames_nFHWC, model.stage)
-    model.eval()
-    parts = (stacked(frames_nFHWC[i : i + 64]) for i in range(0, len(frames_nFHWC), 64))
-    return torch.cat([model(part.to(model.head.weight.device)).cpu() for part in parts])
+    frames_nFHWC = seen_of(frames_nFHWC, model.stage, LOOKED_AT)
+    return torch.cat([logits.cpu() for logits in answers_of(model, frames_nFHWC)])
 
 
 def exact_share(logits_nP: torch.Tensor, labels_nP: torch.Tensor) -> float:

@@ -21,28 +21,17 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.jobs import Geometry
-from prophy.evaluation.judges.fit import fitted, fitted_recipe, save_fitted, train_judge
-from prophy.evaluation.judges.recogniser import degraded, shrunk, stacked
+from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, fitted_recipe, save_fitted
+from prophy.evaluation.judges.pictures import Residual, degraded, shrunk, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
 from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
-from prophy.training.devices import autocast
 from prophy.worlds import WorldSet, sample_clip
 
 NAME = "segmenter"
 _SEEN = 8  # pixels along a token's side that the segmenter sees
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int, dilation: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.norm = nn.GroupNorm(8, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + functional.silu(self.norm(self.conv(x)))
 
 
 class Segmenter(nn.Module):
@@ -60,9 +49,9 @@ class Segmenter(nn.Module):
         before = 4 * 3 * grid.num_video_frames
         for after in (2 * width, 3 * width):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(8, after), nn.SiLU()]
-            layers += [_Residual(after, 1)]
+            layers += [Residual(after)]
             before = after
-        layers += [_Residual(before, 2), _Residual(before, 1)]  # the whole scene decides what a ball is doing
+        layers += [Residual(before, dilation=2), Residual(before)]  # the whole scene decides what a ball is doing
         self.body = nn.Sequential(*layers)
         self.head = nn.Conv2d(before, grid.frames * len(IDS), 1)
         nn.init.constant_(self.head.bias, -4.0)
@@ -130,31 +119,34 @@ def fit(
     """Train the segmenter on rendered frames; half of each batch is mirrored, masks and all. See
     :func:`train_segmenter`; without ``work`` it cannot be resumed.
     """
-    device = device or torch.device("cpu")
-    torch.manual_seed(recipe.seed)
     grid = grid_of(recipe)
-    model = Segmenter(recipe.width, grid).train().to(device, memory_format=torch.channels_last)
 
-    def loss_at(step: int) -> torch.Tensor:
-        rng = np.random.default_rng([recipe.seed, step])
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        rows = rng.integers(len(frames_nFHWC), size=recipe.batch)
-        x = degraded(stacked(frames_nFHWC[rows]), generator)
-        target = torch.from_numpy(covers_nNP[rows].astype(np.float32))
-        mirrored = torch.from_numpy(rng.random(recipe.batch) < 0.5)
+    def spoilt(chance: Chance, batch: np.ndarray, covers_BNP: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        x = degraded(stacked(batch), chance.generator)
+        target = torch.from_numpy(covers_BNP.astype(np.float32))
+        mirrored = torch.from_numpy(chance.rng.random(recipe.batch) < 0.5)
         x = torch.where(mirrored[:, None, None, None], x.flip(-1), x)
-        x = x.to(device).contiguous(memory_format=torch.channels_last)
         flipped = target.unflatten(1, grid.shape).flip(3).flatten(1, 3)
-        target = torch.where(mirrored[:, None, None], flipped, target).to(device)
-        with autocast(x.device, torch.bfloat16):
-            logits = model(x)
+        target = torch.where(mirrored[:, None, None], flipped, target)
+        return x.contiguous(memory_format=torch.channels_last), target
+
+    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return functional.binary_cross_entropy_with_logits(logits.float(), target)
 
-    train_judge(model, loss_at, recipe, NAME, work, minutes)
-    return model.eval()
+    return fit_judge(
+        lambda: Segmenter(recipe.width, grid),
+        frames_nFHWC,
+        covers_nNP,
+        recipe,
+        NAME,
+        spoilt,
+        loss_of,
+        device,
+        work,
+        minutes,
+    )
 
 
-@torch.no_grad()
 def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.ndarray:
     """Predicted share of each token that a phenomenon covers, float32 ``(n, N, P)``.
 
@@ -174,10 +166,8 @@ def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.n
             f"clips of shape {frames_nFHWC.shape[1:]} are not of the segmenter's {grid.num_video_frames} frames and"
             f" {grid.height}×{grid.width} tokens: generate them so"
         )
-    frames_nFHWC = shrunk(frames_nFHWC, factor)
-    starts = range(0, len(frames_nFHWC), batch)
-    parts = (stacked(frames_nFHWC[i : i + batch]).to(model.head.weight.device) for i in starts)
-    return torch.cat([model(part).sigmoid().cpu() for part in parts]).numpy()
+    answers = answers_of(model, shrunk(frames_nFHWC, factor), batch)
+    return torch.cat([logits.sigmoid().cpu() for logits in answers]).numpy()
 
 
 def measure(found_nNP: np.ndarray, covers_nNP: np.ndarray, recipe: SegmenterRecipe) -> SegmenterResult:

@@ -17,7 +17,7 @@ import torch
 from diffusers import AutoModel, ModelMixin
 
 from prophy.backbones.variants import variant_beside
-from prophy.evaluation.judges.recogniser import through_autoencoder
+from prophy.evaluation.judges.pictures import through_autoencoder
 from prophy.evaluation.measures.laws import SPLITS_MEASURED, asked_clips, clip_errors, verdicts_of
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.results import FOLDER

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.clips import generated_frames, settings_of
-from prophy.evaluation.judges.recogniser import through_autoencoder
+from prophy.evaluation.judges.pictures import through_autoencoder
 from prophy.evaluation.measures.causes import (
     PLACE,
     AreaFinder,

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.laws import TrackLost, capped
-from prophy.evaluation.judges.recogniser import through_autoencoder
+from prophy.evaluation.judges.pictures import through_autoencoder
 from prophy.evaluation.judges.trackers import LAWS, law_errors
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.prompts.held_out import FIRST_SCENE, HeldOutPrompt

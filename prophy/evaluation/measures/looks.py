@@ -22,7 +22,7 @@ from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.evaluation.clips import generated_frames, settings_of
 from prophy.evaluation.judges.looks import load_looks_judge, read_looks
 from prophy.evaluation.judges.looks_renders import shown_in
-from prophy.evaluation.judges.recogniser import through_autoencoder
+from prophy.evaluation.judges.pictures import through_autoencoder
 from prophy.evaluation.measures.metrics import bootstrap
 from prophy.evaluation.prompts.held_out import ToldPrompt
 from prophy.evaluation.results.looks import (

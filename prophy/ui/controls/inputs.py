@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import gradio as gr
@@ -10,9 +11,9 @@ import gradio as gr
 from prophy.catalogue.limits import FewSteps
 from prophy.generation.settings import SAMPLERS
 from prophy.runs.record import RunRecord
-from prophy.ui.engine.engine import Request
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.request import Request
 
 _SEEDS = 10**6  #: that the dice chooses from: short enough to be read out
 
@@ -46,6 +47,40 @@ def numbers(card: ModelCard, prefix: str = "", record: RunRecord | None = None) 
     # In the browser alone: no request, and no two visitors get the same.
     dice.click(None, None, made.seed, js=f"() => Math.floor({_SEEDS} * Math.random())", api_visibility="private")
     return made
+
+
+class Size(NamedTuple):
+    """Width, height and length of the clip, in pixels and frames."""
+
+    width: gr.Number
+    height: gr.Number
+    frames: gr.Number
+
+    def of_model(self, card: ModelCard) -> dict[gr.Number, dict]:
+        """What shows those of a model; nothing where it makes clips of one size."""
+        values = zip(self, (card.made.width, card.made.height, card.made.frames), strict=True)
+        return {part: gr.update(value=value, visible=not card.is_embedded) for part, value in values}
+
+    def of_run(self, record: RunRecord, cards: Sequence[ModelCard]) -> dict[gr.Number, int]:
+        """What asks for a run's, where a model of this app that makes others made it."""
+        if not any(card.name == record.model_id and not card.is_embedded for card in cards):
+            return {}
+        return dict(zip(self, (record.settings[name] for name in self._fields), strict=True))
+
+
+def size(card: ModelCard, prefix: str = "") -> Size:
+    """A row of them; nothing of it shows where a model makes clips of one size.
+
+    Args:
+        card, prefix: see :func:`numbers`.
+    """
+    made, shows = card.made, not card.is_embedded
+    with gr.Row(elem_classes="pp-size"):
+        return Size(
+            _number("Width", f"{prefix}width", made.width, precision=0, visible=shows),
+            _number("Height", f"{prefix}height", made.height, precision=0, visible=shows),
+            _number("Frames", f"{prefix}frames", made.frames, precision=0, visible=shows),
+        )
 
 
 class Sampling(NamedTuple):
@@ -107,9 +142,9 @@ def _few_steps() -> tuple[float | str | None, ...]:
     return few.steps, few.guidance, few.negative_prompt, few.guidance_2, few.flow_shift, few.sampler
 
 
-def _number(label: str, elem_id: str, value: float, *, precision: int) -> gr.Number:
+def _number(label: str, elem_id: str, value: float, *, precision: int, visible: bool = True) -> gr.Number:
     # Without a range: gradio would refuse a number without naming what it is. The engine names it, and its range.
-    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id)
+    return gr.Number(label=label, value=value, precision=precision, min_width=72, elem_id=elem_id, visible=visible)
 
 
 def request_of(
@@ -123,6 +158,9 @@ def request_of(
     guidance_2: float | None = None,
     flow_shift: float | None = None,
     sampler: str | None = None,
+    width: float | None = None,
+    height: float | None = None,
+    frames: float | None = None,
 ) -> Request:
     """The request of what is in the controls, which may be empty.
 
@@ -130,6 +168,7 @@ def request_of(
         EngineError: a program sent something else than numbers.
     """
     asked = {"seed": seed, "steps": steps, "guidance": guidance, "guidance_2": guidance_2, "flow_shift": flow_shift}
+    asked |= {"width": width, "height": height, "frames": frames}
     for name, value in asked.items():
         if value is not None and not (isinstance(value, int | float) and math.isfinite(value)):
             raise EngineError(f"{name}={value!r:.40} must be a number")
@@ -137,7 +176,7 @@ def request_of(
     return Request(
         prompt or "",
         seed=Request.seed if seed is None else int(seed),
-        steps=None if steps is None else int(steps),
+        steps=_whole(steps),
         guidance=None if guidance is None else float(guidance),
         model=model or "",
         profile=profile or "",
@@ -145,4 +184,11 @@ def request_of(
         guidance_2=guidance_2 if is_guided else None,
         flow_shift=flow_shift or None,
         sampler=sampler or None,
+        width=_whole(width),
+        height=_whole(height),
+        frames=_whole(frames),
     )
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -10,7 +10,8 @@ import gradio as gr
 
 from prophy.ui.controls import messages
 from prophy.ui.controls.progress import waiting
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
 
 

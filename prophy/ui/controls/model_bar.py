@@ -11,10 +11,11 @@ from gradio.events import Dependency
 
 from prophy.memory.profiles import AUTO, PROFILES
 from prophy.ui.controls import messages
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.estimates import Estimate
 from prophy.ui.engine.models import ModelCard
+from prophy.ui.engine.request import Request
 from prophy.ui.views.live import duration
 
 _GIB = 2**30

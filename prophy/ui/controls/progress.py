@@ -11,10 +11,11 @@ import gradio as gr
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
 from prophy.ui.controls.visit import asked_by
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished, Opening, Started
 from prophy.ui.engine.line import Waiting
+from prophy.ui.engine.request import Request
 from prophy.ui.views.live import LiveView, duration
 
 if TYPE_CHECKING:

@@ -90,6 +90,7 @@ class SteerView:
         view = replace(self, poster=poster, steering=steering.to_json())
         if trace is None or trace.num_experts != len(self.experts):
             return view
+        view = replace(view, grid=trace.grid.shape)  # the run may be of another size than the model's own
         shares = [round(float(share), 4) for share in trace.expert_shares().mean(0)]
         return replace(view, shares=shares, presets=[*muting(trace, measured), *self.presets])
 

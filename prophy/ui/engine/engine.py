@@ -7,101 +7,45 @@ open at once.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from hmac import compare_digest
+from contextvars import copy_context
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from prophy.assets import gallery_dir
 from prophy.catalogue.experts import ExpertShares
-from prophy.memory.profiles import AUTO, Profile
-from prophy.routing.steering import Steering
-from prophy.runs.keep import RunLimits, sweep_runs
-from prophy.runs.owner import OwnerError, read_owner, runs_of, unowned_runs
-from prophy.runs.record import RunError
-from prophy.runs.store import Run, delete_run, find_run, list_runs, run_folder
+from prophy.memory.profiles import AUTO, OffloadMode, Profile
+from prophy.runs.keep import RunLimits
+from prophy.runs.store import Run
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.events import Finished, Opening, Started
-from prophy.ui.engine.gpu import gpu_seconds, on_gpu
+from prophy.ui.engine.gpu import gpu_seconds, is_lent, on_gpu
+from prophy.ui.engine.kept_runs import KeptRuns
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.models import ModelCard, ModelSource, cards_of
+from prophy.ui.engine.open_model import OpenModel
 from prophy.ui.engine.presence import GRACE_SECONDS, Presence
+from prophy.ui.engine.request import Request, Stopped
 from prophy.ui.engine.scratch import Scratch
 from prophy.ui.engine.slots import Slots
-from prophy.ui.engine.visitors import OWN_RUNS_KEPT
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
+    from prophy.catalogue.limits import GenerationDefaults
     from prophy.generation.generate import Generation, StepPreview
     from prophy.generation.settings import GenerationSettings
 
     Event = Waiting | Opening | Started | StepPreview | Finished
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a visitor asked for, unchecked.
-
-    Attributes:
-        prompt: as typed.
-        seed: of the noise.
-        steps: denoising steps; None for as many as the model is recommended with.
-        guidance: classifier-free guidance scale; None likewise.
-        use_branch: False leaves the backbone alone: a clip without routing.
-        steering: what to do to the experts.
-        model: by its card's name; empty for the first.
-        profile: memory profile; empty for the one that the app was started with.
-        negative_prompt: what guidance leads away from; None for the model's own, as the next two.
-        guidance_2: guidance at low noise, of a model with two transformers.
-        flow_shift: of a flow.
-        sampler: of a flow; None for the model's scheduler.
-        few_steps: so many, with all that distilled models ask for, before what is set above; None for no preset.
-        attention: record what the backbone attends to; the clip is the same.
-    """
-
-    prompt: str
-    seed: int = 0
-    steps: int | None = None
-    guidance: float | None = None
-    use_branch: bool = True
-    steering: Steering = field(default_factory=Steering)
-    model: str = ""
-    profile: str = ""
-    negative_prompt: str | None = None
-    guidance_2: float | None = None
-    flow_shift: float | None = None
-    sampler: str | None = None
-    few_steps: int | None = None
-    attention: bool = False
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """What replaces the model's own settings, as ``GenerationSettings.changed`` takes it."""
-        return {name: value for name in _CHOSEN if (value := getattr(self, name)) is not None}
-
-
-_CHOSEN = ("few_steps", "steps", "guidance", "negative_prompt", "guidance_2", "flow_shift", "sampler")
-
-
-@dataclass(frozen=True)
-class Stopped:
-    """A generation that was stopped.
-
-    Attributes:
-        prompt: what it was for.
-        preview: after its last denoising step; None if it had done none.
-    """
-
-    prompt: str
-    preview: StepPreview | None
+_ALL = str(Profile(OffloadMode.ALL))
 
 
 class Returned(NamedTuple):
@@ -111,29 +55,18 @@ class Returned(NamedTuple):
     events: Iterator[Event]
 
 
-class _Resident(NamedTuple):
-    """The model whose weights are in memory, and the memory profile that was asked for."""
-
-    card: ModelCard
-    pipeline: DiffusionPipeline
-    profile: str
-
-
 class Engine:
     """Generates for every visitor of one app, one at a time.
 
     Args:
         sources: the models to choose from, the first by default. One is open at a time.
         profile: the memory profile of requests that name none.
-        runs: the folder that new runs go to.
-        gallery: the folder of shipped runs; default: the repository's. It may be missing.
-        list_earlier: show every visitor the runs that ``runs`` already holds, and let them delete those that nobody
-            owns: right on one's own machine, wrong on a public one.
-        open_pipeline: opens a model in a memory profile; default: :func:`prophy.generation.pipelines.load`.
+        runs, gallery, runs_last, list_earlier, keep: of :class:`prophy.ui.engine.kept_runs.KeptRuns`.
+        open_pipeline: of :class:`prophy.ui.engine.open_model.OpenModel`.
         limits: of the line before the model.
-        keep: what stays in ``runs``.
 
     Attributes:
+        runs: what it has made, and the shipped ones.
         presence: who still listens.
         exports: files that are made for visitors.
         inspections: traces that are read for programs.
@@ -150,19 +83,20 @@ class Engine:
         profile: str = AUTO,
         runs: str | Path = "runs",
         gallery: str | Path | None = None,
+        runs_last: bool = True,
         list_earlier: bool = True,
         open_pipeline: Callable[[ModelCard, str], DiffusionPipeline] | None = None,
         limits: LineLimits = LineLimits(),
         keep: RunLimits = RunLimits(),
     ) -> None:
         _check_profile(profile)
-        self.cards, self.profile = cards_of(sources), profile
-        self.runs_dir, self._keep = Path(runs), keep
-        self.sweep()
-        self._gallery_dir = gallery_dir() if gallery is None else Path(gallery)
-        self._open_pipeline = open_pipeline or _load
+        self._is_lent = is_lent()
+        self.cards, self.profile = cards_of(sources), _ALL if self._is_lent else profile
+        if self._is_lent and (len(self.cards) > 1 or profile not in (AUTO, _ALL)):
+            raise ValueError(f"a lent GPU holds one model, in the profile {_ALL}: give one --model, and no --profile")
+        self.runs = KeptRuns(runs, gallery, last=runs_last, list_earlier=list_earlier, limits=keep)
+        self._model = OpenModel(open_pipeline)
         self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
-        self._resident: _Resident | None = None
         self._estimates = Estimates()
         self.limits, self.presence, self.scratch = limits, Presence(), Scratch()
         self.exports = Slots("exports", running=2, waiting=8, each=4)
@@ -170,15 +104,13 @@ class Engine:
         self._line = Line(limits, lambda job: self._estimates.seconds(job.card, job.steps, job.guided))
         self._jobs: dict[tuple[str, str], Job] = {}  # by session and owner
         self._jobs_lock = Lock()
-        self._lists_earlier = list_earlier
-        self._earlier = tuple(run.id for run in list_runs(self.runs_dir)) if list_earlier else ()
 
     # --- the models --------------------------------------------------------------------------------------------------
 
     @property
     def open_model(self) -> str | None:
         """The name of the model whose weights are in memory, if any is."""
-        return None if self._resident is None else self._resident.card.name
+        return self._model.name
 
     def card(self, name: str = "") -> ModelCard:
         """A model by its name, which may come from anyone; without one, the first.
@@ -216,36 +148,17 @@ class Engine:
         import prophy.generation.generate
         import prophy.generation.pipelines  # noqa: F401
 
-    def _pipeline_of(self, card: ModelCard) -> DiffusionPipeline | None:
-        """The pipeline of a model, if it is the open one."""
-        resident = self._resident
-        return resident.pipeline if resident is not None and resident.card is card else None
+    def open_for_lending(self) -> int:
+        """Open the model where a GPU is lent: on the main thread, before the page is served, see :mod:`.gpu`.
 
-    @property
-    def _opened(self) -> _Resident:
-        """The open model, of a job that has opened it."""
-        if self._resident is None:
-            raise RuntimeError("no model is open")
-        return self._resident
-
-    def _open(self, job: Job) -> DiffusionPipeline:
-        """Open a job's model in its profile; another one's weights are let go of first."""
-        card, profile = job.card, job.profile
-        if (pipeline := self._pipeline_of(card)) is None:
-            job.events.put(Opening(card.name))
-            if self._resident is not None:
-                from prophy.memory.offload import collect
-
-                self._resident = None
-                collect()
-            pipeline = self._open_pipeline(card, profile)
-        elif self._opened.profile != profile:
-            from prophy.generation.pipelines import place
-
-            self._resident = None  # a profile that does not fit leaves the weights scattered
-            place(pipeline, profile, clip=card.made.clip)
-        self._resident = _Resident(card, pipeline, profile)
-        return pipeline
+        Returns:
+            For how many seconds a clip that its defaults ask for needs the GPU.
+        """
+        card = self.card()
+        self._model.open(card, self.profile, lambda name: logger.info("opening %s", name))
+        made = card.made
+        planned = self._estimates.plan(card, guided=made.guidance > 1).of(Profile(OffloadMode.ALL))
+        return gpu_seconds(planned, made.steps)
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -262,15 +175,48 @@ class Engine:
         made = card.made
         try:
             _check_profile(request.profile or self.profile)
+            if self._is_lent and request.profile not in ("", AUTO, self.profile):
+                raise ValueError(f"a lent GPU holds the whole model: use the memory profile {self.profile}")
             own = GenerationSettings(request.prompt, seed=request.seed, steering=request.steering, **asdict(made))
             settings = own.changed(**request.chosen)
-            if (pipeline := self._pipeline_of(card)) is not None:
+            _check_size(card, settings)
+            if (pipeline := self._model.pipeline_of(card)) is not None:
                 check_prompt(pipeline.tokenizer, request.prompt, card.model_config.rules.text_tokens)
         except ValueError as error:
             raise EngineError(str(error)) from None
         if settings.steps > self.limits.steps:
             raise EngineError(f"steps={settings.steps} are more than this app makes: use at most {self.limits.steps}")
         return settings
+
+    def same_run(self, request: Request, owner: str) -> Run | None:
+        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
+
+        Same prompt, seed and settings give the same frames, so such a run need not be made again.
+        """
+        card = self.card(request.model)
+        # where a GPU is lent, the weights that would have to be compared are not in this process
+        if (pipeline := self._model.pipeline_of(card)) is None or self._is_lent:
+            return None
+        from prophy.generation.identity import branch_switched, computation_of, model_hash
+        from prophy.generation.settings import GenerationError, GenerationSettings
+
+        wanted = self.check(request)
+        is_routed = request.use_branch and card.has_branch
+        with branch_switched(pipeline, request.use_branch):
+            weights, computation = model_hash(pipeline), computation_of(pipeline, wanted)
+        for run in (*self.runs.history(owner), *self.runs.gallery()):
+            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
+                continue
+            if (run.routing_path is not None) != is_routed:
+                continue
+            try:
+                is_same = GenerationSettings.from_record(run.record) == wanted
+            except GenerationError:
+                continue  # made by another release
+            is_same = is_same and not computation.differences(run.record.computation)
+            if is_same and run.record.model_sha256 == weights:
+                return run
+        return None
 
     def generate(
         self,
@@ -302,7 +248,7 @@ class Engine:
         """
         settings = self.check(request)
         self.stop(session, owner)
-        card, profile = self.card(request.model), request.profile or self.profile
+        card, profile = self.card(request.model), self.profile if self._is_lent else request.profile or self.profile
         job = Job(
             request.prompt,
             card,
@@ -316,7 +262,8 @@ class Engine:
             may_return and owner != "",
             request.attention,
         )
-        job.worker = Thread(target=self._work, args=(job, settings), name="prophy-generation", daemon=True)
+        work = partial(copy_context().run, self._work, job, settings)  # the lender of a GPU finds the visitor there
+        job.worker = Thread(target=work, name="prophy-generation", daemon=True)
         self._line.join(job)
         with self._jobs_lock:
             self._forget_the_left()
@@ -451,7 +398,7 @@ class Engine:
         try:
             if not self._line.wait(job):
                 raise GenerationStopped
-            tokenizer = self._open(job).tokenizer
+            tokenizer = self._model.open(job.card, job.profile, lambda name: job.events.put(Opening(name))).tokenizer
             check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
             job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
             with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
@@ -463,8 +410,8 @@ class Engine:
                         raise GenerationStopped
                     if isinstance(event, Generation):
                         self._time(job.card, event)
-                        run = event.save(self.runs_dir, owner=job.owner or None)
-                        self.sweep()
+                        run = event.save(self.runs.folder, owner=job.owner or None)
+                        self.runs.sweep()
                         return run
             raise RuntimeError("the generation ended without a clip")
         finally:
@@ -476,7 +423,7 @@ class Engine:
         from prophy.generation.generate import stream
         from prophy.generation.identity import branch_switched
 
-        pipeline = self._opened.pipeline
+        pipeline = self._model.opened.pipeline
         with branch_switched(pipeline, use_branch):
             yield from stream(pipeline, settings, attention=attention)
 
@@ -484,7 +431,7 @@ class Engine:
         """For how long :meth:`_stream` needs a GPU, by the plan."""
         from prophy.memory.offload import profile_of
 
-        card, pipeline, _ = self._opened
+        card, pipeline, _ = self._model.opened
         planned = self._estimates.plan(card, guided=settings.guidance > 1).of(profile_of(pipeline))
         return gpu_seconds(planned, settings.steps)
 
@@ -492,100 +439,12 @@ class Engine:
         from prophy.memory.offload import profile_of
 
         timing = Timing(
-            profile_of(self._opened.pipeline),
+            profile_of(self._model.opened.pipeline),
             step=made.timings["denoise"] / made.settings.steps,
             decode=made.timings["decode"],
         )
-        self._estimates.record(card, made.settings.guidance > 1, timing)
-
-    # --- runs --------------------------------------------------------------------------------------------------------
-
-    def gallery(self) -> list[Run]:
-        """The shipped runs, by name."""
-        return sorted(list_runs(self._gallery_dir), key=lambda run: run.id)
-
-    def history(self, owner: str) -> list[Run]:
-        """A visitor's runs, newest first: the last ones that they own, and the earlier ones where they are listed, with
-        those that came into the folder since and that nobody owns."""
-        wanted = [*runs_of(self.runs_dir, owner, OWN_RUNS_KEPT), *self._earlier]
-        if self._lists_earlier:  # made meanwhile by the command line
-            wanted += unowned_runs(self.runs_dir, OWN_RUNS_KEPT)
-        runs = []
-        for run_id in dict.fromkeys(wanted):
-            try:
-                runs.append(find_run(self.runs_dir, run_id))
-            except RunError as error:
-                logger.info("not in the history: %s", error)
-        return sorted(runs, key=lambda run: (run.record.created, run.id), reverse=True)
-
-    def same_run(self, request: Request, owner: str) -> Run | None:
-        """A shipped run, or one of a visitor's, that its open model made of this very request; None if there is none.
-
-        Same prompt, seed and settings give the same frames, so such a run need not be made again.
-        """
-        card = self.card(request.model)
-        if (pipeline := self._pipeline_of(card)) is None:
-            return None
-        from prophy.generation.identity import branch_switched, computation_of, model_hash
-        from prophy.generation.settings import GenerationError, GenerationSettings
-
-        wanted = self.check(request)
-        is_routed = request.use_branch and card.has_branch
-        with branch_switched(pipeline, request.use_branch):
-            weights, computation = model_hash(pipeline), computation_of(pipeline, wanted)
-        for run in (*self.history(owner), *self.gallery()):
-            if run.record.prompt != wanted.prompt or run.record.seed != wanted.seed:
-                continue
-            if (run.routing_path is not None) != is_routed:
-                continue
-            try:
-                is_same = GenerationSettings.from_record(run.record) == wanted
-            except GenerationError:
-                continue  # made by another release
-            is_same = is_same and not computation.differences(run.record.computation)
-            if is_same and run.record.model_sha256 == weights:
-                return run
-        return None
-
-    def sweep(self) -> None:
-        """Delete the runs that are beyond what is kept, and what killed writes left."""
-        sweep_runs(self.runs_dir, self._keep)
-
-    def delete(self, run_id: str, owner: str) -> None:
-        """Delete a run of the runs folder; shipped ones stay.
-
-        Args:
-            run_id: of the run; it is in every shared link, so it proves nothing.
-            owner: who asks.
-
-        Raises:
-            EngineError: there is none of this id, or it is another's. A run that nobody owns can be deleted where
-                earlier ones are listed: on one's own machine.
-        """
-        try:
-            its_owner = read_owner(run_folder(self.runs_dir, run_id))
-            may = self._lists_earlier if its_owner is None else compare_digest(its_owner, owner)
-            if not may:
-                raise EngineError("this run belongs to another visitor: only the browser that made it can delete it")
-            delete_run(self.runs_dir, run_id)
-        except (RunError, OwnerError, OSError) as error:
-            raise EngineError(for_visitors(error)) from None
-
-    def find(self, run_id: str) -> Run:
-        """A run of the gallery or of the runs folder, by its id, which may come from anyone.
-
-        Raises:
-            EngineError: there is none, or it is damaged.
-        """
-        try:
-            return find_run(self._gallery_dir, run_id)
-        except RunError:
-            pass
-        try:
-            run_folder(self.runs_dir, run_id)  # its message names no folder of this machine
-            return find_run(self.runs_dir, run_id)
-        except RunError as error:
-            raise EngineError(str(error)) from None
+        if _size_of(made.settings) == _size_of(card.made):  # what estimates are of
+            self._estimates.record(card, made.settings.guidance > 1, timing)
 
 
 def _reason(error: BaseException) -> str:
@@ -596,13 +455,29 @@ def _reason(error: BaseException) -> str:
     return for_visitors(lines[0]) if lines else type(error).__name__
 
 
+def _size_of(clip: GenerationSettings | GenerationDefaults) -> tuple[int, int, int]:
+    return clip.width, clip.height, clip.frames
+
+
+def _check_size(card: ModelCard, settings: GenerationSettings) -> None:
+    """Refuse a clip that the model cannot make, or one of more pixels than the app was started for.
+
+    Raises:
+        ValueError: one line that names the cure.
+    """
+    (width, height, frames), asked = _size_of(card.made), _size_of(settings)
+    if asked == (width, height, frames):
+        return
+    if card.is_embedded:
+        raise ValueError(f"the embedded model makes clips of {width}×{height}, {frames} frames, and no others")
+    card.model_config.rules.check(settings.frames, settings.height, settings.width)
+    if math.prod(asked) > width * height * frames:
+        raise ValueError(
+            f"{settings.width}×{settings.height}, {settings.frames} frames are more than this app makes: at most as "
+            f"many pixels as {width}×{height}, {frames} frames have"
+        )
+
+
 def _check_profile(name: str) -> None:
     if name != AUTO:
         Profile.parse(name)
-
-
-def _load(card: ModelCard, profile: str) -> DiffusionPipeline:
-    from prophy.generation.pipelines import load
-
-    source = card.source
-    return load(source.base, branch=source.branch, loras=source.loras, profile=profile, clip=card.made.clip)

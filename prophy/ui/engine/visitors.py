@@ -42,6 +42,12 @@ def run_of(query: Mapping[str, str]) -> str | None:
     return query.get("run") or None
 
 
+def pair_of(query: Mapping[str, str]) -> tuple[str, str] | None:
+    """The two runs that ``?a=`` and ``?b=`` name, unchecked; None where it is not two."""
+    a, b = query.get("a"), query.get("b")
+    return (a, b) if a and b else None
+
+
 def owner_of(secret: object) -> str:
     """The digest that stands for a visitor: what is kept beside their runs. Empty for whoever brought no secret."""
     if not isinstance(secret, str) or _SECRET.fullmatch(secret) is None:

@@ -13,16 +13,17 @@ from prophy.routing.steering import Steering, SteeringError
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import numbers, request_of
+from prophy.ui.controls.inputs import Size, numbers, request_of, size
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow
 from prophy.ui.controls.run_list import Shelf, poster
 from prophy.ui.controls.steer import SteerView, steer_panel
-from prophy.ui.engine.engine import Engine, Request
+from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.models import ModelCard
-from prophy.ui.engine.visitors import owner_of, told
+from prophy.ui.engine.request import Request
+from prophy.ui.engine.visitors import owner_of, pair_of, told
 from prophy.ui.files import exporter
 from prophy.ui.views.compare import CompareView, compare_view
 from prophy.ui.views.component import STATIC
@@ -46,7 +47,7 @@ class CompareTab:
         self._engine, self._bar = engine, bar
         self._steering = gr.State({})
         card = engine.card()
-        self._shipped = _shipped_pair(engine.gallery()) if card.refinement_experts else None
+        self._shipped = _shipped_pair(engine.runs.gallery()) if card.refinement_experts else None
         self._is_opened = gr.State(False)
         with gr.Row(elem_classes="pp-columns", equal_height=False):
             with gr.Column(scale=4, min_width=300, elem_classes="pp-ask"):
@@ -57,6 +58,7 @@ class CompareTab:
                 self.prompt = _prompt("A", "a red ball bounces on the floor", prompt)
                 self._other = _prompt("B", "a blue ball bounces on the floor", visible=self._shipped is None)
                 self._numbers = numbers(card, "compare-", record)
+                self._size = size(card, "compare-")
                 with gr.Column(visible=False, elem_id="steering") as self._steer_part:
                     self._panel = steer_panel(_blank_panel(card))
                 with gr.Row(elem_classes="pp-actions"):
@@ -73,12 +75,13 @@ class CompareTab:
 
         Args:
             history: the shelf of the visitor's runs, which these join.
-            tab: whose first opening shows the shipped pair, if there is one.
+            tab: whose first opening shows the pair of the page's link, or the shipped one, if there is one.
         """
         self._history = history
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
-        if self._shipped is not None:
-            tab.select(self._on_open, self._is_opened, [self._is_opened, self._view], queue=False, **quiet)
+        shown = [self._view, self._notice]
+        tab.select(self._on_open, self._is_opened, [self._is_opened, *shown], queue=False, **quiet)
+        self._view.revisit(self._on_pair, None, shown, queue=False, **quiet)
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
         self._view.copy(
@@ -93,7 +96,7 @@ class CompareTab:
         self._turn.wire(
             [self.prompt.submit, self._other.submit],
             self._on_ask,
-            [self._kind, self.prompt, self._other, self._steering, *self._numbers, *self._bar.inputs],
+            [self._kind, self.prompt, self._other, self._steering, *self._asked],
             self._on_generate,
             [self._view, *history.outputs],
         )
@@ -101,7 +104,13 @@ class CompareTab:
     @property
     def inputs(self) -> list[gr.blocks.Block]:
         """What :meth:`for_model` and :meth:`to_steer` fill."""
-        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, self._panel, self._steering]
+        steered = [self._panel, self._steering]
+        return [self._kind, self._other, self._steer_part, self.prompt, *self._numbers, *self._size, *steered]
+
+    @property
+    def _asked(self) -> list[gr.components.Component]:
+        """What both requests are made of besides their prompts, in the order of :meth:`_requests`."""
+        return [*self._size, *self._numbers, *self._bar.inputs]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model, nothing steered."""
@@ -112,6 +121,7 @@ class CompareTab:
             self._steer_part: gr.update(visible=False),
             self._numbers.steps: card.made.steps,
             self._numbers.guidance: card.made.guidance,
+            **self._size.of_model(card),
             self._panel: None if panel is None else panel.as_json(),
             self._steering: {},
         }
@@ -135,13 +145,14 @@ class CompareTab:
         }
 
     def _asked_as(self, run: Run) -> dict[Any, Any]:
-        """Prompt, seed, steps and guidance of a run."""
+        """Prompt, seed, steps, guidance and size of a run."""
         record = run.record
         return {
             self.prompt: record.prompt,
             self._numbers.seed: record.seed,
             self._numbers.steps: record.settings["steps"],
             self._numbers.guidance: record.settings["guidance"],
+            **self._size.of_run(record, self._engine.cards),
         }
 
     def _panel_on(self, panel: SteerView, run: Run) -> dict[str, Any]:
@@ -151,17 +162,41 @@ class CompareTab:
             raise EngineError(str(error)) from None
         return panel.on_run(run.record.steering, poster(run), trace, self._engine.experts_of(run)).as_json()
 
-    def _on_open(self, is_opened: bool) -> dict[Any, Any]:
-        """The shipped pair, the first time."""
-        if is_opened or self._shipped is None:
-            return {self._is_opened: True}
-        a, b = self._shipped
+    def _on_open(self, is_opened: bool, visit: gr.Request) -> dict[Any, Any]:
+        """The first time, the two runs that the page's link names, or the shipped pair."""
+        update: dict[Any, Any] = {self._is_opened: True}
+        if is_opened:
+            return update
+        if (asked := pair_of(visit.query_params)) is not None:
+            update |= self._linked(*asked)
+        if self._view not in update and self._shipped is not None:
+            try:
+                update[self._view] = self._beside(*self._shipped)
+            except EngineError as error:
+                logger.warning("cannot show the shipped pair: %s", error)
+        return update
+
+    def _on_pair(self, event: gr.EventData) -> dict[Any, Any]:
+        return self._linked(told(event._data, "a"), told(event._data, "b"))
+
+    def _linked(self, a: str, b: str) -> dict[Any, Any]:
+        """What shows two runs by their ids, which may come from anyone."""
         try:
-            view = CompareView.of(a, b, ("branch on", "branch off"), (self._engine.experts_of(a), None))
+            return {self._view: self._beside(self._engine.runs.find(a), self._engine.runs.find(b)), self._notice: ""}
+        except EngineError as error:
+            return {self._notice: messages.error(f"the link cannot be opened: {error}")}
+
+    def _beside(self, a: Run, b: Run) -> dict[str, Any]:
+        """The view's value.
+
+        Raises:
+            EngineError: the two do not fit, or one is broken.
+        """
+        try:
+            measured = self._engine.experts_of(a), self._engine.experts_of(b)
+            return CompareView.of(a, b, _labels(a, b), measured).as_json()
         except (ValueError, RunError, OSError) as error:
-            logger.warning("cannot show the shipped pair: %s", error)
-            return {self._is_opened: True}
-        return {self._is_opened: True, self._view: view.as_json()}
+            raise EngineError(str(error)) from None
 
     def _on_kind(self, kind: str) -> dict[Any, Any]:
         return {
@@ -181,7 +216,7 @@ class CompareTab:
         """Copy A to the form: it then asks for what A was made with, on both sides; without the branch, for that and
         its counterpart."""
         try:
-            run = self._engine.find(told(event._data, "id"))
+            run = self._engine.runs.find(told(event._data, "id"))
             panel = _blank_panel(self._engine.card(model))
             is_bare = panel is not None and run.routing_path is None
             if panel is None or is_bare or (kind != STEERING and run.record.steering.is_neutral):
@@ -214,7 +249,8 @@ class CompareTab:
     def _requests(
         self, kind: str, prompt: str, other: str, steering: dict, asked: tuple[Any, ...]
     ) -> tuple[Request, Request]:
-        a = request_of(prompt, *asked)
+        of_clip, numbers = dict(zip(Size._fields, asked[:3], strict=True)), asked[3:]
+        a = request_of(prompt, *numbers, **of_clip)
         if kind == BRANCH:
             return a, replace(a, use_branch=False)
         if kind == STEERING:
@@ -222,7 +258,7 @@ class CompareTab:
             if steered.is_neutral:
                 raise EngineError("nothing is steered: mute, boost or invert an expert, or force one on a region")
             return a, replace(a, steering=steered)
-        return a, request_of(other, *asked)
+        return a, request_of(other, *numbers, **of_clip)
 
     def _on_generate(self, ticket: Ticket | None, secret: str | None, visit: gr.Request) -> Iterator[dict[Any, Any]]:
         if ticket is None or not self._turn.admits(ticket, secret):
@@ -248,12 +284,10 @@ class CompareTab:
             if moment is None or moment.run is None:
                 return
             runs.append(moment.run)
-            yield self._history.update(self._engine.history(owner))
+            yield self._history.update(self._engine.runs.history(owner))
         try:
-            (a, b), (ours, theirs) = runs, ticket.requests
-            measured = self._engine.experts_of(a), self._engine.experts_of(b)
-            view = CompareView.of(a, b, _labels(ours, theirs), measured).as_json()
-        except (ValueError, RunError, OSError) as error:
+            view = self._beside(*runs)
+        except EngineError as error:
             yield {self._live: None, self._notice: messages.error(error), **self._turn.ended()}
             return
         yield {self._live: None, self._view: view, **self._turn.ended()}
@@ -293,14 +327,16 @@ def _shipped_pair(runs: Sequence[Run]) -> tuple[Run, Run] | None:
     return None
 
 
-def _labels(a: Request, b: Request) -> tuple[str, str]:
-    """What sets each side apart, in a few words."""
-
-    def label(request: Request) -> str:
-        return "branch off" if not request.use_branch else ", ".join(request.steering.describe())
-
-    ours, theirs = label(a), label(b)
+def _labels(a: Run, b: Run) -> tuple[str, str]:
+    """What sets each side apart, in a few words; nothing where both were made alike."""
+    are_bare = [run.routing_path is None for run in (a, b)]
+    if all(are_bare):
+        return "", ""
+    ours, theirs = (
+        "branch off" if is_bare else ", ".join(run.record.steering.describe())
+        for run, is_bare in zip((a, b), are_bare, strict=True)
+    )
     if not ours and not theirs:
         return "", ""
-    otherwise = "not steered" if b.use_branch else "branch on"
+    otherwise = "branch on" if any(are_bare) else "not steered"
     return ours or otherwise, theirs or otherwise

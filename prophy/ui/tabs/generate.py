@@ -16,7 +16,7 @@ from prophy.evaluation.prompts.gallery import SHIPPED
 from prophy.runs.record import RunError
 from prophy.runs.store import Run
 from prophy.ui.controls import messages
-from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling
+from prophy.ui.controls.inputs import Numbers, numbers, request_of, sampling, size
 from prophy.ui.controls.job import Ticket, Turn
 from prophy.ui.controls.model_bar import ModelBar
 from prophy.ui.controls.progress import follow, follow_again
@@ -53,7 +53,7 @@ class GenerateTab:
 
     def __init__(self, engine: Engine, bar: ModelBar, secret: gr.Textbox) -> None:
         self._engine, self._bar, self._secret = engine, bar, secret
-        shipped = engine.gallery()
+        shipped = engine.runs.gallery()
         self._first = shipped[0] if shipped else None
         self._built_in = None if self._first is None else _built_in(self._first, engine)
         card = engine.card()
@@ -70,6 +70,7 @@ class GenerateTab:
                 chips = [_chip(i) for i in range(len(EXAMPLES))]
                 self._examples = component("examples", ("to_player.js", "examples.js"), chips)
                 self.numbers: Numbers = numbers(card)
+                self._size = size(card)
                 self._sampling = sampling(card, self.numbers.steps, self.numbers.guidance)
                 self._batch = gr.Checkbox(label=f"{BATCH} clips, of this seed and the next ones", elem_id="batch")
                 self._attention = gr.Checkbox(
@@ -87,7 +88,8 @@ class GenerateTab:
         self._gallery: Shelf = shelf(
             "gallery", "Gallery", "shipped with the code; opens without the model", engine, shipped, is_own=False
         )
-        self.history: Shelf = shelf("history", "Your runs", f"kept in {engine.runs_dir.name}/", engine, is_own=True)
+        kept = f"kept in {engine.runs.folder.name}/" if engine.runs.last else "gone when this Space restarts: save them"
+        self.history: Shelf = shelf("history", "Your runs", kept, engine, is_own=True)
 
     def wire(self, demo: gr.Blocks) -> Dependency:
         """Connect the controls.
@@ -109,21 +111,22 @@ class GenerateTab:
             concurrency_limit=None,
             **quiet,
         )
-        filled = [*shown, self.prompt, *self.numbers]
+        filled = [*shown, self.prompt, *self.numbers, *self._size]
         self._examples.choose(self._on_example, self._secret, filled, queue=False, **quiet)
         for runs in (self._gallery, self.history):
             runs.cards.choose(self._on_choose, self._secret, filled, queue=False, **quiet)
         self.view.revisit(self._on_revisit, self._secret, shown, queue=False, **quiet)
         self.history.cards.delete(self._on_delete, self._secret, [*lists, self.notice], queue=False, **quiet)
         self.history.cards.refresh(self._on_refresh, self._secret, lists, queue=False, **quiet)
-        asked = [self._batch, self._attention, self.prompt, *self.numbers, *self._bar.inputs, *self._sampling]
-        self._turn.wire([self.prompt.submit], self._on_ask, asked, self._on_generate, [self.view, *lists])
+        asked = [self.prompt, *self.numbers, *self._bar.inputs, *self._sampling, *self._size]
+        inputs = [self._batch, self._attention, *asked]
+        self._turn.wire([self.prompt.submit], self._on_ask, inputs, self._on_generate, [self.view, *lists])
         return loaded
 
     @property
     def inputs(self) -> list[gr.components.Component]:
         """What :meth:`for_model` fills."""
-        return [self._about, self._words, self.numbers.steps, self.numbers.guidance, *self._sampling]
+        return [self._about, self._words, self.numbers.steps, self.numbers.guidance, *self._sampling, *self._size]
 
     def for_model(self, card: ModelCard) -> dict[Any, Any]:
         """What shows the controls of a model."""
@@ -138,6 +141,7 @@ class GenerateTab:
             ),
             self._sampling.flow_shift: card.made.flow_shift,
             self._sampling.sampler: "",
+            **self._size.of_model(card),
         }
 
     # --- opening -----------------------------------------------------------------------------------------------------
@@ -154,12 +158,12 @@ class GenerateTab:
         return {self.view: value.as_json(), self._live: None}
 
     def _on_load(self, secret: str | None, visit: gr.Request) -> dict[Any, Any]:
-        mine = self._engine.history(owner_of(secret))
+        mine = self._engine.runs.history(owner_of(secret))
         asked, complaint = run_of(visit.query_params), None
         opened = {}
         if asked is not None:
             try:
-                opened = self.open(self._engine.find(asked), by_link=True)
+                opened = self.open(self._engine.runs.find(asked), by_link=True)
             except EngineError as error:
                 complaint = messages.error(f"the link cannot be opened: {error}")
         is_open = self._built_in is not None and asked is None
@@ -182,7 +186,7 @@ class GenerateTab:
             if moment.notice is not None:
                 update[self.notice] = moment.notice
             if moment.run is not None:
-                update |= {**self.open(moment.run), **self.history.update(self._engine.history(owner))}
+                update |= {**self.open(moment.run), **self.history.update(self._engine.runs.history(owner))}
             yield update
 
     def _on_choose(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
@@ -195,13 +199,16 @@ class GenerateTab:
         self, run_id: str, secret: str | None, visit: gr.Request, *, by_link: bool = False
     ) -> dict[Any, Any]:
         """What shows a run that was chosen, and asks for it in the form, unless the browser only went back to it."""
-        if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
-            return {self.notice: messages.error("a clip is being made: wait for it or press Stop, then open another")}
         try:
-            run = self._engine.find(run_id)
+            run = self._engine.runs.find(run_id)
         except EngineError as error:
             return {self.notice: messages.error(error)}
-        return {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
+        opened = {self.notice: "", **self.open(run, by_link=by_link), **({} if by_link else self._asked_as(run))}
+        if self._engine.is_generating(visit.session_hash or "", owner_of(secret)):
+            del opened[self._live]  # what is said of the clip that is being made stays
+            if not opened[self.notice]:
+                del opened[self.notice]
+        return opened
 
     def _asked_as(self, run: Run) -> dict[Any, Any]:
         """The form as it would ask for a run."""
@@ -211,24 +218,25 @@ class GenerateTab:
             self.numbers.seed: record.seed,
             self.numbers.steps: record.settings["steps"],
             self.numbers.guidance: record.settings["guidance"],
+            **self._size.of_run(record, self._engine.cards),
         }
 
     def _on_refresh(self, secret: str | None) -> dict[Any, Any]:
-        return self.history.update(self._engine.history(owner_of(secret)))
+        return self.history.update(self._engine.runs.history(owner_of(secret)))
 
     def _on_delete(self, secret: str | None, event: gr.EventData) -> dict[Any, Any]:
         owner = owner_of(secret)
         try:
-            self._engine.delete(told(event._data, "id"), owner)
+            self._engine.runs.delete(told(event._data, "id"), owner)
             said = ""
         except EngineError as error:
             said = messages.error(error)
-        return {**self.history.update(self._engine.history(owner)), self.notice: said}
+        return {**self.history.update(self._engine.runs.history(owner)), self.notice: said}
 
     def _on_example(self, secret: str | None, event: gr.EventData, visit: gr.Request) -> dict[Any, Any]:
         index = event._data.get("index") if isinstance(event._data, dict) else 0
         example = EXAMPLES[index % len(EXAMPLES) if isinstance(index, int) else 0]
-        for run in self._engine.gallery():
+        for run in self._engine.runs.gallery():
             if (run.record.prompt, run.record.seed) == (example.prompt, example.seed):
                 return self._open_asked(run.id, secret, visit)
         return {self.prompt: example.prompt, self.numbers.seed: example.seed}
@@ -263,7 +271,7 @@ class GenerateTab:
                     update |= self._turn.ended()
                 if moment.run is not None:
                     made.append(moment.run)
-                    update |= self.history.update(self._engine.history(owner))
+                    update |= self.history.update(self._engine.runs.history(owner))
                     if place == count:
                         update |= {**self.open(made[0]), self.notice: _made_in_a_row(made)}
                 yield update

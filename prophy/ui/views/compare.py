@@ -76,12 +76,13 @@ def compare_view(export_run: Callable[[object], dict[str, str]] | None = None) -
     """The component. Its value is :meth:`CompareView.as_json`, or None for an invitation to make two runs.
 
     Its event ``copy`` ("Copy A to the form") carries ``{"id": the run's on side A}``; ``swap`` comes after the sides
-    have changed places.
+    have changed places; ``revisit`` carries ``{"a": run id, "b": run id}``: to show the two that the visitor's browser
+    went back to.
 
     Args:
         export_run: gives a visitor a file of both; see :func:`routing_view`. None: there are no files.
     """
-    scripts = ("routing.js", "parts.js", "compare.js", "download.js", "compare_view.js")
+    scripts = ("routing.js", "parts.js", "stacked_bars.js", "compare.js", "download.js", "compare_view.js")
     functions = [] if export_run is None else [export_run]
     return component("compare_view", scripts, server_functions=functions)
 

@@ -38,8 +38,8 @@ class AttentionBytes:
         peaks: of the words, shares of a token's attention.
         side: tokens on a side of a cell.
         cells: latent frames, rows, columns of the cells.
-        looks: base64 of uint8 (C, C), from each cell to each, 255 is the row's peak.
-        look_peaks: of the rows.
+        cell_maps: base64 of uint8 (C, C), from each cell to each, 255 is the row's peak.
+        cell_peaks: of the rows.
     """
 
     words: list[str]
@@ -48,8 +48,8 @@ class AttentionBytes:
     peaks: list[float]
     side: int
     cells: tuple[int, int, int]
-    looks: str
-    look_peaks: list[float]
+    cell_maps: str
+    cell_peaks: list[float]
 
     @classmethod
     def of(cls, attention: AttentionTrace) -> AttentionBytes:
@@ -64,8 +64,8 @@ class AttentionBytes:
             peaks=[round(float(peak), 6) for peak in attention.word_peaks],
             side=attention.cell_side,
             cells=attention.cells.shape,
-            looks=base64_of(attention.cell_maps),
-            look_peaks=[round(float(peak), 6) for peak in attention.cell_peaks],
+            cell_maps=base64_of(attention.cell_maps),
+            cell_peaks=[round(float(peak), 6) for peak in attention.cell_peaks],
         )
 
 
@@ -141,6 +141,28 @@ class RoutingBytes:
             attention=None if attention is None else AttentionBytes.of(attention),
         )
 
+    @classmethod
+    def of_attention(cls, attention: AttentionTrace) -> RoutingBytes:
+        """What was recorded of a clip that was made without a branch: no experts, no phenomena."""
+        sent = AttentionBytes.of(attention)
+        return cls(
+            grid=attention.grid.shape,
+            temporal=TEMPORAL,
+            steps=sent.steps,
+            total_steps=attention.total_steps,
+            top_k=0,
+            ids="",
+            weights="",
+            maps="",
+            entropy="",
+            semantic=[],
+            experts=[],
+            phenomena=[],
+            names=[],
+            offered=[],
+            attention=sent,
+        )
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -155,7 +177,7 @@ class RunView:
         frames: video frames.
         fps: frames a second.
         aspect: width over height.
-        routing: None for a run made without a branch.
+        routing: None for a run made without a branch, unless what its backbone attended to was recorded.
         by_link: the answer to the page's address, which says what is laid over the run: the view reads it. Until the
             answer comes such a page shows nothing, and it would not notice a value equal to the one it was built with.
     """
@@ -203,6 +225,11 @@ class RunView:
         if trace is not None and measured is not None and not measured.is_of(record.model_sha256):
             scheduled.append("made with other weights, or in another precision, than its experts were named for")
             measured = None
+        routing = None
+        if trace is not None:
+            routing = RoutingBytes.of(trace, measured, attention)
+        elif attention is not None:
+            routing = RoutingBytes.of_attention(attention)
         return cls(
             id=run.id,
             prompt=record.prompt,
@@ -212,7 +239,7 @@ class RunView:
             frames=settings["frames"],
             fps=settings["fps"],
             aspect=settings["width"] / settings["height"],
-            routing=None if trace is None else RoutingBytes.of(trace, measured, attention),
+            routing=routing,
             by_link=by_link,
         )
 

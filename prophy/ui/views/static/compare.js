@@ -18,6 +18,20 @@ function stepAt(position, positions, kept) {
   return positions === 1 ? kept - 1 : Math.round((position * (kept - 1)) / (positions - 1));
 }
 
+// The other way round: the position that means a kept step.
+function positionOf(step, positions, kept) {
+  return kept === 1 ? positions - 1 : Math.round((step * (positions - 1)) / (kept - 1));
+}
+
+// Mean level of a region's tokens at a latent frame, 0 to 1.
+function regionLevel(levels, { width, height }, latent, { rows, columns }) {
+  let sum = 0;
+  for (let row = rows[0]; row <= rows[1]; row++) {
+    for (let column = columns[0]; column <= columns[1]; column++) sum += levels[(latent * height + row) * width + column];
+  }
+  return sum / (255 * (rows[1] - rows[0] + 1) * (columns[1] - columns[0] + 1));
+}
+
 // RGBA of one latent frame's tokens: each level's colour on the scale, every token alike opaque.
 function differenceColours(levels, scale, latent, perFrame, opacity) {
   const rgba = new Uint8ClampedArray(4 * perFrame);
@@ -84,15 +98,45 @@ function wipeAfterKey(key, wipe) {
   return key in moves ? Math.min(100, Math.max(0, wipe + moves[key])) : null;
 }
 
+// --- the address bar ---------------------------------------------------------------------------------------------
+
+const LAYOUTS = ["side", "wipe", "amplified"];
+const COMPARED_VIEWS = ["off", "phenomena", "phenomenon", "top1", "expert", "entropy", "margin", "difference"];
+
+// What the address says of two runs on show, as {name: text}; `rest`: what addressOf says of the view over them.
+function pairAddress(a, b, layout, wipe, { run: _, ...rest }) {
+  return { a, b, layout, ...(layout === "wipe" ? { wipe: Math.round(wipe) } : {}), ...rest };
+}
+
+// The layout, and the place of the divider in percent or null, that an address, which anyone may have typed, asks for.
+function readLayout(search) {
+  const asked = new URLSearchParams(search);
+  const layout = LAYOUTS.includes(asked.get("layout")) ? asked.get("layout") : null;
+  const wipe = /^\d{1,3}$/.test(asked.get("wipe") || "") ? Math.min(100, Number(asked.get("wipe"))) : null;
+  return { layout, wipe };
+}
+
+// Whether an address names these two runs, in this order.
+function namesPair(search, a, b) {
+  const asked = new URLSearchParams(search);
+  return asked.get("a") === a && asked.get("b") === b;
+}
+
 if (typeof module !== "undefined") {
   module.exports = {
+    COMPARED_VIEWS,
     HELD_BYTES,
     differenceColours,
     doublings,
     heldSize,
     levelSummary,
     loopFrame,
+    namesPair,
+    pairAddress,
     pairedBars,
+    positionOf,
+    readLayout,
+    regionLevel,
     stepAt,
     verdict,
     wipeAfterKey,

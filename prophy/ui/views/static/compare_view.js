@@ -1,5 +1,5 @@
-// Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js and compare.js
-// stand before this text; download.js too.
+// Two runs, one player. gradio gives `element`, `props`, `trigger` and `watch`; routing.js, parts.js, stacked_bars.js,
+// compare.js and download.js stand before this text. Going back to two other runs triggers 'revisit' with their ids.
 //
 // No <video> plays here: two of them drift, however often they are corrected, and lose each other at every loop. Each
 // clip is read once, frame by frame, into memory, and one clock draws the same number from both: they cannot come apart.
@@ -10,6 +10,7 @@ const find = (selector) => root.querySelector(selector);
 const slots = ["a", "b"].map((name) => ({
   head: find(`.pp-side.is-${name}`),
   stage: find(`.pp-stage.is-${name}`),
+  inspected: find(`.pp-inspected.is-${name}`),
   canvas: find(`.pp-stage.is-${name} canvas`),
   frameKey: `frame${name.toUpperCase()}`, // data-frame-a and data-frame-b: what was drawn last
   runKey: `run${name.toUpperCase()}`,
@@ -25,8 +26,11 @@ const legend = find(".pp-legend");
 const opacity = find(".pp-opacity");
 const stepSlider = find(".pp-step");
 const modes = [...root.querySelectorAll("[data-mode]")];
+const inspect = find(".pp-inspect");
 const layouts = [...root.querySelectorAll(".pp-modes [data-layout]")];
 
+const TAB = "compare"; // that this view stands in
+const DRAG = 6; // pixels: a pointer that moved less has clicked
 const PRESENTED_MS = 250; // a hidden tab presents no frames: after this, `seeked` alone is believed
 
 let pair = null; // the value
@@ -36,6 +40,7 @@ let opened = 0;
 let isReady = false;
 let isPlaying = false;
 let resumes = false;
+let isAway = false; // another tab is on show
 let ticking = 0; // the animation frame that was asked for
 let started = 0; // when frame 0 of the loop was due, on the clock of requestAnimationFrame
 let frame = 0;
@@ -44,11 +49,15 @@ let positions = 1; // of the step slider
 let order = [];
 // What is laid over the clips. Mode and opacity outlive a pair; the rest belongs to it.
 const shown = { mode: "phenomena", expert: 0, phenomenon: 0, position: 0, opacity: opacities.grey };
+let selected = null; // the region on show in the panel below: {rows, columns}
+let drag = null; // the pointer is down on a wipe: {x, y, isDrag}
+let addressed = false; // the address bar follows; not while an address is being obeyed
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 
 const drawn = () => (pointed ? { ...shown, ...pointed, opacity: opacities[groundOf(pointed.mode)] } : shown);
 
 const routed = () => sides.filter((side) => side.routing);
+const aRouting = () => routed()[0]?.routing ?? null; // tokens lie alike on both sides
 
 // --- reading the clips ------------------------------------------------------------------------------------------
 
@@ -131,10 +140,13 @@ function paint(slot, side) {
   context.imageSmoothingEnabled = true;
   context.drawImage(picture, 0, 0, canvas.width, canvas.height);
   root.dataset[slot.frameKey] = frame;
-  if (root.dataset.layout === "amplified") {
-    amplify(context);
-    return;
-  }
+  if (root.dataset.layout === "amplified") amplify(context);
+  else layOver(context, side);
+  if (selected && aRouting()) outline(context, aRouting(), selected, 2);
+}
+
+function layOver(context, side) {
+  const { canvas } = context;
   const laid = drawn();
   if (side.routing && groundOf(laid.mode) === "grey" && laid.opacity > 0) greyOut(context);
   const colours = side.routing ? cellsOf(side, latentFrame(frame, side.routing.temporal)) : null;
@@ -173,7 +185,12 @@ function fitCanvases() {
     resumes = false;
     setPlaying(true);
   }
-  if (isHidden) return;
+  if (isHidden) {
+    isAway = ![null, TAB].includes(tabOnShow());
+    return;
+  }
+  if (isAway && !isOfPair(location.search)) bar.add(); // until now it was the routing view's
+  isAway = false;
   const ratio = window.devicePixelRatio || 1;
   for (const { stage, canvas } of slots) {
     const [width, height] = [stage.clientWidth, stage.clientHeight].map((side) => Math.round(side * ratio));
@@ -194,6 +211,7 @@ function showFrame(next) {
   const here = `${(255 * pair.pixels[frame]).toFixed(1)} of 255`;
   find(".pp-differs").textContent = `Bars: how much the two pictures differ; in this frame ${here}`;
   summarise();
+  fillInspect();
   draw();
 }
 
@@ -201,6 +219,7 @@ function showFrame(next) {
 
 function setPlaying(next) {
   const begins = next && !isPlaying && isReady;
+  if (isPlaying !== (next && isReady)) writeAddress();
   isPlaying = next && isReady;
   showOnButton(playButton, isPlaying);
   if (!isPlaying) cancelAnimationFrame(ticking);
@@ -224,6 +243,7 @@ function seek(next) {
   if (!isReady) return;
   setPlaying(false);
   showFrame(Math.min(pair.a.frames - 1, Math.max(0, next)));
+  writeAddress();
 }
 
 // --- layouts and the divider ------------------------------------------------------------------------------------
@@ -232,6 +252,7 @@ function chooseLayout(layout) {
   root.dataset.layout = layout;
   draw();
   layouts.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.layout === layout)));
+  writeAddress();
 }
 
 function moveDivider(next) {
@@ -239,6 +260,7 @@ function moveDivider(next) {
   find(".pp-sides").style.setProperty("--wipe", wipe);
   divider.setAttribute("aria-valuenow", Math.round(wipe));
   divider.setAttribute("aria-valuetext", `A on the left ${Math.round(wipe)} %`);
+  writeAddress();
 }
 
 function dragDivider(event) {
@@ -286,7 +308,125 @@ function choose(change) {
   if (ends) [...find(".pp-legend-ends").children].forEach((end, i) => (end.textContent = ends[i]));
   if (routed().length) fillList();
   summarise();
+  fillInspect();
   draw();
+  writeAddress();
+}
+
+// --- a token, on both sides --------------------------------------------------------------------------------------
+
+function select(region) {
+  const hadFocus = inspect.contains(document.activeElement);
+  selected = region;
+  inspect.hidden = !selected;
+  if (!selected && hadFocus) root.focus({ preventScroll: true });
+  fillInspect();
+  draw();
+}
+
+function fillInspect() {
+  const routing = aRouting();
+  if (!selected || !routing) return;
+  const latent = latentFrame(frame, routing.temporal);
+  const here = framesText(latent, routing.temporal);
+  inspect.querySelector("h3").textContent = `${regionTitle(selected)}, ${here}`;
+  const level = levels && regionLevel(levels, routing, latent, selected).toFixed(2);
+  const apart = levels ? `${level} apart here, over all denoising steps: 0 the same experts, 1 none in common.` : "";
+  inspect.querySelector(".pp-apart").textContent = apart;
+  slots.forEach((slot, i) => fillInspected(slot.inspected, sides[i], "AB"[i], latent));
+}
+
+function fillInspected(part, side, name, latent) {
+  const { routing, label } = side;
+  const title = label ? `${name} · ${label}` : name;
+  part.querySelector("h4").textContent = routing ? title : `${title}: made without a physical branch, so no experts`;
+  for (const node of part.querySelectorAll("figure, ul")) node.hidden = !routing;
+  if (!routing) return;
+  const { rows, columns } = selected;
+  const step = stepOf(side);
+  const [overTime, overSteps] = part.querySelectorAll("figure");
+  const colours = routing.experts;
+  if (isOutdated(overTime, rows, columns, step)) {
+    fillPlot(overTime, {
+      bars: regionOverTime(routing, step, rows, columns),
+      nameOf: (t) => framesText(t, routing.temporal),
+      title: `Over the clip, at denoising step ${routing.steps[step]}`,
+      colours,
+      onChoose: (t) => seek(firstVideoFrame(t, routing.temporal)),
+    });
+  }
+  if (isOutdated(overSteps, rows, columns, latent)) {
+    fillPlot(overSteps, {
+      bars: regionOverSteps(routing, latent, rows, columns),
+      nameOf: (d) => `step ${routing.steps[d]}`,
+      title: `Over denoising, at ${framesText(latent, routing.temporal)}`,
+      colours,
+      onChoose: (d) => choosePosition(positionOf(d, positions, routing.steps.length)),
+    });
+  }
+  markBar(overTime.querySelector("svg"), latent);
+  markBar(overSteps.querySelector("svg"), step);
+  fillNumbers(part.querySelector("ul"), routing, regionWeights(routing, step, latent, rows, columns));
+}
+
+// A click chooses a token where there is a routing; else it plays.
+function onClick(stage, event) {
+  const routing = aRouting();
+  if (!routing) {
+    togglePlay();
+    return;
+  }
+  const cell = cellUnder(routing, stage, event);
+  select(regionBetween(cell, cell));
+}
+
+// --- a link ------------------------------------------------------------------------------------------------------
+
+const hasAddress = Boolean(element.closest("#compare-view"));
+
+function address(at) {
+  const side = routed()[0];
+  const rest = addressOf(null, side ? side.routing : null, { ...shown, step: side ? stepOf(side) : 0 }, at);
+  const [a, b] = sides.map(({ run }) => run.id);
+  return linkTo(location.origin + location.pathname, pairAddress(a, b, root.dataset.layout, wipe, rest));
+}
+
+const bar = addressBar(TAB, () => (addressed && sides.length ? address(isPlaying ? null : frame) : null));
+
+function writeAddress() {
+  if (pair && hasAddress && addressed) bar.soon();
+}
+
+// Back and forward: the same two runs as they were, or two others from the server.
+function revisit() {
+  if (!hasAddress || !isOfPair(location.search)) return;
+  toTab(TAB);
+  if (pair && namesPair(location.search, ...sides.map(({ run }) => run.id))) {
+    obeyAddress();
+    return;
+  }
+  addressed = false; // the address is another pair's until that is here
+  const asked = new URLSearchParams(location.search);
+  trigger("revisit", { a: asked.get("a"), b: asked.get("b") });
+}
+
+// Shows what the address says of the two clips; returns the frame that it names, or null. Nothing is written meanwhile.
+function obeyAddress() {
+  addressed = false;
+  const { layout, wipe: at } = readLayout(location.search);
+  if (layout) chooseLayout(layout);
+  if (at !== null) moveDivider(at);
+  const { change, frame: asked } = readAddress(location.search, aRouting(), pair.a.frames, COMPARED_VIEWS);
+  const { step, ...rest } = change;
+  if (rest.mode === "difference" && !levels) delete rest.mode;
+  if (aRouting()) {
+    choose(rest);
+    const kept = aRouting().steps.length;
+    choosePosition(positionOf(step ?? kept - 1, positions, kept));
+  }
+  if (asked !== null) seek(asked);
+  addressed = true;
+  return asked;
 }
 
 function listRow(colour, name, onClick) {
@@ -453,6 +593,7 @@ function fillSides() {
 function swap() {
   if (!pair) return;
   sides.reverse();
+  for (const part of inspect.querySelectorAll("figure")) delete part.dataset.shows;
   fillSides();
   choose({});
   trigger("swap", {});
@@ -495,7 +636,11 @@ async function open(next) {
   setPlaying(false);
   resumes = false;
   sides.forEach(({ pictures }) => pictures.forEach((picture) => picture.close()));
+  addressed = false;
+  select(null);
   [pair, sides, levels, frame] = [next, [], null, 0];
+  for (const part of inspect.querySelectorAll("figure")) delete part.dataset.shows;
+  find(".pp-link-text").hidden = true;
   for (const { frameKey, runKey } of slots) {
     delete root.dataset[frameKey];
     delete root.dataset[runKey];
@@ -532,6 +677,11 @@ async function open(next) {
   }
   setState("reading");
   showFrame(0);
+  // The address may ask for these two, as of a link; else they are news, to come back from.
+  const isAsked = hasAddress && namesPair(location.search, pair.a.id, pair.b.id);
+  const first = isAsked ? obeyAddress() : null;
+  addressed = true;
+  if (hasAddress && !isAsked) bar.add();
   fitCanvases();
 
   const current = sides;
@@ -550,15 +700,17 @@ async function open(next) {
   }
   if (!isCurrent()) return;
   setState("ready");
-  showFrame(0);
-  if (isStill.matches) return;
+  showFrame(first ?? 0);
+  if (isStill.matches || first !== null) return;
   if (slots[0].stage.clientWidth) setPlaying(true);
   else resumes = true;
 }
 
 function onKey(event) {
   if (!pair || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.defaultPrevented || event.target === find(".pp-link-text")) return; // the divider's own keys
   const onControl = event.target.closest("button, input");
+  const isSlider = Boolean(onControl) && onControl.tagName === "INPUT";
   const known = routed();
   const key = event.key;
   if (key === " " && !(onControl && onControl.tagName === "BUTTON")) togglePlay();
@@ -566,12 +718,21 @@ function onKey(event) {
   else if (key === ".") seek(frame + 1);
   else if (known.length && /^[0-9]$/.test(key) && Number(key) < known[0].routing.experts.length) chooseExpert(Number(key));
   else if (known.length && "[]".includes(key)) choose({ opacity: opacityAfter(key, shown.opacity) });
+  else if (known.length && !selected && key === "Enter" && !onControl) select(centreOf(aRouting()));
+  else if (selected && key in ARROWS && !isSlider) select(movedRegion(aRouting(), selected, ...ARROWS[key]));
+  else if (selected && key === "Escape") select(null);
   else return;
   event.preventDefault();
 }
 
 playButton.addEventListener("click", togglePlay);
-slots.forEach(({ stage }) => stage.addEventListener("click", togglePlay));
+slots.forEach(({ stage }) => {
+  stage.addEventListener("click", (event) => onClick(stage, event));
+  stage.addEventListener("dblclick", () => aRouting() && togglePlay());
+});
+find(".pp-close").addEventListener("click", () => select(null));
+find(".pp-copy").addEventListener("click", () => copyLink(address(frame), find(".pp-link-text"), find(".pp-copied")));
+window.addEventListener("popstate", revisit);
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));
 stepSlider.addEventListener("input", () => choosePosition(Number(stepSlider.value)));
@@ -583,13 +744,24 @@ for (const button of find(".pp-save").querySelectorAll("button")) button.addEven
 document.addEventListener("click", (event) => {
   if (!find(".pp-save").contains(event.target)) find(".pp-save").open = false;
 });
+// Over a wipe a drag moves the divider, and a click chooses a token.
 pad.addEventListener("pointerdown", (event) => {
   pad.setPointerCapture(event.pointerId);
+  drag = { x: event.clientX, y: event.clientY, isDrag: divider.contains(event.target) };
   divider.focus({ preventScroll: true });
-  dragDivider(event);
   event.preventDefault(); // keeps the focus on the divider
 });
-pad.addEventListener("pointermove", (event) => pad.hasPointerCapture(event.pointerId) && dragDivider(event));
+pad.addEventListener("pointermove", (event) => {
+  if (!drag) return;
+  drag.isDrag ||= Math.hypot(event.clientX - drag.x, event.clientY - drag.y) >= DRAG;
+  if (drag.isDrag) dragDivider(event);
+});
+pad.addEventListener("pointerup", (event) => {
+  if (drag && !drag.isDrag) onClick(pad, event);
+  drag = null;
+});
+pad.addEventListener("pointercancel", () => (drag = null));
+pad.addEventListener("dblclick", (event) => !divider.contains(event.target) && aRouting() && togglePlay());
 divider.addEventListener("keydown", (event) => {
   const next = wipeAfterKey(event.key, wipe);
   if (next === null) return;

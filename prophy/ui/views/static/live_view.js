@@ -1,4 +1,5 @@
-// The live view: progress, the predicted clean frames and the strongest experts. routing.js stands before this text.
+// The live view: progress, the predicted clean frames and the strongest experts. routing.js stands before this text. The
+// page's own event "prophy-generating" tells the other views whether denoising goes on.
 
 const live = element.querySelector(".pp-live");
 const part = (selector) => live.querySelector(selector);
@@ -28,6 +29,8 @@ function paint(figure, sent, toRgb) {
 
 function show(value) {
   live.hidden = !value;
+  const detail = Boolean(value && value.is_running && value.total);
+  document.dispatchEvent(new CustomEvent("prophy-generating", { detail }));
   if (!value) return;
   live.classList.toggle("is-running", value.is_running);
   live.dataset.step = value.step;

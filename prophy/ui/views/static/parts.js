@@ -72,6 +72,87 @@ function greyOut(context) {
   context.fillRect(0, 0, width, height);
 }
 
+// A white line in a dark one, inside the cells: seen on every colour, and it leaves the neighbours as they are.
+function outline(context, routing, { rows, columns }, thickness) {
+  const { canvas } = context;
+  const [x, y] = [(columns[0] / routing.width) * canvas.width, (rows[0] / routing.height) * canvas.height];
+  const width = ((columns[1] + 1 - columns[0]) / routing.width) * canvas.width;
+  const height = ((rows[1] + 1 - rows[0]) / routing.height) * canvas.height;
+  const line = Math.min(thickness * (window.devicePixelRatio || 1), width / 6, height / 6);
+  context.lineWidth = line;
+  ["#000", "#fff"].forEach((colour, i) => {
+    const inset = (i + 0.5) * line;
+    context.strokeStyle = colour;
+    context.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
+  });
+}
+
+// The cell of a picture under a pointer.
+function cellUnder(routing, stage, event) {
+  const box = stage.getBoundingClientRect();
+  return cellAt(routing, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+}
+
+// Whether a part was last filled for other things than these; it is drawn again only then.
+function isOutdated(part, ...shows) {
+  const key = shows.join(" ");
+  if (part.dataset.shows === key) return false;
+  part.dataset.shows = key;
+  return true;
+}
+
+// --- links and the address bar ----------------------------------------------------------------------------------
+
+const COPIED_MS = 1600;
+const ADDRESS_MS = 400; // without a change, after which the address bar is written: browsers refuse to do so often
+
+// The tab on show, by its id in prophy/ui/page.py; null on a page without tabs.
+const tabOnShow = () => document.querySelector("[data-tab-id][aria-selected=true]")?.dataset.tabId ?? null;
+// Whether an address names two runs, which are the compare view's.
+const isOfPair = (search) => new URLSearchParams(search).has("a");
+// From one of the two views that have an address to the other; whoever reads another tab stays there.
+function toTab(id) {
+  if (["generate", "compare"].includes(tabOnShow())) document.querySelector(`[data-tab-id="${id}"]`)?.click();
+}
+
+// A view's hold on the address bar: it writes `link()` there, unless that is null, and only while its own tab is on show.
+// In another site's frame the browser may refuse; then there is nothing to go back to.
+function addressBar(tab, link) {
+  let waiting = 0;
+  const write = (how) => {
+    clearTimeout(waiting);
+    const text = link();
+    if (text === null || ![null, tab].includes(tabOnShow())) return;
+    try {
+      history[how](null, "", text);
+    } catch {
+      // refused
+    }
+  };
+  const soon = () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => write("replaceState"), ADDRESS_MS);
+  };
+  return { add: () => write("pushState"), soon };
+}
+
+// Puts a link on the clipboard and says so; where there is none, or it was refused, the link stands in `field`, ready to
+// be copied by hand.
+async function copyLink(link, field, said) {
+  field.value = link;
+  try {
+    await navigator.clipboard.writeText(link);
+  } catch {
+    field.hidden = false;
+    field.focus();
+    field.select();
+    return;
+  }
+  field.hidden = true;
+  said.textContent = "copied";
+  setTimeout(() => (said.textContent = ""), COPIED_MS);
+}
+
 // The scale of levels from 0 to 1 as a background.
 function scaleGradient() {
   const stops = Array.from({ length: 18 }, (_, i) => `rgb(${CIVIDIS.subarray(45 * i, 45 * i + 3).join(", ")})`);

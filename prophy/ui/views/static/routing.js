@@ -63,7 +63,7 @@ function readRouting(sent) {
     attention: sent.attention && {
       ...sent.attention,
       maps: bytesOf(sent.attention.maps),
-      looks: bytesOf(sent.attention.looks),
+      cell_maps: bytesOf(sent.attention.cell_maps),
     },
     expertColours: sent.experts.map(rgbOf),
     phenomenonColours: sent.phenomena.map(([, colour]) => rgbOf(colour)),
@@ -175,19 +175,19 @@ function cellOf(routing, token) {
 }
 
 // Where some tokens look: of each cell, the share of their attention that it gets, on average.
-function looksOf(routing, tokens) {
-  const { looks, look_peaks: peaks, cells } = routing.attention;
+function attendedFrom(routing, tokens) {
+  const { cell_maps: maps, cell_peaks: peaks, cells } = routing.attention;
   const count = cells[0] * cells[1] * cells[2];
   const from = [...new Set(tokens.map((token) => cellOf(routing, token)))];
   const shares = new Float32Array(count);
   for (const cell of from) {
-    for (let c = 0; c < count; c++) shares[c] += (peaks[cell] * looks[cell * count + c]) / (255 * from.length);
+    for (let c = 0; c < count; c++) shares[c] += (peaks[cell] * maps[cell * count + c]) / (255 * from.length);
   }
   return shares;
 }
 
 // Of each latent frame, the share of the attention that goes there.
-function looksOverTime(routing, shares) {
+function attendedOverTime(routing, shares) {
   const perFrame = shares.length / routing.frames;
   return Array.from({ length: routing.frames }, (_, t) =>
     shares.subarray(t * perFrame, (t + 1) * perFrame).reduce((sum, share) => sum + share, 0),
@@ -206,12 +206,12 @@ function tokensOf(routing, latent, { rows, columns }) {
 // The level, 0 to 255, of a token in the mode words: of the chosen word's map, or of where the chosen tokens look.
 function attentionLevel(routing, shown, token) {
   if (!routing.attention) return 0;
-  if (!shown.looks) return wordLevel(routing, attentionStep(routing, shown.step), shown.word, token);
-  return Math.round((255 * shown.looks[cellOf(routing, token)]) / shown.most);
+  if (!shown.attended) return wordLevel(routing, attentionStep(routing, shown.step), shown.word, token);
+  return Math.round((255 * shown.attended[cellOf(routing, token)]) / shown.most);
 }
 
 // RGBA of one latent frame's tokens, row by row: what `shown` = {mode, expert, phenomenon, step, opacity} lays over it.
-// words takes `word` besides, or `looks` (see looksOf) with the largest of them, `most`.
+// words takes `word` besides, or `attended` (see attendedFrom) with the largest of them, `most`.
 // top1, entropy, margin and words tint every token alike; expert and phenomenon tint a token the more, the stronger it is
 // there; phenomena does so in the colour of the token's strongest, over a greyed picture; off tints none.
 function cellColours(routing, shown, latent) {
@@ -275,6 +275,13 @@ function movedRegion(routing, { rows, columns }, down, right) {
     return [first + step, last + step];
   };
   return { rows: moved(rows, down, routing.height), columns: moved(columns, right, routing.width) };
+}
+
+const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }; // down, right
+
+function centreOf(routing) {
+  const centre = cellAt(routing, 0.5, 0.5);
+  return regionBetween(centre, centre);
 }
 
 function tokenAt(routing, latent, row, column) {
@@ -347,17 +354,18 @@ const shareText = (share) => `${(100 * share).toFixed(share < 0.1 ? 2 : 0)} %`;
 // What a token shows in a mode, in a few words; every mode but `expert` names the strongest expert too.
 function tokenLabel(routing, shown, token) {
   const value = (byte) => (byte / 255).toFixed(2);
-  if (!routing.experts.length) {
+  if (!routing.experts.length && !routing.attention) {
     const [name] = routing.phenomena[shown.phenomenon];
     return `${name} · ${value(phenomenonValue(routing, shown.step, token, shown.phenomenon))}`;
   }
-  const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const named = shown.mode === "words" && routing.attention;
-  if (named && shown.looks) return `gets ${shareText(shown.looks[cellOf(routing, token)])} of the attention`;
+  if (named && shown.attended) return `gets ${shareText(shown.attended[cellOf(routing, token)])} of the attention`;
   if (named) {
     const share = wordShares(routing, attentionStep(routing, shown.step), [token])[shown.word];
     return `“${routing.attention.words[shown.word]}” · ${shareText(share)}`;
   }
+  if (!routing.experts.length) return "";
+  const expert = shown.mode === "expert" ? shown.expert : topExpert(routing, shown.step, token);
   const weight = `expert ${expert} · ${value(expertWeight(routing, shown.step, token, expert))}`;
   if (shown.mode === "phenomenon" || shown.mode === "phenomena") {
     const p = shown.mode === "phenomenon" ? shown.phenomenon : strongestPhenomenon(routing, shown.step, token);
@@ -368,9 +376,27 @@ function tokenLabel(routing, shown, token) {
   return weight;
 }
 
+// What the server lays over a run's frames so that a file shows what is on show: arguments of its export. `chosen`: the
+// region whose tokens look, {at, rows, columns}; nothing is laid over a clip where nothing is on show.
+function viewToSave(routing, shown, chosen) {
+  const { mode, opacity } = shown;
+  if (!routing || mode === "off" || (mode === "words" && !routing.attention)) return { opacity: 0 };
+  if (mode === "words" && shown.looks) {
+    return { mode: "looks", region: [chosen.at, ...chosen.rows, ...chosen.columns], opacity };
+  }
+  if (mode === "words") {
+    const step = routing.attention.steps[attentionStep(routing, shown.step)];
+    return { mode, index: shown.word, step, opacity };
+  }
+  const index = { expert: shown.expert, phenomenon: shown.phenomenon }[mode];
+  // Behind the small pictures of all experts stand all of them.
+  return { mode: mode === "all" ? "top1" : mode, index, step: routing.steps[shown.step], opacity };
+}
+
 // --- the address bar ---------------------------------------------------------------------------------------------
 
 const VIEWS = ["phenomena", "phenomenon", "top1", "expert", "all", "words", "entropy", "margin", "off"];
+const WORDS_VIEWS = ["words", "off"]; // of a clip without a branch, of which attention alone was recorded
 const idOf = (name) => name.replaceAll(" ", "_");
 
 // What the address says of a run on show, as {name: text}; `frame` is null while it plays. Frames and steps count from 1.
@@ -393,8 +419,8 @@ function linkTo(page, parts) {
 }
 
 // What of an address, which anyone may have typed, a run has: the change to what is shown, and the frame or null. A link
-// that names an expert or a phenomenon and no view shows that one.
-function readAddress(search, routing, frames) {
+// that names an expert or a phenomenon and no view shows that one. `views`: those that there are.
+function readAddress(search, routing, frames, views = VIEWS) {
   const asked = new URLSearchParams(search);
   const whole = (name) => (/^\d{1,6}$/.test(asked.get(name) || "") ? Number(asked.get(name)) : null);
   const number = whole("frame");
@@ -407,7 +433,7 @@ function readAddress(search, routing, frames) {
   else if (phenomenon >= 0) Object.assign(change, { mode: "phenomenon", phenomenon });
   const view = asked.get("view");
   const isAlone = view === "expert" || view === "phenomenon";
-  if (VIEWS.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
+  if (views.includes(view) && (!isAlone || change.mode === view)) change.mode = view;
   const word = whole("word");
   if (change.mode === "words" && word >= 1 && word <= (routing.attention?.words.length ?? 0)) change.word = word - 1;
   const step = routing.steps.indexOf(whole("step"));
@@ -437,8 +463,8 @@ if (typeof module !== "undefined") {
     latentFrame,
     levelsOf,
     linkTo,
-    looksOf,
-    looksOverTime,
+    attendedFrom,
+    attendedOverTime,
     readAddress,
     margin,
     movedRegion,
@@ -460,6 +486,7 @@ if (typeof module !== "undefined") {
     tokensOf,
     topExpert,
     videoFrame,
+    viewToSave,
     weightsText,
     wordPeaks,
     wordShares,

@@ -23,13 +23,12 @@ const inspect = find(".pp-inspect");
 const overTime = find(".pp-over-time");
 const overSteps = find(".pp-over-steps");
 const timeline = find(".pp-timeline");
-const looksFigure = find(".pp-looks");
+const attendedFigure = find(".pp-attended");
 const copied = find(".pp-copied");
 const linkText = find(".pp-link-text");
 
 const DRAG = 6; // pixels: a pointer that moved less has clicked
-const COPIED_MS = 1600;
-const ADDRESS_MS = 400; // without a change, after which the address bar is written: browsers refuse to do so often
+const TAB = "generate"; // that this view stands in
 const MULTIPLE_WIDTH = 112; // pixels of each of the small pictures
 
 let run = null;
@@ -42,12 +41,13 @@ let drag = null; // the pointer is down: {cell, x, y, region}, region once it ha
 let order = []; // phenomena by their peak at the last step: the list keeps this order while the step changes
 let source = null;
 let resumes = false;
+let isAway = false; // another tab is on show
+const hasYielded = { to: false, resumes: false }; // to a generation; whether the video plays again after it
 let isArriving = Boolean(new URLSearchParams(location.search).get("run")); // the next run is the address's own
-let writing = 0;
 let pointed = null; // what the pointer's row would show: {mode, expert} or {mode, phenomenon}
 // What is laid over the video. Mode and opacity outlive a run; the rest belongs to it.
-// `looks`: in the mode words, where the chosen tokens look, and `most` of it.
-const shown = { mode: "phenomena", expert: 0, phenomenon: 0, word: 0, step: 0, opacity: opacities.grey, looks: null, most: 1 };
+// `attended`: in the mode words, where the chosen tokens look, and `most` of it.
+const shown = { mode: "phenomena", expert: 0, phenomenon: 0, word: 0, step: 0, opacity: opacities.grey, attended: null, most: 1 };
 
 // What is drawn: a row under the pointer comes before what was chosen, and behind the small pictures stand all experts.
 function drawn() {
@@ -73,8 +73,8 @@ function draw() {
     context.drawImage(cells, 0, 0, canvas.width, canvas.height);
   }
   const chosen = (drag && drag.region) || selected;
-  if (chosen) outline(context, chosen, 2);
-  if (hovered && !drag) outline(context, regionBetween(hovered, hovered), 1);
+  if (chosen) outline(context, routing, chosen, 2);
+  if (hovered && !drag) outline(context, routing, regionBetween(hovered, hovered), 1);
   canvas.dataset.frame = frame;
   canvas.dataset.latent = latent;
   if (shown.mode === "all") drawMultiples(latent);
@@ -103,22 +103,8 @@ function drawMultiples(latent) {
   });
 }
 
-// A white line in a dark one, inside the cells: seen on every colour, and it leaves the neighbours as they are.
-function outline(context, { rows, columns }, thickness) {
-  const [x, y] = [(columns[0] / routing.width) * canvas.width, (rows[0] / routing.height) * canvas.height];
-  const width = ((columns[1] + 1 - columns[0]) / routing.width) * canvas.width;
-  const height = ((rows[1] + 1 - rows[0]) / routing.height) * canvas.height;
-  const line = Math.min(thickness * (window.devicePixelRatio || 1), width / 6, height / 6);
-  context.lineWidth = line;
-  ["#000", "#fff"].forEach((colour, i) => {
-    const inset = (i + 0.5) * line;
-    context.strokeStyle = colour;
-    context.strokeRect(x + inset, y + inset, width - 2 * inset, height - 2 * inset);
-  });
-}
-
 function fitCanvas() {
-  // Hidden behind the live view, it leaves the processor to the model.
+  // Out of sight, it leaves the processor to the model.
   const isHidden = !stage.clientWidth;
   if (isHidden && !video.paused) {
     resumes = true;
@@ -127,7 +113,12 @@ function fitCanvas() {
     resumes = false;
     video.play().catch(() => {});
   }
-  if (isHidden) return;
+  if (isHidden) {
+    isAway = ![null, TAB].includes(tabOnShow());
+    return;
+  }
+  if (isAway && run && isOfPair(location.search)) bar.add(); // until now it was the compare view's
+  isAway = false;
   const scale = window.devicePixelRatio || 1;
   const width = Math.round(stage.clientWidth * scale);
   const height = Math.round(stage.clientHeight * scale);
@@ -173,6 +164,20 @@ function seek(next) {
   video.currentTime = seekTime(Math.min(run.frames - 1, Math.max(0, next)), run.fps);
 }
 
+// While a clip is made the processor is the model's: what was playing waits, until it is played or another is chosen.
+function onGenerating(isGenerating) {
+  if (isGenerating === hasYielded.to) return;
+  hasYielded.to = isGenerating;
+  if (isGenerating && !video.paused) {
+    hasYielded.resumes = true;
+    video.pause();
+  } else if (!isGenerating && hasYielded.resumes) {
+    hasYielded.resumes = false;
+    if (stage.clientWidth) video.play().catch(() => {});
+    else resumes = true;
+  }
+}
+
 function togglePlay() {
   if (video.paused) video.play().catch(() => {});
   else video.pause();
@@ -189,7 +194,7 @@ const CAPTIONS = {
   ...OVERLAYS,
   unrecorded:
     "What the backbone attends to was not recorded for this clip: tick the box above Generate, and make it again.",
-  looks:
+  attended:
     "Where the chosen token looks, in space and time: how much its self-attention gives to each place of the clip, over all blocks, heads and recorded steps. Go through the frames to see it elsewhere in time.",
   annotation:
     "A target is where the model looks more while it describes the phenomenon than while it describes the video briefly. Percentages: the map's peak.",
@@ -205,7 +210,6 @@ function choose(change) {
   modes.forEach((button) => button.setAttribute("aria-pressed", String(button.dataset.mode === group)));
   look();
   caption.textContent = CAPTIONS[captionOf()];
-  view.classList.toggle("is-words", shown.mode === "words");
   opacity.value = Math.round(100 * shown.opacity);
   opacity.nextElementSibling.textContent = `${opacity.value} %`;
   opacity.disabled = shown.mode === "off";
@@ -221,20 +225,23 @@ function captionOf() {
   if (isAnnotation()) return "annotation";
   if (shown.mode !== "words") return shown.mode;
   if (!routing.attention) return "unrecorded";
-  return shown.looks ? "looks" : "words";
+  return shown.attended ? "attended" : "words";
 }
 
 // In the mode words, what was chosen looks somewhere.
 function look() {
-  const looks = shown.mode === "words" && routing.attention && selected;
-  shown.looks = looks ? looksOf(routing, tokensOf(routing, selectedAt, selected)) : null;
-  shown.most = looks ? Math.max(...shown.looks, 1e-9) : 1;
+  const fromThere = shown.mode === "words" && routing.attention && selected;
+  shown.attended = fromThere ? attendedFrom(routing, tokensOf(routing, selectedAt, selected)) : null;
+  shown.most = fromThere ? Math.max(...shown.attended, 1e-9) : 1;
 }
 
+const viewsThere = () => (isAttention() ? WORDS_VIEWS : VIEWS);
 const modeOf = (button) => (isAnnotation() && button.dataset.mode === "phenomena" ? "phenomenon" : button.dataset.mode);
 
-// An annotation has maps and no experts: nothing to select, to steer or to save.
-const isAnnotation = () => Boolean(routing) && !routing.experts.length;
+// An annotation has maps and no experts: nothing to select, to steer or to save. Of a clip without a branch there may be
+// attention alone.
+const isAnnotation = () => Boolean(routing) && !routing.experts.length && !routing.attention;
+const isAttention = () => Boolean(routing) && !routing.experts.length && Boolean(routing.attention);
 
 function listRow(i, isPhenomenon) {
   const row = make("button", "pp-row");
@@ -310,7 +317,7 @@ function fillList() {
 }
 
 function fillScale(isWords) {
-  const peak = isWords && (shown.looks ? shown.most : routing.attention.peaks[shown.word]);
+  const peak = isWords && (shown.attended ? shown.most : routing.attention.peaks[shown.word]);
   const ends = isWords ? ["0", `most, ${shareText(peak)}`] : ["0, low", "high, 1"];
   [...scale.querySelectorAll("span")].forEach((end, i) => (end.textContent = ends[i]));
   scale.setAttribute("aria-label", `Colour scale: from dark blue, ${ends[0]}, to yellow, ${ends[1]}`);
@@ -334,14 +341,14 @@ function fillWords() {
     );
   }
   const recorded = attentionStep(routing, shown.step);
-  const shares = shown.looks
+  const shares = shown.attended
     ? wordShares(routing, recorded, tokensOf(routing, selectedAt, selected))
     : wordPeaks(routing, recorded);
   const largest = Math.max(...shares, 1e-9);
   delete list.dataset.shows; // filled for other rows when experts or phenomena come back
   for (const row of list.children) {
     const w = Number(row.dataset.index);
-    row.setAttribute("aria-pressed", String(w === shown.word && !shown.looks));
+    row.setAttribute("aria-pressed", String(w === shown.word && !shown.attended));
     row.style.setProperty("--share", shares[w] / largest);
     row.lastElementChild.textContent = shareText(shares[w]);
   }
@@ -372,7 +379,7 @@ function chooseStep(step) {
 }
 
 function fillTimeline() {
-  if (isAnnotation() || !isOutdated(timeline, shown.step)) return;
+  if (!routing.experts.length || !isOutdated(timeline, shown.step)) return;
   stackedBars(timeline.querySelector("svg"), {
     bars: expertSharesOverTime(routing, shown.step),
     colours: routing.experts,
@@ -388,7 +395,7 @@ function fillTimeline() {
 }
 
 function fillBars() {
-  if (isAnnotation()) return;
+  if (!routing.experts.length) return;
   const largest = Math.max(...routing.semantic);
   const even = 1 / routing.semantic.length;
   const best = routing.semantic.indexOf(largest);
@@ -438,14 +445,6 @@ function select(region) {
   fillInspect();
 }
 
-// Whether a part was last filled for other things than these; it is drawn again only then.
-function isOutdated(part, ...shows) {
-  const key = shows.join(" ");
-  if (part.dataset.shows === key) return false;
-  part.dataset.shows = key;
-  return true;
-}
-
 function fillInspect() {
   if (!routing || !selected) return;
   const { rows, columns } = selected;
@@ -459,6 +458,7 @@ function fillInspect() {
   inspect.setAttribute("aria-label", heading);
   if (isOutdated(overTime, rows, columns, step)) {
     fillPlot(overTime, {
+      colours: routing.experts,
       bars: regionOverTime(routing, step, rows, columns),
       nameOf: (t) => framesText(t, routing.temporal),
       title: `Over the clip, at denoising step ${routing.steps[step]}`,
@@ -467,6 +467,7 @@ function fillInspect() {
   }
   if (isOutdated(overSteps, rows, columns, latent)) {
     fillPlot(overSteps, {
+      colours: routing.experts,
       bars: regionOverSteps(routing, latent, rows, columns),
       nameOf: (d) => `step ${routing.steps[d]}`,
       title: `Over denoising, at ${here}`,
@@ -475,19 +476,19 @@ function fillInspect() {
   }
   markBar(overTime.querySelector("svg"), latent);
   markBar(overSteps.querySelector("svg"), step);
-  fillNumbers(regionWeights(routing, step, latent, rows, columns));
+  fillNumbers(find(".pp-numbers"), routing, regionWeights(routing, step, latent, rows, columns));
 }
 
 // When the chosen tokens look: one bar a latent frame.
 function fillLooks(latent) {
-  looksFigure.hidden = !shown.looks;
-  if (!shown.looks || !isOutdated(looksFigure, selectedAt, selected.rows, selected.columns, latent)) return;
-  const shares = looksOverTime(routing, shown.looks);
+  attendedFigure.hidden = !shown.attended;
+  if (!shown.attended || !isOutdated(attendedFigure, selectedAt, selected.rows, selected.columns, latent)) return;
+  const shares = attendedOverTime(routing, shown.attended);
   const largest = Math.max(...shares, 1e-9);
   const names = shares.map((share, t) => `${framesText(t, routing.temporal)}: ${shareText(share)}`);
-  looksFigure.querySelector("figcaption").textContent =
+  attendedFigure.querySelector("figcaption").textContent =
     `Where in time it looks from ${framesText(selectedAt, routing.temporal)}: share of its attention`;
-  const bars = looksFigure.querySelector(".pp-curve");
+  const bars = attendedFigure.querySelector(".pp-curve");
   bars.setAttribute("aria-label", names.join("; "));
   bars.replaceChildren(
     ...shares.map((share, t) => {
@@ -500,41 +501,9 @@ function fillLooks(latent) {
       return bar;
     }),
   );
-  const [first, last] = looksFigure.querySelector(".pp-ends").children;
+  const [first, last] = attendedFigure.querySelector(".pp-ends").children;
   first.textContent = framesText(0, routing.temporal);
   last.textContent = routing.frames > 1 ? framesText(routing.frames - 1, routing.temporal) : "";
-}
-
-function fillPlot(figure, plot) {
-  figure.querySelector("figcaption").textContent = plot.title;
-  stackedBars(figure.querySelector("svg"), { ...plot, colours: routing.experts });
-  const [first, last] = figure.querySelector(".pp-ends").children;
-  first.textContent = plot.nameOf(0);
-  last.textContent = plot.bars.length > 1 ? plot.nameOf(plot.bars.length - 1) : "";
-}
-
-function fillNumbers(weights) {
-  const line = (colour, name, weight) => {
-    const item = make("li");
-    if (colour) item.style.setProperty("--colour", colour);
-    item.append(make("i", colour ? "pp-swatch" : "pp-swatch pp-others"), make("span", "", name));
-    item.append(make("span", "pp-weight", weight.toFixed(3)));
-    return item;
-  };
-  find(".pp-numbers").replaceChildren(
-    ...ranked(weights).map(([expert, weight]) => {
-      const item = line(routing.experts[expert], expertName(routing, expert), weight);
-      item.dataset.expert = expert;
-      item.dataset.weight = byteText(weight);
-      return item;
-    }),
-    line(null, "Others", othersWeight(weights)),
-  );
-}
-
-function cellUnder(event) {
-  const box = stage.getBoundingClientRect();
-  return cellAt(routing, (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
 }
 
 function hover(cell) {
@@ -547,18 +516,18 @@ function hover(cell) {
 
 function onPointerDown(event) {
   if (!routing || isAnnotation() || !event.isPrimary || event.button !== 0) return;
-  drag = { cell: cellUnder(event), x: event.clientX, y: event.clientY, region: null };
+  drag = { cell: cellUnder(routing, stage, event), x: event.clientX, y: event.clientY, region: null };
   stage.setPointerCapture(event.pointerId);
 }
 
 function onPointerMove(event) {
   if (!routing || !event.isPrimary) return;
   if (!drag) {
-    if (event.pointerType !== "touch") hover(cellUnder(event)); // a finger covers what it points at
+    if (event.pointerType !== "touch") hover(cellUnder(routing, stage, event)); // a finger covers what it points at
     return;
   }
   if (!drag.region && Math.hypot(event.clientX - drag.x, event.clientY - drag.y) < DRAG) return;
-  drag.region = regionBetween(drag.cell, cellUnder(event));
+  drag.region = regionBetween(drag.cell, cellUnder(routing, stage, event));
   showLabel();
   draw();
 }
@@ -580,14 +549,11 @@ function onPointerCancel() {
 
 // The picture as it is on show, made anew by the server from the run's own files.
 async function save(button) {
+  const said = button.innerText; // without what does not show
   find(".pp-save").open = false;
-  const said = button.textContent;
   copied.textContent = `making: ${said.toLowerCase()} …`;
-  const index = { expert: shown.expert, phenomenon: shown.phenomenon }[shown.mode];
-  const mode = { off: "top1", all: "top1" }[shown.mode] || shown.mode;
-  const overlay = { mode, index, opacity: shown.mode === "off" ? 0 : shown.opacity };
-  const step = routing ? routing.steps[shown.step] : undefined;
-  const wrong = await download({ run: run.id, what: button.dataset.what, frame, step, ...overlay });
+  const laid = viewToSave(routing, shown, selected && { at: selectedAt, ...selected });
+  const wrong = await download({ run: run.id, what: button.dataset.what, frame, ...laid });
   copied.textContent = wrong || "saved";
   setTimeout(() => (copied.textContent = ""), wrong ? 4 * COPIED_MS : COPIED_MS);
 }
@@ -600,26 +566,22 @@ function address(at) {
   return linkTo(location.origin + location.pathname, addressOf(run.id, routing, shown, at));
 }
 
+const bar = addressBar(TAB, () => (run && addressed ? address(video.paused ? frame : null) : null));
+
 function writeAddress() {
-  clearTimeout(writing);
-  if (run && hasAddress && addressed) writing = setTimeout(() => visit("replaceState"), ADDRESS_MS);
+  if (run && hasAddress && addressed) bar.soon();
 }
 
-// In another site's frame the browser may refuse; then there is nothing to go back to.
-function visit(how) {
-  clearTimeout(writing);
-  addressed = run.id;
-  try {
-    history[how](null, "", address(video.paused ? frame : null));
-  } catch {
-    // refused
-  }
-}
 
 // Back and forward: the same run as it was, or another one from the server.
 function revisit() {
-  const id = new URLSearchParams(location.search).get("run") || firstRun;
   if (!run || !hasAddress) return;
+  if (isOfPair(location.search)) {
+    toTab("compare");
+    return;
+  }
+  toTab(TAB);
+  const id = new URLSearchParams(location.search).get("run") || firstRun;
   if (id !== run.id) {
     isArriving = true;
     trigger("revisit", { id });
@@ -631,7 +593,7 @@ function revisit() {
 }
 
 function obeyAddress() {
-  const { change, frame: at } = readAddress(location.search, routing, run.frames);
+  const { change, frame: at } = readAddress(location.search, routing, run.frames, viewsThere());
   if (routing) {
     const { step, ...rest } = change;
     Object.assign(shown, rest);
@@ -641,33 +603,19 @@ function obeyAddress() {
   if (at !== null) seek(at);
 }
 
-async function copyLink() {
-  const link = address(frame);
-  linkText.value = link;
-  try {
-    await navigator.clipboard.writeText(link);
-  } catch {
-    linkText.hidden = false; // no clipboard, or it was refused: ready to be copied by hand
-    linkText.focus();
-    linkText.select();
-    return;
-  }
-  linkText.hidden = true;
-  copied.textContent = "copied";
-  setTimeout(() => (copied.textContent = ""), COPIED_MS);
-}
-
 // --- a run ------------------------------------------------------------------------------------------------------
 
 let startAt = null; // the frame that the address names
+let modeBefore = null; // the mode to return to after a clip that has not got it
 let firstRun = null; // the one that the bare address shows
 
 function open(next) {
+  hasYielded.resumes = false;
   run = next;
   frame = 0; // before anything is drawn: a longer clip's frame, or a larger grid's token, may not exist here
   hovered = drag = routing = null;
   select(null);
-  [list, multiples, inspect, overTime, overSteps, timeline, looksFigure].forEach((part) => delete part.dataset.shows);
+  [list, multiples, inspect, overTime, overSteps, timeline, attendedFigure].forEach((part) => delete part.dataset.shows);
   routing = run && run.routing ? readRouting(run.routing) : null;
   linkText.hidden = true;
   view.hidden = !run;
@@ -692,14 +640,17 @@ function open(next) {
   video.src = source;
   scrub.max = run.frames - 1;
   const isAsked = isArriving && run.by_link && new URLSearchParams(location.search).get("run") === run.id;
-  const asked = isAsked ? readAddress(location.search, routing, run.frames) : { change: {}, frame: null };
+  const asked = isAsked ? readAddress(location.search, routing, run.frames, viewsThere()) : { change: {}, frame: null };
   startAt = asked.frame;
 
   view.classList.toggle("is-bare", !routing);
   view.classList.toggle("is-annotation", isAnnotation());
+  view.classList.toggle("is-attention", isAttention());
   if (isAnnotation()) shown.mode = "phenomenon";
+  if (modeBefore && routing && !isAttention()) [shown.mode, modeBefore] = [modeBefore, null];
+  if (isAttention() && !WORDS_VIEWS.includes(shown.mode)) [shown.mode, modeBefore] = ["words", shown.mode];
   if (!routing) stage.classList.remove("is-grey");
-  find(".pp-bare").hidden = Boolean(routing);
+  find(".pp-bare").hidden = Boolean(routing) && !isAttention();
   if (routing) {
     const sizes = Array.from({ length: routing.frames }, (_, t) => (t === 0 ? 1 : routing.temporal));
     latents.replaceChildren(
@@ -729,7 +680,10 @@ function open(next) {
   showFrame(startAt ?? 0);
   fitCanvas();
   if (!isStill.matches && startAt === null) video.play().catch(() => {});
-  if (hasAddress && firstRun && !(isArriving && run.by_link)) visit("pushState");
+  if (hasAddress && firstRun && !(isArriving && run.by_link)) {
+    addressed = run.id;
+    bar.add();
+  }
   firstRun = firstRun || run.id;
   if (run.by_link) isArriving = false; // until then the run that the page brings stands here, and the address stays
   addressed = isArriving ? null : run.id;
@@ -742,8 +696,6 @@ function firstWord() {
   return peaks.indexOf(Math.max(...peaks));
 }
 
-const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-
 function onKey(event) {
   if (!run || event.ctrlKey || event.metaKey || event.altKey || event.target === linkText) return;
   const onControl = event.target.closest("button, input");
@@ -754,16 +706,11 @@ function onKey(event) {
   else if (key === ".") seek(frame + 1);
   else if (routing && /^[0-9]$/.test(key) && Number(key) < routing.experts.length) chooseExpert(Number(key));
   else if (routing && "[]".includes(key)) choose({ opacity: opacityAfter(key, shown.opacity) });
-  else if (routing && !isAnnotation() && !selected && key === "Enter" && !onControl) selectCentre();
+  else if (routing && !isAnnotation() && !selected && key === "Enter" && !onControl) select(centreOf(routing));
   else if (selected && key in ARROWS && !isSlider) select(movedRegion(routing, selected, ...ARROWS[key]));
   else if (selected && key === "Escape") select(null);
   else return;
   event.preventDefault();
-}
-
-function selectCentre() {
-  const centre = cellAt(routing, 0.5, 0.5);
-  select(regionBetween(centre, centre));
 }
 
 playButton.addEventListener("click", togglePlay);
@@ -776,7 +723,7 @@ stage.addEventListener("pointerup", onPointerUp);
 stage.addEventListener("pointercancel", onPointerCancel);
 stage.addEventListener("pointerleave", () => hover(null));
 find(".pp-close").addEventListener("click", () => select(null));
-find(".pp-copy").addEventListener("click", copyLink);
+find(".pp-copy").addEventListener("click", () => copyLink(address(frame), linkText, copied));
 find(".pp-to-steer").addEventListener("click", () => trigger("steer", { id: run.id }));
 for (const button of find(".pp-save").querySelectorAll("button")) button.addEventListener("click", () => save(button));
 document.addEventListener("click", (event) => {
@@ -786,6 +733,7 @@ video.addEventListener("loadedmetadata", () => run && startAt !== null && seek(s
 video.addEventListener("pause", writeAddress);
 video.addEventListener("seeked", () => video.paused && writeAddress());
 window.addEventListener("popstate", revisit);
+document.addEventListener("prophy-generating", ({ detail }) => onGenerating(detail));
 ["play", "pause", "emptied"].forEach((name) => video.addEventListener(name, showPlaying));
 scrub.addEventListener("input", () => seek(Number(scrub.value)));
 opacity.addEventListener("input", () => choose({ opacity: Number(opacity.value) / 100 }));

@@ -1,5 +1,5 @@
-// Experts' weights as stacked bars, drawn as SVG here: a library of megabytes, or a trip to the server, would make a
-// click wait. routing.js stands before this text.
+// Experts' weights as stacked bars and as numbers, drawn here: a library of megabytes, or a trip to the server, would make
+// a click wait. routing.js and parts.js stand before this text.
 
 const BAR_GAP = 0.07; // of a bar's place, on either side
 const MARK_HEIGHT = 0.05; // of a bar's height: the line under the bar that is on show
@@ -43,6 +43,34 @@ function stackedBars(svg, { bars, colours, nameOf, title, onChoose, widths = bar
     const at = ((event.clientX - box.left) / box.width) * total;
     onChoose(Math.max(0, starts.findLastIndex((start) => start <= at)));
   };
+}
+
+// The bars of a figure, with what the first and the last of them is.
+function fillPlot(figure, plot) {
+  figure.querySelector("figcaption").textContent = plot.title;
+  stackedBars(figure.querySelector("svg"), plot);
+  const [first, last] = figure.querySelector(".pp-ends").children;
+  first.textContent = plot.nameOf(0);
+  last.textContent = plot.bars.length > 1 ? plot.nameOf(plot.bars.length - 1) : "";
+}
+
+function fillNumbers(list, routing, weights) {
+  const line = (colour, name, weight) => {
+    const item = make("li");
+    if (colour) item.style.setProperty("--colour", colour);
+    item.append(make("i", colour ? "pp-swatch" : "pp-swatch pp-others"), make("span", "", name));
+    item.append(make("span", "pp-weight", weight.toFixed(3)));
+    return item;
+  };
+  list.replaceChildren(
+    ...ranked(weights).map(([expert, weight]) => {
+      const item = line(routing.experts[expert], expertName(routing, expert), weight);
+      item.dataset.expert = expert;
+      item.dataset.weight = byteText(weight);
+      return item;
+    }),
+    line(null, "Others", othersWeight(weights)),
+  );
 }
 
 function markBar(svg, index) {

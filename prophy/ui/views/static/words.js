@@ -5,9 +5,9 @@
 function unknownWords(text, vocabulary, isTyping) {
   if (!vocabulary.length) return [];
   const known = new Set(vocabulary);
-  const plain = text.normalize("NFKC").toLowerCase().replace(/['’]s(?![\p{L}\p{N}_])/gu, "");
-  const words = plain.match(/[\p{L}\p{N}]+/gu) || [];
-  if (isTyping && /[\p{L}\p{N}]$/u.test(plain)) words.pop();
+  const plain = text.normalize("NFKC").toLowerCase().replace(/['’]s(?![\p{L}\p{M}\p{N}_])/gu, "");
+  const words = plain.match(/[\p{L}\p{M}\p{N}]+/gu) || [];
+  if (isTyping && /[\p{L}\p{M}\p{N}]$/u.test(plain)) words.pop();
   const isKnown = (word) => {
     const pieces = word.split(/[^a-z0-9]+/).filter(Boolean);
     return pieces.length > 0 && pieces.every((piece) => known.has(piece));
