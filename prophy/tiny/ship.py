@@ -18,13 +18,12 @@ from diffusers import WanTransformer3DModel
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
-from prophy.files import exclusive, replace_folder
+from prophy.files import replace_folder
 from prophy.schema import read_json
 from prophy.tiny.parts import load_parts, save_pipeline
 from prophy.training.publish import publish
 
 
-@exclusive("writing a model")
 def ship(runs: Sequence[Path], model: Path, out: Path) -> Path:
     """Write a whole model: whole or not at all.
 
