@@ -144,7 +144,7 @@ def take_lock(path: Path) -> IO[bytes] | None:
     return file
 
 
-def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Callable[P, T]]:
+def exclusive(what: str, folder: str = "out", *, beside: bool = False) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """A function that two processes, or two threads, may not run at once on one folder: the second is refused.
 
     Workers of one work, each with its own ``shard``, are not in each other's way; of the processes of one training the
@@ -153,6 +153,7 @@ def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Call
     Args:
         what: it does, in words for the refusal.
         folder: the name of its parameter that holds the folder; where that is None there is nothing to lock.
+        beside: the lock lies beside the folder, which the function puts another one in the place of.
 
     Raises:
         ValueError: from the function, when another has the folder.
@@ -168,7 +169,7 @@ def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Call
             if out is None or os.environ.get("RANK", "0") != "0":
                 return function(*args, **kwargs)
             name = ".lock" if shard is None else f".lock-{shard.index + 1}-of-{shard.count}"
-            with _held(Path(out), name, what):
+            with _held(Path(out), name, what, beside):
                 return function(*args, **kwargs)
 
         return alone
@@ -177,10 +178,10 @@ def exclusive(what: str, folder: str = "out") -> Callable[[Callable[P, T]], Call
 
 
 @contextmanager
-def _held(folder: Path, name: str, what: str) -> Iterator[None]:
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
+def _held(folder: Path, name: str, what: str, beside: bool) -> Iterator[None]:
+    path = folder.with_name(f".{folder.name}{name}") if beside else folder / name
+    made = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     lock = take_lock(path)
     while lock is not None and not _is_at(lock, path):  # its last holder removed it meanwhile
         lock.close()
@@ -192,9 +193,9 @@ def _held(folder: Path, name: str, what: str) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
-            if is_new:
-                with suppress(OSError):  # something was written
-                    folder.rmdir()
+            with suppress(OSError):  # something was written
+                for parent in made:
+                    parent.rmdir()
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:

@@ -86,7 +86,7 @@ def test_a_segmenter_of_large_tokens_sees_clips_averaged_down_and_reopens_for_th
         load_segmenter(tmp_path, replace(learnt, stage=Stage()))
     with pytest.raises(ValueError, match="has learnt no scattering: train one with these --phenomena"):
         load_segmenter(tmp_path, replace(learnt, phenomena=("scattering",)))
-    with pytest.raises(ValueError, match="give a --cell that 8 divides"):
+    with pytest.raises(ValueError, match="give a multiple of 8 that divides 192x128"):
         train_segmenter(tmp_path, replace(recipe, cell=4))
 
 

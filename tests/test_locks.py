@@ -75,8 +75,25 @@ def test_what_fails_frees_its_folder_and_leaves_none(tmp_path: Path):
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="on purpose"):
-            fail(tmp_path / "new")
+            fail(tmp_path / "new" / "nested")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_is_replaced_is_locked_beside_it(tmp_path: Path):
+    @exclusive("replacing", beside=True)
+    def replace(out: Path) -> str:
+        assert not out.exists(), "the lock is not in it"
+        with pytest.raises(ValueError, match="another process is replacing into .*model: wait for it"):
+            again(out)
+        out.mkdir()
+        return "replaced"
+
+    @exclusive("replacing", beside=True)
+    def again(out: Path) -> str:
+        raise AssertionError("two at once")
+
+    assert replace(tmp_path / "models" / "model") == "replaced"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["model"], "the lock stays behind"
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path: Path):

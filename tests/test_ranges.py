@@ -252,3 +252,23 @@ def test_flags_refuse_what_they_cannot_count(kind, good: list[str], bad: list[st
     for text in bad:
         with pytest.raises(argparse.ArgumentTypeError, match="must be"):
             kind(text)
+
+
+@pytest.mark.parametrize(
+    ("build", "why"),
+    [
+        (lambda: JudgeRecipe(phenomena=()), "phenomena=\\(\\) leaves nothing to show"),
+        (lambda: JudgeRecipe(size="65x64x17"), "a stage of 65×64 pixels"),
+        (lambda: JudgeRecipe(fps=1000), "1000 frames a second"),
+        (lambda: SegmenterRecipe(cell=12), "cell=12: give a multiple of 8 that divides 64x64"),
+        (lambda: SegmenterRecipe(cell=4096), "cell=4096: give a multiple of 8"),
+        (lambda: TextRecipe("latin"), "grammar='latin' is unknown: use one of first, plain"),
+        (lambda: TextRecipe(heads=5), "heads=5: give at most 4 that divide a width of 192"),
+        (lambda: TextRecipe(width=190), "heads=4: give at most 4 that divide a width of 190"),
+        (lambda: VlmRecipe(tower_steps=0, steps=0), "leave nothing to train"),
+        (lambda: replace(VaeRecipe().phases[0], batch=200_000), "a step of .* pixels is larger than"),
+    ],
+)
+def test_recipes_that_contradict_themselves_are_refused_where_they_are_built(build, why):
+    with pytest.raises(ValueError, match=why):
+        build()

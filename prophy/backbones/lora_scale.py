@@ -18,7 +18,7 @@ import regex
 _MOST = 1e6  # of an alpha: a slip, not a wish
 _LONGEST = 500  # characters of a pattern
 _MOST_PATTERNS = 5000  # peft writes one for each layer at most
-_SECONDS = 10.0  # for all patterns and layers of a file; what a person writes takes milliseconds
+_SECONDS = 3.0  # for all patterns and layers of a file; what a person writes takes milliseconds
 
 
 @dataclass(frozen=True)

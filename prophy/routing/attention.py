@@ -146,7 +146,7 @@ class AttentionTrace:
                 raise ValueError(f"{name} must lie in [0, 1]: the recording is damaged")
         if not all(isinstance(word, str) and 0 < len(word) <= MAX_WORD_CHARS for word in self.words):
             raise ValueError("words must be texts: the recording is damaged")
-        rises = np.all(np.diff(self.steps) > 0)
+        rises = np.all(self.steps[1:] > self.steps[:-1])
         if not rises or self.steps[0] < 1 or self.steps[-1] > self.total_steps or self.total_steps > 100_000:
             raise ValueError(f"steps {self.steps} of {self.total_steps} are impossible: the recording is damaged")
 

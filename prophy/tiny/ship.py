@@ -18,12 +18,13 @@ from diffusers import WanTransformer3DModel
 import prophy.backbones  # noqa: F401  registers the families
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
-from prophy.files import replace_folder
+from prophy.files import exclusive, replace_folder
 from prophy.schema import read_json
 from prophy.tiny.parts import load_parts, save_pipeline
 from prophy.training.publish import publish
 
 
+@exclusive("shipping", beside=True)
 def ship(runs: Sequence[Path], model: Path, out: Path) -> Path:
     """Write a whole model: whole or not at all.
 
@@ -34,7 +35,8 @@ def ship(runs: Sequence[Path], model: Path, out: Path) -> Path:
 
     Raises:
         FileNotFoundError: a part has not been trained.
-        ValueError: a run that adapted the backbone, whose LoRA has no place in a shipped model.
+        ValueError: a run that adapted the backbone, whose LoRA has no place in a shipped model; or another process
+            ships there.
     """
     model, out = Path(model), Path(out)
     parts = load_parts(model)

@@ -77,6 +77,10 @@ class TextRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.grammar not in GRAMMARS:
+            raise ValueError(f"grammar={self.grammar!r} is unknown: use one of {', '.join(GRAMMARS)}")
+        if self.heads > len(_LOCALITY) or self.width % self.heads:
+            raise ValueError(f"heads={self.heads}: give at most {len(_LOCALITY)} that divide a width of {self.width}")
 
 
 #: The recipe of each grammar.

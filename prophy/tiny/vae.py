@@ -48,6 +48,8 @@ LATENT_CHANNELS = 32
 Learns: TypeAlias = Literal["apart", "together", "decoder"]
 QUIET = math.exp(-6)  #: variance of the posterior at the start: with the default, the decoder first sees nothing else
 
+MOST_PIXELS = 2**28  #: of a step: a thousand times the recipe's
+
 log = logging.getLogger(__name__)
 
 
@@ -80,6 +82,8 @@ class Phase:
             raise ValueError(f"frames={self.frames}: give one more than a multiple of 4, at most {STAGE.frames}")
         if self.crop % CELL or self.crop > STAGE.height:
             raise ValueError(f"crop={self.crop}: give a multiple of {CELL}, at most {STAGE.height}")
+        if (pixels := self.batch * self.frames * self.crop**2) > MOST_PIXELS:
+            raise ValueError(f"batch={self.batch}: a step of {pixels:,} pixels is larger than {MOST_PIXELS:,}")
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ class VlmRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.total_steps < 1:
+            raise ValueError("tower_steps=0 and steps=0 leave nothing to train")
 
     @property
     def total_steps(self) -> int:

@@ -17,7 +17,7 @@ import torch
 from prophy.backbones import backbone_of
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.check import check_branch, check_config
-from prophy.files import replace_folder, write_text
+from prophy.files import exclusive, replace_folder, write_text
 from prophy.training.about import RUN_FILE, About
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.curves import save_page
@@ -29,6 +29,7 @@ from prophy.training.trainable import lora_config
 T = TypeVar("T")
 
 
+@exclusive("publishing", beside=True)
 def publish(run: Path, out: Path) -> Path:
     """Write the model folder of a run, whole or not at all; one that exists is replaced.
 
@@ -38,7 +39,8 @@ def publish(run: Path, out: Path) -> Path:
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet.
-        ValueError: a damaged run, one of another release, or weights that are not finite. One line.
+        ValueError: a damaged run, one of another release, weights that are not finite, or another process publishes
+            there. One line.
     """
     run, out = Path(run), Path(out)
     about = About.read(run) if (run / RUN_FILE).is_file() else None

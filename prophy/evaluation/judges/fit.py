@@ -154,7 +154,7 @@ def save_fitted(model: nn.Module, recipe: Any, work: Path, name: str) -> None:
     """Write ``work/name.safetensors``, whole or not at all, with the recipe, a dataclass, in its header."""
     work.mkdir(parents=True, exist_ok=True)
     weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
-    with replacing(work / f"{name}.safetensors") as temporary:
+    with replacing(work / f"{name}.safetensors", shared=True) as temporary:
         save_file(weights, temporary, {"recipe": json.dumps(asdict(recipe))})
 
 

@@ -63,12 +63,12 @@ class Recogniser(nn.Module):
         nn.init.constant_(self.head.bias, -4.0)
 
     def forward(self, frames_BCHW: torch.Tensor) -> torch.Tensor:
-        """Frames of :func:`stacked` to logits ``(B, P)``."""
+        """Frames of :func:`~prophy.evaluation.judges.pictures.stacked` to logits ``(B, P)``."""
         return self.head(self.body(frames_BCHW)).flatten(2).logsumexp(-1)
 
 
 def augment(x_BCHW: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """As :func:`degraded`, and half of the clips mirrored: every phenomenon may happen the other way round."""
+    """Degraded, and half of the clips mirrored: every phenomenon may happen the other way round."""
     x = degraded(x_BCHW, generator)
     mirrored = torch.rand((len(x), 1, 1, 1), generator=generator) < 0.5
     return torch.where(mirrored, x.flip(-1), x)
@@ -192,7 +192,7 @@ def recognise(model: Recogniser, frames_nFHWC: np.ndarray) -> torch.Tensor:
     """Logits ``(n, P)``; above 0: the phenomenon is there.
 
     Args:
-        frames_nFHWC: uint8 clips of the model's stage, whole or what is :func:`seen` of them.
+        frames_nFHWC: uint8 clips of the model's stage, whole or what is seen of them.
 
     Raises:
         ValueError: clips of another size.

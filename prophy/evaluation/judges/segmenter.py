@@ -25,13 +25,12 @@ from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, 
 from prophy.evaluation.judges.pictures import Residual, degraded, shrunk, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
-from prophy.evaluation.results.judges import SegmenterRecipe, SegmenterResult
+from prophy.evaluation.results.judges import SEEN, SegmenterRecipe, SegmenterResult
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.worlds import WorldSet, sample_clip
 
 NAME = "segmenter"
-_SEEN = 8  # pixels along a token's side that the segmenter sees
 
 
 class Segmenter(nn.Module):
@@ -77,7 +76,7 @@ def render_covers(seeds: range, split: str, recipe: SegmenterRecipe) -> tuple[np
     covers = np.zeros((len(seeds), grid.num_tokens, len(IDS)), np.float16)
     for row, seed in enumerate(tqdm(seeds, f"render {split}", mininterval=5, unit="clip")):
         clip = sample_clip(seed, split, recipe.phenomena, recipe.stage)
-        frames.append(shrunk(clip.frames[None], recipe.cell // _SEEN)[0])
+        frames.append(shrunk(clip.frames[None], recipe.cell // SEEN)[0])
         pooled = grid.pool_masks(np.stack(list(clip.masks.values())))
         for name, cover in zip(clip.masks, pooled, strict=True):
             covers[row, :, by_id(name).index] = cover
@@ -97,11 +96,8 @@ def train_segmenter(
 
     Raises:
         TrainingStopped: the time ended before the training did.
-        ValueError: tokens of a size that it cannot see.
     """
     work = Path(work)
-    if recipe.cell % _SEEN:
-        raise ValueError(f"tokens of {recipe.cell} pixels: give a --cell that {_SEEN} divides")
     model = fit(*render_covers(range(recipe.clips), "train", recipe), recipe, device, work, minutes)
     save_fitted(model, recipe, work, NAME)
     frames, covers = render_covers(range(recipe.test_clips), "test", recipe)
@@ -159,8 +155,8 @@ def segment(model: Segmenter, frames_nFHWC: np.ndarray, batch: int = 32) -> np.n
         ValueError: clips of another size.
     """
     grid = model.grid
-    factor, left_over = divmod(frames_nFHWC.shape[2], grid.height * _SEEN)
-    expected = (grid.num_video_frames, grid.height * _SEEN * factor, grid.width * _SEEN * factor, 3)
+    factor, left_over = divmod(frames_nFHWC.shape[2], grid.height * SEEN)
+    expected = (grid.num_video_frames, grid.height * SEEN * factor, grid.width * SEEN * factor, 3)
     if left_over or not factor or frames_nFHWC.shape[1:] != expected:
         raise ValueError(
             f"clips of shape {frames_nFHWC.shape[1:]} are not of the segmenter's {grid.num_video_frames} frames and"

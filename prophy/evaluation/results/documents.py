@@ -41,7 +41,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write a compressed npz of numpy arrays, without pickles."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
+    with replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -10,6 +10,8 @@ from prophy.schema import AtLeastOne, BatchSize, LearningRate, LossWeight, Seed,
 from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import Stage
 
+SEEN = 8  #: pixels along a token's side that the segmenter sees
+
 
 @dataclass(frozen=True)
 class JudgeRecipe:
@@ -36,6 +38,9 @@ class JudgeRecipe:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.phenomena:
+            raise ValueError("phenomena=() leaves nothing to show: name some")
+        Stage.parse(self.size, self.fps)  # refuses what the worlds cannot show
 
     @property
     def stage(self) -> Stage:
@@ -87,6 +92,12 @@ class SegmenterRecipe(JudgeRecipe):
     """
 
     cell: Width = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stage = self.stage
+        if self.cell % SEEN or stage.width % self.cell or stage.height % self.cell:
+            raise ValueError(f"cell={self.cell}: give a multiple of {SEEN} that divides {stage.width}x{stage.height}")
 
 
 @dataclass(frozen=True)
