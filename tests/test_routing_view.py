@@ -120,8 +120,8 @@ def test_what_is_asked_of_the_server_is_what_is_on_show(tmp_path, view: dict, st
             const r = js.readRouting(value.sent);
             const { chosen, ...view } = value.view;
             const shown = { expert: 0, phenomenon: 0, word: 0, step: value.step, opacity: 0.6, ...view };
-            if (chosen) shown.looks = js.looksOf(r, js.tokensOf(r, chosen.at, chosen));
-            if (chosen) shown.most = Math.max(...shown.looks);
+            if (chosen) shown.attended = js.attendedFrom(r, js.tokensOf(r, chosen.at, chosen));
+            if (chosen) shown.most = Math.max(...shown.attended);
             const drawn = shown.mode === "all" ? { ...shown, mode: "top1" } : shown;
             return [js.viewToSave(r, shown, chosen), [0, 1, 2].map((t) => [...js.cellColours(r, drawn, t)])];
         })()""",

@@ -381,7 +381,7 @@ function tokenLabel(routing, shown, token) {
 function viewToSave(routing, shown, chosen) {
   const { mode, opacity } = shown;
   if (!routing || mode === "off" || (mode === "words" && !routing.attention)) return { opacity: 0 };
-  if (mode === "words" && shown.looks) {
+  if (mode === "words" && shown.attended) {
     return { mode: "looks", region: [chosen.at, ...chosen.rows, ...chosen.columns], opacity };
   }
   if (mode === "words") {
