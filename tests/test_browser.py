@@ -323,7 +323,7 @@ def test_words_are_shown_of_a_clip_that_was_made_without_a_branch(app: App, visi
     assert np.array_equal(drawn_cells(page, GRID)[..., :3], overlay.level_colours()[levels])
     click_token(page, 2, 3)
     page.wait_for_selector(".pp-caption:has-text('Where the chosen token looks')")
-    assert page.locator(".pp-looks .pp-curve i").count() == GRID.frames
+    assert page.locator(".pp-attended .pp-curve i").count() == GRID.frames
     assert page.is_hidden(".pp-over-time")
     page.click("#gallery .pp-card-open >> nth=0")
     page.wait_for_selector(".pp-view[data-run=made-up]")
