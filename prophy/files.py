@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
@@ -214,3 +214,8 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content: 64 hexadecimal digits."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_sha256(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 of files in a folder, each by its name there and its content: 64 hexadecimal digits."""
+    return sha256("\n".join(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}" for path in files))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 
-from prophy.files import file_sha256, sha256, visible
+from prophy.files import files_sha256, visible
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -32,7 +32,7 @@ def encoders_sha256(base: str | Path) -> str:
     if folder is None or not all(visible(folder / part, f"*{_WEIGHTS}") for part in _ENCODERS):
         return ""
     files = [path for part in (*_ENCODERS, *_BESIDE) for path in _files(folder / part)]
-    return sha256("\n".join(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}" for path in files))
+    return files_sha256(folder, files)
 
 
 def encoders_of(pipeline: DiffusionPipeline) -> str:

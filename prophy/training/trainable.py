@@ -20,7 +20,7 @@ from prophy.backbones import Backbone, backbone_of
 from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, inject
 from prophy.catalogue.describe import BRANCH_FOLDER
-from prophy.files import file_sha256, sha256, visible
+from prophy.files import files_sha256, visible
 from prophy.training.devices import autocast
 from prophy.training.recipe import BranchShape, Recipe
 
@@ -205,7 +205,7 @@ def initial_digest(folder: Path) -> str:
         for path in visible(source)
         if path.name == "config.json" or path.suffix == ".safetensors"
     ]
-    return sha256("\n".join(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}" for path in files))[:32]
+    return files_sha256(Path(folder), files)[:32]
 
 
 def _initial_sources(folder: Path) -> dict[str, Path]:
