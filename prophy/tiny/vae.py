@@ -351,8 +351,7 @@ def train_vae(
         learns = recipe.at(step)[0].learns
         if learns == "apart":
             return apart_loss(vae, video, weight, recipe, code)
-        if learns == "decoder" and vae.quant_conv.weight.requires_grad:
-            _settle_encoder(vae, ema, recipe)
+        if learns == "decoder" and _settle_encoder(vae, ema, recipe):
             with ema.averaged():
                 save_vae(vae, work)
         return vae_loss(vae, video, weight, recipe)
@@ -379,8 +378,10 @@ def train_vae(
     return vae
 
 
-def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> None:
-    """Give the encoder its averaged weights, which stay, and note the statistics of its latents."""
+def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> bool:
+    """Give the encoder its averaged weights, which stay, and note the statistics of its latents; False: it has them."""
+    if not vae.quant_conv.weight.requires_grad:
+        return False
     with torch.no_grad():
         for name, parameter in vae.named_parameters():
             if name.startswith(("encoder.", "quant_conv.")):
@@ -388,6 +389,7 @@ def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> None:
                 parameter.requires_grad_(False)
     mean, std = latent_statistics(vae, precision=recipe.precision)
     vae.register_to_config(latents_mean=mean, latents_std=std)
+    return True
 
 
 def save_vae(vae: AutoencoderKLWan, work: Path) -> None:
