@@ -7,9 +7,12 @@ import torch
 from diffusers import AutoencoderKLWan
 from safetensors.torch import save_file
 
+from prophy.backbones.autoencoder import normalise, to_pixels
 from prophy.tiny import fast_vae
+from prophy.tiny.latent_scale import latent_scale
 from prophy.tiny.linear_code import LinearCode, cells, pooled_code
 from prophy.tiny.vae import CELL, LATENT_CHANNELS, VaeRecipe, apart_loss, build_vae
+from prophy.worlds import Stage, sample_clip
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +106,21 @@ def test_apart_neither_half_hears_of_the_other(vae):
             vae.encoder.conv_in.weight.div_(1.5)
     assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("decoder"))
     assert not torch.equal(after["encoder.conv_out.weight"], before["encoder.conv_out.weight"])
+
+
+@torch.no_grad()
+def test_channels_are_as_large_as_what_they_move(vae):
+    model = build_vae().eval()
+    model.load_state_dict(vae.state_dict())
+    model.post_quant_conv.weight[:, 0] *= 30  # the decoder hears channel 0 far more than the others
+    model.post_quant_conv.weight[:, 5] = 0  # and channel 5 not at all
+    stage = Stage(64, 64, 17, 8)
+    mean, std = latent_scale(model, stage, clips=8, precision="float32")
+    model.register_to_config(latents_mean=mean, latents_std=std)
+    video = torch.stack([to_pixels(sample_clip(seed, "train", stage=stage).frames) for seed in range(8)])
+    latents_BCThw = normalise(model.encode(video).latent_dist.mode(), model)
+    sizes_C = latents_BCThw.transpose(0, 1).flatten(1).std(1)
+    assert sizes_C.square().mean() == pytest.approx(1, abs=0.01)
+    assert sizes_C[0] > 2 * sizes_C[1:].max()
+    assert sizes_C[5] == pytest.approx(1e-3**0.5, rel=0.01)
+    assert latents_BCThw.mean((0, 2, 3, 4)).abs().max() < 0.01 * sizes_C[0]

@@ -190,9 +190,9 @@ VAE = VaeRecipe(
 
 def look_at_few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """The autoencoder's stage measures itself on two small windows, and its latents on eight clips."""
-    clips, statistics = vae.validation_clips, vae.latent_statistics
+    clips, scale = vae.validation_clips, vae.latent_scale
     monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
-    monkeypatch.setattr(vae, "latent_statistics", lambda model, precision: statistics(model, 8, precision))
+    monkeypatch.setattr(vae, "latent_scale", lambda model, stage, precision: scale(model, stage, 8, precision))
 
 
 def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

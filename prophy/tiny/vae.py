@@ -32,6 +32,7 @@ from prophy.schema import (
     check_fields,
 )
 from prophy.tiny import fast_vae
+from prophy.tiny.latent_scale import latent_scale
 from prophy.tiny.linear_code import LinearCode, cells, pooled_code
 from prophy.tiny.parts import finish_parts, stage_parser
 from prophy.training.devices import autocast, chosen_device
@@ -321,7 +322,7 @@ def train_vae(
     Once the encoder stands still, ``work/model/vae`` holds it beside the decoder of that step.
 
     Returns:
-        It, with its averaged weights, its configuration with the statistics of its latents.
+        It, with its averaged weights, its configuration with the scale of its latents.
 
     Raises:
         ValueError: the folder holds the training of another recipe. One line.
@@ -379,7 +380,7 @@ def train_vae(
 
 
 def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> bool:
-    """Give the encoder its averaged weights, which stay, and note the statistics of its latents; False: it has them."""
+    """Give the encoder its averaged weights, which stay, and note the scale of its latents; False: it has them."""
     if not vae.quant_conv.weight.requires_grad:
         return False
     with torch.no_grad():
@@ -387,7 +388,7 @@ def _settle_encoder(vae: AutoencoderKLWan, ema: Ema, recipe: VaeRecipe) -> bool:
             if name.startswith(("encoder.", "quant_conv.")):
                 parameter.copy_(ema.average[name])
                 parameter.requires_grad_(False)
-    mean, std = latent_statistics(vae, precision=recipe.precision)
+    mean, std = latent_scale(vae, STAGE, precision=recipe.precision)
     vae.register_to_config(latents_mean=mean, latents_std=std)
     return True
 
@@ -396,20 +397,6 @@ def save_vae(vae: AutoencoderKLWan, work: Path) -> None:
     """Keep it where the other stages look for it."""
     vae.save_pretrained(work / "model" / "vae")
     finish_parts(work / "model")
-
-
-@torch.no_grad()
-def latent_statistics(
-    vae: AutoencoderKLWan, clips: int = 256, precision: str = "bfloat16"
-) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each latent channel over training clips."""
-    latents = []
-    for i in range(0, clips, 8):
-        video = torch.stack([to_pixels(sample_clip(s, "train", stage=STAGE).frames) for s in range(i, i + 8)])
-        with autocast(vae.device, getattr(torch, precision)):
-            latents.append(vae.encode(video.to(vae.device)).latent_dist.mode().float().cpu())
-    latents = torch.cat(latents).transpose(0, 1).flatten(1)
-    return latents.mean(1).tolist(), latents.std(1).tolist()
 
 
 def larger(recipe: VaeRecipe, times: int) -> VaeRecipe:
