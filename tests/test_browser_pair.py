@@ -130,6 +130,8 @@ def test_a_link_opens_both_runs_as_they_were_on_show(visit):
     page = visit("?a=tap-and-grenade&b=ball-and-candle&layout=wipe&wipe=30&view=expert&expert=2&opacity=60&frame=6")
     page.wait_for_selector(".pp-compare[data-state=ready]")
     assert runs(page) == ["tap-and-grenade", "ball-and-candle"]
+    until_prompts_are(page, PROMPT, "a red ball bounces on the left and a blue candle burns on the right")
+    assert page.is_checked("#compare-kind input[value='Two prompts']")
     assert page.get_attribute(".pp-compare", "data-layout") == "wipe"
     assert page.get_attribute(".pp-divider", "aria-valuenow") == "30"
     assert page.get_attribute(".pp-compare .pp-list [data-index='2']", "aria-pressed") == "true"
@@ -163,6 +165,14 @@ def test_each_tab_has_its_own_address_and_back_goes_from_one_to_the_other(page):
     page.go_back()
     page.wait_for_selector(".pp-compare", state="visible")
     assert page.evaluate("location.search").startswith(pair)
+
+
+def test_a_link_asks_for_the_comparison_that_it_shows(visit):
+    page = visit("?a=tap-and-grenade-no-branch&b=tap-and-grenade")
+    page.wait_for_selector(".pp-compare[data-state=ready]")
+    page.wait_for_selector("#compare-prompt-b", state="hidden")
+    assert page.is_checked("#compare-kind input[value='Branch on and off']")
+    assert page.input_value("#compare-prompt-a textarea") == PROMPT
 
 
 @pytest.mark.parametrize("query", ["?a=absent&b=mirror", "?a=..%2F..%2Fetc&b=<img src=x onerror=window.ran=1>"])

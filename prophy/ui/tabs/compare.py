@@ -80,8 +80,9 @@ class CompareTab:
         self._history = history
         quiet = {"show_progress": "hidden", "api_visibility": "private"}
         shown = [self._view, self._notice]
-        tab.select(self._on_open, self._is_opened, [self._is_opened, *shown], queue=False, **quiet)
-        self._view.revisit(self._on_pair, None, shown, queue=False, **quiet)
+        opened = [self._is_opened, self._bar.model]
+        tab.select(self._on_open, opened, [self._is_opened, *shown, *self.inputs], queue=False, **quiet)
+        self._view.revisit(self._on_pair, self._bar.model, [*shown, *self.inputs], queue=False, **quiet)
         self._kind.change(self._on_kind, self._kind, [self._other, self._steer_part], queue=False, **quiet)
         self._panel.steer(self._on_steer, None, [self._steering, self._notice], queue=False, **quiet)
         self._view.copy(
@@ -162,13 +163,13 @@ class CompareTab:
             raise EngineError(str(error)) from None
         return panel.on_run(run.record.steering, poster(run), trace, self._engine.experts_of(run)).as_json()
 
-    def _on_open(self, is_opened: bool, visit: gr.Request) -> dict[Any, Any]:
+    def _on_open(self, is_opened: bool, model: str, visit: gr.Request) -> dict[Any, Any]:
         """The first time, the two runs that the page's link names, or the shipped pair."""
         update: dict[Any, Any] = {self._is_opened: True}
         if is_opened:
             return update
         if (asked := pair_of(visit.query_params)) is not None:
-            update |= self._linked(*asked)
+            update |= self._linked(*asked, model)
         if self._view not in update and self._shipped is not None:
             try:
                 update[self._view] = self._beside(*self._shipped)
@@ -176,15 +177,23 @@ class CompareTab:
                 logger.warning("cannot show the shipped pair: %s", error)
         return update
 
-    def _on_pair(self, event: gr.EventData) -> dict[Any, Any]:
-        return self._linked(told(event._data, "a"), told(event._data, "b"))
+    def _on_pair(self, model: str, event: gr.EventData) -> dict[Any, Any]:
+        return self._linked(told(event._data, "a"), told(event._data, "b"), model)
 
-    def _linked(self, a: str, b: str) -> dict[Any, Any]:
-        """What shows two runs by their ids, which may come from anyone."""
+    def _linked(self, a: str, b: str, model: str) -> dict[Any, Any]:
+        """What shows two runs by their ids, which may come from anyone, and asks for two such."""
         try:
-            return {self._view: self._beside(self._engine.runs.find(a), self._engine.runs.find(b)), self._notice: ""}
+            ours, theirs = self._engine.runs.find(a), self._engine.runs.find(b)
+            shown = {self._view: self._beside(ours, theirs), self._notice: ""}
         except EngineError as error:
             return {self._notice: messages.error(f"the link cannot be opened: {error}")}
+        kind = _what_differs(ours, theirs) if self._engine.card(model).refinement_experts else PROMPTS
+        if kind != PROMPTS and not _is_second(theirs, kind):
+            ours, theirs = theirs, ours
+        try:
+            return {**shown, **self._form(kind, model, ours, theirs)}
+        except EngineError as error:
+            return {**shown, self._notice: messages.error(f"the form cannot ask for these two: {error}")}
 
     def _beside(self, a: Run, b: Run) -> dict[str, Any]:
         """The view's value.
@@ -217,23 +226,31 @@ class CompareTab:
         its counterpart."""
         try:
             run = self._engine.runs.find(told(event._data, "id"))
-            panel = _blank_panel(self._engine.card(model))
-            is_bare = panel is not None and run.routing_path is None
-            if panel is None or is_bare or (kind != STEERING and run.record.steering.is_neutral):
-                other = gr.update(value=run.record.prompt, visible=kind == PROMPTS and not is_bare)
-                kinds = {self._kind: BRANCH, self._steer_part: gr.update(visible=False)} if is_bare else {}
-                return {**self._asked_as(run), **kinds, self._other: other, self._notice: ""}
-            return {
-                **self._asked_as(run),
-                self._kind: STEERING,
-                self._other: gr.update(visible=False, value=run.record.prompt),
-                self._steer_part: gr.update(visible=True),
-                self._panel: self._panel_on(panel, run),
-                self._steering: run.record.steering.to_json(),
-                self._notice: "",
-            }
+            if self._engine.card(model).refinement_experts:
+                if run.routing_path is None:
+                    kind = BRANCH
+                elif not run.record.steering.is_neutral:
+                    kind = STEERING
+            return {**self._form(kind, model, run, run), self._notice: ""}
         except EngineError as error:
             return {self._notice: messages.error(error)}
+
+    def _form(self, kind: str, model: str, a: Run, b: Run) -> dict[Any, Any]:
+        """Fill the controls with what makes two runs; where they are steered and not, the steering is B's.
+
+        Raises:
+            EngineError: B's routing, which the panel shows, is broken.
+        """
+        form = {
+            **self._asked_as(a),
+            self._kind: kind,
+            self._other: gr.update(value=b.record.prompt, visible=kind == PROMPTS),
+            self._steer_part: gr.update(visible=kind == STEERING),
+        }
+        panel = _blank_panel(self._engine.card(model))
+        if kind == STEERING and panel is not None:
+            form |= {self._panel: self._panel_on(panel, b), self._steering: b.record.steering.to_json()}
+        return form
 
     # --- generating --------------------------------------------------------------------------------------------------
 
@@ -295,6 +312,21 @@ class CompareTab:
 
 def _kinds(card: ModelCard) -> list[str]:
     return [PROMPTS, BRANCH, STEERING] if card.refinement_experts else [PROMPTS]
+
+
+def _what_differs(a: Run, b: Run) -> str:
+    """Which of the three comparisons two runs are."""
+    if a.record.prompt == b.record.prompt:
+        if (a.routing_path is None) != (b.routing_path is None):
+            return BRANCH
+        if a.record.steering.is_neutral != b.record.steering.is_neutral:
+            return STEERING
+    return PROMPTS
+
+
+def _is_second(run: Run, kind: str) -> bool:
+    """Whether the form makes such a run as B: it switches the branch off, or steers, on that side."""
+    return run.routing_path is None if kind == BRANCH else not run.record.steering.is_neutral
 
 
 def _blank_panel(card: ModelCard) -> SteerView | None:
