@@ -132,14 +132,15 @@ def tiny_base() -> Recipe:
     """:func:`tiny_stills` goes on, by ``--initial``, with whole clips whose clocks obey no law.
 
     It learns how things look from frame to frame and nothing of how they move: that is left to :func:`tiny_branch`. A
-    clip has eight times as many numbers as the first embedded model's, most of them alike from frame to frame: what it
-    shows is decided at higher noise (Esser et al., 2024, section 5.3.2), which is visited more often.
+    clip has eight times as many numbers as the first embedded model's, most of them alike from frame to frame, and its
+    layout is the largest part of its latents (:mod:`prophy.tiny.latent_scale`): what it shows is decided at higher
+    noise (Esser et al., 2024, section 5.3.2), which is visited more often.
     """
     stills = tiny_stills()
     return replace(
         stills,
         latent_frames=0,
-        noise=replace(stills.noise, mean=1.3),
+        noise=replace(stills.noise, mean=1.0),
         steps=2400,
         batch=16,
         optimiser=replace(stills.optimiser, cool_down=1.0),
