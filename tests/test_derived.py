@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from prophy.training.caching import fill
 from prophy.training.log import read_lines
 from prophy.training.publish import publish
 from prophy.video import write_video
-from prophy.worlds import Stage
+from prophy.worlds import COLOURS, Stage, drawn
 from prophy.worlds.scope import SCOPE
 
 GEOMETRY = Geometry(width=32, height=32, frames=9, fps=4.0, cell=16)
@@ -464,9 +465,50 @@ def test_a_run_of_worlds_is_not_resumed_with_another_text_encoder(base, tmp_path
     assert "was trained on other data" in capsys.readouterr().err
     state = tmp_path / "run" / "checkpoint" / "state.json"
     text = state.read_text()
-    state.write_text(text.replace(text[text.index(", text ") :][:23], ""))
+    state.write_text(re.sub(r", text \w+, drawn \w+", "", text))
     assert train(own, tmp_path / "run", 2, *data) == 0
     assert "was begun by a release that noted no text encoder" in caplog.text
+
+
+def test_a_run_of_worlds_is_not_resumed_on_worlds_that_draw_otherwise(base, tmp_path, monkeypatch, capsys, caplog):
+    """A cache that was made again: masks, labels and captions are the same."""
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    data = ("--data", str(cache), "--worlds", "4")
+    assert train(base, run, 1, *data) == 0
+    for name in COLOURS:
+        monkeypatch.setitem(COLOURS, name, (90, 100, 110))
+    drawn._drawn.cache_clear()
+    try:
+        assert train(base, run, 2, *data) == 2
+        assert "holds clips whose pictures this release's worlds make otherwise" in capsys.readouterr().err
+        shutil.rmtree(cache)
+        assert train(base, run, 2, *data) == 2
+        assert "was trained on other data" in capsys.readouterr().err
+        state = run / "checkpoint" / "state.json"
+        state.write_text(re.sub(r", drawn \w+", "", state.read_text()))
+        assert train(base, run, 2, *data) == 0
+        assert "was begun by a release that noted no picture of what the worlds draw" in caplog.text
+    finally:
+        monkeypatch.undo()
+        drawn._drawn.cache_clear()
+
+
+def test_clips_of_worlds_that_draw_otherwise_are_annotated_anew(annotator, tmp_path, monkeypatch):
+    jobs, geometry = jobs_of_worlds(2, "train", SCOPE), Geometry.of_worlds()
+    annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1))
+    assert annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1)).before == 2
+    monkeypatch.setitem(COLOURS, "red", (90, 100, 110))
+    drawn._drawn.cache_clear()
+    try:
+        assert len(annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1)).changed) == 2
+        for path in tmp_path.glob("clips/*/clip.json"):  # as an older release, or another machine, left it
+            about = json.loads(path.read_text())
+            path.write_text(json.dumps({**about, "drawn": "" if "000000" in str(path) else "0 elsewhere"}))
+        outcome = annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1))
+        assert (outcome.before, outcome.recaptioned) == (2, ())
+    finally:
+        monkeypatch.undo()
+        drawn._drawn.cache_clear()
 
 
 def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base, clips, caplog):

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
-from prophy.data.examples import CONTENT, TEXT
+from prophy.data.examples import CONTENT, DRAWN, TEXT
 from prophy.training.about import RUN_FILE, About, Transformer
 from prophy.training.checkpoints import (
     load_checkpoint,
@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 #: what a checkpoint must hold to be resumed
 _STATE = ("recipe", "step", "mean_loss", "random", "weights", "ema", "optimisers")
+
+
+#: what older releases did not note in a fingerprint, by its mark there
+_NOTED = {CONTENT: "content of its clips", TEXT: "text encoder", DRAWN: "picture of what the worlds draw"}
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,9 @@ def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
     saved = saved_in(out / CHECKPOINT)
     if saved is None:
         return now
-    if saved.data == now.data.partition(CONTENT)[0] != now.data:
-        log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
-    elif saved.data == now.data.partition(TEXT)[0] != now.data:
-        log.warning("%s was begun by a release that noted no text encoder: it is not compared", out)
+    before = next((mark for mark in _NOTED if saved.data == now.data.partition(mark)[0] != now.data), None)
+    if before is not None:
+        log.warning("%s was begun by a release that noted no %s: it is not compared", out, _NOTED[before])
     elif saved.data != now.data:
         raise ValueError(
             f"{out} was trained on other data ({saved.data}, now {now.data}): give the same --data, or choose another "
