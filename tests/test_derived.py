@@ -523,6 +523,63 @@ def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base
     assert "was begun by a release that noted no content of its clips" in caplog.text
 
 
+def edit_config(path: Path, **changed) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def test_a_run_is_not_resumed_beside_a_base_of_another_scheduler_or_latent_scale(base, clips, capsys, caplog):
+    """Weights, clips, captions and labels are the same: what is predicted is not."""
+    own, run = clips.parent / "base", clips.parent / "run"
+    shutil.copytree(base, own)
+    data = ("--folder", str(clips), "--size", "32x32x9", "--fps", "4")
+    assert train(own, run, 1, *data) == 0
+    scheduler, vae = own / "scheduler" / "scheduler_config.json", own / "vae" / "config.json"
+    mean = json.loads(vae.read_text())["latents_mean"]
+    for path, changed, said in (
+        (scheduler, {"flow_shift": 7.0}, "flow_shift of the scheduler was .*, now 7.0"),
+        (vae, {"latents_mean": [value + 0.5 for value in mean]}, "scale of its latents is another"),
+    ):
+        before = path.read_text()
+        edit_config(path, **changed)
+        for steps in (1, 2):
+            assert train(own, run, steps, *data) == 2
+            told = capsys.readouterr().err
+            assert re.search(
+                rf"began beside another base \({said}\): give the same --model, or choose another --out", told
+            )
+            assert len(told.strip().splitlines()) == 1
+        path.write_text(before)
+    edit_config(vae, latents_mean=[value + 1e-6 for value in mean])  # measured once more
+    assert train(own, run, 2, *data) == 0
+    state = run / "checkpoint" / "state.json"
+    plan = json.loads(state.read_text())
+    plan["__dict__"] = [pair for pair in plan["__dict__"] if pair[0] != "base_config"]
+    state.write_text(json.dumps(plan))
+    edit_config(scheduler, flow_shift=7.0)
+    assert train(own, run, 3, *data) == 0
+    assert "was begun by a release that noted no scheduler and no scale of latents" in caplog.text
+    assert train(own, run, 3, *data) == 0, "now it is noted"
+
+
+def test_weights_that_learnt_beside_another_scheduler_are_no_initial_ones(base, tmp_path, capsys):
+    own, published, data = tmp_path / "base", tmp_path / "published", ("--data", str(tmp_path / "cache"))
+    shutil.copytree(base, own)
+    assert train(own, tmp_path / "first", 1, *data, "--worlds", "2") == 0
+    publish(tmp_path / "first", published)
+    assert train(own, tmp_path / "second", 1, *data, "--initial", str(published)) == 0
+    edit_config(own / "scheduler" / "scheduler_config.json", flow_shift=7.0)
+    whole = tmp_path / "whole"
+    load(base, branch=str(published)).save_pretrained(whole)
+    for initial in (published, whole):
+        assert train(own, tmp_path / "third", 1, *data, "--initial", str(initial)) == 2
+        told = capsys.readouterr().err
+        assert f"the weights in {initial} learnt beside another base (flow_shift of the scheduler was" in told
+        assert "give that one with --model, or another --initial" in told
+    about = published / "training" / "run.json"
+    about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "base_config"}))
+    assert train(own, tmp_path / "third", 1, *data, "--initial", str(published)) == 0, "an older release noted none"
+
+
 def test_a_run_is_not_resumed_on_a_base_of_other_weights_under_the_same_name(base, tmp_path, capsys):
     """Encoders and worlds are the same: the training set cannot tell."""
     own = tmp_path / "base"
