@@ -79,8 +79,10 @@ def _own_classes(part: nn.Module) -> dict[str, type[nn.Module]]:
     if not isinstance(part, ModelMixin):
         return {}
     if part not in _classes:
+        # without diffusers' own notes, by which it leaves out what they call defaults
+        config = {name: value for name, value in part.config.items() if not name.startswith("_")}
         with torch.device("meta"):
-            built = type(part).from_config(part.config)
+            built = type(part).from_config(config)
         _classes[part] = {path: type(module) for path, module in built.named_modules()}
     return _classes[part]
 
