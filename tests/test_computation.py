@@ -264,13 +264,16 @@ def test_what_a_library_hooks_in_is_not_foreign(folder: Path, lora: Path):
     assert computation_of(pipeline).foreign == {}
 
 
-def test_how_float32_is_multiplied_and_where_is_recorded(tiny_pipeline, monkeypatch):
+def test_how_float32_is_multiplied_and_where_is_recorded(tiny_pipeline):
     plain = computation_of(tiny_pipeline)
     assert plain.device == f"cpu ({torch.backends.cpu.get_cpu_capability()})"
     assert plain.precision == {}
     assert "precision" not in plain.to_json()
-    monkeypatch.setattr(torch.backends.mkldnn.matmul, "fp32_precision", "bf16")
-    (said,) = computation_of(tiny_pipeline).differences(plain)
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        (said,) = computation_of(tiny_pipeline).differences(plain)
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
     assert said == "with the matmul of float32 in bf16 instead of full precision"
     old = replace(plain, device="", precision={})  # of an older release
     assert computation_of(tiny_pipeline).differences(old) == []
@@ -289,7 +292,7 @@ def test_a_run_of_another_precision_or_device_is_named_when_it_is_made_again(fol
     for changed, said in (
         (
             {"precision": {"matmul": "tf32"}},
-            "with the matmul of float32 in float32 instead of tf32: expect other frames",
+            "with the matmul of float32 in full precision instead of tf32: expect other frames",
         ),
         (
             {"device": "cuda (X)"},
