@@ -68,8 +68,8 @@ class ClipInputs:
         caption: shown beside it; no target depends on it.
         phenomena: that the model was asked about.
         content: see :meth:`prophy.data.jobs.Job.content`; empty in folders of older releases.
-        drawn: pictures and machine of :class:`prophy.worlds.Drawn`, of a clip of the worlds; empty in folders of older
-            releases.
+        drawn: of a clip of the worlds, pictures and machine of its :class:`prophy.worlds.drawn.Drawn`; empty in folders
+            of older releases.
     """
 
     id: str
