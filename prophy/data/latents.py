@@ -238,9 +238,9 @@ def open_cache(
         "phenomena": (np.int8, (2,)),
     }
     if done < count:
-        noted, drawn = scale, Drawn.by(worlds)
-        if done and held is not None:  # what an older release did not note is not known of its clips
-            noted, drawn = held.scale, held.drawn
+        goes_on = held if done else None  # what an older release did not note is not known of its clips
+        noted = scale if goes_on is None else goes_on.scale
+        drawn = Drawn.by(worlds) if goes_on is None else goes_on.drawn
         about |= {"scale": noted} | ({} if drawn is None else {"drawn": drawn.record()})
         _fill(folder, vae, tokenizer, worlds, layout, about, done, count)
     return LatentCache(**{name: _opened(folder, name, count, *of) for name, of in layout.items()}, patch=patch)

@@ -121,9 +121,9 @@ def _drawn(sets: tuple[WorldSet, ...]) -> Drawn:
     scenes = "\n".join(str(first.scenario(seed)) for seed in seeds)
     pictures = hashlib.sha256()
     for seed in seeds:
-        _add(pictures, replace(sets[seed % len(sets)], stage=Stage()).clip(seed))
+        pictures.update(_seen(replace(sets[seed % len(sets)], stage=Stage()).clip(seed)))
     if first.stage != Stage():  # a large one shows fluids more finely, and costs too much for all of them
-        _add(pictures, first.clip(seeds[0]))
+        pictures.update(_seen(first.clip(seeds[0])))
     return Drawn(sha256(scenes)[:16], sha256(captions)[:16], pictures.hexdigest()[:16], _machine())
 
 
@@ -139,10 +139,9 @@ def _showing_all(worlds: WorldSet) -> Iterator[int]:
             yield seed
 
 
-def _add(digest: hashlib._Hash, clip: WorldClip) -> None:
-    digest.update(clip.frames.tobytes())
-    for name, mask in clip.masks.items():
-        digest.update(name.encode() + np.packbits(mask).tobytes())
+def _seen(clip: WorldClip) -> bytes:
+    masks = (name.encode() + np.packbits(mask).tobytes() for name, mask in clip.masks.items())
+    return clip.frames.tobytes() + b"".join(masks)
 
 
 def _machine() -> str:
