@@ -118,7 +118,10 @@ def _drawn(sets: tuple[WorldSet, ...]) -> Drawn:
     first = sets[0]
     seeds = list(_showing_all(first))
     captions = json.dumps([first.captions(seed, _WORDINGS) for seed in seeds])
-    scenes = "\n".join(str(first.scenario(seed)) for seed in seeds)
+    scenarios = [first.scenario(seed) for seed in seeds]
+    scenes = json.dumps(
+        [[one.setting, [[e.phenomenon, e.variant, e.colours, e.place] for e in one.events]] for one in scenarios]
+    )
     pictures = hashlib.sha256()
     for seed in seeds:
         pictures.update(_seen(replace(sets[seed % len(sets)], stage=Stage()).clip(seed)))
