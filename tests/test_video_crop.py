@@ -15,8 +15,8 @@ from prophy.video.crop import Crop, declared_crop
 
 LEFT, TOP, RIGHT, BOTTOM = 10, 20, 6, 12
 BARS = (255, 255, 255)
-#: PixelCropLeft, Top, Right and Bottom, DisplayWidth and DisplayHeight
-MATROSKA = {0x54CC: LEFT, 0x54BB: TOP, 0x54DD: RIGHT, 0x54AA: BOTTOM, 0x54B0: 96, 0x54BA: 160}
+#: PixelCropLeft, Top, Right and Bottom, DisplayWidth and DisplayHeight, in pixels
+MATROSKA = {0x54CC: LEFT, 0x54BB: TOP, 0x54DD: RIGHT, 0x54AA: BOTTOM, 0x54B0: 96, 0x54BA: 160, 0x54B2: 0}
 CLEAN = (96, 1, 160, 1, LEFT - RIGHT, 2, TOP - BOTTOM, 2)
 READERS = (picture_size, read_video, lambda path: sample_frames(path, 2, 8, 32, 32))
 
