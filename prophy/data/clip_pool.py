@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from prophy.arrays import read_npy
 from prophy.data.ahead import made_ahead
-from prophy.files import check_file, exclusive, write_text
+from prophy.files import exclusive, write_text
 from prophy.schema import read_json
 from prophy.worlds import Stage, sample_clip
 
@@ -53,8 +54,10 @@ class ClipPool:
         about = {"count": count, "split": split, "stage": asdict(stage), "lawful": "every second"}
         if not _holds(folder, about):
             _fill(folder, about, (count, stage.frames, stage.height, stage.width), split, stage, workers)
+        shape = (count, stage.frames, stage.height, stage.width)
         try:
-            self.frames, self.events = (np.load(check_file(folder / name), mmap_mode="r") for name in _FILES)
+            self.frames = read_npy(folder / _FILES[0], np.uint8, (*shape, 3))
+            self.events = read_npy(folder / _FILES[1], np.uint8, shape)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} holds a damaged pool of clips ({error}): delete it") from None
 

@@ -112,6 +112,9 @@ class Lessons:
     Attributes:
         frames: uint8 ``(n, 8, H, W, 3)``: the frames that the annotator shows.
         answers: for each clip, question -> answer.
+
+    Raises:
+        ValueError: a file of it is damaged. One line.
     """
 
     def __init__(self, folder: Path, count: int, split: str) -> None:
@@ -125,8 +128,7 @@ class Lessons:
                 frames, courses = _render(seeds, split)
                 with replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
                     np.savez(file, frames=frames, courses=courses)
-            block = read_npz(path, _MOST_BYTES)
-            blocks.append((block["frames"], block["courses"]))
+            blocks.append(_read_block(path, len(seeds)))
         self.frames = np.concatenate([frames for frames, _ in blocks])[:count]
         courses_n25 = np.concatenate([courses for _, courses in blocks])[:count]
         self.answers = []
@@ -137,6 +139,25 @@ class Lessons:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+
+def _read_block(path: Path, clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`_render` gave.
+
+    Raises:
+        ValueError: the file is damaged. One line.
+    """
+    shown = len(frame_indices(STAGE.frames, STAGE.fps, TEMPORAL, ANNOTATION))
+    wanted = {"frames": (np.uint8, (clips, shown, STAGE.height, STAGE.height, 3)), "courses": (np.int64, (clips, 2, 5))}
+    try:
+        block = read_npz(path, _MOST_BYTES)
+        if {name: (array.dtype, array.shape) for name, array in block.items()} != wanted:
+            raise ValueError("it holds other arrays")
+        if block["courses"].min() < 0 or block["courses"].max() > 2:
+            raise ValueError("it says what no clip shows")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, it is rendered again") from None
+    return block["frames"], block["courses"]
 
 
 def _render(seeds: range, split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import tempfile
 from pathlib import Path
 from threading import Lock
@@ -19,6 +18,7 @@ from prophy.annotation.record import Annotation, Answer
 from prophy.assets import assets_dir
 from prophy.files import visible
 from prophy.grid import TEMPORAL, TokenGrid
+from prophy.schema import read_object
 from prophy.ui.controls import messages
 from prophy.ui.views.routing import RoutingBytes, RunView, base64_of, routing_view
 from prophy.video import UnreadableClip, picture_size, sample_frames, write_video
@@ -113,13 +113,20 @@ def answers_html(annotation: Annotation) -> str:
     return f'<dl class="pp-answers">{said}</dl>'
 
 
-def shipped() -> dict[str, Path]:
-    """Annotated clips that came with the code: caption -> folder."""
-    folder = assets_dir() / "annotated"
+def shipped(folder: Path | None = None) -> dict[str, Path]:
+    """Annotated clips that came with the code: caption -> folder; those whose description is damaged are left out.
+
+    Args:
+        folder: of the clips; None for the code's own.
+    """
     found = {}
-    for clip in visible(folder):
-        if (clip / "clip.json").is_file():
-            found[json.loads((clip / "clip.json").read_text(encoding="utf-8"))["caption"]] = clip
+    for clip in visible(assets_dir() / "annotated" if folder is None else folder):
+        try:
+            caption = read_object(clip / "clip.json", "annotate the clip again").get("caption")
+        except (OSError, ValueError):
+            continue
+        if isinstance(caption, str):
+            found[caption] = clip
     return found
 
 
