@@ -104,7 +104,7 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
     tab._open = lambda: annotator
     frames = np.random.default_rng(0).integers(0, 255, (20, 50, 90, 3), dtype=np.uint8)
     write_video(tmp_path / "own.mp4", frames, 8.0)
-    view, said, notice = tab._on_annotate(str(tmp_path / "own.mp4"), ["melting"])
+    view, said, notice = tab._on_annotate(str(tmp_path / "own.mp4"), ["melting"], None)
     assert notice == ""
     assert view["frames"] == 17
     assert view["routing"]["grid"] == (5, 3, 6)
@@ -118,7 +118,7 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
         ("bad.mp4", ["melting"], "cannot be read as a video"),
         ("short.mp4", ["melting"], "too short"),
     ):
-        view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked)
+        view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked, None)
         assert (view, said) == (None, "")
         assert error.lower() in notice.lower()
         assert str(tmp_path) not in notice, "a folder of the server is nobody's business"
@@ -129,7 +129,7 @@ def test_a_phones_clip_is_shown_and_annotated_upright(annotator, tmp_path):
     tab._open = lambda: annotator
     clockwise = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
     path = write(tmp_path / "phone.mov", [np.rot90(scene(), 1)] * 9, matrix=clockwise)
-    view, _, notice = tab._on_annotate(str(path), ["melting"])
+    view, _, notice = tab._on_annotate(str(path), ["melting"], None)
     assert notice == ""
     assert view["aspect"] == 96 / 160
     assert view["routing"]["grid"] == (3, 10, 6)

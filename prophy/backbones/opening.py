@@ -68,7 +68,7 @@ def _safetensors_size(path: Path) -> int:
         length = int.from_bytes(file.read(8), "little")
         try:
             header = parsed(file.read(min(length, 100_000_000)))
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+            ends = [int(tensor["data_offsets"][1]) for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError):
             return -1
     return 8 + length + max(ends, default=0)
