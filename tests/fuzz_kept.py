@@ -19,6 +19,7 @@ from mutations import Target, of_files
 from test_experts import MEASURED
 from torch import nn
 
+from prophy.annotation.cli import main as annotate
 from prophy.annotation.pipeline import ABOUT, RECIPE, SKIPPED, ClipInputs, read_skipped
 from prophy.assets import assets_dir
 from prophy.catalogue.experts import FILE, read_experts
@@ -30,6 +31,8 @@ from prophy.evaluation.benchmarks.pairs import read_pair_folder
 from prophy.evaluation.benchmarks.prompts import BenchmarkPrompt, PromptSet
 from prophy.evaluation.judges import looks, recogniser, segmenter
 from prophy.evaluation.judges.fit import save_fitted
+from prophy.evaluation.measures.autoencoder import open_autoencoder
+from prophy.evaluation.measures.figures import read_prompts
 from prophy.evaluation.report.page import data_sets
 from prophy.evaluation.results.documents import write_json
 from prophy.evaluation.results.judges import RecogniserRecipe, SegmenterRecipe
@@ -44,6 +47,7 @@ from prophy.training.cached_examples import keep_empty_text, kept_empty_text
 from prophy.training.fit import fit
 from prophy.training.optim import OneCycleAdamW
 from prophy.training.world_examples import open_worlds
+from prophy.ui.engine.models import _vocabulary
 from prophy.ui.tabs.annotate import shipped
 from prophy.worlds import Stage, WorldSet
 
@@ -120,6 +124,10 @@ def worlds(folder: Path) -> Iterator[Target]:
     shutil.copy(cache / "cache.json", folder / "report" / "cache")
     yield of_files("cache of worlds: the report's", folder / "report", "cache.json", data_sets)
     yield of_files("base of small parts", base, "*", load_parts)
+    yield of_files("an autoencoder's", base, "*", lambda path: open_autoencoder(path, torch.device("cpu")))
+    yield of_files(
+        "words of a model", base / "tokenizer", "tokenizer.json", lambda path: _vocabulary(path / "tokenizer.json")
+    )
     Lessons(folder / "lessons", 2, "train")
     yield of_files("lessons of the small VLM", folder / "lessons", "*", lambda path: Lessons(path, 2, "train"))
 
@@ -150,6 +158,12 @@ def annotations(folder: Path) -> Iterator[Target]:
     shutil.copytree(shown, folder / "shown" / shown.name)
     yield of_files("annotations: of what", folder / "shown" / shown.name, ABOUT, ClipInputs.read)
     yield of_files("annotations: the page's", folder / "shown", ABOUT, shipped)
+
+    def show(path: Path) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            annotate(["show", str(path), "--out", str(folder / "shown.png")])
+
+    yield of_files("annotations: shown", folder / "shown" / shown.name, "*", show)
     cache = folder / "cache"
     cache.mkdir()
     keep_empty_text(cache, {"a": 1}, torch.zeros(2, 3))
@@ -170,6 +184,9 @@ def beside(folder: Path) -> Iterator[Target]:
         video = pairs / "ball_drop_videos" / "a" / f"{kind}.mp4"
         video.parent.mkdir(parents=True, exist_ok=True)
         video.write_bytes(b"x")
+    asked = folder / "asked.json"
+    asked.write_text(json.dumps([{"prompt": "ice melts", "phenomena": ["melting"]}, {"prompt": "x", "phenomena": []}]))
+    yield of_files("prompts with phenomena", asked, "*", read_prompts)
     captions = folder / "captions.json"
     captions.write_text(json.dumps({"ball_drop": "a ball falls"}))
     yield of_files("captions of pairs", captions, "*", lambda path: read_pair_folder(pairs, path))
