@@ -203,7 +203,11 @@ class Gate:
             return
         pieces: list[bytes] = []
         try:
-            refusal = await self._heard(pieces, _in_time(receive, _BODY_SECONDS))
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    refusal = await self._heard(pieces, receive)
+            except TimeoutError:
+                refusal = 408, "the request takes too long to arrive"
             body = b"".join(pieces)
             if refusal is None:
                 refusal = self._refused_body(scope, body)
