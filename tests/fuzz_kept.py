@@ -125,9 +125,8 @@ def worlds(folder: Path) -> Iterator[Target]:
     yield of_files("cache of worlds: the report's", folder / "report", "cache.json", data_sets)
     yield of_files("base of small parts", base, "*", load_parts)
     yield of_files("an autoencoder's", base, "*", lambda path: open_autoencoder(path, torch.device("cpu")))
-    yield of_files(
-        "words of a model", base / "tokenizer", "tokenizer.json", lambda path: _vocabulary(path / "tokenizer.json")
-    )
+    words = base / "tokenizer" / "tokenizer.json"
+    yield of_files("words of a model", words, "*", _vocabulary)
     Lessons(folder / "lessons", 2, "train")
     yield of_files("lessons of the small VLM", folder / "lessons", "*", lambda path: Lessons(path, 2, "train"))
 
