@@ -75,6 +75,7 @@ NOT_OFFERED = (
     "process_recording",
     "proxy=http://198.51.100.7/x",
     "file=http://198.51.100.7/x",
+    "file/HTTPS://198.51.100.7/x",
     "stream/x",
     "vibe-edit",
     "dev/reload",

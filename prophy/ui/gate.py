@@ -29,7 +29,8 @@ _AGENTS = re.compile(r"/gradio_api/mcp(?:/|$)")
 _UPLOAD = "/gradio_api/upload"
 #: Those that the page does not need: they write files, fetch from other machines, or change the app.
 _NOT_OFFERED = re.compile(
-    r"/gradio_api/(?:deep_link|process_recording|proxy=|file=https?:|stream/|vibe-|undo-vibe-|dev/|run-history)"
+    r"/gradio_api/(?:deep_link|process_recording|proxy=|file[=/]https?:|stream/|vibe-|undo-vibe-|dev/|run-history)",
+    re.IGNORECASE,
 )
 UPLOADS_KEPT_SECONDS = 3600  #: of a visitor's file; the page sweeps them
 _MOST_UPLOADS, _MOST_UPLOADED = 200, 2**30  # in that time: files, and bytes of all of them
@@ -127,6 +128,7 @@ class Gate:
         return "" if _AGENTS.search(path) else None
 
     async def _listening(self, session: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection that stays open, and count it."""
         if len(session) > _LONGEST_SESSION:
             await _refuse(receive, send, 400, _LONG_SESSION)
             return
