@@ -17,13 +17,16 @@ from chromium import free_port
 from synthetic import make_frames, make_record, make_trace
 from test_limits import job
 
+from prophy.generation.generate import GenerationStopped
 from prophy.runs.store import write_run
 from prophy.ui import gate, page
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine import presence
 from prophy.ui.engine.counted import Counted
 from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.presence import Presence
+from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import AGENT
 from prophy.ui.page import Page, build_demo, launch
 
@@ -117,7 +120,9 @@ def test_no_input_makes_the_server_fetch_a_file(visitors: Visitors, monkeypatch)
 def test_a_session_s_name_is_short(visitors: Visitors):
     long = "h" * 3000  # gradio keeps it in several tables
     data = ["shipped", 0, 0, 0, 0]
+    begin = time.monotonic()
     assert visitors.join("inspect_token", data, long).status_code == 400
+    assert time.monotonic() - begin < 4, "a refusal waits for nothing"
     assert visitors.get(f"gradio_api/heartbeat/{long}").status_code == 400
     assert visitors.get(f"gradio_api/queue/data?session_hash={long}").status_code == 400
     assert visitors.join("inspect_token", data, "h" * 11).status_code == 200
@@ -174,6 +179,29 @@ def test_streams_of_one_address_and_of_all_are_bounded_and_others_are_served(vis
                 return
         time.sleep(0.2)
     pytest.fail("streams that were closed still count")
+
+
+def test_a_stream_that_closes_builds_no_page_and_ends_what_its_page_asked_for(visitors: Visitors):
+    engine = visitors.demo.engine
+    held = [visitors.send(f"GET /gradio_api/heartbeat/s{i} HTTP/1.1\r\nHost: x\r\n\r\n") for i in range(20)]
+    for connection in held:
+        assert connection.recv(12) == b"HTTP/1.1 200"
+    first = job(engine.card(), "first")
+    engine._line.join(first)
+    assert engine._line.wait(first)
+    asked = engine.generate(Request(PROMPT), "s0", is_here=lambda: engine.presence.is_here("s0"))
+    assert isinstance(next(asked), Waiting)
+    assert engine.is_generating("s0")
+    for connection in held:
+        connection.close()
+    with pytest.raises(GenerationStopped):
+        list(asked)
+    engine._line.leave(first)
+    end = time.monotonic() + 20
+    while any(engine.presence.listens(f"s{i}") for i in range(20)) and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    assert not visitors.demo.app.state_holder.session_data
 
 
 def test_no_form_but_an_upload_is_taken(visitors: Visitors):

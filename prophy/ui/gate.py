@@ -61,6 +61,9 @@ class Mail(Protocol):
         True where there is no such function.
         """
 
+    def left(self, session: str) -> None:
+        """A session has no connection any more."""
+
     def forget_absent(self) -> None:
         """Throw away what waits for sessions to which nobody listens any more."""
 
@@ -136,11 +139,16 @@ class Gate:
             if not may:
                 await _refuse(receive, send, 429, "too many pages are open at once: close some")
                 return
+            if not session:  # an agent's, which waits for its calls one by one
+                await self._app(scope, receive, send)
+                return
             self._presence.came(session)
             try:
                 await self._app(scope, receive, send)
             finally:
                 self._presence.went(session)
+                if not self._presence.listens(session):
+                    self._mail.left(session)
 
     def _refused_upload(self, scope: Scope) -> tuple[int, str] | None:
         """Why an upload is refused; None, and it is counted, if it is not. Gradio removes files after an hour."""
@@ -211,12 +219,13 @@ class Gate:
             except TimeoutError:
                 refusal = 408, "the request takes too long to arrive"
             body = b"".join(pieces)
-            if refusal is None:
-                refusal = self._refused_body(scope, body)
-            if refusal is None:
+            if refusal is not None:
+                if refusal[0]:
+                    await _refuse(receive, send, *refusal)
+            elif (refusal := self._refused_body(scope, body)) is not None:
+                await _answer(send, *refusal)
+            else:
                 await self._app(scope, _replayed(body, receive), send)
-            elif refusal[0]:
-                await _refuse(receive, send, *refusal)
         finally:
             self._held -= sum(map(len, pieces))
 
@@ -315,6 +324,10 @@ async def _refuse(receive: Receive, send: Send, status: int, why: str) -> None:
             while message.get("more_body") and heard < _HEARD_BYTES:
                 heard += len(message.get("body", b""))
                 message = await receive()
+    await _answer(send, status, why)
+
+
+async def _answer(send: Send, status: int, why: str) -> None:
     body = json.dumps({"detail": why}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -56,7 +56,7 @@ _HEADER = """
 _THREADS = 48  # more than engine.exports and engine.inspections hold together
 _LARGEST_CLIP = 2**26  # bytes, of a visitor's own clip in the Annotate view
 _MAIL_SECONDS = 60.0  # how long answers wait for a session to which nobody listens
-_MOST_SESSIONS = 1000  # whose values gradio keeps; the one that was used first is forgotten first
+_MOST_SESSIONS = 500  # whose values gradio keeps, up to two MiB each; the one not used for longest is forgotten first
 _CACHE_SECONDS = (600, UPLOADS_KEPT_SECONDS)  # how often gradio's cache is swept, and how old a file may grow
 
 
@@ -86,6 +86,10 @@ class Page(gr.Blocks):
         named = {fn.api_name: fn for fn in self.fns.values()} if isinstance(function, str) else self.fns
         found = named.get(function)
         return found is None or found.queue
+
+    def left(self, session: str) -> None:
+        # gradio's own event for it builds the whole page anew, for every session whose connection closes
+        self.engine.close(session)
 
     def forget_absent(self) -> None:
         queue = self._queue
@@ -163,9 +167,6 @@ def build_demo(
             card = engine.card(model)
             return {**generate.for_model(card), **compare.for_model(card)}
 
-        def on_close(visit: gr.Request) -> None:
-            engine.close(visit.session_hash or "")
-
         generate.view.steer(
             on_steer,
             bar.model,
@@ -174,7 +175,6 @@ def build_demo(
         )
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
-        demo.unload(on_close)
         for script in ("below.js", "linked_pair.js", "inside_links.js"):
             demo.load(None, None, None, js=(STATIC / script).read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
