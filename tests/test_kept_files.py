@@ -71,6 +71,11 @@ def with_odd_header(path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
+def without_a_weight(path: Path) -> None:
+    tensors = load_file(path)
+    save_file({name: tensors[name] for name in sorted(tensors)[1:]}, path, {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("part", "damage"),
     [
@@ -84,6 +89,7 @@ def with_odd_header(path: Path) -> None:
         ("text_encoder/config.json", lambda path: changed(path, num_layers=10**9)),
         ("text_encoder/model.safetensors", cut),
         ("text_encoder/model.safetensors", with_odd_header),
+        ("text_encoder/model.safetensors", without_a_weight),
         ("vae/diffusion_pytorch_model.safetensors", with_odd_header),
     ],
 )

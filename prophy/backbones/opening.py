@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from transformers import UMT5EncoderModel
+
+from prophy.backbones.variants import variant_beside
 from prophy.catalogue.describe import check_part
 from prophy.files import open_regular, visible
 from prophy.schema import parsed, read_object
@@ -29,6 +33,25 @@ def part_opened(folder: str | Path) -> Iterator[None]:
         yield
     except Exception as error:  # a damaged tokenizer alone raises seven kinds
         raise ValueError(f"cannot open {folder}: {first_line(error)}; copy or download it again") from error
+
+
+def open_text_encoder(folder: Path, dtype: torch.dtype | str = "auto") -> UMT5EncoderModel:
+    """A small text encoder with every weight from its files: transformers would draw those that they lack by lot.
+
+    Args:
+        folder: of the part.
+        dtype: of the weights; ``"auto"``: as they were saved.
+
+    Raises:
+        ValueError: as :func:`part_opened`, or a weight is missing.
+    """
+    with part_opened(folder):
+        encoder, found = UMT5EncoderModel.from_pretrained(
+            folder, dtype=dtype, variant=variant_beside(folder, weights="model"), output_loading_info=True
+        )
+        if missing := sorted(found["missing_keys"]):
+            raise ValueError(f"it lacks {missing[0]}")
+    return encoder.eval()
 
 
 def first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
-from prophy.backbones.opening import part_opened
+from prophy.backbones.opening import open_text_encoder, part_opened
 from prophy.flags import time_limit
 
 CLIPS = 12_000  #: of the worlds' training split, that the shipped transformer and branch learnt from
@@ -46,9 +46,7 @@ def load_parts(model: Path) -> TinyParts:
         vae = AutoencoderKLWan.from_pretrained(model / "vae").eval().requires_grad_(False)
     with part_opened(model / "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
-    with part_opened(model / "text_encoder"):
-        encoder = UMT5EncoderModel.from_pretrained(model / "text_encoder").eval().requires_grad_(False)
-    return TinyParts(vae, tokenizer, encoder)
+    return TinyParts(vae, tokenizer, open_text_encoder(model / "text_encoder").requires_grad_(False))
 
 
 def finish_parts(model: Path) -> None:

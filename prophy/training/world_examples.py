@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
-from prophy.backbones.opening import part_opened
+from prophy.backbones.opening import open_text_encoder, part_opened
 from prophy.backbones.variants import variant_beside
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import CONTENT, TEXT, Example, Examples
@@ -125,9 +125,7 @@ def open_worlds(
     vae.eval().requires_grad_(False).to(device or "cpu")
     with part_opened(base / "tokenizer"):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
-    variant = variant_beside(base / "text_encoder", weights="model")
-    with part_opened(base / "text_encoder"):
-        encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32, variant=variant)
+    encoder = open_text_encoder(base / "text_encoder", torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, worlds, patch)
     note = cache_note(folder)
     assert note is not None, "open_cache has written it"
