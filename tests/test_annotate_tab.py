@@ -219,10 +219,12 @@ def test_an_uploaded_clip_is_annotated_in_a_browser(browser, tmp_path):
 
 def test_clips_to_annotate_are_bounded_for_one_visitor_and_in_all():
     tab = AnnotateTab.__new__(AnnotateTab)
-    tab._slots = Slots("annotations", running=1, waiting=1, each=1)
-    visit = SimpleNamespace(client=None, headers={"x-forwarded-for": "8.8.4.4"}, session_hash="a")
+    tab._slots = Slots("annotations", running=1, waiting=0, each=1)
+    own, other = (
+        SimpleNamespace(client=None, headers={"x-forwarded-for": address}, session_hash="a")
+        for address in ("8.8.4.4", "1.1.1.1")
+    )
     with tab._slots.taken("8.8.4.4"):
-        assert "1 annotations of yours are under way" in tab._on_annotate("a.mp4", ["melting"], visit)[2]
-        with tab._slots.taken("other"):
-            elsewhere = SimpleNamespace(client=None, headers={"x-forwarded-for": "1.1.1.1"}, session_hash="b")
-            assert "too many annotations at once" in tab._on_annotate("a.mp4", ["melting"], elsewhere)[2]
+        assert "1 annotations of yours are under way" in tab._on_annotate("a.mp4", ["melting"], own)[2]
+        assert "too many annotations at once" in tab._on_annotate("a.mp4", ["melting"], other)[2]
+    assert "no such file" in tab._on_annotate("a.mp4", ["melting"], own)[2].lower()
