@@ -83,9 +83,11 @@ class Page(gr.Blocks):
         return 0 if waiting is None else waiting.qsize()
 
     def is_queued(self, function: int | str) -> bool:
-        named = {fn.api_name: fn for fn in self.fns.values()} if isinstance(function, str) else self.fns
-        found = named.get(function)
-        return found is None or found.queue
+        if isinstance(function, str):
+            found = next((fn for fn in self.fns.values() if fn.api_name == function), None)
+        else:
+            found = self.fns.get(function)
+        return found is None or bool(found.queue)
 
     def left(self, session: str) -> None:
         # gradio's own event for it builds the whole page anew, for every session whose connection closes
