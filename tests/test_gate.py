@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from chromium import free_port
+from gradio_client import Client
 from synthetic import make_frames, make_record, make_trace
 from test_limits import job
 
@@ -96,6 +97,8 @@ def test_what_answers_at_once_is_not_asked_for_through_the_queue_nor_generations
     joined = visitors.join("_on_load", [""], "a")
     named = visitors.post("call/_on_load", data=[""])
     assert {joined.status_code, named.status_code} == {400}
+    shown = Client(visitors.address, verbose=False).predict(api_name="/list_gallery")
+    assert [run["run"] for run in shown] == ["shipped"]
     assert visitors.post("run/generate", data=[PROMPT, 0, 1, -1.0, True, {}, "", "", {}, False]).status_code == 404
     assert visitors.post("run/predict", fn_index=visitors.number["_on_load"], data=[""]).status_code == 200
 

@@ -56,9 +56,8 @@ class Mail(Protocol):
         """How many answers wait for a session."""
 
     def is_queued(self, function: int | str) -> bool:
-        """Whether a function, by its number or name, is one to wait for; the others answer at once, and need no queue.
-
-        True where there is no such function.
+        """Whether a function, by its number or name, may be waited for: the page's own that answer at once may not, for
+        their answers are large. True where there is no such function.
         """
 
     def left(self, session: str) -> None:

@@ -87,7 +87,8 @@ class Page(gr.Blocks):
             found = next((fn for fn in self.fns.values() if fn.api_name == function), None)
         else:
             found = self.fns.get(function)
-        return found is None or bool(found.queue)
+        # programs wait for whatever is theirs to call
+        return found is None or bool(found.queue) or found.api_visibility == "public"
 
     def left(self, session: str) -> None:
         # gradio's own event for it builds the whole page anew, for every session whose connection closes
