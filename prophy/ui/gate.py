@@ -42,7 +42,7 @@ _BODY_SECONDS, _SLOWEST = 30.0, 2**15  # for a request to arrive; bytes a second
 _LONGEST_SESSION = 100  # characters; gradio's own have eleven, and it keeps them in several tables
 _MOST_UNREAD = 100  # answers that wait for a session, before it is to read them; a generation has up to sixty
 _FORGET_SECONDS = 5.0  # between two looks at what nobody listens to
-_STREAMS_EACH, _STREAMS = 64, 2000  # open at once, of an address and in all; a page has two
+_STREAMS_EACH, _STREAMS = 200, 2000  # open at once, of an address and in all; a page has two
 _CALLS_EACH, _CALLS = 8, 24  # of agents; gradio has forty threads for them and for opening the page
 
 
