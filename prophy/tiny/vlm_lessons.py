@@ -148,7 +148,10 @@ def _read_block(path: Path, clips: int) -> tuple[np.ndarray, np.ndarray]:
         ValueError: the file is damaged. One line.
     """
     shown = len(frame_indices(STAGE.frames, STAGE.fps, TEMPORAL, ANNOTATION))
-    wanted = {"frames": (np.uint8, (clips, shown, STAGE.height, STAGE.height, 3)), "courses": (np.int64, (clips, 2, 5))}
+    wanted = {
+        "frames": (np.dtype(np.uint8), (clips, shown, STAGE.height, STAGE.height, 3)),
+        "courses": (np.dtype(np.int64), (clips, 2, 5)),
+    }
     try:
         block = read_npz(path, _MOST_BYTES)
         if {name: (array.dtype, array.shape) for name, array in block.items()} != wanted:
