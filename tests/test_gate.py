@@ -126,6 +126,12 @@ def test_a_session_s_name_is_short(visitors: Visitors):
     begin = time.monotonic()
     assert visitors.join("inspect_token", data, long).status_code == 400
     assert time.monotonic() - begin < 4, "a refusal waits for nothing"
+    body = {"fn_index": visitors.number["inspect_token"], "data": ["\ud800"], "session_hash": long}
+    for encoding in ("ascii", "utf-16"):  # which Python reads, too
+        raw = json.dumps(body).encode(encoding)
+        kind = {"Content-Type": "application/json"}
+        url = f"{visitors.address}/gradio_api/queue/join"
+        assert visitors.client.post(url, content=raw, headers=kind).status_code == 400, encoding
     assert visitors.get(f"gradio_api/heartbeat/{long}").status_code == 400
     assert visitors.get(f"gradio_api/queue/data?session_hash={long}").status_code == 400
     assert visitors.join("inspect_token", data, "h" * 11).status_code == 200

@@ -9,13 +9,12 @@ import secrets
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Protocol
 from urllib.parse import parse_qs
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from prophy.schema import parsed
 from prophy.ui.engine.counted import Counted
 from prophy.ui.engine.presence import Presence
 from prophy.ui.engine.visitors import AGENT, address_of, agent_of
@@ -65,19 +64,6 @@ class Mail(Protocol):
 
     def forget_absent(self) -> None:
         """Throw away what waits for sessions to which nobody listens any more."""
-
-
-@dataclass
-class _Asked:
-    """What the gate looks at in the body of a request."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
-
-    session_hash: Annotated[str, Field(max_length=_LONGEST_SESSION)] | None = None
-    fn_index: Any = None
-
-
-_ASKED = TypeAdapter(_Asked)
 
 
 class Gate:
@@ -247,20 +233,23 @@ class Gate:
 
     def _refused_body(self, scope: Scope, body: bytes) -> tuple[int, str] | None:
         try:
-            asked = _ASKED.validate_json(body)
-        except ValidationError as error:
-            if any("session_hash" in fault["loc"] for fault in error.errors(include_url=False, include_input=False)):
-                return 400, _LONG_SESSION
+            asked = parsed(body)  # as gradio will read it
+        except ValueError:
             return None  # gradio says what is wrong with it
+        if not isinstance(asked, dict):
+            return None
+        session = asked.get("session_hash")
+        if isinstance(session, str) and len(session) > _LONGEST_SESSION:
+            return 400, _LONG_SESSION
         if (joined := _JOINING.search(scope["path"])) is None:
             return None
-        function = joined["name"] or asked.fn_index
+        function = joined["name"] or asked.get("fn_index")
         if isinstance(function, int | str) and not self._mail.is_queued(function):
             return 400, "that answers at once: ask for it without the queue"
         if time.monotonic() - self._forgot > _FORGET_SECONDS:
             self._forgot = time.monotonic()
             self._mail.forget_absent()
-        if asked.session_hash is not None and self._mail.unread(asked.session_hash) > _MOST_UNREAD:
+        if isinstance(session, str) and self._mail.unread(session) > _MOST_UNREAD:
             return 429, "answers to earlier requests wait: read them first"
         return None
 
