@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import prophy
+from prophy.training.base_config import base_config_of
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.log import read_lines
 from prophy.training.publish import publish
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     # 3. Run this again after a stop: the training resumes where its last checkpoint was.
     run, branch = arguments.out / "training", arguments.out / "branch"
     running = Running(log_every=max(1, arguments.steps // 10), workers=0)
-    train(recipe, transformer, objective, examples, run, name="tiny", base=base, running=running)
+    config = base_config_of(base)
+    train(recipe, transformer, objective, examples, run, name="tiny", base=base, base_config=config, running=running)
     losses = [line["losses"] for line in read_lines(run) if line["kind"] == "train"]
     for name in losses[0]:
         print(f"{name}: {losses[0][name]:.4f} at first, {losses[-1][name]:.4f} at last")

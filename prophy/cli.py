@@ -269,6 +269,8 @@ def _generate(arguments: argparse.Namespace) -> None:
             )
         if differences:
             print(f"run {source.id} {differences}: expect other frames")
+        elif differences.device:
+            print(f"run {source.id} is now made {differences.device}: frames may differ a little")
     steering = settings.steering
     if arguments.steer or arguments.force:
         grid = token_grid(pipeline, settings)

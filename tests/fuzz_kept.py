@@ -90,11 +90,12 @@ def worlds(folder: Path) -> Iterator[Target]:
 
     yield of_files("pool of clips", folder / "pool", "*.npy", read_pool)
     code = folder / "code.safetensors"
-    pooled_code(code, ClipPool(folder / "pool", 2, stage, workers=1), side=2, channels=4)
+    pool = ClipPool(folder / "pool", 2, stage, workers=1)
+    pooled_code(code, pool, side=2, channels=4)
     video = torch.zeros(1, 3, 5, 8, 8)
 
     def read_code(path: Path) -> None:
-        read = pooled_code(path, None, side=2, channels=4)  # type: ignore[arg-type]  no clip is looked at
+        read = pooled_code(path, pool, side=2, channels=4)
         if not read.decode(read.encode(video)).isfinite().all():
             raise TypeError("values that are not numbers")
 

@@ -11,7 +11,7 @@ from small_training import RECIPE, run
 from torch import nn
 
 from prophy.evaluation import cli
-from prophy.training.about import RUN_FILE, About, Transformer
+from prophy.training.about import RUN_FILE, About, BaseConfig, Transformer
 from prophy.training.checkpoints import load_checkpoint
 from prophy.training.fit import fit
 from prophy.training.log import LOG_FILE, read_lines
@@ -22,6 +22,7 @@ from prophy.training.run_folder import CHECKPOINT, RunFolder
 ABOUT = About(
     recipe_name="tiny",
     base="somebody/model",
+    base_config=BaseConfig("UniPCMultistepScheduler", {"flow_shift": 3.0}, (0.1, 1.5)),
     recipe={"steps": 20, "batch": 4},
     data="worlds 1",
     processes=2,

@@ -1,5 +1,6 @@
 """What computed is what is recorded: no two models share a digest, no run is made again otherwise without a word."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +193,120 @@ def test_what_surrounds_the_weights_is_recorded(tiny_pipeline):
     assert computation_of(tiny_pipeline).differences(plain) == [
         "transformer with caching by fbc_block_hook and fbc_leader_block_hook instead of nothing"
     ]
+
+
+def scaled(module, arguments, output):
+    """A hook as a study of features registers it."""
+    return output * 0.5
+
+
+class Halved(torch.nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 2
+
+
+def test_hooks_and_modules_that_somebody_put_into_a_model_are_named(tiny_pipeline, monkeypatch):
+    """The tensors of all of these are the same, and frames are others."""
+    plain, digest = computation_of(tiny_pipeline), model_hash(tiny_pipeline)
+    assert plain.foreign == {}
+    transformer = tiny_pipeline.transformer
+    block = transformer.blocks[1]
+
+    def now() -> list[str]:
+        computation = computation_of(tiny_pipeline)
+        assert model_hash(tiny_pipeline) == digest
+        assert Computation.from_json(computation.to_json()) == computation
+        return computation.differences(plain)
+
+    everywhere = torch.nn.modules.module.register_module_forward_hook
+    for register, where in ((block.register_forward_hook, "blocks.1"), (everywhere, "every module")):
+        handle = register(scaled)
+        (said,) = {one for one in now() if one.startswith("transformer")}
+        assert said == f"transformer changed by the hook test_computation.scaled on {where} instead of nothing"
+        handle.remove()
+    handles = [one.register_forward_pre_hook(lambda *_: None) for one in transformer.modules()]
+    (said,) = now()
+    assert said.count("the hook test_computation.test_hooks") == 3
+    assert said.endswith(f"and {len(handles) - 3} more instead of nothing")
+    for handle in handles:
+        handle.remove()
+    with monkeypatch.context() as patch:
+        own = block.ffn.forward
+        patch.setattr(block.ffn, "forward", lambda x: own(x) * 2, raising=False)
+        assert "transformer changed by the forward test_computation.test_hooks" in now()[0]
+        assert now()[0].endswith(" on blocks.1.ffn instead of nothing")
+    linear, halved = transformer.proj_out, Halved(*reversed(transformer.proj_out.weight.shape))
+    halved.load_state_dict(linear.state_dict())
+    transformer.proj_out = halved
+    assert now() == ["transformer changed by the module test_computation.Halved on proj_out instead of nothing"]
+    transformer.proj_out = linear
+    norm = tiny_pipeline.vae.decoder.norm_out
+    tiny_pipeline.vae.decoder.norm_out = torch.nn.Sequential()  # of a known library, and not what belongs there
+    said = computation_of(tiny_pipeline).differences(plain)
+    assert said == [
+        "vae changed by the module torch.nn.modules.container.Sequential on decoder.norm_out instead of nothing"
+    ]
+    tiny_pipeline.vae.decoder.norm_out = norm
+    assert now() == []
+
+
+def test_what_a_library_hooks_in_is_not_foreign(folder: Path, lora: Path):
+    pipeline = load(folder, loras=[lora])
+    for mode in OffloadMode:
+        apply(pipeline, Profile(mode), "cpu")
+        assert computation_of(pipeline).foreign == {}, mode
+    apply(pipeline, Profile(OffloadMode.ALL), "cpu")
+    pipeline.fuse_lora()
+    assert computation_of(pipeline).foreign == {}
+    pipeline.unload_lora_weights()
+    pipeline.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32)
+    pipeline.transformer.compile_repeated_blocks(backend="eager")
+    assert computation_of(pipeline).foreign == {}
+
+
+def test_how_float32_is_multiplied_and_where_is_recorded(tiny_pipeline):
+    plain = computation_of(tiny_pipeline)
+    assert plain.device == f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+    assert plain.precision == {}
+    assert "precision" not in plain.to_json()
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    try:
+        (said,) = computation_of(tiny_pipeline).differences(plain)
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    assert said == "with the matmul of float32 in bf16 instead of full precision"
+    old = replace(plain, device="", precision={})  # of an older release
+    assert computation_of(tiny_pipeline).differences(old) == []
+    elsewhere = replace(plain, device="cuda (NVIDIA H200)", precision={"conv": "tf32"})
+    assert plain.differences(elsewhere) == []
+    assert plain.other_device(elsewhere) == f"on {plain.device} instead of cuda (NVIDIA H200)"
+    assert plain.other_device(old) == plain.other_device(plain) == ""
+    with pytest.raises(ValueError, match="precision must be texts by part"):
+        replace(plain, precision={"conv": 1})
+
+
+def test_a_run_of_another_precision_or_device_is_named_when_it_is_made_again(folder: Path, tmp_path: Path, capsys):
+    first = made(tmp_path / "a", "a red ball", *SIZE)
+    path = first.path / "run.json"
+    document = json.loads(path.read_text())
+    for changed, said in (
+        (
+            {"precision": {"matmul": "tf32"}},
+            "with the matmul of float32 in full precision instead of tf32: expect other frames",
+        ),
+        (
+            {"device": "cuda (X)"},
+            f"on {document['computation']['device']} instead of cuda (X): frames may differ a little",
+        ),
+        (
+            {"foreign": {"transformer": "the hook study.scaled on blocks.1"}},
+            "transformer changed by nothing instead of the hook study.scaled on blocks.1: expect other frames",
+        ),
+    ):
+        path.write_text(json.dumps({**document, "computation": {**document["computation"], **changed}}))
+        capsys.readouterr()
+        assert main(["generate", "--again", str(first.path), "--out", str(tmp_path / "b")]) == 0
+        assert f"run {first.id} is now made {said}" in capsys.readouterr().out
 
 
 def test_experts_that_change_places_are_another_model(tiny_pipeline):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from prophy.training.caching import fill
 from prophy.training.log import read_lines
 from prophy.training.publish import publish
 from prophy.video import write_video
-from prophy.worlds import Stage
+from prophy.worlds import COLOURS, Stage, drawn
 from prophy.worlds.scope import SCOPE
 
 GEOMETRY = Geometry(width=32, height=32, frames=9, fps=4.0, cell=16)
@@ -464,9 +465,50 @@ def test_a_run_of_worlds_is_not_resumed_with_another_text_encoder(base, tmp_path
     assert "was trained on other data" in capsys.readouterr().err
     state = tmp_path / "run" / "checkpoint" / "state.json"
     text = state.read_text()
-    state.write_text(text.replace(text[text.index(", text ") :][:23], ""))
+    state.write_text(re.sub(r", text \w+, drawn \w+", "", text))
     assert train(own, tmp_path / "run", 2, *data) == 0
     assert "was begun by a release that noted no text encoder" in caplog.text
+
+
+def test_a_run_of_worlds_is_not_resumed_on_worlds_that_draw_otherwise(base, tmp_path, monkeypatch, capsys, caplog):
+    """A cache that was made again: masks, labels and captions are the same."""
+    cache, run = tmp_path / "cache", tmp_path / "run"
+    data = ("--data", str(cache), "--worlds", "4")
+    assert train(base, run, 1, *data) == 0
+    for name in COLOURS:
+        monkeypatch.setitem(COLOURS, name, (90, 100, 110))
+    drawn._drawn.cache_clear()
+    try:
+        assert train(base, run, 2, *data) == 2
+        assert "holds clips whose pictures this release's worlds make otherwise" in capsys.readouterr().err
+        shutil.rmtree(cache)
+        assert train(base, run, 2, *data) == 2
+        assert "was trained on other data" in capsys.readouterr().err
+        state = run / "checkpoint" / "state.json"
+        state.write_text(re.sub(r", drawn \w+", "", state.read_text()))
+        assert train(base, run, 2, *data) == 0
+        assert "was begun by a release that noted no picture of what the worlds draw" in caplog.text
+    finally:
+        monkeypatch.undo()
+        drawn._drawn.cache_clear()
+
+
+def test_clips_of_worlds_that_draw_otherwise_are_annotated_anew(annotator, tmp_path, monkeypatch):
+    jobs, geometry = jobs_of_worlds(2, "train", SCOPE), Geometry.of_worlds()
+    annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1))
+    assert annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1)).before == 2
+    monkeypatch.setitem(COLOURS, "red", (90, 100, 110))
+    drawn._drawn.cache_clear()
+    try:
+        assert len(annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1)).changed) == 2
+        for path in tmp_path.glob("clips/*/clip.json"):  # as an older release, or another machine, left it
+            about = json.loads(path.read_text())
+            path.write_text(json.dumps({**about, "drawn": "" if "000000" in str(path) else "0 elsewhere"}))
+        outcome = annotate_all(annotator, jobs, tmp_path, geometry, Shard(0, 1))
+        assert (outcome.before, outcome.recaptioned) == (2, ())
+    finally:
+        monkeypatch.undo()
+        drawn._drawn.cache_clear()
 
 
 def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base, clips, caplog):
@@ -479,6 +521,62 @@ def test_a_run_of_an_older_release_is_resumed_and_says_what_is_not_compared(base
     path.write_text(text.replace(f", content {digest}", ""))
     assert train(base, run, 2, *data) == 0
     assert "was begun by a release that noted no content of its clips" in caplog.text
+
+
+def edit_config(path: Path, **changed) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
+
+
+def test_a_run_is_not_resumed_beside_a_base_of_another_scheduler_or_latent_scale(base, clips, capsys, caplog):
+    """Weights, clips, captions and labels are the same: what is predicted is not."""
+    own, run = clips.parent / "base", clips.parent / "run"
+    shutil.copytree(base, own)
+    data = ("--folder", str(clips), "--size", "32x32x9", "--fps", "4")
+    assert train(own, run, 1, *data) == 0
+    scheduler, vae = own / "scheduler" / "scheduler_config.json", own / "vae" / "config.json"
+    mean = json.loads(vae.read_text())["latents_mean"]
+    for path, changed, said in (
+        (scheduler, {"flow_shift": 7.0}, "flow_shift of the scheduler was .*, now 7.0"),
+        (vae, {"latents_mean": [value + 0.5 for value in mean]}, "scale of its latents is another"),
+    ):
+        before = path.read_text()
+        edit_config(path, **changed)
+        for steps in (1, 2):
+            assert train(own, run, steps, *data) == 2
+            told = capsys.readouterr().err
+            assert re.search(
+                rf"began beside another base \({said}\): give the same --model, or choose another --out", told
+            )
+        path.write_text(before)
+    edit_config(vae, latents_mean=[value + 1e-6 for value in mean])  # measured once more
+    assert train(own, run, 2, *data) == 0
+    state = run / "checkpoint" / "state.json"
+    plan = json.loads(state.read_text())
+    plan["__dict__"] = [pair for pair in plan["__dict__"] if pair[0] != "base_config"]
+    state.write_text(json.dumps(plan))
+    edit_config(scheduler, flow_shift=7.0)
+    assert train(own, run, 3, *data) == 0
+    assert "was begun by a release that noted no scheduler and no scale of latents" in caplog.text
+    assert train(own, run, 3, *data) == 0, "now it is noted"
+
+
+def test_weights_that_learnt_beside_another_scheduler_are_no_initial_ones(base, tmp_path, capsys):
+    own, published, data = tmp_path / "base", tmp_path / "published", ("--data", str(tmp_path / "cache"))
+    shutil.copytree(base, own)
+    assert train(own, tmp_path / "first", 1, *data, "--worlds", "2") == 0
+    publish(tmp_path / "first", published)
+    assert train(own, tmp_path / "second", 1, *data, "--initial", str(published)) == 0
+    edit_config(own / "scheduler" / "scheduler_config.json", flow_shift=7.0)
+    whole = tmp_path / "whole"
+    load(base, branch=str(published)).save_pretrained(whole)
+    for initial in (published, whole):
+        assert train(own, tmp_path / "third", 1, *data, "--initial", str(initial)) == 2
+        told = capsys.readouterr().err
+        assert f"the weights in {initial} learnt beside another base (flow_shift of the scheduler was" in told
+        assert "give that one with --model, or another --initial" in told
+    about = published / "training" / "run.json"
+    about.write_text(json.dumps({k: v for k, v in json.loads(about.read_text()).items() if k != "base_config"}))
+    assert train(own, tmp_path / "third", 1, *data, "--initial", str(published)) == 0, "an older release noted none"
 
 
 def test_a_run_is_not_resumed_on_a_base_of_other_weights_under_the_same_name(base, tmp_path, capsys):

@@ -109,3 +109,59 @@ def patched(path: Path, box: bytes, offset: int, values: bytes) -> Path:
 def numbers(*values: int) -> bytes:
     """32-bit numbers as boxes hold them."""
     return struct.pack(f">{len(values)}i", *values)
+
+
+def element(name: int, content: bytes) -> bytes:
+    """An element of Matroska, its length in eight bytes."""
+    return name.to_bytes((name.bit_length() + 7) // 8, "big") + (len(content) | 1 << 56).to_bytes(8, "big") + content
+
+
+def elements(data: bytes) -> list[tuple[int, bytes]]:
+    """The names and contents of elements, one behind the other, all of known lengths."""
+    found = []
+    while data:
+        name_bytes = 9 - data[0].bit_length()
+        length_bytes = 9 - data[name_bytes].bit_length()
+        start = name_bytes + length_bytes
+        length = int.from_bytes(data[name_bytes:start], "big") - (1 << 7 * length_bytes)
+        found.append((int.from_bytes(data[:name_bytes], "big"), data[start : start + length]))
+        data = data[start + length :]
+    return found
+
+
+def cropped_matroska(path: Path, *videos: dict[int, int]) -> Path:
+    """Write numbers into the Video elements of a Matroska file's tracks, by name, in place of its own of that name."""
+    waiting = list(videos)
+
+    def video(content: bytes) -> bytes:
+        told = waiting.pop(0)
+        kept = b"".join(element(name, part) for name, part in elements(content) if name not in told)
+        return kept + b"".join(element(name, value.to_bytes(4, "big")) for name, value in told.items())
+
+    def rebuilt(name: int, content: bytes) -> bytes:
+        if name == 0xE0:
+            return element(name, video(content))
+        if name in (0x18538067, 0x1654AE6B, 0xAE):  # segment, tracks, track; without its indices of places
+            inner = [part for part in elements(content) if part[0] not in (0x114D9B74, 0x1C53BB6B)]
+            return element(name, b"".join(rebuilt(*part) for part in inner))
+        return element(name, content)
+
+    path.write_bytes(b"".join(rebuilt(*part) for part in elements(path.read_bytes())))
+    return path
+
+
+def with_clean_aperture(path: Path, *aperture: int, entry: bytes = b"avc1", track: int = 0) -> Path:
+    """Put a ``clap`` of eight numbers behind the others in the sample entry of an MP4's video ``track``, from 0."""
+    box = struct.pack(">I4s8i", 40, b"clap", *aperture)
+    data = path.read_bytes()
+    assert data.index(b"mdat") < data.index(b"moov"), "its places of samples would be others"
+    place = data.index(b"moov")
+    for _ in range(track + 1):
+        place = data.index(entry, data.index(b"stsd", place + 4))
+    end = place - 4 + int.from_bytes(data[place - 4 : place], "big")
+    changed = bytearray(data)
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", entry):
+        at = data.rindex(name, 0, place + 4) - 4
+        changed[at : at + 4] = struct.pack(">I", int.from_bytes(data[at : at + 4], "big") + len(box))
+    path.write_bytes(bytes(changed[:end]) + box + data[end:])
+    return path

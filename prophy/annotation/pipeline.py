@@ -12,7 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +28,7 @@ from prophy.data.jobs import Geometry, Job, Shard
 from prophy.data.tables import read_rows
 from prophy.files import exclusive, visible, write_text
 from prophy.schema import read_json, read_object
+from prophy.worlds import Drawn
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +68,22 @@ class ClipInputs:
         caption: shown beside it; no target depends on it.
         phenomena: that the model was asked about.
         content: see :meth:`prophy.data.jobs.Job.content`; empty in folders of older releases.
+        drawn: of a clip of the worlds, pictures and machine of its :class:`prophy.worlds.drawn.Drawn`; empty in folders
+            of older releases.
     """
 
     id: str
     caption: str
     phenomena: tuple[str, ...]
     content: str = ""
+    drawn: str = ""
 
     @classmethod
     def of(cls, job: Job) -> ClipInputs:
         """As the clip is now."""
-        return cls(job.id, job.caption, tuple(job.phenomena), job.content())
+        drawn = None if job.worlds is None else Drawn.by(job.worlds)
+        noted = "" if drawn is None else f"{drawn.pictures} {drawn.machine}"
+        return cls(job.id, job.caption, tuple(job.phenomena), job.content(), noted)
 
     @classmethod
     def read(cls, folder: Path) -> ClipInputs | None:
@@ -86,7 +92,8 @@ class ClipInputs:
             return None
         try:
             about = read_json(folder / ABOUT)
-            return cls(about["id"], about["caption"], tuple(about["phenomena"]), about.get("content", ""))
+            noted = (str(about.get(name, "")) for name in ("content", "drawn"))
+            return cls(about["id"], about["caption"], tuple(about["phenomena"]), *noted)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -95,8 +102,15 @@ class ClipInputs:
         write_text(folder / ABOUT, json.dumps(asdict(self), ensure_ascii=False) + "\n", shared=True)
 
     def targets_fit(self, before: ClipInputs | None) -> bool:
-        """Whether targets made of ``before`` are those of this clip."""
-        return before is not None and self.content == before.content != "" and self.phenomena == before.phenomena
+        """Whether targets made of ``before`` are those of this clip; see :meth:`redrawn`."""
+        if before is None or self.redrawn(before):
+            return False
+        return self.content == before.content != "" and self.phenomena == before.phenomena
+
+    def redrawn(self, before: ClipInputs) -> bool:
+        """Whether the worlds draw it otherwise now, as far as two machines compare."""
+        (pictures, _, machine), (then, _, there) = self.drawn.partition(" "), before.drawn.partition(" ")
+        return machine == there and pictures != then
 
 
 @exclusive("annotating")
@@ -126,8 +140,8 @@ def annotate_all(annotator: Annotator, jobs: Sequence[Job], out: Path, geometry:
         then = ClipInputs.read(folder)
         if now.targets_fit(then):
             before += 1
-            if now != then:
-                now.write(folder)
+            if then is not None and now.caption != then.caption:
+                replace(now, drawn=then.drawn).write(folder)
                 recaptioned.append(job.id)
         elif job.id not in known or known[job.id] != now.content:
             todo.append((job, now))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +15,24 @@ from tqdm import tqdm
 from prophy.arrays import read_npy
 from prophy.data.ahead import made_ahead
 from prophy.files import exclusive, write_text
-from prophy.schema import read_json
-from prophy.worlds import Stage, sample_clip
+from prophy.phenomena import IDS
+from prophy.schema import read_object
+from prophy.worlds import Drawn, Stage, WorldSet, refuse_redrawn
 
-_MARKER, _FILES = "pool.json", ("frames.npy", "events.npy")
+_MARKER, _FILES, _DRAWN = "pool.json", ("frames.npy", "events.npy"), "drawn"
+_LOOKED_AT = 4  # clips of an older release's pool that are rendered again
+
+log = logging.getLogger(__name__)
+
+
+def _sets(split: str, stage: Stage) -> tuple[WorldSet, WorldSet]:
+    """Lawful clips, of even seeds, and others."""
+    return WorldSet(IDS, split, stage), WorldSet(IDS, split, stage, lawful=False)
 
 
 def _render(task: tuple[int, str, Stage]) -> tuple[np.ndarray, np.ndarray]:
     seed, split, stage = task
-    clip = sample_clip(seed, split, stage=stage, lawful=seed % 2 == 0)
+    clip = _sets(split, stage)[seed % 2].clip(seed)
     events = np.zeros(clip.frames.shape[:3], np.uint8)
     for number, mask in enumerate(clip.masks.values(), 1):
         events[mask] = number
@@ -42,9 +52,11 @@ class ClipPool:
     Attributes:
         frames: uint8 ``(n, F, H, W, 3)``.
         events: uint8 ``(n, F, H, W)``: 1 and 2 where the first and second event act, 0 elsewhere.
+        drawn: digest of what the worlds drew; empty where an older release noted nothing.
 
     Raises:
-        ValueError: a file of it is damaged, or another process renders into the folder. One line.
+        ValueError: a file of it is damaged, the worlds draw its clips otherwise now, or another process renders into
+            the folder. One line.
     """
 
     def __init__(
@@ -52,22 +64,49 @@ class ClipPool:
     ) -> None:
         folder = Path(folder)
         about = {"count": count, "split": split, "stage": asdict(stage), "lawful": "every second"}
-        if not _holds(folder, about):
+        held = _noted(folder)
+        if {name: value for name, value in held.items() if name != _DRAWN} != about:
             _fill(folder, about, (count, stage.frames, stage.height, stage.width), split, stage, workers)
+            held = _noted(folder)
+        else:
+            refuse_redrawn(folder, _drawn_of(folder, held), *_sets(split, stage), captions=False)
+        drawn = _drawn_of(folder, held)
         shape = (count, stage.frames, stage.height, stage.width)
         try:
             self.frames = read_npy(folder / _FILES[0], np.uint8, (*shape, 3))
             self.events = read_npy(folder / _FILES[1], np.uint8, shape)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} holds a damaged pool of clips ({error}): delete it") from None
+        self.drawn = "" if drawn is None else drawn.pictures
+        if drawn is None:
+            self._look_again(folder, split, stage)
+
+    def _look_again(self, folder: Path, split: str, stage: Stage) -> None:
+        """Render a few clips again, of a pool that says nothing of what was drawn, and name one that is another now."""
+        for seed in range(min(_LOOKED_AT, len(self.frames))):
+            if not np.array_equal(_render((seed, split, stage))[0], self.frames[seed]):
+                log.warning(
+                    "%s was rendered by an older release, and clip %d is another in this release's worlds, or on this "
+                    "machine: delete it to render it anew",
+                    folder,
+                    seed,
+                )
+                return
 
 
-def _holds(folder: Path, about: dict[str, Any]) -> bool:
-    """Whether a folder's pool is that one; a marker that cannot be read marks none."""
+def _drawn_of(folder: Path, held: dict[str, Any]) -> Drawn | None:
     try:
-        return bool(read_json(folder / _MARKER) == about)
+        return Drawn.from_record(held.get(_DRAWN))
+    except ValueError as error:
+        raise ValueError(f"{folder / _MARKER} is damaged ({error}): delete {folder}") from None
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What a folder's marker says; one that cannot be read says nothing."""
+    try:
+        return read_object(folder / _MARKER, "delete it")
     except (OSError, ValueError):
-        return False
+        return {}
 
 
 @exclusive("rendering clips", folder="folder")
@@ -85,4 +124,5 @@ def _fill(
         frames[i], events[i] = f, e
     frames.flush()
     events.flush()
-    write_text(folder / _MARKER, json.dumps(about))
+    drawn = Drawn.by(*_sets(split, stage)).record()
+    write_text(folder / _MARKER, json.dumps({**about, _DRAWN: drawn}))

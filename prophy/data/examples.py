@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-CONTENT, TEXT = ", content ", ", text "  #: in a fingerprint
+CONTENT, TEXT, DRAWN = ", content ", ", text ", ", drawn "  #: in a fingerprint
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,9 @@ class Examples(ABC):
 
     Attributes:
         fingerprint: changes when the clips, their order, their captions or what encoded them change. What follows
-            :data:`CONTENT` in it is a digest of files, and what follows :data:`TEXT` one of the text encoder, where the
-            set does not keep what that made; releases before recorded only what precedes.
+            :data:`CONTENT` in it is a digest of files, what follows :data:`TEXT` one of the text encoder, where the set
+            does not keep what that made, and what follows :data:`DRAWN` one of what the worlds drew; releases before
+            recorded only what precedes.
         empty_text_LD: embeddings of the empty prompt.
     """
 

@@ -23,7 +23,7 @@ from prophy.grid import TokenGrid
 from prophy.phenomena import IDS
 from prophy.schema import FrameRate, Width, check_fields
 from prophy.video import READING
-from prophy.worlds import Stage, WorldClip, sample_clip, sample_scenario
+from prophy.worlds import Stage, WorldClip, WorldSet, sample_scenario
 from prophy.worlds.scope import SCOPE
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class Job:
         masks: gives where each phenomenon acts, bool ``(F, H, W)`` by id, where that is known: in the worlds.
         source: gives the digest of what the frames are made from, the video's file or the world's scenario; None: the
             frames themselves are digested.
+        worlds: the set that a clip of the worlds is of.
     """
 
     id: str
@@ -101,6 +102,7 @@ class Job:
     read: Callable[[], np.ndarray]
     masks: Callable[[], dict[str, np.ndarray]] | None = None
     source: Callable[[], str] | None = None
+    worlds: WorldSet | None = None
 
     def content(self) -> str:
         """A digest that changes when what is seen in the clip does; empty where that cannot be read."""
@@ -175,9 +177,11 @@ def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 
         ValueError: unknown split, or phenomena without a world.
     """
 
+    worlds = WorldSet(names, split, stage)
+
     @lru_cache(maxsize=1)  # whoever reads the frames may want the masks next
     def clip(seed: int) -> WorldClip:
-        return sample_clip(seed, split, names, stage)
+        return worlds.clip(seed)
 
     def read(seed: int) -> np.ndarray:
         return clip(seed).frames
@@ -191,7 +195,7 @@ def jobs_of_worlds(count: int, split: str, names: tuple[str, ...], first: int = 
         shown = tuple(dict.fromkeys(event.phenomenon for event in scenario.events))
         about = sha256(f"{split} {seed} {scenario} {stage}")
         frames, where, source = partial(read, seed), partial(masks, seed), partial(str, about)
-        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, frames, where, source))
+        jobs.append(Job(f"{split}-{seed:06d}", caption, shown, frames, where, source, worlds))
     return jobs
 
 

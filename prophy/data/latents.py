@@ -29,7 +29,7 @@ from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
 from prophy.schema import AtLeastOne, check_fields, read_object
-from prophy.worlds import Stage, WorldSet
+from prophy.worlds import Drawn, Stage, WorldSet, refuse_redrawn
 
 CAPTIONS = 4  #: wordings kept for each clip
 MARKER = "cache.json"
@@ -149,6 +149,7 @@ class CacheNote:
         count: of clips.
         sha256: of each array's file; empty where an older release noted none.
         scale: see :func:`prophy.backbones.autoencoder.scale_of`; empty where an older release noted none.
+        drawn: what the worlds drew; None where an older release noted nothing.
 
     Raises:
         ValueError: a field that is not what it says it is.
@@ -159,6 +160,7 @@ class CacheNote:
     count: AtLeastOne
     sha256: dict[str, str]
     scale: tuple[float, ...] = ()
+    drawn: Drawn | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -180,7 +182,8 @@ def cache_note(folder: Path) -> CacheNote | None:
         worlds = WorldSet.from_record(about)
         scale = tuple(map(float, about.get("scale", ())))
         digests = dict(about.get("sha256", {}))
-        return CacheNote(worlds, about["made_by"], about["count"], digests, scale)
+        drawn = Drawn.from_record(about.get("drawn"))
+        return CacheNote(worlds, about["made_by"], about["count"], digests, scale, drawn)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 
@@ -213,8 +216,8 @@ def open_cache(
         patch: latent cells on a side of a token, by which the cache is read; its files hold cells.
 
     Raises:
-        ValueError: the folder holds a cache made otherwise or damaged, another process fills it, or a size that
-            autoencoder or tokens cannot take.
+        ValueError: the folder holds a cache made otherwise, of clips that the worlds make otherwise now, or damaged;
+            another process fills it; or a size that autoencoder or tokens cannot take.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -224,7 +227,7 @@ def open_cache(
             f"{worlds.stage.width}x{worlds.stage.height} pixels are {grid.width}x{grid.height} latent cells: tokens of "
             f"{patch}x{patch} of them need another size"
         )
-    about = {"made_by": _digest(vae, tokenizer), **worlds.record()}
+    about: dict[str, Any] = {"made_by": _digest(vae, tokenizer), **worlds.record()}
     done, held = 0, cache_note(folder)
     scale = scale_of(vae)
     if held is not None:
@@ -234,6 +237,7 @@ def open_cache(
             other.append("scales of latents")
         if other:
             raise ValueError(f"{folder} was cached with other {', '.join(other)}: delete it or choose another folder")
+        refuse_redrawn(folder, held.drawn, worlds)
     channels = vae.config.z_dim
     layout: dict[str, tuple[type, tuple[int, ...]]] = {
         "latents": (np.float16, (channels, *grid.shape)),
@@ -242,8 +246,11 @@ def open_cache(
         "phenomena": (np.int8, (2,)),
     }
     if done < count:
-        noted = held.scale if done and held is not None else scale  # an older release's clips are of a scale not known
-        _fill(folder, vae, tokenizer, worlds, layout, {**about, "scale": noted}, done, count)
+        goes_on = held if done else None  # what an older release did not note is not known of its clips
+        noted = scale if goes_on is None else goes_on.scale
+        drawn = Drawn.by(worlds) if goes_on is None else goes_on.drawn
+        about |= {"scale": noted} | ({} if drawn is None else {"drawn": drawn.record()})
+        _fill(folder, vae, tokenizer, worlds, layout, about, done, count)
     return LatentCache(**{name: _opened(folder, name, count, *of) for name, of in layout.items()}, patch=patch)
 
 
@@ -359,6 +366,13 @@ def verify_worlds(folder: Path) -> list[Problem]:
         return [*problems, Problem("latents.npy", f"holds clips of another size than masks.npy and {MARKER}: {cure}")]
     if any(not np.isfinite(latents[start : start + 64]).all() for start in range(0, count, 64)):
         problems.append(Problem("latents.npy", f"holds values that are not numbers: {cure}"))
+    if note.drawn is not None:
+        now = Drawn.by(worlds)
+        for what in now.differences(note.drawn):
+            problems.append(Problem(MARKER, f"this release's worlds make other {what}: {cure}"))
+        if not now.comparable(note.drawn):
+            problems.append(Problem(MARKER, "rendered on another kind of machine: not rendered again", harmless=True))
+            return problems
     for row in sorted({int(row) for row in np.linspace(0, count - 1, _LOOKED_AT)}):
         _, masks, shown = _render(grid, worlds, row)
         if not (np.array_equal(masks, arrays["masks"][row]) and np.array_equal(shown, arrays["phenomena"][row])):

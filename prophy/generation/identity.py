@@ -29,6 +29,7 @@ from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256, sha256, visible
 from prophy.generation.sampling import scheduler_for
 from prophy.generation.settings import GenerationSettings
+from prophy.generation.surroundings import device_of, foreign_in, precision_of
 from prophy.memory.offload import GROUP_HOOKS, profile_of, state_of
 from prophy.runs.computation import Adapter, Computation
 
@@ -207,6 +208,9 @@ def computation_of(pipeline: DiffusionPipeline, settings: GenerationSettings | N
         adapters=tuple(
             Adapter(name, one.name, one.strength, one.sha256) for name, part in parts.items() for one in _acting(part)
         ),
+        foreign={name: foreign for name, part in parts.items() if (foreign := foreign_in(part))},
+        device=device_of(pipeline),
+        precision=precision_of(pipeline),
     )
 
 

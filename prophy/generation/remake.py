@@ -26,11 +26,14 @@ class Differences:
         other_weights: whether the weights are others, by their digest; the model of the run where they are.
         loras: whether other LoRAs act.
         said: the differences that can change frames, in words.
+        device: that another device computes, in words, by which frames differ a little; empty: it does not, or it
+            is not known.
     """
 
     other_weights: str | None
     loras: bool
     said: tuple[str, ...]
+    device: str = ""
 
     def __bool__(self) -> bool:
         return self.other_weights is not None or bool(self.said)
@@ -52,7 +55,9 @@ def differences_from(record: RunRecord, pipeline: DiffusionPipeline) -> Differen
         digests |= {model_hash(pipeline)} if before.is_known else {origin_hash(pipeline)}
     same = record.model_sha256 in digests
     loras = before.is_known and before.adapters != now.adapters
-    return Differences(None if same else record.model_id, loras, tuple(now.differences(before)))
+    return Differences(
+        None if same else record.model_id, loras, tuple(now.differences(before)), now.other_device(before)
+    )
 
 
 def dtype_of(computation: Computation) -> torch.dtype | None:

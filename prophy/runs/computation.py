@@ -50,6 +50,10 @@ class Computation:
         adapters: that acted, in their order.
         compilation: what compiled a transformer, or blocks of it.
         configuration: of the pipeline itself and of its other parts: the tensors do not say what is done with them.
+        foreign: by part, hooks and modules that are neither its own nor a known library's: named, for what they compute
+            cannot be digested.
+        device: that computed: its kind, and in brackets an accelerator's name or a CPU's instructions.
+        precision: what torch might multiply float32 in instead on that device, by operation.
 
     Raises:
         ValueError: a field has another type, or all are too long.
@@ -65,12 +69,15 @@ class Computation:
     adapters: tuple[Adapter, ...] = ()
     compilation: dict[str, str] = field(default_factory=dict)
     configuration: dict[str, dict[str, Any]] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    precision: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("dtypes", "quantisation", "attention", "caching", "compilation"):
+        for name in ("dtypes", "quantisation", "attention", "caching", "compilation", "foreign", "precision"):
             value = getattr(self, name)
             _require(isinstance(value, dict) and all(map(_is_text, value.values())), f"{name} must be texts by part")
-        for name in ("profile", "scheduler"):
+        for name in ("profile", "scheduler", "device"):
             _require(_is_text(getattr(self, name)), f"{name} must be a text")
         for name in ("scheduler_config", "configuration"):
             value = getattr(self, name)
@@ -110,6 +117,17 @@ class Computation:
         """Whether the run's release noted it."""
         return bool(self.scheduler)
 
+    @property
+    def _kind(self) -> str:
+        """Of the device; empty where an older release noted none."""
+        return self.device.partition(" ")[0]
+
+    def other_device(self, other: Computation) -> str:
+        """In words, that another device computes than in ``other``; empty: it does not, or one is not known."""
+        if "" in (self.device, other.device) or self.device == other.device:
+            return ""
+        return f"on {self.device} instead of {other.device}"
+
     def differences(self, other: Computation, *, weights: bool = True) -> list[str]:
         """In words, what here is otherwise than in ``other`` and can change frames; empty where one is not known.
 
@@ -128,11 +146,17 @@ class Computation:
             ("with attention by", self.attention, other.attention),
             ("with caching by", self.caching, other.caching),
             ("compiled by", self.compilation, other.compilation),
+            ("changed by", self.foreign, other.foreign),
         ):
             for part in sorted(ours.keys() & theirs.keys() if what == "in" else ours.keys() | theirs.keys()):
                 here, there = ours.get(part, "nothing"), theirs.get(part, "nothing")
                 if here != there:
                     said.append(f"{part} {what} {here} instead of {there}")
+        if self._kind == other._kind != "":  # between kinds of devices, what they can do differs anyway
+            for operation in sorted(self.precision.keys() | other.precision.keys()):
+                here, there = (one.precision.get(operation, "full precision") for one in (self, other))
+                if here != there:
+                    said.append(f"with the {operation} of float32 in {here} instead of {there}")
         if self.profile.endswith(_TILED) != other.profile.endswith(_TILED):
             said.append(f"decoded in the profile {self.profile} instead of {other.profile}")
         if self.scheduler != other.scheduler:

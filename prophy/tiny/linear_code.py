@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from prophy.backbones.autoencoder import to_pixels
 from prophy.data.clip_pool import ClipPool
 from prophy.files import check_file, replacing
 
+_POOL = "pool"  # in its header: what the worlds drew
 FRAMES = 4  #: of a cell; the first frame of a clip, which has a latent frame of its own, stands for as many
 
 
@@ -104,7 +105,7 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
     Cells are cut at places chosen by lot, as the windows of training are.
 
     Raises:
-        ValueError: the file is damaged, or none. One line.
+        ValueError: the file is damaged, or none, or of a pool whose clips were drawn otherwise. One line.
     """
     if not path.exists():
         rng = np.random.default_rng(0)
@@ -118,9 +119,11 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
         code = LinearCode.fit(kept, side, channels)
         tensors = {"mean": code.mean_D, "components": code.components_DC, "deviation": code.deviation_C}
         with replacing(path, shared=True) as partial:
-            save_file(tensors, partial)
+            save_file(tensors, partial, {_POOL: pool.drawn})
     try:
         tensors = load_file(check_file(path))
+        with safe_open(path, "pt") as file:
+            drawn = (file.metadata() or {}).get(_POOL, "")
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}): delete it, it is computed again") from None
     width = 3 * FRAMES * side**2
@@ -130,4 +133,6 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
     numbers = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
     if not numbers or not (tensors["deviation"] > 0).all():  # a code is divided by it
         raise ValueError(f"{path} holds values that no code has: delete it, it is computed again")
+    if drawn and pool.drawn and drawn != pool.drawn:
+        raise ValueError(f"{path} is the code of other clips than the pool's: delete it, it is computed again")
     return LinearCode(side, tensors["mean"], tensors["components"], tensors["deviation"])

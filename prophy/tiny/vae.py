@@ -372,6 +372,7 @@ def train_vae(
         minutes=minutes,
         measure=lambda _: {"psnr": psnr(reconstruct(vae, held_out, recipe.precision), held_out)},
         checkpoint_every=checkpoint_every,
+        data=pool.drawn,
     )
     if made < recipe.steps:
         return None

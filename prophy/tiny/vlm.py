@@ -237,6 +237,7 @@ def train_vlm(
         minutes=minutes,
         measure=measure,
         checkpoint_every=checkpoint_every,
+        data=lessons.drawn,
     )
     with ema.averaged():
         model.save_pretrained(work / "model")

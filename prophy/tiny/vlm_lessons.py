@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +17,14 @@ from prophy.annotation.clips import frame_indices
 from prophy.annotation.config import BACKGROUND_QUESTION, AnnotationConfig
 from prophy.annotation.families import FAMILIES, TURN_END, VIDEO_TOKEN
 from prophy.arrays import read_npz
-from prophy.files import replacing
-from prophy.worlds import COLOURS, Scenario, Stage, sample_clip, sample_scenario
+from prophy.files import replacing, visible, write_text
+from prophy.schema import read_object
+from prophy.worlds import COLOURS, Drawn, Scenario, Stage, WorldSet, refuse_redrawn, sample_clip, sample_scenario
 from prophy.worlds.captions import TEMPLATES
 from prophy.worlds.scope import SCOPE
 from prophy.worlds.stage import BACKGROUNDS
+
+log = logging.getLogger(__name__)
 
 TEMPORAL = 2  #: frames of a video token
 #: How the annotator shows a world to this model: half of its frames, at their own size.
@@ -32,6 +37,7 @@ _ROWS, _COLUMNS = ("top", "middle", "bottom"), ("left", "centre", "right")
 STAGE = Stage()  #: the clips it knows
 _ROW_EDGES, _COLUMN_EDGES = (26.0, 42.0), (STAGE.height / 3, 2 * STAGE.height / 3)  # pixels
 _TRENDS = ("shrinking", "steady", "growing")
+_DRAWN = "drawn.json"  # beside the clips: what the worlds drew
 _BLOCK = 50  # clips rendered between two writes
 _MOST_BYTES = 2**28  # of a block
 
@@ -112,14 +118,16 @@ class Lessons:
     Attributes:
         frames: uint8 ``(n, 8, H, W, 3)``: the frames that the annotator shows.
         answers: for each clip, question -> answer.
+        drawn: digest of what the worlds drew; empty where an older release noted nothing.
 
     Raises:
-        ValueError: a file of it is damaged. One line.
+        ValueError: a file is damaged, or the worlds draw its clips otherwise now. One line.
     """
 
     def __init__(self, folder: Path, count: int, split: str) -> None:
         folder = Path(folder) / f"{split}-fps{ANNOTATION.fps:g}"
         folder.mkdir(parents=True, exist_ok=True)
+        self.drawn = _claim(folder, WorldSet(SCOPE, split, STAGE))
         blocks = []
         for start in tqdm(range(0, count, _BLOCK), f"render {split}", mininterval=10):
             seeds = range(start, min(start + _BLOCK, count))
@@ -161,6 +169,31 @@ def _read_block(path: Path, clips: int) -> tuple[np.ndarray, np.ndarray]:
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, it is rendered again") from None
     return block["frames"], block["courses"]
+
+
+def _claim(folder: Path, worlds: WorldSet) -> str:
+    """Note what the worlds draw where nothing is kept yet, else compare. A digest of it; empty: it is not known."""
+    note = folder / _DRAWN
+    kept = visible(folder, "*.npz")
+    if not kept and not note.exists():
+        write_text(note, json.dumps(Drawn.by(worlds).record()), shared=True)
+    try:
+        before = Drawn.from_record(read_object(note, "delete its folder")) if note.exists() else None
+    except ValueError as error:
+        raise ValueError(f"{note} is damaged ({error}): delete its folder") from None
+    refuse_redrawn(folder, before, worlds, captions=False)
+    if before is not None:
+        return before.pictures
+    first, clips = map(int, kept[0].stem.split("-"))
+    frames, _ = _read_block(kept[0], clips)
+    if not np.array_equal(frames[:1], _render(range(first, first + 1), worlds.split)[0]):
+        log.warning(
+            "%s was rendered by an older release, and clip %d is another in this release's worlds, or on this machine: "
+            "delete it to render it anew",
+            folder,
+            first,
+        )
+    return ""
 
 
 def _render(seeds: range, split: str) -> tuple[np.ndarray, np.ndarray]:

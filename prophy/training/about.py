@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
+from math import isclose
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -29,6 +31,39 @@ class Transformer:
     config: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class BaseConfig:
+    """What is learnt beside a base depends on besides its weights.
+
+    Attributes:
+        scheduler: its class.
+        scheduler_config: its configuration, which says what is predicted.
+        latent_scale: see :func:`prophy.backbones.autoencoder.scale_of`.
+    """
+
+    scheduler: str
+    scheduler_config: dict[str, Any]
+    latent_scale: tuple[float, ...]
+
+    def differences(self, before: BaseConfig) -> list[str]:
+        """In words, what is otherwise than ``before``; of configurations what both say, for releases differ."""
+        said = []
+        if self.scheduler != before.scheduler:
+            said.append(f"scheduler was {before.scheduler}, now {self.scheduler}")
+        now, then = self.scheduler_config, before.scheduler_config
+        for name in sorted(now.keys() & then.keys()):
+            if now[name] != then[name]:
+                said.append(f"{name} of the scheduler was {then[name]!r:.40}, now {now[name]!r:.40}")
+        if not _alike(self.latent_scale, before.latent_scale):
+            said.append("scale of its latents is another")
+        return said
+
+
+def _alike(scale: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Statistics that are measured twice differ in their last digits."""
+    return len(scale) == len(other) and all(map(partial(isclose, rel_tol=1e-3, abs_tol=1e-3), scale, other))
+
+
 @dataclass(frozen=True, kw_only=True)
 class About:
     """What ``run.json`` says of a run.
@@ -36,6 +71,7 @@ class About:
     Attributes:
         recipe_name: empty if it has none.
         base: the base model as it was named, which may be a path of this machine.
+        base_config: of the base; None where an older release noted none, and in runs of ``fit``.
         initial: what the weights started from instead of the base's; empty: nothing else.
         recipe: its record, see :meth:`prophy.training.recipe.Recipe.record`; other fields in runs of
             :func:`prophy.training.fit.fit`.
@@ -54,6 +90,7 @@ class About:
 
     recipe_name: str
     base: str
+    base_config: BaseConfig | None = None
     initial: str = ""
     recipe: dict[str, Any]
     data: str = ""

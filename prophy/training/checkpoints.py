@@ -169,6 +169,7 @@ class Saved(NamedTuple):
     backbone: str | None = None
     initial: str | None = None
     held_out: str | None = None
+    base_config: dict[str, Any] | None = None
 
 
 def saved_in(folder: Path) -> Saved | None:
@@ -182,7 +183,8 @@ def saved_in(folder: Path) -> Saved | None:
         path = candidate / "state.json"
         try:
             state = dict(read_json(path, MOST_BYTES)["__dict__"])
-            noted = (state.get(name) for name in ("data", "backbone", "initial", "held_out"))
+            names = ("data", "backbone", "initial", "held_out", "base_config")
+            noted = (_restore(state.get(name), {}) for name in names)
             return Saved(int(state["step"]), path.stat().st_mtime, *noted)
         except FileNotFoundError:
             continue

@@ -147,6 +147,7 @@ def main(argv: list[str]) -> None:
     from prophy.backbones.backbone import token_patch
     from prophy.files import check_writable
     from prophy.generation.settings import GenerationSettings
+    from prophy.training.base_config import base_config_of
     from prophy.training.bases import base_of, check_samples, open_backbone, open_examples, open_folder, sampler
     from prophy.training.devices import join_processes
     from prophy.training.trainer import Running, train
@@ -200,6 +201,7 @@ def main(argv: list[str]) -> None:
         arguments.out,
         name=arguments.recipe,
         base=base,
+        base_config=base_config_of(base),
         initial=arguments.initial,
         held_out=held_out,
         running=running,

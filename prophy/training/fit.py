@@ -70,6 +70,7 @@ def fit(
     measure: Callable[[int], dict[str, float]] | None = None,
     checkpoint_every: int = 500,
     log_every: int = 25,
+    data: str = "",
 ) -> int:
     """Minimise a loss, resuming exactly from what ``folder`` holds. Returns the steps made in all.
 
@@ -87,6 +88,7 @@ def fit(
         measure: scores after so many steps, of the averaged weights if there is an average; called before a checkpoint.
         checkpoint_every: steps.
         log_every: steps.
+        data: digest of the clips that the loss is of; another one than the folder's is refused. Empty: not known.
 
     Raises:
         TrainingStopped: the loss is not a number, or explodes.
@@ -106,6 +108,8 @@ def fit(
             _describe(folder, name, record, steps, optimiser.parameters)
         else:
             _refuse_another(folder, state["recipe"], record)
+            if data and state.get("data", "") not in ("", data):
+                raise ValueError(f"{folder} was trained on clips that were drawn otherwise: choose another folder")
             model.load_state_dict(state["model"])
             optimiser.load_state_dict(state["optimiser"])
             if ema is not None:
@@ -145,7 +149,7 @@ def fit(
                     scores = {} if measure is None else measure(progress.step)
                 if scores and reports is not None:
                     reports.scores(progress.step, scores)
-                _save(folder, record, progress, model, optimiser, ema, device)
+                _save(folder, record, data, progress, model, optimiser, ema, device)
             if ending:
                 break
     return progress.step
@@ -171,6 +175,7 @@ def _refuse_another(folder: Path, before: dict, now: dict) -> None:
 def _save(
     folder: Path,
     record: State,
+    data: str,
     progress: Progress,
     model: nn.Module,
     optimiser: Optimiser,
@@ -179,6 +184,7 @@ def _save(
 ) -> None:
     state = {
         "recipe": record,
+        "data": data,
         "step": progress.step,
         "mean_loss": progress.mean_loss,
         "model": model.state_dict(),

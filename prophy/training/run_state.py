@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch import nn
 
-from prophy.data.examples import CONTENT, TEXT
-from prophy.training.about import RUN_FILE, About, Transformer
+from prophy.data.examples import CONTENT, DRAWN, TEXT
+from prophy.training.about import RUN_FILE, About, BaseConfig, Transformer
 from prophy.training.checkpoints import (
     load_checkpoint,
     random_state,
@@ -38,6 +38,10 @@ log = logging.getLogger(__name__)
 _STATE = ("recipe", "step", "mean_loss", "random", "weights", "ema", "optimisers")
 
 
+#: what older releases did not note in a fingerprint, by its mark there
+_NOTED = {CONTENT: "content of its clips", TEXT: "text encoder", DRAWN: "picture of what the worlds draw"}
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a run learns from, each by its content.
@@ -48,12 +52,14 @@ class Inputs:
         initial: digest of the weights that it starts from instead of the base's; empty: the base's; None: not known,
             of a run that an older release began.
         held_out: fingerprint of the clips that it is validated on; empty: none.
+        base_config: of the base; None: not known.
     """
 
     data: str
     backbone: str | None = None
     initial: str | None = ""
     held_out: str = ""
+    base_config: BaseConfig | None = None
 
 
 def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
@@ -70,15 +76,15 @@ def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
         What its next checkpoint notes.
 
     Raises:
-        ValueError: its checkpoint is of other data, another base or other initial weights, or damaged. One line.
+        ValueError: its checkpoint is of other data, another base, such as one of another scheduler, or other initial
+            weights; or damaged. One line.
     """
     saved = saved_in(out / CHECKPOINT)
     if saved is None:
         return now
-    if saved.data == now.data.partition(CONTENT)[0] != now.data:
-        log.warning("%s was begun by a release that noted no content of its clips: none is compared", out)
-    elif saved.data == now.data.partition(TEXT)[0] != now.data:
-        log.warning("%s was begun by a release that noted no text encoder: it is not compared", out)
+    before = next((mark for mark in _NOTED if saved.data == now.data.partition(mark)[0] != now.data), None)
+    if before is not None:
+        log.warning("%s was begun by a release that noted no %s: it is not compared", out, _NOTED[before])
     elif saved.data != now.data:
         raise ValueError(
             f"{out} was trained on other data ({saved.data}, now {now.data}): give the same --data, or choose another "
@@ -86,6 +92,7 @@ def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
         )
     if saved.backbone not in (None, now.backbone):
         raise ValueError(f"{out} began with a base of other weights: give the same --model, or choose another --out")
+    _refuse_other_base_config(out, saved.base_config, now.base_config)
     if now.initial and saved.initial is None:
         log.warning("%s was begun by a release that noted no --initial: it is not compared", out)
     elif now.initial and saved.initial != now.initial:
@@ -101,6 +108,23 @@ def refuse_other_inputs(out: Path, now: Inputs) -> Inputs:
             now.held_out,
         )
     return replace(now, initial=saved.initial, held_out=now.held_out or saved.held_out or "")
+
+
+def _refuse_other_base_config(out: Path, before: dict[str, Any] | None, now: BaseConfig | None) -> None:
+    if now is None:
+        return
+    if before is None:
+        log.warning("%s was begun by a release that noted no scheduler and no scale of latents: not compared", out)
+        return
+    try:
+        then = BaseConfig(**{**before, "latent_scale": tuple(before["latent_scale"])})
+        others = now.differences(then)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{out / CHECKPOINT} is damaged (base_config: {error}): delete it to start again") from None
+    if others:
+        raise ValueError(
+            f"{out} began beside another base ({', '.join(others)}): give the same --model, or choose another --out"
+        )
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -244,6 +268,7 @@ class RunState:
         About(
             recipe_name=name,
             base=base,
+            base_config=self._inputs.base_config,
             initial=initial,
             recipe=self._recipe.record(),
             data=self._inputs.data,

@@ -30,6 +30,8 @@ from prophy.branch import ProPhyBranch
 from prophy.data.examples import Examples, FirstFrames
 from prophy.files import exclusive
 from prophy.schema import AtLeastOne, check_fields
+from prophy.training.about import BaseConfig
+from prophy.training.base_config import refuse_other_base
 from prophy.training.batches import NOISE_LEVELS, Batches, Share, fixed_batch
 from prophy.training.checkpoints import refuse_older_layout
 from prophy.training.collectives import all_reduce_sum
@@ -102,6 +104,7 @@ def train(
     *,
     name: str = "",
     base: str = "",
+    base_config: BaseConfig | None = None,
     initial: Path | None = None,
     held_out: Examples | None = None,
     running: Running | None = None,
@@ -117,6 +120,8 @@ def train(
         out: the run's folder.
         name: of the recipe, for the record.
         base: the base model's folder or hub id, for the record.
+        base_config: see :func:`prophy.training.base_config.base_config_of`; a run is not resumed beside another one.
+            None: not compared.
         initial: a model folder whose weights a new run starts from, with a new optimiser;
             see :func:`prophy.training.trainable.start_from`.
         held_out: for validation losses.
@@ -143,6 +148,7 @@ def train(
         backbone,
         "" if initial is None else initial_digest(initial),
         "" if held_out is None else held_out.fingerprint,
+        base_config,
     )
     inputs = refuse_other_inputs(out, inputs)
     # 1. the module, and the devices
@@ -156,6 +162,8 @@ def train(
     torch.manual_seed(recipe.seed)
     module = build_trainable(transformer, recipe)
     if initial is not None:
+        if base_config is not None:
+            refuse_other_base(initial, base_config)
         start_from(module, initial)
     if running.plain_attention:
         module.use_plain_attention()

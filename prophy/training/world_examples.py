@@ -20,7 +20,7 @@ from prophy.annotation.record import TARGETS
 from prophy.backbones.opening import open_text_encoder, part_opened
 from prophy.backbones.variants import variant_beside
 from prophy.data.encode import empty_prompt, encode_text
-from prophy.data.examples import CONTENT, TEXT, Example, Examples
+from prophy.data.examples import CONTENT, DRAWN, TEXT, Example, Examples
 from prophy.data.jobs import Geometry, Job, jobs_of_worlds
 from prophy.data.latents import LatentCache, cache_note, open_cache
 from prophy.files import file_sha256, sha256
@@ -135,6 +135,8 @@ def open_worlds(
     if worlds.grammar != WorldSet.grammar:
         fingerprint += f", {worlds.grammar}"
     text = f"{TEXT}{weights_digest(encoder)[:16]}"
+    if note.drawn is not None:
+        text += f"{DRAWN}{note.drawn.pictures}"
     if annotations is None:
         return WorldExamples(cache, encoder, f"{fingerprint}{CONTENT}{content[:16]}{text}")
     jobs = jobs_of_worlds(clips, worlds.split, worlds.phenomena, stage=worlds.stage)
@@ -147,7 +149,7 @@ def open_worlds(
 def _fit(job: Job, folder: Path) -> bool:
     """Whether a clip's annotation is of what the world shows; older releases noted its caption and phenomena only."""
     now, then = ClipInputs.of(job), ClipInputs.read(folder)
-    return now.targets_fit(then) or (then is not None and then == replace(now, content=""))
+    return now.targets_fit(then) or (then is not None and then == replace(now, content="", drawn=""))
 
 
 def _annotated(folder: Path, jobs: Sequence[Job], split: str, geometry: Geometry) -> tuple[str, list[Path]]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from prophy.video.source import UnreadableClip
     from prophy.video.writing import write_video
 
-READING = "prophy-video-v2"  #: changes when the same file gives other frames: what was derived from them is then stale
+READING = "prophy-video-v3"  #: changes when the same file gives other frames: what was derived from them is then stale
 
 __all__ = ["READING", "Clip", "UnreadableClip", "picture_size", "read_video", "sample_frames", "write_video"]
 

@@ -29,9 +29,7 @@ def impossible_tables(path: Path) -> str | None:
     Raises:
         OSError: the file cannot be read.
     """
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        headers = _headers(file, size)
+    size, headers = path.stat().st_size, read_headers(path)
     if headers is None:
         return "has an index of more than 64 MiB, or in too many parts: cut it into shorter clips"
     tracks = [track for header in headers for track in header.split(b"trak")]
@@ -48,8 +46,17 @@ def impossible_tables(path: Path) -> str | None:
     return None
 
 
+def read_headers(path: Path) -> list[bytes] | None:
+    """The boxes at the top level that are no mere data, each as a whole; None if they are too much.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        return _headers(file, path.stat().st_size)
+
+
 def _headers(file: BinaryIO, size: int) -> list[bytes] | None:
-    """The boxes at the top level that are no mere data, each as a whole; None if they are too much."""
     headers: list[bytes] = []
     total = place = 0
     for _ in range(_MOST_BOXES):

@@ -1,4 +1,4 @@
-"""A decoded frame as a player shows it: the right way up, with square pixels, in sRGB."""
+"""A decoded frame as a player shows it: without its edges, the right way up, with square pixels, in sRGB."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ class Display:
             colours = Colours.of(frame)
         except ValueError as error:
             raise self._unreadable(str(error)) from error
-        pixels = _fitted(turn.apply(colours.pixels(frame, self._reformatter)), shown, height, width)
+        rows, columns = self._source.crop.size(frame.height, frame.width)
+        left, top, *_ = self._source.crop
+        coded = colours.pixels(frame, self._reformatter)[top : top + rows, left : left + columns]
+        pixels = _fitted(turn.apply(coded), shown, height, width)
         return pixels if colours.ordinary else colours.to_srgb(pixels)
 
     def _placed(self, frame: av.VideoFrame) -> tuple[Turn, tuple[int, int]]:
@@ -99,10 +102,10 @@ class Display:
             a, b, c, d = math.cos(angle), math.sin(angle), -math.sin(angle), math.cos(angle)
         try:
             turn = Turn.of(a, b, c, d)
+            height, width = self._source.crop.size(frame.height, frame.width)
         except ValueError as error:
             raise self._unreadable(str(error)) from error
         aspect = self._source.pixel_aspect
-        height, width = frame.height, frame.width
         if turn.transposed:
             height, width, aspect = width, height, 1 / aspect
         shown = round(width * aspect)

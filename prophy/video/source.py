@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import av
 import cv2
+from av.codec.context import Flags
 from av.stream import Discard, Disposition
 
 from prophy.video.boxes import impossible_tables
+from prophy.video.crop import Crop, declared_crop
 from prophy.video.fields import progressive
 
 # What training data may be packed in. FFmpeg goes by content, and would follow a playlist under a video's name.
@@ -68,6 +70,7 @@ class Source:
     Attributes:
         path: of the file.
         stream: the track; its container is open.
+        crop: what the container says is to be cut from every picture.
         rate: average frames a second; 0 where the file does not say.
         duration: seconds that the file says it has, or None.
         pixel_aspect: width over height of a pixel, as coded.
@@ -75,6 +78,7 @@ class Source:
 
     path: Path
     stream: av.VideoStream
+    crop: Crop
 
     @property
     def rate(self) -> float:
@@ -158,7 +162,8 @@ def open_source(path: Path) -> Iterator[Source]:
         # "file:" so that no name is taken for an address.
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", "max_pixels": _MAX_PIXELS}
         with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
-            yield Source(path, _video_track(path, container))
+            track = _video_track(path, container)
+            yield Source(path, track, _crop(path, container, track))
     except (av.FFmpegError, OSError) as error:
         if path.is_file() and cv2.haveImageReader(str(path)):
             raise UnreadableClip(path, "is a picture, not a video") from error
@@ -188,7 +193,17 @@ def _video_track(path: Path, container: av.container.InputContainer) -> av.Video
             stream.discard = Discard.all
     _check_picture(path, chosen.codec_context)
     chosen.codec_context.options = {"max_pixels": _MAX_PIXELS}
+    chosen.codec_context.flags |= Flags.unaligned  # else a decoder cuts the left side by multiples of 32 pixels alone
     return chosen
+
+
+def _crop(path: Path, container: av.container.InputContainer, track: av.VideoStream) -> Crop:
+    place = [stream.index for stream in container.streams.video].index(track.index)
+    context = track.codec_context
+    try:
+        return declared_crop(path, container.format.name, track.id, place, context.height, context.width)
+    except ValueError as error:
+        raise UnreadableClip(path, str(error)) from error
 
 
 def _check_picture(path: Path, context: av.VideoCodecContext) -> None:

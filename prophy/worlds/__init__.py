@@ -1,5 +1,6 @@
 """Synthetic physics clips with exact masks, captions and the simulator's state."""
 
+from prophy.worlds.drawn import Drawn, refuse_redrawn
 from prophy.worlds.event import EVENTS
 from prophy.worlds.pairs import TwinPair, twin_pairs
 from prophy.worlds.placed import Placed
@@ -23,12 +24,14 @@ __all__ = [
     "SPLITS",
     "TWINS",
     "Broken",
+    "Drawn",
     "Placed",
     "Scenario",
     "Stage",
     "TwinPair",
     "WorldClip",
     "WorldSet",
+    "refuse_redrawn",
     "render",
     "sample_clip",
     "sample_scenario",

@@ -49,6 +49,10 @@ class WorldSet:
         """Simulate and paint a clip."""
         return sample_clip(seed, self.split, self.phenomena, self.stage, self.lawful, self.words)
 
+    def scenario(self, seed: int) -> Scenario:
+        """What a clip will show; without simulating it."""
+        return sample_scenario(seed, self.split, self.phenomena, self.words)[0]
+
     def captions(self, seed: int, count: int) -> list[str]:
         """Wordings of a clip's caption, its own first; without simulating it."""
         scenario: Scenario

@@ -34,6 +34,7 @@ from prophy.generation.pipelines import load
 from prophy.runs.computation import Computation
 from prophy.schema import AtLeastOne, BatchSize, DenoisingSteps, ShareBelowOne, check_fields, read_object
 from prophy.training.about import RUN_FILE, About
+from prophy.training.base_config import base_config_of
 from prophy.training.bases import base_of, open_backbone, open_examples
 from prophy.training.checkpoints import saved_in
 from prophy.training.progress import TrainingStopped
@@ -181,7 +182,18 @@ def _train(
         return
     examples = open_examples(caches / "latents", base, settings.worlds)
     transformer, objective = open_backbone(base, recipe)
-    train(recipe, transformer, objective, examples, run.folder, name=run.row, base=base, running=running)
+    config = base_config_of(base)
+    train(
+        recipe,
+        transformer,
+        objective,
+        examples,
+        run.folder,
+        name=run.row,
+        base=base,
+        base_config=config,
+        running=running,
+    )
     saved = saved_in(run.folder / CHECKPOINT)
     if (step := 0 if saved is None else saved.step) < recipe.steps:
         raise TrainingStopped(f"{run.folder} was told to stop at step {step}: run the same command again to go on")
