@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from prophy.files import open_regular, replacing
+from prophy.files import check_file, open_regular, replacing
 
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 #: A header is Python source to numpy, and Python 3.11 cannot parse in several threads at once (gh-106905).
@@ -70,6 +70,32 @@ def _read(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> np.ndarray:
                 raise ValueError(f"{item.filename} is cut off")
             file.read(1)  # at the end the zip compares its checksum
     return array.reshape(shape, order="F" if fortran_order else "C")
+
+
+def read_npy(path: Path, dtype: Any = None, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """The array of an npy file, memory-mapped and without pickles.
+
+    Args:
+        path: of the file.
+        dtype, shape: that it must have; None for any.
+
+    Raises:
+        ValueError: no npy file, or another array. One line.
+        OSError: it cannot be opened.
+    """
+    try:
+        with _PARSING:
+            array = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header alone raises four kinds
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path.name} is not a valid npy file: {reason}") from error
+    if array.dtype.hasobject or not array.ndim:
+        raise ValueError(f"{path.name} holds no numbers")
+    if (dtype is not None and array.dtype != dtype) or (shape is not None and array.shape != shape):
+        raise ValueError(f"{path.name} holds {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}")
+    return array
 
 
 # --- recordings: arrays with a description ----------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from prophy.files import read_regular
 
 T = TypeVar("T")
 
+MOST_BYTES = 2**26  #: of a file of JSON
+
 #: ``__pydantic_config__`` of a dataclass that is read from JSON, and so of the dataclasses in its fields.
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -78,7 +80,7 @@ def decoded(kind: type[T], raw: bytes) -> T:
         raise ValueError(f"{where}: {what}" if where else what) from error
 
 
-def read_json(path: Path, most_bytes: int = 2**26) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:
     """What a JSON file holds, whatever that is.
 
     Raises:
@@ -112,7 +114,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def read_object(path: Path, cure: str, most_bytes: int = 2**26) -> dict[str, Any]:
+def read_object(path: Path, cure: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """What a JSON file holds that must hold an object.
 
     Args:

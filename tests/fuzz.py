@@ -334,13 +334,15 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _too_long)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for inner in ("app", "brought"):
+        for inner in ("app", "brought", "kept"):
             (folder / inner).mkdir()
         os.environ |= {"HF_HUB_CACHE": str(folder / "hub"), "HF_HUB_OFFLINE": "1"}  # before its client is imported
         with app(folder / "app") as of_app:
             from fuzz_brought import brought
+            from fuzz_kept import kept
 
             files = [*loaders(folder), *brought(folder / "brought", folder / "training", folder / "hub")]
+            files += kept(folder / "kept")
             targets = [*files, *flags(), *of_app]
             targets = [target for target in targets if arguments.only in target.name]
             counts, faults = fuzz(targets, arguments.seconds, arguments.seed, arguments.keep, arguments.inputs)

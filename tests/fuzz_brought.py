@@ -13,6 +13,7 @@ from pathlib import Path
 import test_lora
 import test_videophy2
 import torch
+from conftest import make_branch, make_pipeline, make_transformer
 from mutations import Fault, Target, of_files
 from safetensors.torch import save_file
 from synthetic import make_frames, make_record, make_trace
@@ -25,6 +26,8 @@ from prophy.catalogue.published import PUBLISHED, PublishedModel
 from prophy.evaluation.benchmarks.prompts import read_phygenbench, read_phyground, read_videophy2
 from prophy.evaluation.benchmarks.vbench import read_vbench
 from prophy.evaluation.benchmarks.videophy2 import read_scores
+from prophy.generation.identity import model_hash
+from prophy.generation.pipelines import load
 from prophy.memory.plan import plan
 from prophy.runs.record import RunError
 from prophy.runs.store import write_run
@@ -45,6 +48,7 @@ def brought(folder: Path, training: Path, hub: Path) -> Iterator[Target]:
         hub: where the hub's client keeps what it has downloaded.
     """
     yield from loras(folder)
+    yield whole_model(folder / "whole")
     yield from configurations(folder, hub)
     yield from tables(folder)
     yield shown_training(folder, training)
@@ -81,6 +85,13 @@ def loras(folder: Path) -> Iterator[Target]:
     config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": ["to_q", "to_k"], "use_dora": False}
     (peft / "adapter_config.json").write_text(json.dumps({**config, "rank_pattern": {}, "alpha_pattern": {"to_q": 2}}))
     yield of_files("LoRA: peft's configuration", peft, "*.json", apply)
+
+
+def whole_model(folder: Path) -> Target:
+    """A model with its branch, opened and named by its weights."""
+    transformer = make_transformer()
+    make_pipeline(transformer, make_branch(transformer, trained=True)).save_pretrained(folder)
+    return of_files("model, opened", folder, "*", lambda path: model_hash(load(path, device="cpu")))
 
 
 def configurations(folder: Path, hub: Path) -> Iterator[Target]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from prophy.annotation.record import Annotation
 from prophy.data.jobs import WORLDS, Shard, jobs_of_worlds
 from prophy.phenomena import by_id
 from prophy.ui.engine.engine import Engine
+from prophy.ui.engine.slots import Slots
 from prophy.ui.page import build_demo, launch
 from prophy.ui.tabs import annotate as annotate_tab
 from prophy.ui.tabs.annotate import AnnotateTab, answers_html, shipped, view_of
@@ -102,9 +104,10 @@ def test_the_tab_opens_what_is_shipped_and_says_how_to_annotate_more(folder, mon
 def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annotator, tmp_path):
     tab = AnnotateTab.__new__(AnnotateTab)
     tab._open = lambda: annotator
+    tab._slots = Slots("annotations", running=1, waiting=1, each=1)
     frames = np.random.default_rng(0).integers(0, 255, (20, 50, 90, 3), dtype=np.uint8)
     write_video(tmp_path / "own.mp4", frames, 8.0)
-    view, said, notice = tab._on_annotate(str(tmp_path / "own.mp4"), ["melting"])
+    view, said, notice = tab._on_annotate(str(tmp_path / "own.mp4"), ["melting"], None)
     assert notice == ""
     assert view["frames"] == 17
     assert view["routing"]["grid"] == (5, 3, 6)
@@ -118,7 +121,7 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
         ("bad.mp4", ["melting"], "cannot be read as a video"),
         ("short.mp4", ["melting"], "too short"),
     ):
-        view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked)
+        view, said, notice = tab._on_annotate(None if file is None else str(tmp_path / file), asked, None)
         assert (view, said) == (None, "")
         assert error.lower() in notice.lower()
         assert str(tmp_path) not in notice, "a folder of the server is nobody's business"
@@ -127,9 +130,10 @@ def test_a_clip_of_ones_own_is_annotated_and_a_bad_one_refused_in_one_line(annot
 def test_a_phones_clip_is_shown_and_annotated_upright(annotator, tmp_path):
     tab = AnnotateTab.__new__(AnnotateTab)
     tab._open = lambda: annotator
+    tab._slots = Slots("annotations", running=1, waiting=1, each=1)
     clockwise = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
     path = write(tmp_path / "phone.mov", [np.rot90(scene(), 1)] * 9, matrix=clockwise)
-    view, _, notice = tab._on_annotate(str(path), ["melting"])
+    view, _, notice = tab._on_annotate(str(path), ["melting"], None)
     assert notice == ""
     assert view["aspect"] == 96 / 160
     assert view["routing"]["grid"] == (3, 10, 6)
@@ -211,3 +215,16 @@ def test_an_uploaded_clip_is_annotated_in_a_browser(browser, tmp_path):
     finally:
         demo.close()
     assert errors == []
+
+
+def test_clips_to_annotate_are_bounded_for_one_visitor_and_in_all():
+    tab = AnnotateTab.__new__(AnnotateTab)
+    tab._slots = Slots("annotations", running=1, waiting=0, each=1)
+    own, other = (
+        SimpleNamespace(client=None, headers={"x-forwarded-for": address}, session_hash="a")
+        for address in ("8.8.4.4", "1.1.1.1")
+    )
+    with tab._slots.taken("8.8.4.4"):
+        assert "1 annotations of yours are under way" in tab._on_annotate("a.mp4", ["melting"], own)[2]
+        assert "Too many annotations at once" in tab._on_annotate("a.mp4", ["melting"], other)[2]
+    assert "no such file" in tab._on_annotate("a.mp4", ["melting"], own)[2].lower()

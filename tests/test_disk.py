@@ -248,11 +248,11 @@ def test_uploads_are_bounded_in_size_number_and_total(monkeypatch):
     async def app(scope, receive, send) -> None:
         raise AssertionError("not asked here")
 
-    shut = Gate(app, Presence(), 0, str)
+    shut = Gate(app, Presence(), 0, None)  # type: ignore[arg-type]  no queue is asked
     assert shut._refused_upload(upload(10)) == (403, "this app takes no files")
     monkeypatch.setattr(gate, "_MOST_UPLOADS", 3)
     monkeypatch.setattr(gate, "_MOST_UPLOADED", 5 * 2**20)
-    taken = Gate(app, Presence(), 2**21, str)
+    taken = Gate(app, Presence(), 2**21, None)  # type: ignore[arg-type]
     assert taken._refused_upload(upload(None))[0] == 411
     assert taken._refused_upload(upload(2**22)) == (413, "the file is too large: send at most 2 MiB")
     assert [taken._refused_upload(upload(2**21)) for _ in range(2)] == [None, None]

@@ -128,7 +128,16 @@ def test_the_branch_knows_no_backbone_no_text_model_and_no_screen():
 
 #: What the families of a room share; every other module of these two rooms is a family's.
 SHARED = {
-    "prophy.backbones": {"attention", "autoencoder", "backbone", "lora", "lora_scale", "pipeline", "variants"},
+    "prophy.backbones": {
+        "attention",
+        "autoencoder",
+        "backbone",
+        "lora",
+        "lora_scale",
+        "opening",
+        "pipeline",
+        "variants",
+    },
     "prophy.catalogue": {"check", "describe", "experts", "families", "limits", "lora", "published"},
 }
 

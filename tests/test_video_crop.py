@@ -1,6 +1,7 @@
 """What a file cuts from its pictures is not shown: by its container, which no decoder reads, or by its coded stream."""
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -63,6 +64,14 @@ def test_a_picture_is_cut_before_it_is_turned(tmp_path: Path):
     turned = write(tmp_path / "a.mp4", [coded] * 8, matrix=display_matrix(0, 1, -1, 0))
     assert sides == (TOP + BOTTOM, LEFT + RIGHT)
     assert_no_bars(with_clean_aperture(turned, 160, 1, 96, 1, TOP - BOTTOM, 2, RIGHT - LEFT, 2))
+
+
+def test_a_picture_is_stretched_once_it_is_cut(tmp_path: Path):
+    wide = cropped_matroska(write(tmp_path / "a.mkv", [framed()] * 8), {**MATROSKA, 0x54B0: 192, 0x54B2: 0})
+    assert picture_size(wide) == (160, 192)
+    assert edges(read_video(wide).frames[0]) == UPRIGHT
+    wide = write(tmp_path / "b.mp4", [framed()] * 8, aspect=Fraction(2, 1))
+    assert picture_size(with_clean_aperture(wide, *CLEAN)) == (160, 192)
 
 
 def test_each_track_has_a_crop_of_its_own(tmp_path: Path):

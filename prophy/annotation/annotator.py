@@ -25,6 +25,7 @@ from prophy.annotation.config import BACKGROUND_QUESTION, PROMPT_VERSION, Annota
 from prophy.annotation.families import family_of
 from prophy.annotation.record import Annotation, AnnotationRecord, Answer
 from prophy.annotation.vlm import VisionLanguageModel
+from prophy.backbones.opening import part_opened
 from prophy.files import file_sha256, sha256, visible
 from prophy.grid import TokenGrid
 from prophy.routing.targets import TokenTargets
@@ -86,15 +87,18 @@ class Annotator:
             revision: commit, branch or tag of a repository.
 
         Raises:
-            ValueError: as the class; the family is checked before weights are read.
-            OSError: no such repository or folder.
+            ValueError: as the class; the family is checked before weights are read. No such repository or folder, or a
+                damaged one; one line.
         """
         source = str(model)
-        family_of(AutoConfig.from_pretrained(source, revision=revision).model_type)
-        loaded = AutoModelForImageTextToText.from_pretrained(
-            source, revision=revision, dtype=dtype, device_map=device, attn_implementation="sdpa"
-        )
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        with part_opened(source):
+            model_type = AutoConfig.from_pretrained(source, revision=revision).model_type
+        family_of(model_type)
+        with part_opened(source):
+            loaded = AutoModelForImageTextToText.from_pretrained(
+                source, revision=revision, dtype=dtype, device_map=device, attn_implementation="sdpa"
+            )
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         if not Path(source).is_dir():
             return cls(loaded, tokenizer, config, name=source)
         # a folder's name, not its place: the record travels

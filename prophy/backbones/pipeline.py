@@ -17,6 +17,7 @@ from torch import nn
 
 from prophy.backbones.backbone import backbone_of, backbones
 from prophy.backbones.lora import apply_lora, converted, fits_all, read_lora, remove_adapter
+from prophy.backbones.opening import check_weights, first_line
 from prophy.backbones.variants import variant_beside, variant_in
 from prophy.branch import Attachment, ProPhyBranch, attach, check_fits
 from prophy.catalogue.describe import BRANCH_FOLDER, check_part, is_local, read_branch
@@ -24,8 +25,7 @@ from prophy.catalogue.families import facts_of
 from prophy.catalogue.limits import ClipRules
 from prophy.catalogue.lora import LoraSource
 from prophy.catalogue.published import PublishedModel, published_like
-from prophy.files import open_regular, visible
-from prophy.schema import parsed, read_object
+from prophy.schema import read_object
 
 #: What names a branch: a folder, a hub id or the branch itself; False for none, None for the base model's own.
 BranchSource = str | Path | ProPhyBranch | Literal[False] | None
@@ -106,7 +106,7 @@ class ProPhyPipeline(DiffusionPipeline):
                 pipeline.add_loras([LoraSource(lora)])
             return pipeline
         except Exception as error:
-            raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+            raise ValueError(f"cannot open {base}: {first_line(error)}") from error
 
     # --- LoRAs -------------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ def read_index(base: str | Path) -> dict[str, Any]:
             return read_object(Path(base) / "model_index.json", "copy or download it again")
         return DiffusionPipeline.load_config(str(base))
     except Exception as error:
-        raise ValueError(f"cannot open {base}: {_first_line(error)}") from error
+        raise ValueError(f"cannot open {base}: {first_line(error)}") from error
 
 
 def check_class(base: str | Path, index: dict[str, Any], opened_by: type | None = None) -> None:
@@ -256,7 +256,7 @@ def _check_components(folder: Path, index: dict[str, Any], given: Collection[str
         if not (folder / name).is_dir():
             raise ValueError(f"{folder} lacks its component {name}/: copy or download that folder again")
         check_part(folder / name)
-        _check_weights(folder / name)
+        check_weights(folder / name)
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -277,53 +277,20 @@ def _transformers(base: str | Path, index: dict[str, Any], given: dict[str, Any]
     return [transformer for transformer in found if transformer is not None]
 
 
-def _check_weights(folder: Path) -> None:
-    """Refuse weight files that are missing or cut short, by their sizes alone."""
-    for index in visible(folder, "*.safetensors.index*.json"):
-        for shard in _shards(index):
-            if not (folder / shard).is_file():
-                raise ValueError(f"{folder} lacks {shard}: copy or download that file again")
-    for path in visible(folder, "*.safetensors"):
-        if path.stat().st_size != _safetensors_size(path):
-            raise ValueError(f"{path} is cut short or damaged: copy or download it again")
-
-
-def _shards(index: Path) -> list[str]:
-    """The files that an index of weights names, in its own folder."""
-    cure = "copy or download that file again"
-    named = read_object(index, cure).get("weight_map")
-    files = named.values() if isinstance(named, dict) else [None]
-    if not all(isinstance(file, str) and file == Path(file).name for file in files):
-        raise ValueError(f"{index} is damaged (weight_map names no files): {cure}")
-    return sorted(set(files))
-
-
-def _safetensors_size(path: Path) -> int:
-    """The size that a safetensors file says it has, -1 where it says nothing sensible."""
-    with open_regular(path) as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header = parsed(file.read(min(length, 100_000_000)))
-            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            return -1
-    return 8 + length + max(ends, default=0)
-
-
 def _open_branch(branch: str | Path | ProPhyBranch, dtype: Any, variant: str | None) -> ProPhyBranch:
     if isinstance(branch, ProPhyBranch):
         return branch
     _check_folder(branch, "config.json", "branch")
     if Path(branch).is_dir():
         read_branch(branch)
-        _check_weights(Path(branch))
+        check_weights(Path(branch))
     variant = variant_beside(branch, variant)
     if isinstance(dtype, dict):
         dtype = dtype.get("branch", dtype.get("default"))
     try:
         return ProPhyBranch.from_pretrained(branch, **_given(dtype=dtype, variant=variant))
     except Exception as error:
-        raise ValueError(f"cannot open the branch in {branch}: {_first_line(error)}") from error
+        raise ValueError(f"cannot open the branch in {branch}: {first_line(error)}") from error
 
 
 def _file_beside(branch: str | Path | ProPhyBranch | None, name: str) -> Path | None:
@@ -341,7 +308,7 @@ def _file_beside(branch: str | Path | ProPhyBranch | None, name: str) -> Path | 
 
 def _is_branchs_own(lora: Path, branch: ProPhyBranch | None) -> bool:
     """Whether a LoRA beside a branch adapts the branch itself: it fits there, and does not say transformer."""
-    _check_weights(lora.parent)
+    check_weights(lora.parent)
     if branch is None:
         return False
     with safe_open(lora, "pt") as file:
@@ -351,13 +318,13 @@ def _is_branchs_own(lora: Path, branch: ProPhyBranch | None) -> bool:
 def _open_transformer(index: dict[str, Any], folder: Path, dtype: Any, variant: str | None) -> nn.Module:
     if isinstance(dtype, dict):
         dtype = dtype.get("transformer", dtype.get("default"))
-    _check_weights(folder)
+    check_weights(folder)
     variant = variant_beside(folder, variant)
     kind = backbone_of(index["transformer"][1]).transformer_class
     try:
         return kind.from_pretrained(folder, **_given(dtype=dtype, variant=variant))
     except Exception as error:
-        raise ValueError(f"cannot open the transformer in {folder}: {_first_line(error)}") from error
+        raise ValueError(f"cannot open the transformer in {folder}: {first_line(error)}") from error
 
 
 def _check_folder(path: str | Path, marker: str, kind: str) -> None:
@@ -365,8 +332,3 @@ def _check_folder(path: str | Path, marker: str, kind: str) -> None:
     folder = Path(path)
     if is_local(path) and not (folder / marker).is_file():
         raise FileNotFoundError(f"{folder} holds no {kind} ({marker} is missing): give a {kind} folder or a hub id")
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

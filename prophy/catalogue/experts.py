@@ -14,7 +14,8 @@ from pydantic import ConfigDict
 
 from prophy import phenomena
 from prophy.catalogue.describe import BRANCH_FOLDER
-from prophy.schema import STRICT, AtLeastOne, Share, decoded
+from prophy.files import read_regular
+from prophy.schema import MOST_BYTES, STRICT, AtLeastOne, Share, decoded
 
 FILE = "experts.json"
 DOMINATES = 0.5  #: of an expert's weight: what lies on one phenomenon gives it its name
@@ -92,7 +93,7 @@ def read_experts(model: str | Path, branch: str | Path | None = None) -> ExpertS
     if not path.is_file():
         return None
     try:
-        return decoded(ExpertShares, path.read_bytes())
+        return decoded(ExpertShares, read_regular(path, MOST_BYTES))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}): measure it again with `prophy evaluate experts`") from None
 

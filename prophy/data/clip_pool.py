@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from prophy.arrays import read_npy
 from prophy.data.ahead import made_ahead
-from prophy.files import check_file, exclusive, write_text
+from prophy.files import exclusive, write_text
 from prophy.phenomena import IDS
 from prophy.schema import read_object
 from prophy.worlds import Drawn, Stage, WorldSet, refuse_redrawn
@@ -70,8 +71,10 @@ class ClipPool:
         else:
             refuse_redrawn(folder, _drawn_of(folder, held), *_sets(split, stage), captions=False)
         drawn = _drawn_of(folder, held)
+        shape = (count, stage.frames, stage.height, stage.width)
         try:
-            self.frames, self.events = (np.load(check_file(folder / name), mmap_mode="r") for name in _FILES)
+            self.frames = read_npy(folder / _FILES[0], np.uint8, (*shape, 3))
+            self.events = read_npy(folder / _FILES[1], np.uint8, shape)
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder} holds a damaged pool of clips ({error}): delete it") from None
         self.drawn = "" if drawn is None else drawn.pictures

@@ -20,19 +20,21 @@ from diffusers import ModelMixin
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from prophy.arrays import read_npy
 from prophy.backbones.autoencoder import channels_last, normalise, scale_of, to_pixels
 from prophy.data.ahead import made_ahead
 from prophy.data.cache import Problem
-from prophy.files import check_file, exclusive, file_sha256, visible, write_text
+from prophy.files import exclusive, file_sha256, visible, write_text
 from prophy.generation.words import too_long
 from prophy.grid import TokenGrid
 from prophy.phenomena import IDS, by_id
-from prophy.schema import read_object
+from prophy.schema import AtLeastOne, check_fields, read_object
 from prophy.worlds import Drawn, Stage, WorldSet, refuse_redrawn
 
 CAPTIONS = 4  #: wordings kept for each clip
 MARKER = "cache.json"
-ARRAYS = ("latents", "ids", "masks", "phenomena")  #: each in a file of its own
+_LAYOUT = {"latents": (np.float16, 5), "ids": (np.int16, 3), "masks": (np.uint8, 3), "phenomena": (np.int8, 2)}
+ARRAYS = tuple(_LAYOUT)  #: each in a file of its own
 _LOOKED_AT = 4  # clips that verify_worlds renders again
 
 #: what a cache was made with -> what a refusal calls it
@@ -148,14 +150,20 @@ class CacheNote:
         sha256: of each array's file; empty where an older release noted none.
         scale: see :func:`prophy.backbones.autoencoder.scale_of`; empty where an older release noted none.
         drawn: what the worlds drew; None where an older release noted nothing.
+
+    Raises:
+        ValueError: a field that is not what it says it is.
     """
 
     worlds: WorldSet
     made_by: str
-    count: int
+    count: AtLeastOne
     sha256: dict[str, str]
     scale: tuple[float, ...] = ()
     drawn: Drawn | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def cache_note(folder: Path) -> CacheNote | None:
@@ -175,7 +183,7 @@ def cache_note(folder: Path) -> CacheNote | None:
         scale = tuple(map(float, about.get("scale", ())))
         digests = dict(about.get("sha256", {}))
         drawn = Drawn.from_record(about.get("drawn"))
-        return CacheNote(worlds, str(about["made_by"]), int(about["count"]), digests, scale, drawn)
+        return CacheNote(worlds, about["made_by"], about["count"], digests, scale, drawn)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{marker} does not describe a cache of the worlds ({error}): make another") from None
 
@@ -250,10 +258,10 @@ def _opened(folder: Path, name: str, count: int, dtype: type, shape: tuple[int, 
     """The first ``count`` clips of one array of a cache, memory-mapped."""
     path = folder / f"{name}.npy"
     try:
-        array = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
+        array = read_npy(path)
         if len(array) < count or array.dtype != dtype or array.shape[1:] != shape:
             raise ValueError(f"it holds {array.dtype} {array.shape}, not {count} clips of {np.dtype(dtype)} {shape}")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be opened ({error}): delete the folder and encode the clips again") from None
     return array[:count]
 
@@ -308,6 +316,16 @@ def _fill(
     write_text(folder / MARKER, json.dumps({**about, "count": count, "sha256": digests}))
 
 
+def _grid_in(arrays: dict[str, np.ndarray], stage: Stage) -> TokenGrid | None:
+    """The latent cells of a cache's clips; None where its arrays are not of one size, or of the stage's."""
+    size, masks = arrays["latents"].shape[2:], arrays["masks"].shape[1:]
+    cell = stage.height // size[1] if size[1] else 0
+    if not cell or stage.height % cell or stage.width % cell or arrays["phenomena"].shape[1] != 2:
+        return None
+    grid = TokenGrid.from_video(stage.frames, stage.height, stage.width, cell)
+    return grid if (grid.shape, (2, grid.num_tokens)) == (size, masks) else None
+
+
 def verify_worlds(folder: Path) -> list[Problem]:
     """What is wrong with a cache of the worlds: hashes, shapes, values that are not numbers, and clips that this
     release's worlds show otherwise (a few are rendered again).
@@ -323,14 +341,17 @@ def verify_worlds(folder: Path) -> list[Problem]:
     cure = "delete the folder and encode the clips again"
     problems = [Problem(path.name, "a killed process's: delete it") for path in visible(folder, "*.new*")]
     arrays: dict[str, np.ndarray] = {}
-    for name in ARRAYS:
+    for name, (dtype, axes) in _LAYOUT.items():
         path = folder / f"{name}.npy"
         try:
-            arrays[name] = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
+            arrays[name] = read_npy(path)
         except (OSError, ValueError) as error:
             problems.append(Problem(path.name, f"cannot be opened ({error}): {cure}"))
             continue
-        if len(arrays[name]) < count:
+        if arrays[name].dtype != dtype or arrays[name].ndim != axes:
+            is_now = f"{arrays[name].dtype} of {arrays[name].ndim} axes"
+            problems.append(Problem(path.name, f"is {is_now}, not {np.dtype(dtype)} of {axes}: {cure}"))
+        elif len(arrays[name]) < count:
             problems.append(Problem(path.name, f"holds {len(arrays[name])} clips, not {count}: {cure}"))
         elif len(arrays[name]) > count:  # killed between these files and cache.json, while clips were added
             problems.append(Problem(path.name, f"holds more than the {count} clips that count", harmless=True))
@@ -340,11 +361,11 @@ def verify_worlds(folder: Path) -> list[Problem]:
         problems.append(Problem(MARKER, "made by an older release, which noted no hashes to compare", harmless=True))
     if arrays.keys() < set(ARRAYS) or any(not problem.harmless for problem in problems):
         return problems
-    latents = arrays["latents"]
+    latents, grid = arrays["latents"], _grid_in(arrays, worlds.stage)
+    if grid is None:
+        return [*problems, Problem("latents.npy", f"holds clips of another size than masks.npy and {MARKER}: {cure}")]
     if any(not np.isfinite(latents[start : start + 64]).all() for start in range(0, count, 64)):
         problems.append(Problem("latents.npy", f"holds values that are not numbers: {cure}"))
-    stage = worlds.stage
-    grid = TokenGrid.from_video(stage.frames, stage.height, stage.width, stage.height // latents.shape[3])
     if note.drawn is not None:
         now = Drawn.by(worlds)
         for what in now.differences(note.drawn):

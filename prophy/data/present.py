@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from prophy.files import some_of, visible, write_text
-from prophy.schema import parsed, read_json
+from prophy.files import read_regular, some_of, visible, write_text
+from prophy.schema import MOST_BYTES, parsed, read_json
 
 CLIPS, PRESENT = "clips.txt", "present"
 
@@ -19,7 +19,7 @@ def expected_ids(folder: Path) -> list[str] | None:
         ValueError: their file is damaged.
     """
     try:
-        lines = (folder / CLIPS).read_text(encoding="utf-8").split("\n")
+        lines = read_regular(folder / CLIPS, MOST_BYTES).decode().split("\n")
         return [_text(parsed(line)) for line in lines if line]
     except FileNotFoundError:
         return None

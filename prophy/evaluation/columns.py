@@ -11,6 +11,7 @@ from diffusers import ModelMixin
 from diffusers.loaders.lora_base import LORA_WEIGHT_NAME_SAFE
 
 from prophy.backbones import backbone_of
+from prophy.backbones.opening import part_opened
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.backbones.variants import variant_beside
 from prophy.branch.family import FAMILIES
@@ -70,7 +71,8 @@ def transformer_in(folder: Path) -> ModelMixin:
     """The transformer in a folder, of any registered family.
 
     Raises:
-        ValueError: the folder holds a model of another class.
+        ValueError: the folder holds a model of another class, or a damaged one.
     """
     name = read_object(folder / "config.json", _AGAIN).get("_class_name")
-    return backbone_of(str(name)).transformer_class.from_pretrained(folder, variant=variant_beside(folder))
+    with part_opened(folder):
+        return backbone_of(str(name)).transformer_class.from_pretrained(folder, variant=variant_beside(folder))

@@ -130,6 +130,9 @@ def pooled_code(path: Path, pool: ClipPool, side: int, channels: int, clips: int
     shapes = {"mean": (width,), "components": (width, channels), "deviation": (channels,)}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise ValueError(f"{path} holds another code: delete it, it is computed again")
+    numbers = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
+    if not numbers or not (tensors["deviation"] > 0).all():  # a code is divided by it
+        raise ValueError(f"{path} holds values that no code has: delete it, it is computed again")
     if drawn and pool.drawn and drawn != pool.drawn:
         raise ValueError(f"{path} is the code of other clips than the pool's: delete it, it is computed again")
     return LinearCode(side, tensors["mean"], tensors["components"], tensors["deviation"])

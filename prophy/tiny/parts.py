@@ -13,6 +13,7 @@ from pathlib import Path
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderModel
 
+from prophy.backbones.opening import open_text_encoder, part_opened
 from prophy.flags import time_limit
 
 CLIPS = 12_000  #: of the worlds' training split, that the shipped transformer and branch learnt from
@@ -35,16 +36,17 @@ def load_parts(model: Path) -> TinyParts:
 
     Raises:
         FileNotFoundError: one of them has not been trained.
+        ValueError: one of them is damaged. One line.
     """
     model = Path(model)
     for part in ("vae", "tokenizer", "text_encoder"):
         if not (model / part).exists():
             raise FileNotFoundError(f"{model / part} is missing: run `prophy tiny vae` and `prophy tiny text` first")
-    return TinyParts(
-        AutoencoderKLWan.from_pretrained(model / "vae").eval().requires_grad_(False),
-        AutoTokenizer.from_pretrained(model / "tokenizer"),
-        UMT5EncoderModel.from_pretrained(model / "text_encoder").eval().requires_grad_(False),
-    )
+    with part_opened(model / "vae"):
+        vae = AutoencoderKLWan.from_pretrained(model / "vae").eval().requires_grad_(False)
+    with part_opened(model / "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
+    return TinyParts(vae, tokenizer, open_text_encoder(model / "text_encoder").requires_grad_(False))
 
 
 def finish_parts(model: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 import prophy.backbones  # noqa: F401  registers the families
+from prophy.backbones.opening import part_opened
 from prophy.branch import ProPhyBranch
 from prophy.catalogue.describe import BRANCH_FOLDER
 from prophy.files import exclusive, replace_folder
@@ -56,11 +57,13 @@ def ship(runs: Sequence[Path], model: Path, out: Path) -> Path:
             raise FileNotFoundError(
                 f"{sources['transformer']} is missing: give a run of `prophy train --recipe tiny_transformer`"
             )
-        transformer = WanTransformer3DModel.from_pretrained(sources["transformer"], dtype=torch.float16)
+        with part_opened(sources["transformer"]):
+            transformer = WanTransformer3DModel.from_pretrained(sources["transformer"], dtype=torch.float16)
         parts.vae.half()  # the text encoder is as it was trained: half precision but for the layers UMT5 keeps whole
         save_pipeline(new, parts, transformer)
         if sources["branch"].is_dir():
-            branch = ProPhyBranch.from_pretrained(sources["branch"], dtype=torch.float32)
+            with part_opened(sources["branch"]):
+                branch = ProPhyBranch.from_pretrained(sources["branch"], dtype=torch.float32)
             branch.half().save_pretrained(new / BRANCH_FOLDER)
     for path in new.rglob("*.json"):
         config = read_json(path)

@@ -17,6 +17,7 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from prophy.backbones.autoencoder import channels_last, to_pixels
+from prophy.backbones.opening import part_opened
 from prophy.data.clip_pool import ClipPool
 from prophy.flags import only_set, whole
 from prophy.schema import (
@@ -332,7 +333,8 @@ def train_vae(
     vae = build_vae()
     quiet_posterior(vae)
     if initial is not None:
-        vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
+        with part_opened(initial):
+            vae.load_state_dict(AutoencoderKLWan.from_pretrained(initial, dtype=torch.float32).state_dict())
     channels_last(vae.to(device))
     inner = [
         (parameter.ndim >= 4 and min(parameter.shape[:2]) >= 16 and not name.startswith(("quant", "post_quant")))

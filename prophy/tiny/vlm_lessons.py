@@ -136,8 +136,7 @@ class Lessons:
                 frames, courses = _render(seeds, split)
                 with replacing(path, shared=True) as temporary, open(temporary, "wb") as file:
                     np.savez(file, frames=frames, courses=courses)
-            block = read_npz(path, _MOST_BYTES)
-            blocks.append((block["frames"], block["courses"]))
+            blocks.append(_read_block(path, len(seeds)))
         self.frames = np.concatenate([frames for frames, _ in blocks])[:count]
         courses_n25 = np.concatenate([courses for _, courses in blocks])[:count]
         self.answers = []
@@ -148,6 +147,28 @@ class Lessons:
 
     def __len__(self) -> int:
         return len(self.answers)
+
+
+def _read_block(path: Path, clips: int) -> tuple[np.ndarray, np.ndarray]:
+    """What :func:`_render` gave.
+
+    Raises:
+        ValueError: the file is damaged. One line.
+    """
+    shown = len(frame_indices(STAGE.frames, STAGE.fps, TEMPORAL, ANNOTATION))
+    wanted = {
+        "frames": (np.dtype(np.uint8), (clips, shown, STAGE.height, STAGE.height, 3)),
+        "courses": (np.dtype(np.int64), (clips, 2, 5)),
+    }
+    try:
+        block = read_npz(path, _MOST_BYTES)
+        if {name: (array.dtype, array.shape) for name, array in block.items()} != wanted:
+            raise ValueError("it holds other arrays")
+        if block["courses"].min() < 0 or block["courses"].max() > 2:
+            raise ValueError("it says what no clip shows")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, it is rendered again") from None
+    return block["frames"], block["courses"]
 
 
 def _claim(folder: Path, worlds: WorldSet) -> str:
@@ -163,8 +184,8 @@ def _claim(folder: Path, worlds: WorldSet) -> str:
     refuse_redrawn(folder, before, worlds, captions=False)
     if before is not None:
         return before.pictures
-    frames = read_npz(kept[0], _MOST_BYTES)["frames"]
-    first = int(kept[0].stem.partition("-")[0])
+    first, clips = map(int, kept[0].stem.split("-"))
+    frames, _ = _read_block(kept[0], clips)
     if not np.array_equal(frames[:1], _render(range(first, first + 1), worlds.split)[0]):
         log.warning(
             "%s was rendered by an older release, and clip %d is another in this release's worlds, or on this machine: "

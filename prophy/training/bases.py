@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
+from prophy.backbones.opening import part_opened
 from prophy.backbones.pipeline import BranchSource, rules_of
 from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, attach
@@ -211,7 +212,8 @@ def check_samples(base: str, transformer: ModelMixin, settings: Sequence[Generat
     """
     index = DiffusionPipeline.load_config(base)
     vae = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
-    tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
+    with part_opened(base):
+        tokenizer = AutoTokenizer.from_pretrained(base, subfolder="tokenizer")
     facts = facts_of(type(transformer).__name__)  # the base may hold no transformer yet
     rules = facts.clip_rules(transformer.config, vae, tokenizer.model_max_length)
     for one in settings:

@@ -120,9 +120,12 @@ def kept_empty_text(folder: Path, recipe: Mapping[str, object]) -> EmptyText | N
             noted = file.metadata() or {}
             if noted.get("recipe") != _digest(recipe):
                 return None
-            return EmptyText(file.get_tensor("text").clone(), noted.get("encoders", ""))  # the file may be written anew
-    except (OSError, SafetensorError):
+            text_LD = file.get_tensor("text").clone()  # the file may be written anew
+    except (OSError, ValueError, SafetensorError):
         return None
+    if text_LD.ndim != 2 or not text_LD.isfinite().all():
+        return None
+    return EmptyText(text_LD, noted.get("encoders", ""))
 
 
 def _digest(recipe: Mapping[str, object]) -> str:

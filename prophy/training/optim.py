@@ -132,6 +132,8 @@ class OneCycleAdamW:
     ) -> None:
         self.parameters = parameters
         self._optimiser = torch.optim.AdamW(parameters, rate, betas=(0.9, beta), weight_decay=weight_decay)
+        if steps * warm_up == 1:  # torch divides by the steps between the first one and the peak
+            warm_up *= 1 + 1e-9
         self._cycle = torch.optim.lr_scheduler.OneCycleLR(self._optimiser, rate, total_steps=steps, pct_start=warm_up)
 
     @property

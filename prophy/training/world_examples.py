@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, UMT5EncoderMode
 
 from prophy.annotation.pipeline import CLIPS, RECIPE, ClipInputs
 from prophy.annotation.record import TARGETS
+from prophy.backbones.opening import open_text_encoder, part_opened
 from prophy.backbones.variants import variant_beside
 from prophy.data.encode import empty_prompt, encode_text
 from prophy.data.examples import CONTENT, DRAWN, TEXT, Example, Examples
@@ -107,7 +108,8 @@ def open_worlds(
 
     Raises:
         FileNotFoundError: there is no cache, and ``clips`` was not given; or a clip that was not annotated.
-        ValueError: the cache was made by another model or of other clips, or other clips were annotated.
+        ValueError: the cache was made by another model or of other clips, other clips were annotated, or a part of the
+            base is damaged.
     """
     folder, base = Path(folder), Path(base)
     if (held := cache_note(folder)) is not None:
@@ -117,12 +119,13 @@ def open_worlds(
             f"{folder} holds no cache (cache.json is missing): encode clips into it with --worlds N"
         )
     worlds = worlds or WorldSet()
-    variant = variant_beside(base / "vae")
-    vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32, variant=variant)
+    with part_opened(base / "vae"):
+        variant = variant_beside(base / "vae")
+        vae = AutoModel.from_pretrained(str(base / "vae"), dtype=torch.float32, variant=variant)
     vae.eval().requires_grad_(False).to(device or "cpu")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
-    variant = variant_beside(base / "text_encoder", weights="model")
-    encoder = UMT5EncoderModel.from_pretrained(base / "text_encoder", dtype=torch.float32, variant=variant)
+    with part_opened(base / "tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base / "tokenizer")
+    encoder = open_text_encoder(base / "text_encoder", torch.float32)
     cache = open_cache(folder, vae, tokenizer, clips, worlds, patch)
     note = cache_note(folder)
     assert note is not None, "open_cache has written it"

@@ -10,12 +10,17 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Timer
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
 
 from prophy.catalogue.limits import ClipSize
 from prophy.files import check_writable
@@ -226,6 +231,7 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(runs)
     trainings = Trainings(arguments.training) if arguments.training else None
     _share_memory_between_threads()
+    _allow_many_connections()
     is_private = not on_space and arguments.host in _OWN_MACHINE
     engine = Engine(
         arguments.sources or (ModelSource(),),
@@ -277,6 +283,14 @@ def _without_garbage_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def _allow_many_connections() -> None:
+    """Let this process hold as many connections as the system lets it: often only 1,024 are, unless it asks."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # a Mac says infinite, and takes less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _share_memory_between_threads() -> None:

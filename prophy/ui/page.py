@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.middleware import Middleware
 
 from prophy.evaluation.report.html import STYLE as EVIDENCE_STYLE
@@ -54,6 +55,8 @@ _HEADER = """
 """
 _THREADS = 48  # more than engine.exports and engine.inspections hold together
 _LARGEST_CLIP = 2**26  # bytes, of a visitor's own clip in the Annotate view
+_MAIL_SECONDS = 60.0  # how long answers wait for a session to which nobody listens
+_MOST_SESSIONS = 500  # whose values gradio keeps, up to two MiB each; the one not used for longest is forgotten first
 _CACHE_SECONDS = (600, UPLOADS_KEPT_SECONDS)  # how often gradio's cache is swept, and how old a file may grow
 
 
@@ -69,10 +72,52 @@ class Page(gr.Blocks):
         self.engine, self.most_upload = engine, most_upload
         super().__init__(title="ProPhy", analytics_enabled=False, fill_width=False, delete_cache=_CACHE_SECONDS)
 
+    # --- what the gate asks about gradio's queue, see prophy.ui.gate.Mail ---------------------------------------------
+
     def session_of(self, event: str) -> str:
-        """The session of an event of gradio's queue; its own id, as gradio has it, for one without."""
         waiting = self._queue.event_ids_to_events.get(event)
         return event if waiting is None else waiting.session_hash
+
+    def unread(self, session: str) -> int:
+        waiting = self._queue.pending_messages_per_session.get(session)
+        return 0 if waiting is None else waiting.qsize()
+
+    def is_queued(self, function: int | str) -> bool:
+        if isinstance(function, str):
+            found = next((fn for fn in self.fns.values() if fn.api_name == function), None)
+        else:
+            found = self.fns.get(function)
+        # programs wait for whatever is theirs to call
+        return found is None or bool(found.queue) or found.api_visibility == "public"
+
+    def left(self, session: str) -> None:
+        # gradio's own event for it builds the whole page anew, for every session whose connection closes
+        self.engine.close(session)
+
+    def forget_absent(self) -> None:
+        queue = self._queue
+        busy = {event.session_hash for event in queue.event_ids_to_events.values()}
+        for session in {*queue.pending_messages_per_session, *queue.pending_event_ids_session} - busy:
+            if not self.engine.presence.is_here(session, _MAIL_SECONDS):
+                queue.pending_messages_per_session.pop(session, None)
+                queue.pending_event_ids_session.pop(session, None)
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *others: Any, **named: Any) -> Any:
+        """As gradio does, which fetches what an input calls a file on another machine: here such an input is refused.
+
+        Raises:
+            gradio.Error: there is one.
+        """
+        traverse(inputs, _refuse_remote, is_file_obj_with_meta)
+        return await super().preprocess_data(block_fn, inputs, *others, **named)
+
+
+def _refuse_remote(file: dict[str, Any]) -> dict[str, Any]:
+    if is_http_url_like(str(file["path"])):
+        raise gr.Error("files of other machines are not fetched: send the file", print_exception=False)
+    return file
 
 
 def build_demo(
@@ -125,9 +170,6 @@ def build_demo(
             card = engine.card(model)
             return {**generate.for_model(card), **compare.for_model(card)}
 
-        def on_close(visit: gr.Request) -> None:
-            engine.close(visit.session_hash or "")
-
         generate.view.steer(
             on_steer,
             bar.model,
@@ -136,7 +178,6 @@ def build_demo(
         )
         picked = bar.model.input(on_model, bar.model, [*generate.inputs, *compare.inputs], **quiet)
         bar.wire(asks, [loaded, picked], [numbers.steps, numbers.guidance])
-        demo.unload(on_close)
         for script in ("below.js", "linked_pair.js", "inside_links.js"):
             demo.load(None, None, None, js=(STATIC / script).read_text(encoding="utf-8"), **quiet)
         endpoints(engine)
@@ -168,8 +209,9 @@ def launch(
     Raises:
         OSError: the port is taken.
     """
-    gate = Middleware(Gate, presence=demo.engine.presence, most_upload=demo.most_upload, session_of=demo.session_of)
-    _, address, _ = demo.queue(default_concurrency_limit=4).launch(
+    gate = Middleware(Gate, presence=demo.engine.presence, most_upload=demo.most_upload, mail=demo)
+    # What is to wait for its turn is not asked for past the queue, which alone tells when its client is gone.
+    _, address, _ = demo.queue(default_concurrency_limit=4, api_open=False).launch(
         server_name=host,
         server_port=port,
         inbrowser=open_browser,
@@ -185,6 +227,7 @@ def launch(
         app_kwargs={"middleware": [gate]},
         # Every generation that waits or runs holds a thread; views, exports and inspections have these besides.
         max_threads=demo.engine.limits.total + _THREADS,
+        state_session_capacity=_MOST_SESSIONS,
         max_file_size=max(1, demo.most_upload),
         root_path=None if root_path is None else root_path.rstrip("/"),
         mcp_server=mcp,

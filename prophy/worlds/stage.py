@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+from prophy.schema import check_fields
+
 UNITS = 64.0  #: height of every stage
 FLOOR = 54.0  #: height of the ground line, from the top
 
@@ -93,6 +95,7 @@ class Stage:
     fps: int = 8
 
     def __post_init__(self) -> None:
+        check_fields(self)
         size = f"{self.width}×{self.height}"
         if self.width % SIZE_STEP or self.height % SIZE_STEP:
             raise ValueError(f"a stage of {size} pixels: give a width and a height that {SIZE_STEP} divides")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from prophy.schema import check_fields
 from prophy.worlds.language import GRAMMARS, Grammar
 from prophy.worlds.sample import SPLITS, Scenario, WorldClip, sample_clip, sample_scenario
 from prophy.worlds.scope import SCOPE
@@ -24,7 +25,7 @@ class WorldSet:
         grammar: the name of one of :data:`prophy.worlds.language.GRAMMARS`.
 
     Raises:
-        ValueError: unknown split or grammar.
+        ValueError: unknown split or grammar, or a field of another type.
     """
 
     phenomena: tuple[str, ...] = SCOPE
@@ -34,6 +35,7 @@ class WorldSet:
     grammar: str = "first"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for kind, value, known in (("split", self.split, SPLITS), ("grammar", self.grammar, GRAMMARS)):
             if value not in known:
                 raise ValueError(f"unknown {kind} {value!r}: use one of {', '.join(known)}")

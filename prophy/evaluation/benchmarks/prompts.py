@@ -19,8 +19,8 @@ from pydantic import ConfigDict
 
 from prophy.data.tables import csv_rows, read_mended_text
 from prophy.evaluation.results import write_json
-from prophy.files import sha256
-from prophy.schema import STRICT, decoded, parsed
+from prophy.files import read_regular, sha256
+from prophy.schema import MOST_BYTES, STRICT, decoded, parsed
 
 CAPTIONS = ("caption", "upsampled_caption")  #: of VideoPhy2: the short one, and the one rewritten for video models
 
@@ -88,7 +88,7 @@ class PromptSet:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: make it with `prophy evaluate videophy2 prompts` first")
         try:
-            made = decoded(cls, path.read_bytes())
+            made = decoded(cls, read_regular(path, MOST_BYTES))
         except ValueError as error:
             raise ValueError(f"{path} is not a prompt set ({error}): make it again") from error
         _check_unique(made.prompts, path)
@@ -227,7 +227,7 @@ def _read(path: Path) -> bytes:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: download the benchmark's file and give its path")
-    return path.read_bytes()
+    return read_regular(path, MOST_BYTES)
 
 
 def columns(path: Path, text: str, needed: Sequence[str], cure: str) -> Iterator[Mapping[str, str]]:

@@ -195,7 +195,7 @@ def fitted_recipe(work: Path, name: str, kind: type[R]) -> R:
         with safe_open(path, "pt") as file:
             made = parsed((file.metadata() or {})["recipe"])
         return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in made.items()})
-    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise _damaged(path, error) from error
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from diffusers import AutoModel, ModelMixin
 
+from prophy.backbones.opening import part_opened
 from prophy.backbones.variants import variant_beside
 from prophy.evaluation.judges.pictures import through_autoencoder
 from prophy.evaluation.measures.laws import SPLITS_MEASURED, asked_clips, clip_errors, verdicts_of
@@ -100,11 +101,13 @@ def open_autoencoder(model: Path, device: torch.device) -> ModelMixin:
 
     Raises:
         FileNotFoundError: the folder holds none.
+        ValueError: it is damaged. One line.
     """
     folder = Path(model) / "vae"
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} holds no autoencoder (config.json is missing): give a diffusers folder")
-    vae: ModelMixin = AutoModel.from_pretrained(str(folder), dtype=torch.float32, variant=variant_beside(folder))
+    with part_opened(folder):
+        vae: ModelMixin = AutoModel.from_pretrained(str(folder), dtype=torch.float32, variant=variant_beside(folder))
     return vae.eval().to(device)
 
 

@@ -19,6 +19,7 @@ from prophy.evaluation.results.data import DataResult, DataSet
 from prophy.files import file_sha256, sha256, visible, write_text
 from prophy.schema import read_object
 
+_CACHE_CURE = "make the cache again, or move it elsewhere"
 #: Of the page around the evidence; the app has its own
 _PAGE = """
 :root{color-scheme:light dark;--pp-ink:#1a1a1a;--pp-quiet:#64748b;--pp-line:#e2e8f0;--pp-paper:#fff;--pp-sunk:#f8fafc;
@@ -83,15 +84,22 @@ def _shown(section: Section) -> dict[str, object]:
 
 
 def data_sets(work: Path) -> tuple[DataSet, ...]:
-    """Every latent cache of a work folder."""
+    """Every latent cache of a work folder.
+
+    Raises:
+        ValueError: the description of one is damaged. One line.
+    """
     found = []
     for marker in sorted(Path(work).glob("*/cache.json")):
-        about = read_object(marker, "make the cache again, or move it elsewhere")
+        about = read_object(marker, _CACHE_CURE)
         if "made_by" not in about:  # of other clips
             continue
         arrays = visible(marker.parent, "*.npy")
         content = sha256("".join(f"{path.name}:{file_sha256(path)}\n" for path in arrays))
-        found.append(DataSet(marker.parent.name, str(about["split"]), int(about["count"]), content))
+        try:
+            found.append(DataSet(marker.parent.name, about["split"], about["count"], content))
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{marker} is damaged ({error}): {_CACHE_CURE}") from None
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from prophy.evaluation.results import Result
 from prophy.evaluation.results.interval import Count
+from prophy.schema import check_fields
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,9 @@ class DataSet:
     split: str
     clips: Count
     sha256: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

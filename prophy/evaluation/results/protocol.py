@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from prophy.evaluation.results.interval import Count
+from prophy.files import read_regular
 from prophy.runs.computation import Computation
-from prophy.schema import STRICT, decoded
+from prophy.schema import MOST_BYTES, STRICT, decoded
 
 PROTOCOL = "protocol.json"
 _LATER = ("negative_prompt", "guidance_2", "flow_shift", "sampler", "computation")
@@ -80,6 +81,6 @@ class Protocol:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: generate the videos into {folder} first")
         try:
-            return decoded(cls, path.read_bytes())
+            return decoded(cls, read_regular(path, MOST_BYTES))
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}): generate into another folder") from error

@@ -140,6 +140,7 @@ def _vocabulary(path: Path) -> tuple[str, ...]:
         if document["model"]["type"] != "WordLevel":
             return ()
         special = {token["content"] for token in document.get("added_tokens", ())}
-        return tuple(sorted(word for word in document["model"]["vocab"] if word not in special))
+        words = [word for word in document["model"]["vocab"] if word not in special]
+        return tuple(sorted(words)) if all(isinstance(word, str) for word in words) else ()
     except (OSError, ValueError, KeyError, TypeError):
         return ()

@@ -7,6 +7,7 @@ from collections import Counter
 from threading import Lock
 
 GRACE_SECONDS = 10.0  #: without a listener, after which nobody is thought to come back
+_MOST_REMEMBERED = 10_000  # sessions without a connection; the one that left first is forgotten first
 
 
 class Presence:
@@ -18,7 +19,7 @@ class Presence:
     def __init__(self) -> None:
         self.is_watched = False
         self._open: Counter[str] = Counter()
-        self._last: dict[str, float] = {}  # of sessions without a connection, when they had one
+        self._last: dict[str, float] = {}  # of sessions without a connection, in this order, when they had one
         self._lock = Lock()
 
     def came(self, session: str) -> None:
@@ -33,24 +34,32 @@ class Presence:
             self._open[session] -= 1
             if self._open[session] <= 0:
                 del self._open[session]
-                self._last[session] = time.monotonic()
-            self._forget()
+                self._remember(session)
 
-    def is_here(self, session: str) -> bool:
-        """Whether a session listens, or did a moment ago; who never did has that moment from the first question on."""
+    def is_here(self, session: str, grace: float | None = None) -> bool:
+        """Whether a session listens, or did a moment ago; who never did has that moment from the first question on.
+
+        Args:
+            session: of a page or program.
+            grace: how long the moment is, in seconds; None: :data:`GRACE_SECONDS`.
+        """
         if not self.is_watched:
             return True
         with self._lock:
             if session in self._open:
                 return True
-            now = time.monotonic()
-            return now - self._last.setdefault(session, now) < GRACE_SECONDS
+            if session not in self._last:
+                self._remember(session)
+            return time.monotonic() - self._last[session] < (GRACE_SECONDS if grace is None else grace)
 
     def listens(self, session: str) -> bool:
         """Whether a session has a connection at this moment, as far as anybody tells."""
         with self._lock:
             return not self.is_watched or session in self._open
 
-    def _forget(self) -> None:
-        limit = time.monotonic() - 100 * GRACE_SECONDS
-        self._last = {session: when for session, when in self._last.items() if when > limit}
+    def _remember(self, session: str) -> None:
+        now = time.monotonic()
+        self._last[session] = now
+        for first in list(self._last)[:2]:
+            if len(self._last) > _MOST_REMEMBERED or now - self._last[first] > 100 * GRACE_SECONDS:
+                del self._last[first]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 
 OWN_RUNS_KEPT = 24
+AGENT = "x-prophy-agent"  #: header of a call by the Model Context Protocol: a name that :mod:`prophy.ui.gate` gives it
 _SECRET = re.compile(r"[0-9a-f]{64}")  # 256 random bits, as static/visitor.js makes them
 
 
@@ -35,6 +36,11 @@ def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address 
         return ipaddress.ip_address((text or "").strip("[]"))
     except ValueError:
         return None
+
+
+def agent_of(name: str) -> str:
+    """The session of one call of an agent, to ask :class:`prophy.ui.engine.presence.Presence` whether it is awaited."""
+    return f"agent {name}"
 
 
 def run_of(query: Mapping[str, str]) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 import tempfile
 from pathlib import Path
 from threading import Lock
@@ -19,7 +18,10 @@ from prophy.annotation.record import Annotation, Answer
 from prophy.assets import assets_dir
 from prophy.files import visible
 from prophy.grid import TEMPORAL, TokenGrid
+from prophy.schema import read_object
 from prophy.ui.controls import messages
+from prophy.ui.controls.visit import visitor_of
+from prophy.ui.engine.slots import Slots
 from prophy.ui.views.routing import RoutingBytes, RunView, base64_of, routing_view
 from prophy.video import UnreadableClip, picture_size, sample_frames, write_video
 
@@ -113,13 +115,20 @@ def answers_html(annotation: Annotation) -> str:
     return f'<dl class="pp-answers">{said}</dl>'
 
 
-def shipped() -> dict[str, Path]:
-    """Annotated clips that came with the code: caption -> folder."""
-    folder = assets_dir() / "annotated"
+def shipped(folder: Path | None = None) -> dict[str, Path]:
+    """Annotated clips that came with the code: caption -> folder; those whose description is damaged are left out.
+
+    Args:
+        folder: of the clips; None for the code's own.
+    """
     found = {}
-    for clip in visible(folder):
-        if (clip / "clip.json").is_file():
-            found[json.loads((clip / "clip.json").read_text(encoding="utf-8"))["caption"]] = clip
+    for clip in visible(assets_dir() / "annotated" if folder is None else folder):
+        try:
+            caption = read_object(clip / "clip.json", "annotate the clip again").get("caption")
+        except (OSError, ValueError):
+            continue
+        if isinstance(caption, str):
+            found[caption] = clip
     return found
 
 
@@ -132,6 +141,7 @@ class AnnotateTab:
 
     def __init__(self, vlm: str | None = None) -> None:
         self._vlm, self._lock = vlm, Lock()
+        self._slots = Slots("annotations", running=1, waiting=8, each=2)
         self._annotator: Annotator | None = None
         self._shipped = shipped()
         captions = list(self._shipped)
@@ -159,7 +169,8 @@ class AnnotateTab:
         outputs = [view, said, notice]
         chosen.change(self._on_shipped, chosen, outputs, queue=False, **quiet)
         if vlm is not None:
-            start.click(self._on_annotate, [file, asked], outputs, concurrency_id="vlm", concurrency_limit=1, **quiet)
+            # Gradio's own limit would let one visitor's clips wait before everybody else's.
+            start.click(self._on_annotate, [file, asked], outputs, concurrency_limit=None, **quiet)
 
     def _on_shipped(self, caption: str | None) -> tuple[dict | None, str, str]:
         folder = None if caption is None else self._shipped.get(caption)
@@ -173,21 +184,25 @@ class AnnotateTab:
             return None, "", messages.error(error)
         return view_of(annotation, video, caption, folder.name, width / height).as_json(), answers_html(annotation), ""
 
-    def _on_annotate(self, file: str | None, asked: list[str]) -> tuple[dict | None, str, str]:
+    def _on_annotate(self, file: str | None, asked: list[str], visit: gr.Request) -> tuple[dict | None, str, str]:
         try:
-            if file is None:
-                raise ValueError("there is no clip: choose a file")
-            if not asked:
-                raise ValueError("tick at least one phenomenon that the clip shows")
-            frames = _read(Path(file))
-            count, height, width, _ = frames.shape
-            grid = TokenGrid.from_video(count, height, width, _TOKEN)
-            annotation = self._open().annotate(frames, _RATE, asked, grid)
-            with tempfile.TemporaryDirectory() as folder:
-                write_video(Path(folder) / "clip.mp4", frames, _RATE)
-                video = (Path(folder) / "clip.mp4").read_bytes()
+            with self._slots.taken(visitor_of(visit).name):
+                return self._annotated(file, asked)
         except (ValueError, KeyError, OSError) as error:
             return None, "", messages.error(error)
+
+    def _annotated(self, file: str | None, asked: list[str]) -> tuple[dict | None, str, str]:
+        if file is None:
+            raise ValueError("there is no clip: choose a file")
+        if not asked:
+            raise ValueError("tick at least one phenomenon that the clip shows")
+        frames = _read(Path(file))
+        count, height, width, _ = frames.shape
+        grid = TokenGrid.from_video(count, height, width, _TOKEN)
+        annotation = self._open().annotate(frames, _RATE, asked, grid)
+        with tempfile.TemporaryDirectory() as folder:
+            write_video(Path(folder) / "clip.mp4", frames, _RATE)
+            video = (Path(folder) / "clip.mp4").read_bytes()
         view = view_of(annotation, video, Path(file).name, Path(file).name, width / height)
         return view.as_json(), answers_html(annotation), ""
 

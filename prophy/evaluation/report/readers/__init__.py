@@ -43,6 +43,8 @@ from prophy.evaluation.results.recognition import RecognitionResult
 from prophy.evaluation.results.result import provenance
 from prophy.evaluation.results.vbench import VBenchResult
 from prophy.evaluation.results.videophy2 import VideoPhy2Comparison, VideoPhy2Result
+from prophy.files import read_regular
+from prophy.schema import MOST_BYTES
 
 AnyResult = TypeVar("AnyResult", bound=Result)
 
@@ -135,7 +137,7 @@ def read_result(path: Path) -> Result:
         OSError: the file cannot be read.
         ValueError: it is damaged, or of no known kind.
     """
-    raw = path.read_bytes()
+    raw = read_regular(path, MOST_BYTES)
     try:
         said = provenance(raw).kind
     except ValueError:
