@@ -178,6 +178,7 @@ def test_a_device_that_is_not_here_is_refused_in_one_line():
 # --- the embedded model's stages --------------------------------------------------------------------------------------
 
 TEXT = TextRecipe(steps=4, batch=3, width=24, layers=1, heads=2, vocabulary_captions=40)
+SMALL = Stage(64, 64, 17, 8)
 VAE = VaeRecipe(
     pool=3,
     phases=(
@@ -192,7 +193,7 @@ def look_at_few_clips(monkeypatch: pytest.MonkeyPatch) -> None:
     """The autoencoder's stage measures itself on two small windows, and its latents on eight clips."""
     clips, scale = vae.validation_clips, vae.latent_scale
     monkeypatch.setattr(vae, "validation_clips", lambda count: clips(2)[:, :, :5, :32, :32])
-    monkeypatch.setattr(vae, "latent_scale", lambda model, stage, precision: scale(model, stage, 8, precision))
+    monkeypatch.setattr(vae, "latent_scale", lambda model, stage, precision: scale(model, SMALL, 8, precision))
 
 
 def test_the_text_stage_resumes_bit_identically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

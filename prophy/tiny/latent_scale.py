@@ -33,7 +33,7 @@ def latent_scale(
     Args:
         vae: trained.
         stage: of the clips.
-        clips: measured; the first 2 are also decoded.
+        clips: measured; two latent frames of the first two are also decoded.
         precision: of the encoder.
     """
     latents = []
@@ -44,7 +44,7 @@ def latent_scale(
     latents_BCThw = torch.cat(latents)
     values_C = latents_BCThw.transpose(0, 1).flatten(1)
     mean_C, std_C = values_C.mean(1), values_C.std(1)
-    moved_C = _moved_pixels(vae, latents_BCThw[:2], std_C)
+    moved_C = _moved_pixels(vae, latents_BCThw[:2, :, :2], std_C)
     share_C = (moved_C / moved_C.mean()).clamp(min=_LEAST)
     return mean_C.tolist(), (std_C / share_C.sqrt()).tolist()
 
