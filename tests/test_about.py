@@ -17,7 +17,7 @@ from prophy.training.fit import fit
 from prophy.training.log import LOG_FILE, read_lines
 from prophy.training.optim import OneCycleAdamW
 from prophy.training.publish import publish
-from prophy.training.run_folder import CHECKPOINT, RunFolder
+from prophy.training.run_folder import CHECKPOINT, TrainingRun
 
 ABOUT = About(
     recipe_name="tiny",
@@ -117,7 +117,7 @@ def test_a_log_is_read_whole_or_its_damage_is_named(copied: Path, tmp_path: Path
         with pytest.raises(ValueError, match=r"line 1 of log.jsonl is damaged: delete it") as error:
             publish(copied, tmp_path / "model")
         refusal(error)
-        assert RunFolder(copied).look().faults[0].endswith("Only what stands before it is shown")
+        assert TrainingRun(copied).look().faults[0].endswith("Only what stands before it is shown")
     (copied / LOG_FILE).unlink()
     with pytest.raises(FileNotFoundError, match=r"holds no log.jsonl: give a folder that prophy train wrote"):
         publish(copied, tmp_path / "model")

@@ -17,7 +17,7 @@ from prophy import phenomena
 from prophy.annotation import maps
 from prophy.annotation.annotator import Annotator
 from prophy.annotation.answering import answer_questions, read_video
-from prophy.annotation.capture import AttentionRecorder, capturable
+from prophy.annotation.capture import AnswerAttention, capturable
 from prophy.annotation.clips import PatchSizes, frame_indices, pack_clip, pack_frames
 from prophy.annotation.config import BACKGROUND_QUESTION, AnnotationConfig
 from prophy.annotation.families import family_of
@@ -56,7 +56,7 @@ def run(vlm, clip, questions, config, layers=None, **recorder):
     """Answers and maps of one batch; each layer's own map unless said otherwise."""
     with capturable(vlm.text_config):
         prefix = read_video(vlm, clip)
-        keep = AttentionRecorder(
+        keep = AnswerAttention(
             layers or vlm.attention_layers, prefix.columns_V, len(questions), **{"keep_layers": True, **recorder}
         )
         with keep.recording():
@@ -285,7 +285,7 @@ def test_capture_makes_no_tensor_larger_than_one_row_of_every_head(vlm, clip):
     config = replace(CONFIG, max_answer_tokens=3)
     with capturable(vlm.text_config):
         prefix = read_video(vlm, clip)
-        recorder = AttentionRecorder(vlm.attention_layers, prefix.columns_V, 2, keep_layers=True)
+        recorder = AnswerAttention(vlm.attention_layers, prefix.columns_V, 2, keep_layers=True)
         query, key = torch.randn(2, 4, 30, 16), torch.randn(2, 2, 500, 16)
         with LargestTensor() as largest:
             recorder.take(vlm.attention_layers[0], query, key, 0.25)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from video_files import UPRIGHT, edges, scene, write
 from vlms import make_model, make_tokenizer
 
 from prophy.annotation.annotator import Annotator
-from prophy.annotation.cli import main
+from prophy.annotation.cli import main, own_device
 from prophy.annotation.config import AnnotationConfig, read_config
 from prophy.annotation.pipeline import annotate_all, read_skipped
 from prophy.annotation.record import Annotation
@@ -38,6 +39,18 @@ def vlm_folder(tmp_path_factory) -> Path:
     fields = {"fps": 4.0, "min_frame_tokens": 16, "max_frame_tokens": 64, "max_answer_tokens": 3}
     (folder / "annotation.json").write_text(json.dumps(fields))
     return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "rank", "expected"),
+    [("cuda", "1", "cuda:1"), ("xpu", "0", "xpu:0"), ("xpu", None, "auto"), ("cpu", "1", "cpu"), ("cpu", None, "cpu")],
+)
+def test_a_worker_takes_its_own_accelerator_of_whatever_kind(kind: str, rank: str | None, expected: str, monkeypatch):
+    monkeypatch.setattr("prophy.generation.pipelines.accelerator", lambda: torch.device(kind))
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert own_device() == expected
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from prophy.routing.distance import jensen_shannon, pixel_difference, routing_di
 from prophy.runs import overlay
 from prophy.runs.store import Run, write_run
 from prophy.ui.views.compare import CompareView
-from prophy.ui.views.component import STATIC
+from prophy.ui.views.component import STATIC, template
 from prophy.ui.views.routing import base64_of
 
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="no node on PATH: the browser tests remain")
@@ -315,3 +315,19 @@ def test_a_difference_is_doubled_until_it_can_be_seen_and_no_further():
         2,
         6,
     ]
+
+
+# --- the templates ---------------------------------------------------------------------------------------------------
+
+
+def test_the_charts_of_a_token_are_one_file_in_three_places():
+    charts = (STATIC / "token_charts.html").read_text()
+    assert charts.count("<svg") == 2
+    assert template("compare_view").count(charts) == 2
+    assert template("routing_view").count(charts) == 1
+    assert template("compare_view").count((STATIC / "side_head.html").read_text()) == 2
+
+
+@pytest.mark.parametrize("path", STATIC.glob("*_view.html"), ids=lambda path: path.stem)
+def test_no_part_of_a_template_is_left_out(path: Path):
+    assert "<!-- part:" not in template(path.stem)

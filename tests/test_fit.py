@@ -32,7 +32,7 @@ from prophy.training.fit import fit
 from prophy.training.log import GrowingLog, read_lines
 from prophy.training.optim import MuonAdamW, OneCycleAdamW
 from prophy.training.progress import TrainingStopped
-from prophy.training.run_folder import RunFolder
+from prophy.training.run_folder import TrainingRun
 from prophy.worlds import Stage, sample_clip, sample_scenario
 
 CPU = torch.device("cpu")
@@ -128,7 +128,7 @@ def test_scores_are_of_the_averaged_weights_and_training_goes_on_with_the_live_o
 
 def test_its_folder_reads_as_a_run_of_the_trainer(tmp_path: Path):
     train_net(tmp_path, measure=lambda step: {"psnr": 20.0 + step})
-    look = RunFolder(tmp_path).look()
+    look = TrainingRun(tmp_path).look()
     assert look.faults == ()
     assert (look.about.recipe_name, look.about.steps, look.about.batch) == ("net", 8, 4)
     assert look.saved.step == 8

@@ -90,6 +90,24 @@ def test_the_classifiers_say_which_pythons_the_public_workflow_runs():
     assert listed == set(ast.literal_eval(line.split(":", 1)[1].strip()))
 
 
+def test_pre_commit_checks_style_as_the_tests_requirements_do():
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text()
+    rev = re.search(r"ruff-pre-commit\n\s+rev: v([\d.]+)", hooks)[1]
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    (ruff,) = (Requirement(line) for line in lines if line.startswith("ruff"))
+    assert rev in ruff.specifier
+
+
+def test_the_citation_names_this_version_and_the_paper_that_the_readme_cites():
+    cited = (ROOT / "CITATION.cff").read_text()
+    said = dict(re.findall(r"^(\w+): (\S+)$", cited, re.MULTILINE))
+    assert said["version"] == prophy.__version__
+    assert said["license"] == PYPROJECT["license"]
+    bibtex = (ROOT / "README.md").read_text().split("```bibtex", 1)[1]
+    assert f'"{re.search(r"title *= {(.+)}", bibtex)[1]}"' in cited
+    assert re.search(r"arXiv:([\d.]+)", bibtex)[1] in cited
+
+
 # --- without extras ---------------------------------------------------------------------------------------------------
 
 

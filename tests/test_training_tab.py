@@ -22,7 +22,7 @@ from prophy.runs.record import RunError
 from prophy.runs.store import write_run
 from prophy.training.curves import CHARTS, MOST_COLUMNS, MOST_POINTS, kept, losses, refinement_usage, semantic_usage
 from prophy.training.log import GrowingLog, read_lines
-from prophy.training.run_folder import RunFolder, Trainings
+from prophy.training.run_folder import TrainingRun, Trainings
 from prophy.training.trainer import Running
 from prophy.ui.engine.engine import Engine
 from prophy.ui.page import build_demo, launch
@@ -168,7 +168,7 @@ def test_only_what_is_new_is_read_and_a_line_without_its_end_waits(copied: Path)
 
 
 def test_a_resumed_training_is_followed_through_its_cut_log(copied: Path):
-    folder = RunFolder(copied)
+    folder = TrainingRun(copied)
     append(copied, json.dumps({**read_lines(copied)[-2], "step": 9, "rate": 7.0}) + "\n")  # a killed run's
     before = folder.look()
     assert before.lines[-1]["rate"] == 7.0
@@ -209,7 +209,7 @@ def test_a_damaged_log_is_shown_up_to_the_damage_with_the_cure_in_one_line(copie
     good = (copied / "log.jsonl").read_text()
     (copied / "log.jsonl").write_bytes(good.encode() + bad + b"\n")
     append(copied, json.dumps({**json.loads(good.splitlines()[0]), "step": 8}) + "\n")
-    folder = RunFolder(copied)
+    folder = TrainingRun(copied)
     look = folder.look()
     assert len(look.lines) == 8
     (fault,) = look.faults
@@ -226,22 +226,22 @@ def test_numbers_that_count_nothing_and_a_pipe_are_said_in_one_line(copied: Path
     about = json.loads((copied / "run.json").read_text())
     for name, value in (("processes", 1e308), ("trained_parameters", -1), ("trained_parameters", "many")):
         (copied / "run.json").write_text(json.dumps({**about, name: value}))
-        assert RunFolder(copied).look().faults[0].startswith("run.json of copied is damaged"), name
+        assert TrainingRun(copied).look().faults[0].startswith("run.json of copied is damaged"), name
     for batch in ("large", [8], 10**30):
         (copied / "run.json").write_text(json.dumps({**about, "recipe": {**about["recipe"], "batch": batch}}))
-        assert RunFolder(copied).look().about is None, batch
+        assert TrainingRun(copied).look().about is None, batch
     (copied / "run.json").write_text(json.dumps({**about, "recipe_name": "x" * 100_000}))
-    assert len(RunFolder(copied).look().about.shown_name) == 200
+    assert len(TrainingRun(copied).look().about.shown_name) == 200
     (copied / "log.jsonl").unlink()
     os.mkfifo(copied / "log.jsonl")
-    assert RunFolder(copied).look().faults == ("log.jsonl is not a file: put the run's log in its place",)
+    assert TrainingRun(copied).look().faults == ("log.jsonl is not a file: put the run's log in its place",)
 
 
 def test_a_loss_that_is_no_number_is_shown(copied: Path):
     last = json.loads((copied / "log.jsonl").read_text().splitlines()[0])
     losses = dict.fromkeys(last["losses"], float("nan"))
     append(copied, json.dumps({**last, "step": 7, "losses": losses}) + "\n")
-    look = RunFolder(copied).look()
+    look = TrainingRun(copied).look()
     assert (look.faults, look.lines[-1]["step"]) == ((), 7)
     for chart in CHARTS:
         chart.draw(look.lines)
@@ -250,14 +250,14 @@ def test_a_loss_that_is_no_number_is_shown(copied: Path):
 def test_other_damaged_files_and_what_is_not_there_yet_are_said_in_one_line(copied: Path, tmp_path: Path):
     now = time.time()
     (copied / "checkpoint" / "state.json").write_text("{")
-    assert RunFolder(copied).look().faults == ("checkpoint checkpoint is damaged: delete it to start again",)
+    assert TrainingRun(copied).look().faults == ("checkpoint checkpoint is damaged: delete it to start again",)
     (copied / "run.json").write_text('{"recipe": 3}')
-    look = RunFolder(copied).look()
+    look = TrainingRun(copied).look()
     assert look.faults[0].startswith("run.json of copied is damaged")
     assert "step</dt><dd>6<" in facts_of(look, now)
     (tmp_path / "young").mkdir()
     (tmp_path / "young" / "run.json").write_text((copied / "run.json").read_text())
-    look = RunFolder(tmp_path / "young").look()
+    look = TrainingRun(tmp_path / "young").look()
     assert (look.written, look.saved, look.samples, list(look.lines)) == (None, None, (), [])
     assert "No log yet" in notice_of(look, time.time())
     assert "not written yet" in facts_of(look, now)
@@ -291,7 +291,7 @@ def test_runs_are_found_newest_first_and_links_and_generations_are_not_runs(trai
 
 
 def test_nothing_outside_a_run_is_ever_opened(copied: Path, trained: Path, tmp_path: Path):
-    folder = RunFolder(copied)
+    folder = TrainingRun(copied)
     assert folder.sample("step-000006", "00").record.prompt == f"{PROMPT} 0"
     elsewhere = tmp_path / "elsewhere"
     write_run(elsewhere, make_record("a secret"), make_frames(), run_id="00")
@@ -321,7 +321,7 @@ def test_nothing_outside_a_run_is_ever_opened(copied: Path, trained: Path, tmp_p
 
 
 def test_the_facts_say_where_a_run_is_and_whether_it_still_writes(trained: Path):
-    look = RunFolder(trained).look()
+    look = TrainingRun(trained).look()
     written = look.written
     about = replace(look.about, recipe={**look.about.recipe, "steps": 1006}, base="prophy-tiny")
     lines = [{**line, "seconds_per_step": 3.6} if line["kind"] == "train" else line for line in look.lines]
@@ -347,13 +347,13 @@ def test_the_base_model_is_named_without_a_path_of_this_machine(copied: Path):
     about = json.loads((copied / "run.json").read_text())
     for base, expected in (("Wan-AI/Wan2.1", "Wan-AI/Wan2.1"), ("/home/me/secret/model", "model"), ("./a", "a")):
         (copied / "run.json").write_text(json.dumps({**about, "base": base}))
-        assert RunFolder(copied).look().about.shown_base == expected
+        assert TrainingRun(copied).look().about.shown_base == expected
 
 
 def test_names_from_a_run_are_shown_as_text(copied: Path):
     about = json.loads((copied / "run.json").read_text())
     (copied / "run.json").write_text(json.dumps({**about, "recipe_name": "<script>alert(1)</script>"}))
-    assert "<script>" not in facts_of(RunFolder(copied).look(), 0.0)
+    assert "<script>" not in facts_of(TrainingRun(copied).look(), 0.0)
 
 
 # --- the page ---------------------------------------------------------------------------------------------------------

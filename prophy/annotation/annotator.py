@@ -19,7 +19,7 @@ from transformers import (
 from prophy import phenomena
 from prophy.annotation import maps
 from prophy.annotation.answering import answer_questions, read_video
-from prophy.annotation.capture import AttentionRecorder, capturable
+from prophy.annotation.capture import AnswerAttention, capturable
 from prophy.annotation.clips import PackedClip, pack_clip
 from prophy.annotation.config import BACKGROUND_QUESTION, PROMPT_VERSION, AnnotationConfig
 from prophy.annotation.families import family_of
@@ -167,7 +167,7 @@ class Annotator:
             prefix = read_video(self.vlm, clip)
             for start in range(0, len(questions), self.config.questions_per_batch):
                 batch = questions[start : start + self.config.questions_per_batch]
-                recorder = AttentionRecorder(
+                recorder = AnswerAttention(
                     self.layers,
                     prefix.columns_V,
                     len(batch),

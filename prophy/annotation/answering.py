@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from transformers import Cache
 
-from prophy.annotation.capture import AttentionRecorder
+from prophy.annotation.capture import AnswerAttention
 from prophy.annotation.clips import PackedClip
 from prophy.annotation.config import AnnotationConfig
 from prophy.annotation.vlm import VisionLanguageModel
@@ -63,12 +63,12 @@ def answer_questions(
     prefix: VideoPrefix,
     questions: Sequence[str],
     config: AnnotationConfig,
-    recorder: AttentionRecorder | None = None,
+    recorder: AnswerAttention | None = None,
 ) -> list[list[int]]:
     """Generate the answers to one batch of questions.
 
     Args:
-        recorder: where attention goes; its :meth:`~prophy.annotation.capture.AttentionRecorder.recording` must be open.
+        recorder: where attention goes; its :meth:`~prophy.annotation.capture.AnswerAttention.recording` must be open.
 
     Returns:
         Token ids of each answer, without the token that ended it; empty where the model ended at once.

@@ -24,7 +24,7 @@ IMPLEMENTATION = "prophy_answer_rows"
 CAPTURABLE = ("sdpa", "eager")
 
 
-class AttentionRecorder:
+class AnswerAttention:
     """Sums the maps of one batch of questions.
 
     A row's map is held back until its token is known, and counts only if that token belongs to an answer.
@@ -90,7 +90,7 @@ class AttentionRecorder:
             _RECORDER.reset(token)
 
 
-_RECORDER: ContextVar[AttentionRecorder | None] = ContextVar("recorder", default=None)
+_RECORDER: ContextVar[AnswerAttention | None] = ContextVar("recorder", default=None)
 
 
 def _attend(

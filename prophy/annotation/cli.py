@@ -75,7 +75,7 @@ def _annotate(arguments: argparse.Namespace) -> None:
     from prophy.annotation.annotator import Annotator
 
     annotator = Annotator.from_pretrained(
-        arguments.vlm, config, dtype=arguments.dtype, device=arguments.device or _own_device()
+        arguments.vlm, config, dtype=arguments.dtype, device=arguments.device or own_device()
     )
     outcome = annotate_all(annotator, jobs, arguments.out, geometry, shard)
     print(
@@ -92,12 +92,14 @@ def _annotate(arguments: argparse.Namespace) -> None:
         print(f"reasons  {arguments.out / 'skipped.jsonl'}")
 
 
-def _own_device() -> str:
-    import torch
+def own_device() -> str:
+    """The accelerator of this process's own rank; without torchrun ``auto``, all there are; or the CPU."""
+    from prophy.generation.pipelines import accelerator
 
-    if not torch.cuda.is_available():
-        return "cpu"
-    return f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "auto"
+    kind = accelerator().type
+    if kind == "cpu":
+        return kind
+    return f"{kind}:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "auto"
 
 
 def _show(arguments: argparse.Namespace) -> None:

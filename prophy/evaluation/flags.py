@@ -9,10 +9,18 @@ import torch
 
 from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.jobs import scope_of, stage_of
-from prophy.flags import branch_of, weights_of, whole
+from prophy.flags import add_model, branch_of, time_limit, weights_of, whole
 from prophy.generation.pipelines import load
 from prophy.worlds import WorldSet
 from prophy.worlds.language import GRAMMARS
+
+
+def add_measure(commands: argparse._SubParsersAction, name: str, what: str) -> argparse.ArgumentParser:
+    """A command that measures a model: ``--model``, the branch beside it, and ``--work``."""
+    parser = commands.add_parser(name, help=what)
+    add_model(parser, branch=True)
+    add_work(parser)
+    return parser
 
 
 def add_work(parser: argparse.ArgumentParser) -> None:
@@ -65,9 +73,30 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=whole, help="denoising steps, for trying out (default: the app's)")
 
 
+def add_batch(parser: argparse.ArgumentParser, default: int = 8, what: str = "prompts at a time") -> None:
+    """``--batch``, which is of ``what``."""
+    parser.add_argument("--batch", type=whole, default=default, help=f"{what} (default: {default})")
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``, which :func:`prophy.training.devices.chosen_device` reads."""
     parser.add_argument("--device", help="cpu, cuda or another accelerator (default: one, if there is one)")
+
+
+def add_judge_recipe(
+    parser: argparse.ArgumentParser, clips: str = "training renders", test_clips: str = "held-out renders"
+) -> None:
+    """What the training of a judge can be told besides its stage: how much, how long and where.
+
+    Args:
+        parser: of the command.
+        clips, test_clips: what is counted, in words.
+    """
+    parser.add_argument("--clips", type=whole, help=f"{clips} (default: the recipe's)")
+    parser.add_argument("--test-clips", type=whole, help=f"{test_clips} (default: the recipe's)")
+    parser.add_argument("--steps", type=whole, help="training steps (default: the recipe's)")
+    parser.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
+    add_device(parser)
 
 
 def opened(arguments: argparse.Namespace) -> ProPhyPipeline:

@@ -42,7 +42,7 @@ class Look:
     faults: tuple[str, ...]
 
 
-class RunFolder:
+class TrainingRun:
     """One run. Several threads may look at it.
 
     Args:
@@ -119,7 +119,7 @@ class Trainings:
         for given, folder in zip(folders, self._folders, strict=True):
             if not folder.is_dir():
                 raise FileNotFoundError(f"{given} is no folder: give what prophy train has as --out, or its parent")
-        self._runs: dict[Path, RunFolder] = {}
+        self._runs: dict[Path, TrainingRun] = {}
         self._lock = Lock()
 
     @property
@@ -127,7 +127,7 @@ class Trainings:
         """Of the folders."""
         return " and ".join(folder.name for folder in self._folders)
 
-    def runs(self) -> dict[str, RunFolder]:
+    def runs(self) -> dict[str, TrainingRun]:
         """Every run by a name to show, the one begun last first."""
         begun: dict[Path, float] = {}
         for folder in self._folders:
@@ -138,7 +138,7 @@ class Trainings:
         newest_first = sorted(begun, key=lambda path: begun[path], reverse=True)
         alone = [path.name for path in begun]
         with self._lock:
-            self._runs = {path: self._runs.get(path) or RunFolder(path) for path in newest_first}
+            self._runs = {path: self._runs.get(path) or TrainingRun(path) for path in newest_first}
             return {
                 path.name if alone.count(path.name) == 1 else f"{path.parent.name}/{path.name}": run
                 for path, run in self._runs.items()

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from prophy.data.jobs import Shard, add_shard
+from prophy.evaluation.flags import add_work
 from prophy.flags import add_model, add_sampling, branch_of, only_set, sampling_of, seeds, weights_of, whole
 
 
@@ -32,9 +33,7 @@ def add_benchmarks(commands: argparse._SubParsersAction) -> None:
 
     vbench = commands.add_parser("vbench", help="VBench's quality score from its result files")
     vbench.add_argument("results", nargs="+", type=Path, metavar="JSON", help="VBench's *_eval_results.json")
-    vbench.add_argument(
-        "--work", type=Path, default=Path("runs/tiny"), help="folder of caches and results (default: runs/tiny)"
-    )
+    add_work(vbench)
     vbench.set_defaults(run=_vbench)
 
 

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from prophy.data.jobs import scope_of
-from prophy.evaluation.flags import add_device, add_phenomena, add_stage, add_work, gated
+from prophy.evaluation.flags import add_judge_recipe, add_phenomena, add_stage, add_work, gated
 from prophy.evaluation.report.readers import as_text
-from prophy.flags import only_set, time_limit, whole
+from prophy.flags import only_set, whole
 from prophy.generation.pipelines import load
 
 
@@ -17,25 +17,17 @@ def add_judges(commands: argparse._SubParsersAction) -> None:
     recogniser = commands.add_parser("recogniser", help="train the classifier that recognition is measured with")
     add_work(recogniser)
     recogniser.add_argument("--model", type=Path, help="also measure it on renders decoded by this model's autoencoder")
-    _add_recipe(recogniser)
+    add_judge_recipe(recogniser)
     add_stage(recogniser)
     recogniser.set_defaults(run=_recogniser)
 
     segmenter = commands.add_parser("segmenter", help="train what says where a generated clip shows each phenomenon")
     add_work(segmenter)
-    _add_recipe(segmenter)
+    add_judge_recipe(segmenter)
     add_stage(segmenter)
     add_phenomena(segmenter)
     segmenter.add_argument("--cell", type=whole, help="pixels on a side of a token (default: 8)")
     segmenter.set_defaults(run=_segmenter)
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--clips", type=whole, help="training renders (default: the recipe's)")
-    parser.add_argument("--test-clips", type=whole, help="held-out renders (default: the recipe's)")
-    parser.add_argument("--steps", type=whole, help="training steps (default: the recipe's)")
-    parser.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
-    add_device(parser)
 
 
 def _recogniser(arguments: argparse.Namespace) -> None:

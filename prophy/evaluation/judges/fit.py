@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn import functional
 
 from prophy.evaluation.judges.pictures import stacked
 from prophy.files import replacing
@@ -93,6 +94,11 @@ class Chance(NamedTuple):
 
     rng: np.random.Generator
     generator: torch.Generator
+
+
+def binary_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy of answers that are yes or no each, or a share; any shape, the target's the same."""
+    return functional.binary_cross_entropy_with_logits(logits.float(), target)
 
 
 def fit_judge(

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, fitted_recipe, save_fitted
+from prophy.evaluation.judges.fit import Chance, answers_of, binary_loss, fit_judge, fitted, fitted_recipe, save_fitted
 from prophy.evaluation.judges.pictures import (
     Residual,
     degraded,
@@ -149,9 +149,6 @@ def fit(
         x = augment(stacked(batch), chance.generator)
         return x.contiguous(memory_format=torch.channels_last), target
 
-    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(logits.float(), target)
-
     return fit_judge(
         lambda: Recogniser(recipe.width, recipe.stage),
         frames_nFHWC,
@@ -159,7 +156,7 @@ def fit(
         recipe,
         NAME,
         spoilt,
-        loss_of,
+        binary_loss,
         device,
         work,
         minutes,

@@ -21,7 +21,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.data.jobs import Geometry
-from prophy.evaluation.judges.fit import Chance, answers_of, fit_judge, fitted, fitted_recipe, save_fitted
+from prophy.evaluation.judges.fit import Chance, answers_of, binary_loss, fit_judge, fitted, fitted_recipe, save_fitted
 from prophy.evaluation.judges.pictures import Residual, degraded, shrunk, stacked
 from prophy.evaluation.measures.metrics import average_precision, bootstrap
 from prophy.evaluation.results import Interval
@@ -126,9 +126,6 @@ def fit(
         target = torch.where(mirrored[:, None, None], flipped, target)
         return x.contiguous(memory_format=torch.channels_last), target
 
-    def loss_of(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return functional.binary_cross_entropy_with_logits(logits.float(), target)
-
     return fit_judge(
         lambda: Segmenter(recipe.width, grid),
         frames_nFHWC,
@@ -136,7 +133,7 @@ def fit(
         recipe,
         NAME,
         spoilt,
-        loss_of,
+        binary_loss,
         device,
         work,
         minutes,

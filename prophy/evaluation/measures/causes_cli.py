@@ -10,16 +10,29 @@ from functools import partial
 from pathlib import Path
 
 from prophy.evaluation.columns import add_columns, columns_of
-from prophy.evaluation.flags import add_steps, add_work, add_worlds, opened, opened_in_float32, worlds_of
+from prophy.evaluation.flags import (
+    add_batch,
+    add_measure,
+    add_steps,
+    add_worlds,
+    opened,
+    opened_in_float32,
+    worlds_of,
+)
 from prophy.evaluation.report.readers import as_text
-from prophy.flags import add_model, none_or_more, seeds, weights_of, whole
+from prophy.flags import none_or_more, seeds, weights_of, whole
 from prophy.generation.pipelines import load
 from prophy.worlds import WorldSet
 
 
 def add_causes(commands: argparse._SubParsersAction) -> None:
     """Add every measure of causes to ``prophy evaluate``."""
-    budget = _add(commands, "budget", "the branch off and on: laws fixed and regressed, pixels changed, and where")
+    budget = add_measure(
+        commands, "budget", "the branch off and on: laws fixed and regressed, pixels changed, and where"
+    )
+    add_batch(budget)
+    add_steps(budget)
+    add_worlds(budget)
     budget.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
     budget.add_argument(
         "--split", action="append", help="test, combinations or parameters; repeat (default: test and combinations)"
@@ -27,9 +40,12 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     _add_areas(budget)
     budget.set_defaults(run=_budget)
 
-    selectivity = _add(
+    selectivity = add_measure(
         commands, "selectivity", "one expert muted: its own law broken, the others' kept, beside two controls"
     )
+    add_batch(selectivity)
+    add_steps(selectivity)
+    add_worlds(selectivity)
     selectivity.add_argument("--two", type=none_or_more, default=64, help="clips of two phenomena (default: 64)")
     selectivity.add_argument("--one", type=none_or_more, default=32, help="clips of one phenomenon (default: 32)")
     selectivity.add_argument(
@@ -42,7 +58,10 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     _add_areas(selectivity)
     selectivity.set_defaults(run=_selectivity)
 
-    dose = _add(commands, "dose", "the branch at strength 0, ½, 1 and 2, and one expert alone")
+    dose = add_measure(commands, "dose", "the branch at strength 0, ½, 1 and 2, and one expert alone")
+    add_batch(dose)
+    add_steps(dose)
+    add_worlds(dose)
     dose.add_argument("--clips", type=whole, default=64, help="how many (default: 64)")
     dose.add_argument("--split", default="test", help="of the worlds (default: test)")
     dose.add_argument(
@@ -50,15 +69,19 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     )
     dose.set_defaults(run=_dose)
 
-    specificity = _add(
-        commands, "specificity", "at one fixed noisy latent: where muting an expert changes the prediction", steps=False
+    specificity = add_measure(
+        commands, "specificity", "at one fixed noisy latent: where muting an expert changes the prediction"
     )
+    add_batch(specificity, 16, "clips at a time")
+    add_worlds(specificity)
     specificity.add_argument("--clips", type=whole, default=64, help="held-out clips (default: 64)")
     specificity.set_defaults(run=_specificity)
 
-    preference = _add(
-        commands, "preference", "of a valid and an impossible clip, which the model finds likelier", steps=False
+    preference = add_measure(
+        commands, "preference", "of a valid and an impossible clip, which the model finds likelier"
     )
+    add_batch(preference, 4, "noise levels at a time")
+    add_worlds(preference)
     preference.add_argument("--clips", type=whole, default=8, help="pairs of each law of the worlds (default: 8)")
     preference.add_argument("--split", default="test", help="of the worlds (default: test)")
     preference.add_argument(
@@ -74,25 +97,13 @@ def add_causes(commands: argparse._SubParsersAction) -> None:
     preference.add_argument("--seed", type=seeds, default=0, help="of the noise (default: 0)")
     preference.set_defaults(run=_preference)
 
-    discrimination = _add(
-        commands, "discrimination", "the phenomenon map against all phenomena, absent ones too", steps=False
+    discrimination = add_measure(
+        commands, "discrimination", "the phenomenon map against all phenomena, absent ones too"
     )
+    add_batch(discrimination, 16, "clips at a time")
+    add_worlds(discrimination)
     discrimination.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
     discrimination.set_defaults(run=_discrimination)
-
-
-def _add(commands: argparse._SubParsersAction, name: str, what: str, *, steps: bool = True) -> argparse.ArgumentParser:
-    """A command with the flags that all of them have."""
-    parser = commands.add_parser(name, help=what)
-    add_model(parser, branch=True)
-    add_work(parser)
-    batch = 4 if name == "preference" else 8 if steps else 16
-    of = "noise levels" if name == "preference" else "prompts" if steps else "clips"
-    parser.add_argument("--batch", type=whole, default=batch, help=f"{of} at a time (default: {batch})")
-    if steps:
-        add_steps(parser)
-    add_worlds(parser)
-    return parser
 
 
 def _add_areas(parser: argparse.ArgumentParser) -> None:

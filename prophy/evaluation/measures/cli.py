@@ -16,7 +16,9 @@ from prophy.backbones.pipeline import ProPhyPipeline
 from prophy.data.jobs import Geometry, stage_of
 from prophy.evaluation.columns import add_columns, columns_of, transformer_in
 from prophy.evaluation.flags import (
+    add_batch,
     add_device,
+    add_measure,
     add_stage,
     add_steps,
     add_work,
@@ -34,73 +36,57 @@ from prophy.worlds import SPLITS
 
 def add_measures(commands: argparse._SubParsersAction) -> None:
     """Add these measures to ``prophy evaluate``."""
-    recognition = commands.add_parser("recognition", help="held-out prompts: does the clip show what was asked for")
-    add_model(recognition, branch=True)
-    add_work(recognition)
+    recognition = add_measure(commands, "recognition", "held-out prompts: does the clip show what was asked for")
     recognition.add_argument("--prompts", type=whole, default=400, help="how many (default: 400)")
-    recognition.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_batch(recognition)
     add_steps(recognition)
     recognition.set_defaults(run=_recognition)
 
-    laws = commands.add_parser(
-        "laws", help="do the clips obey the physics they show: real renders, autoencoder, backbone, ProPhy, …"
+    laws = add_measure(
+        commands, "laws", "do the clips obey the physics they show: real renders, autoencoder, backbone, ProPhy, …"
     )
-    add_model(laws, branch=True)
-    add_work(laws)
     add_columns(laws)
     laws.add_argument("--clips", type=whole, default=64, help="of each split (default: 64)")
     laws.add_argument("--split", action="append", help="test, combinations or parameters; repeat (default: all three)")
-    laws.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_batch(laws)
     add_steps(laws)
     laws.add_argument("--unlawful", action="store_true", help="renders by clocks that obey no law are a column too")
     add_worlds(laws)
     laws.set_defaults(run=_laws)
 
-    localisation = commands.add_parser("localisation", help="does the routing find the physics, token by token")
-    add_model(localisation, branch=True)
-    add_work(localisation)
+    localisation = add_measure(commands, "localisation", "does the routing find the physics, token by token")
     localisation.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
     localisation.add_argument(
         "--match-clips", type=whole, default=256, help="test clips to match experts on (default: 256)"
     )
     localisation.add_argument("--train-clips", type=whole, help="for the image-free control (default: the branch's)")
     localisation.add_argument("--control-steps", type=whole, help="of the image-free control (default: the branch's)")
-    localisation.add_argument(
-        "--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)"
-    )
+    add_batch(localisation, 16, "clips at a time; the noise depends on it")
     add_worlds(localisation)
     localisation.set_defaults(run=_localisation)
 
-    generated = commands.add_parser(
-        "generated-localisation", help="the routing at every denoising step against what the finished clip shows"
+    generated = add_measure(
+        commands, "generated-localisation", "the routing at every denoising step against what the finished clip shows"
     )
-    add_model(generated, branch=True)
-    add_work(generated)
     generated.add_argument("--prompts", type=whole, default=64, help="how many (default: 64)")
-    generated.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_batch(generated)
     add_steps(generated)
     generated.set_defaults(run=_generated_localisation)
 
-    flow = commands.add_parser("flow", help="flow loss of backbone, branch and control on held-out clips")
-    add_model(flow, branch=True)
-    add_work(flow)
+    flow = add_measure(commands, "flow", "flow loss of backbone, branch and control on held-out clips")
     flow.add_argument("--control", type=Path, help="transformer folder: the backbone trained longer without a branch")
     flow.add_argument("--clips", type=whole, default=256, help="held-out clips (default: 256)")
-    flow.add_argument("--batch", type=whole, default=16, help="clips at a time; the noise depends on it (default: 16)")
+    add_batch(flow, 16, "clips at a time; the noise depends on it")
     add_worlds(flow)
     flow.set_defaults(run=_flow)
 
-    experts = commands.add_parser("experts", help="what each expert does: names for the page, beside the branch")
-    add_model(experts, branch=True)
-    add_work(experts)
+    experts = add_measure(commands, "experts", "what each expert does: names for the page, beside the branch")
     experts.add_argument("--clips", type=whole, default=128, help="held-out clips (default: 128)")
-    experts.add_argument("--batch", type=whole, default=16, help="clips at a time (default: 16)")
+    add_batch(experts, 16, "clips at a time")
     add_worlds(experts)
     experts.set_defaults(run=_experts)
 
-    figures = commands.add_parser("figures", help="the paper's figures 6, 7 and 8 for this checkpoint")
-    add_model(figures, branch=True)
-    add_work(figures)
+    figures = add_measure(commands, "figures", "the paper's figures 6, 7 and 8 for this checkpoint")
     figures.add_argument("--figure", type=int, choices=(6, 7, 8), action="append", help="repeat (default: all three)")
     figures.add_argument("--prompts", type=whole, default=400, help="of the worlds, for figure 6 (default: 400)")
     figures.add_argument(
@@ -117,7 +103,7 @@ def add_measures(commands: argparse._SubParsersAction) -> None:
     add_model(autoencoder)
     add_work(autoencoder)
     autoencoder.add_argument("--clips", type=whole, default=96, help="of each split (default: 96)")
-    autoencoder.add_argument("--batch", type=whole, default=4, help="clips at a time (default: 4)")
+    add_batch(autoencoder, 4, "clips at a time")
     autoencoder.add_argument("--split", action="append", choices=SPLITS, help="repeat (default: the held-out ones)")
     add_device(autoencoder)
     add_stage(autoencoder)

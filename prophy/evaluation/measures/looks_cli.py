@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from prophy.evaluation.flags import (
-    add_device,
+    add_batch,
     add_grammar,
+    add_judge_recipe,
+    add_measure,
     add_phenomena,
     add_stage,
     add_steps,
@@ -15,7 +17,7 @@ from prophy.evaluation.flags import (
     gated,
     opened,
 )
-from prophy.flags import add_model, none_or_more, only_set, time_limit, whole
+from prophy.flags import none_or_more, only_set, whole
 
 
 def add_looks(commands: argparse._SubParsersAction) -> None:
@@ -23,24 +25,18 @@ def add_looks(commands: argparse._SubParsersAction) -> None:
     judge = commands.add_parser("looks-judge", help="train the judge that looks are measured with")
     add_work(judge)
     judge.add_argument("--model", type=Path, help="also measure it on renders decoded by this folder's autoencoder")
-    judge.add_argument("--clips", type=whole, help="training renders, half of them lawful (default: the recipe's)")
-    judge.add_argument("--test-clips", type=whole, help="held-out renders of each kind (default: the recipe's)")
     judge.add_argument("--decoded-clips", type=whole, default=64, help="of each kind, for --model (default: 64)")
-    judge.add_argument("--steps", type=whole, help="training steps (default: the recipe's)")
-    judge.add_argument("--minutes", type=time_limit, help="stop, resumable, after this long")
-    add_device(judge)
+    add_judge_recipe(judge, "training renders, half of them lawful", "held-out renders of each kind")
     add_stage(judge)
     add_phenomena(judge)
     judge.set_defaults(run=_looks_judge)
 
-    looks = commands.add_parser("looks", help="held-out prompts: do the clips show the asked things, colours, places")
-    add_model(looks, branch=True)
-    add_work(looks)
+    looks = add_measure(commands, "looks", "held-out prompts: do the clips show the asked things, colours, places")
     looks.add_argument("--prompts", type=whole, default=400, help="how many (default: 400)")
     looks.add_argument(
         "--renders", type=none_or_more, default=128, help="real renders of the first of them, read too (default: 128)"
     )
-    looks.add_argument("--batch", type=whole, default=8, help="prompts at a time (default: 8)")
+    add_batch(looks)
     add_steps(looks)
     add_grammar(looks)
     looks.set_defaults(run=_looks)

@@ -17,7 +17,7 @@ import gradio as gr
 from prophy.runs.record import RunError
 from prophy.training.curves import CHARTS
 from prophy.training.log import Line
-from prophy.training.run_folder import Look, RunFolder, Trainings
+from prophy.training.run_folder import Look, TrainingRun, Trainings
 from prophy.ui.controls import messages
 from prophy.ui.views.routing import RunView, routing_view
 
@@ -134,7 +134,7 @@ class TrainingTab:
             update |= {part: gr.update(visible=figure is not None), plot: figure}
         return update
 
-    def _opened(self, run: RunFolder | None, shown: Shown, now: Shown) -> dict[Any, Any]:
+    def _opened(self, run: TrainingRun | None, shown: Shown, now: Shown) -> dict[Any, Any]:
         """The choice of samples, and the one chosen."""
         chosen, before = ((one.run, one.step, one.sample) for one in (now, shown))
         if (chosen, now.steps, now.samples) == (before, shown.steps, shown.samples):
@@ -152,7 +152,7 @@ class TrainingTab:
             update |= self._view_of(run, now)
         return update
 
-    def _view_of(self, run: RunFolder | None, now: Shown) -> dict[Any, Any]:
+    def _view_of(self, run: TrainingRun | None, now: Shown) -> dict[Any, Any]:
         if run is None or now.step is None or now.sample is None:
             return {self._view: None, self._refusal: ""}
         try:
@@ -163,7 +163,7 @@ class TrainingTab:
         return {self._view: replace(view, id=f"{now.run} {now.step} {now.sample}").as_json(), self._refusal: ""}
 
 
-def _with_sample(now: Shown, run: RunFolder, shown: Shown, step: str | None, sample: str | None) -> Shown:
+def _with_sample(now: Shown, run: TrainingRun, shown: Shown, step: str | None, sample: str | None) -> Shown:
     """The sample that was asked for. Who looks at the newest step goes on to the next one."""
     followed = step == shown.step and shown.steps[:1] == (step,)
     if now.run != shown.run or followed or step not in now.steps:
@@ -176,7 +176,7 @@ def _step_name(folder: str) -> str:
     return f"step {int(folder.removeprefix('step-')):,}"
 
 
-def _prompt(run: RunFolder, step: str, sample: str) -> str:
+def _prompt(run: TrainingRun, step: str, sample: str) -> str:
     try:
         return run.sample(step, sample).record.prompt
     except RunError:

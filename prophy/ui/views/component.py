@@ -6,6 +6,7 @@ text could run. The scripts set text as text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 STATIC = Path(__file__).parent / "static"
+_PART = re.compile(r"^ *<!-- part: (\w+) -->\n", re.MULTILINE)  # a file that several templates, or halves of one, share
 
 
 def component(
@@ -35,9 +37,15 @@ def component(
     """
     return gr.HTML(
         value=value,
-        html_template=(STATIC / f"{name}.html").read_text(encoding="utf-8"),
+        html_template=template(name),
         js_on_load="\n".join((STATIC / script).read_text(encoding="utf-8") for script in scripts),
         apply_default_css=False,
         elem_id=elem_id or name.replace("_", "-"),
         server_functions=list(server_functions) or None,
     )
+
+
+def template(name: str) -> str:
+    """The HTML of a component, its shared parts in their places."""
+    text = (STATIC / f"{name}.html").read_text(encoding="utf-8")
+    return _PART.sub(lambda found: (STATIC / f"{found[1]}.html").read_text(encoding="utf-8"), text)
