@@ -108,6 +108,19 @@ def test_the_citation_names_this_version_and_the_paper_that_the_readme_cites():
     assert re.search(r"arXiv:([\d.]+)", bibtex)[1] in cited
 
 
+def test_the_table_of_names_leads_from_modules_that_went_to_modules_that_are_there():
+    table = (ROOT / "CHANGELOG.md").read_text().split("### Old and new names", 1)[1].split("\n## ", 1)[0]
+    rows = [line.split("|")[1:3] for line in table.splitlines() if line.startswith("| `")]
+    assert len(rows) > 80
+    for before, now in rows:
+        (old,), new = (re.findall(r"`(prophy[\w.]+)`", cell) for cell in (before, now))
+        assert new, old
+        assert old not in new, f"{old} has kept its name"
+        for name in new:
+            path = ROOT.joinpath(*name.split("."))
+            assert path.is_dir() or path.with_suffix(".py").is_file(), f"{old}: there is no {name}"
+
+
 # --- without extras ---------------------------------------------------------------------------------------------------
 
 

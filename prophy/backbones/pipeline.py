@@ -228,7 +228,11 @@ def pipeline_classes() -> dict[str, type[ProPhyPipeline]]:
 
 
 def read_index(base: str | Path) -> dict[str, Any]:
-    """``model_index.json`` of a folder or a hub id."""
+    """``model_index.json`` of a folder or a hub id.
+
+    Raises:
+        ValueError, FileNotFoundError: there is none, or it cannot be read. One line.
+    """
     _check_folder(base, "model_index.json", "model")
     try:
         if (Path(base) / "model_index.json").is_file():
@@ -239,6 +243,16 @@ def read_index(base: str | Path) -> dict[str, Any]:
 
 
 def check_class(base: str | Path, index: dict[str, Any], opened_by: type | None = None) -> None:
+    """Refuse a pipeline that is of no known family, or not of the one that opens it.
+
+    Args:
+        base: its folder or hub id, for the message.
+        index: what :func:`read_index` gave.
+        opened_by: a pipeline class; None for any.
+
+    Raises:
+        ValueError: such a pipeline. One line.
+    """
     name = index.get("_class_name", "pipeline without a class")
     known = pipeline_classes()
     if name not in known:

@@ -208,7 +208,11 @@ class RunState:
             restore_random_state(self._random, self._accelerator.device)
 
     def save(self, progress: Progress) -> None:
-        """Write the checkpoint. All processes must call it."""
+        """Write the checkpoint. All processes must call it.
+
+        Raises:
+            TrainingStopped: it cannot be written.
+        """
         branch = {} if self._module.branch is None else self._module.branch.state_dict(prefix="branch.")
         states = gather_full(
             {

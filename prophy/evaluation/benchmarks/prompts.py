@@ -156,7 +156,11 @@ def read_phygenbench(path: Path, text_field: str = "caption") -> PromptSet:
 
 
 def read_phyground(path: Path, text_field: str = "prompt") -> PromptSet:
-    """PhyGround's ``phyground.json``: a list of ``id``, ``prompt``, ``physical_laws`` (a list) and ``id_stem``."""
+    """PhyGround's ``phyground.json``: a list of ``id``, ``prompt``, ``physical_laws`` (a list) and ``id_stem``.
+
+    Raises:
+        ValueError: no such list, or a field that is not as it says. One line.
+    """
     entries = _entries(path, ("id", "prompt", "physical_laws", "id_stem"))
     for entry in entries:
         if not re.fullmatch(r"[\w.\-]+", str(entry["id_stem"])):

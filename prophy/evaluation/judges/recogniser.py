@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from diffusers import ModelMixin
 from torch import nn
-from torch.nn import functional
 from tqdm import tqdm
 
 from prophy.evaluation.judges.fit import Chance, answers_of, binary_loss, fit_judge, fitted, fitted_recipe, save_fitted
