@@ -101,7 +101,7 @@ ZERO = {
     "OptimiserSettings": {"muon_rate", "rate", "warm_up", "weight_decay"},
     "OverlaySettings": {"index", "opacity"},
     "Phase": {"first_share", "last_share"},
-    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames"},
+    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames", "stills"},
     "JudgeRecipe": {"rate", "seed", "weight_decay"},
     "RecogniserRecipe": {"nothing", "rate", "seed", "weight_decay"},
     "Running": {"minutes", "workers"},
