@@ -77,7 +77,7 @@ BUILT = [
     TokenGrid(5, 8, 8),
 ]
 #: What ends like settings and is none: built from files that say what is there.
-DESCRIPTIONS = {"ModelConfig"}
+DESCRIPTIONS = {"BaseConfig", "ModelConfig"}
 
 NEVER = (math.nan, math.inf, -math.inf, 1e300, -1e300, 10**30, -(10**30), 10**5000)
 

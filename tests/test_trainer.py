@@ -44,7 +44,7 @@ from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.training import checkpoints
 from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
-from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
+from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.cli import build_parser, changed
