@@ -162,6 +162,31 @@ def test_answers_that_nobody_reads_are_bounded_and_thrown_away(visitors: Visitor
     }
 
 
+def test_a_program_that_asks_for_much_at_once_and_reads_is_not_refused(visitors: Visitors):
+    client = Client(visitors.address, verbose=False)
+    asked = [client.submit(api_name="/list_gallery") for _ in range(150)]
+    assert [len(job.result(timeout=60)) for job in asked] == [1] * 150
+
+
+def test_whoever_listens_and_does_not_read_is_refused_after_a_while(monkeypatch):
+    monkeypatch.setattr(gate, "_READ_SECONDS", 0.3)
+    watching, waiting = Presence(), [gate._MOST_UNREAD + 1]
+
+    class Mail:
+        def unread(self, session: str) -> int:
+            return waiting[0]
+
+    one = gate.Gate(None, watching, 0, Mail())  # type: ignore[arg-type]
+    begin = time.monotonic()
+    assert not asyncio.run(one._is_read("a"))
+    assert time.monotonic() - begin < 0.2, "nobody listens"
+    watching.came("a")
+    assert not asyncio.run(one._is_read("a"))
+    assert time.monotonic() - begin > 0.3
+    waiting[0] = 0
+    assert asyncio.run(one._is_read("a"))
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(visitors: Visitors, monkeypatch):
     monkeypatch.setattr(gate, "_BODY_SECONDS", 1.0)
     kind = "Content-Type: application/json\r\nContent-Length: 999\r\n\r\n{"

@@ -51,6 +51,7 @@ _HELD_EACH, _HELD = 2**26, 2**28  # bytes of requests that still arrive or are a
 _BODY_SECONDS, _SLOWEST = 30.0, 2**15  # for a request to arrive; bytes a second of an upload beyond them
 _LONGEST_NAME = 100  # characters, of sessions and uploads; gradio's own have eleven, and it keeps them in tables
 _MOST_UNREAD = 100  # answers that wait for a session, before it is to read them; a generation has up to sixty
+_READ_SECONDS, _LOOK_SECONDS = 30.0, 0.1  # for whoever listens to read them, and between two looks whether it is done
 _FORGET_SECONDS = 5.0  # between two looks at what nobody listens to
 _STREAMS_EACH, _STREAMS = 200, 2000  # open at once, of an address and in all; a page has two
 _CALLS_EACH, _CALLS = 8, 24  # of agents; gradio has forty threads for them and for opening the page
@@ -255,7 +256,7 @@ class Gate:
                 return
             if body is None:
                 return  # its client is gone
-            if (refusal := self._refused_body(scope, body)) is not None:
+            if (refusal := await self._refused_body(scope, body)) is not None:
                 await answer(send, *refusal)
             else:
                 await self._in_turn(scope, replayed(body, receive), send)
@@ -265,7 +266,7 @@ class Gate:
         async with self._turns.one(address_in(scope) if _AT_ONCE.search(scope["path"]) else ""):
             await self._app(scope, receive, send)
 
-    def _refused_body(self, scope: Scope, body: bytes) -> tuple[int, str] | None:
+    async def _refused_body(self, scope: Scope, body: bytes) -> tuple[int, str] | None:
         try:
             asked = parsed(body)  # as gradio will read it
         except ValueError:
@@ -285,9 +286,20 @@ class Gate:
         if time.monotonic() - self._forgot > _FORGET_SECONDS:
             self._forgot = time.monotonic()
             self._mail.forget_absent()
-        if isinstance(session, str) and self._mail.unread(session) > _MOST_UNREAD:
+        if isinstance(session, str) and not await self._is_read(session):
             return 429, "answers to earlier requests wait: read them first"
         return None
+
+    async def _is_read(self, session: str) -> bool:
+        """Whether few answers wait for a session. Where somebody listens, they have a while to come to that: a program
+        may ask for a hundred things at once, and read as fast as it can.
+        """
+        end = time.monotonic() + _READ_SECONDS
+        while self._mail.unread(session) > _MOST_UNREAD:
+            if not self._presence.listens(session) or time.monotonic() > end:
+                return False
+            await asyncio.sleep(_LOOK_SECONDS)
+        return True
 
 
 _LONG_NAME = f"names of sessions and uploads have at most {_LONGEST_NAME} characters"
