@@ -227,4 +227,4 @@ def test_clips_to_annotate_are_bounded_for_one_visitor_and_in_all():
     with tab._slots.taken("8.8.4.4"):
         assert "1 annotations of yours are under way" in tab._on_annotate("a.mp4", ["melting"], own)[2]
         assert "Too many annotations at once" in tab._on_annotate("a.mp4", ["melting"], other)[2]
-    assert "no such file" in tab._on_annotate("a.mp4", ["melting"], own)[2].lower()
+    assert "mp4 does not exist" in tab._on_annotate("a.mp4", ["melting"], own)[2]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, UniPCMultistepScheduler, 
 from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
 from safetensors.torch import load_file, save_file
 from test_lora import SETTINGS, Pairs, frames, pairs_for, wan, write_wan
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from prophy.assets import gallery_dir
 from prophy.backbones.pipeline import rules_of
@@ -248,6 +251,64 @@ def test_hooks_and_modules_that_somebody_put_into_a_model_are_named(tiny_pipelin
     ]
     tiny_pipeline.vae.decoder.norm_out = norm
     assert now() == []
+
+
+class UniPCMultistepSchedulerOfSomebody(UniPCMultistepScheduler):
+    pass
+
+
+def test_functions_that_somebody_put_in_place_of_a_librarys_are_named(tiny_pipeline, monkeypatch):
+    """As the recipes of TeaCache and SageAttention do: no tensor, hook or class tells."""
+    plain, made = computation_of(tiny_pipeline), frames(tiny_pipeline)
+    transformer, vae, scheduler = tiny_pipeline.transformer, tiny_pipeline.vae, tiny_pipeline.scheduler
+    processor = transformer.blocks[0].attn1.processor
+    Block, Scheduler = type(transformer.blocks[0]), type(scheduler)
+
+    def halved(owner, name: str) -> None:
+        own = getattr(owner, name)
+
+        @wraps(own)  # its name is that of what it wraps
+        def half(*args, **kwargs):
+            out = own(*args, **kwargs)
+            return (out[0] / 2,) if isinstance(out, tuple) else out / 2
+
+        patch.setattr(owner, name, half, raising=False)
+
+    for owner, name, part, said in (
+        (Block, "forward", "transformer", "function .* as WanTransformerBlock.forward"),
+        (torch.nn.Linear, "forward", "text_encoder", "function .* as Linear.forward"),
+        (type(processor), "__call__", "transformer", "function .* as WanAttnProcessor.__call__"),
+        (torch.nn.functional, "scaled_dot_product_attention", "torch", "function .* as torch.nn.functional.scaled_dot"),
+        (vae, "decode", "vae", "decode .*"),
+        (Scheduler, "step", "scheduler", "function .* as UniPCMultistepScheduler.step"),
+        (scheduler, "step", "scheduler", "step .*"),
+        (tiny_pipeline, "prepare_latents", "pipeline", "prepare_latents .*"),
+    ):
+        with monkeypatch.context() as patch:
+            halved(owner, name)
+            told = [one for one in computation_of(tiny_pipeline).differences(plain) if one.startswith(part)]
+            assert len(told) == 1, (owner, name)
+            assert re.match(f"{part} changed by the {said}", told[0])
+            changed = generate(tiny_pipeline, SETTINGS)
+            assert told[0] in changed.computation.differences(plain)
+            assert not np.array_equal(changed.frames, made)
+            assert np.array_equal(frames(tiny_pipeline), changed.frames), "it is still there"
+    mine = type("WanAttnProcessor", (type(processor),), {})
+    transformer.blocks[0].attn1.set_processor(mine())
+    assert computation_of(tiny_pipeline).differences(plain) == [
+        "transformer changed by the processor test_computation.WanAttnProcessor on blocks.0.attn1 instead of nothing"
+    ]
+    transformer.blocks[0].attn1.set_processor(processor)
+    tiny_pipeline.scheduler = UniPCMultistepSchedulerOfSomebody.from_config(scheduler.config)
+    assert "scheduler changed by the class test_computation.UniPCMultistepSchedulerOf" in str(
+        computation_of(tiny_pipeline).differences(plain)
+    )
+    tiny_pipeline.scheduler = scheduler
+    with sdpa_kernel(SDPBackend.MATH):
+        (told,) = computation_of(tiny_pipeline).differences(plain)
+    assert " (WanAttnProcessor) without flash and mem_efficient and cudnn instead of " in told
+    assert computation_of(tiny_pipeline).differences(plain) == []
+    assert np.array_equal(frames(tiny_pipeline), made)
 
 
 def test_what_a_library_hooks_in_is_not_foreign(folder: Path, lora: Path):

@@ -560,6 +560,31 @@ def test_a_run_is_not_resumed_beside_a_base_of_another_scheduler_or_latent_scale
     assert train(own, run, 3, *data) == 0, "now it is noted"
 
 
+def test_a_run_is_not_resumed_in_another_configuration_of_the_same_tensors(base, clips, capsys):
+    own, run = clips.parent / "base", clips.parent / "run"
+    shutil.copytree(base, own)
+    data = ("--folder", str(clips), "--size", "32x32x9", "--fps", "4")
+    assert train(own, run, 1, *data) == 0
+    config = own / "transformer" / "config.json"
+    before = json.loads(config.read_text())
+    heads, width = before["num_attention_heads"], before["attention_head_dim"]
+    for changed, said in (
+        (
+            {"num_attention_heads": heads // 2, "attention_head_dim": width * 2},
+            f"attention_head_dim was {width}, now {2 * width}, num_attention_heads was {heads}",
+        ),
+        ({"eps": 0.01}, "eps was 1e-06, now 0.01"),
+    ):
+        edit_config(config, **changed)
+        assert train(own, run, 2, *data) == 2
+        told = capsys.readouterr().err
+        assert f"{run} began beside another transformer ({said}" in told
+        assert "give the same --model, or choose another --out" in told
+        edit_config(config, **before)
+    assert train(own, run, 2, *data) == 0
+    assert steps_of(run) == [1, 2]
+
+
 def test_weights_that_learnt_beside_another_scheduler_are_no_initial_ones(base, tmp_path, capsys):
     own, published, data = tmp_path / "base", tmp_path / "published", ("--data", str(tmp_path / "cache"))
     shutil.copytree(base, own)

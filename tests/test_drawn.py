@@ -10,10 +10,13 @@ from conftest import make_vae
 
 from prophy.data.clip_pool import ClipPool
 from prophy.data.latents import cache_note, open_cache, verify_worlds
+from prophy.evaluation.judges.recogniser import train_recogniser
+from prophy.evaluation.results.judges import RecogniserRecipe
 from prophy.phenomena import IDS
 from prophy.tiny.linear_code import pooled_code
 from prophy.tiny.text import build_tokenizer
 from prophy.tiny.vlm_lessons import Lessons
+from prophy.training.progress import TrainingStopped
 from prophy.worlds import COLOURS, EVENTS, Drawn, Stage, WorldSet, drawn, sample_clip
 from prophy.worlds.captions import TEMPLATES
 from prophy.worlds.stage import BACKGROUNDS
@@ -152,3 +155,16 @@ def test_a_cache_of_worlds_is_refused_once_they_draw_or_say_it_otherwise(tmp_pat
     marker.write_text(json.dumps(about))
     assert len(open_cache(tmp_path, vae, tokenizer, 3, MELTING)) == 3, "a cache of an older release opens as before"
     assert cache_note(tmp_path).drawn is None
+
+
+def test_a_stopped_judge_is_not_resumed_on_clips_that_are_drawn_otherwise(tmp_path: Path, redraw):
+    recipe = RecogniserRecipe(clips=6, test_clips=4, steps=2, batch=4, width=8)
+    with pytest.raises(TrainingStopped, match="start it again to resume"):
+        train_recogniser(tmp_path, recipe, minutes=1e-9)
+    for name in COLOURS:
+        redraw(name)
+    with pytest.raises(ValueError, match="was trained on clips that were drawn otherwise: choose another folder"):
+        train_recogniser(tmp_path, recipe)
+    redraw.back()
+    train_recogniser(tmp_path, recipe)
+    assert (tmp_path / "recogniser.safetensors").is_file()

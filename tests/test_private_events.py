@@ -107,7 +107,8 @@ HOSTILE += [{"from": 7, "to": None}, {"id": "<img src=x onerror=alert(1)>"}, {"i
 )
 def test_the_data_of_an_event_may_be_anything(page: Page, name: str, tmp_path: Path):
     of_a_visitor = ("_on_example", "_on_choose", "_on_revisit", "_on_delete", "_on_refresh")
-    inputs = {"on_steer": ["prophy-tiny"], "_on_copy": ["Two prompts", "prophy-tiny"]}.get(name, [])
+    model = "prophy-tiny"
+    inputs = {"on_steer": [model], "_on_copy": ["Two prompts", model], "_on_pair": [model]}.get(name, [])
     inputs = [MY_SECRET] if name in of_a_visitor else inputs
     for event, data in product(page.events[name], HOSTILE):
         answer = page.call(event, inputs, data)

@@ -77,7 +77,7 @@ BUILT = [
     TokenGrid(5, 8, 8),
 ]
 #: What ends like settings and is none: built from files that say what is there.
-DESCRIPTIONS = {"ModelConfig"}
+DESCRIPTIONS = {"BaseConfig", "ModelConfig"}
 
 NEVER = (math.nan, math.inf, -math.inf, 1e300, -1e300, 10**30, -(10**30), 10**5000)
 
@@ -101,7 +101,7 @@ ZERO = {
     "OptimiserSettings": {"muon_rate", "rate", "warm_up", "weight_decay"},
     "OverlaySettings": {"index", "opacity"},
     "Phase": {"first_share", "last_share"},
-    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames"},
+    "Recipe": {"align_background", "foreground", "null_share", "seed", "ema", "latent_frames", "stills"},
     "JudgeRecipe": {"rate", "seed", "weight_decay"},
     "RecogniserRecipe": {"nothing", "rate", "seed", "weight_decay"},
     "Running": {"minutes", "workers"},

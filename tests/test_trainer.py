@@ -44,7 +44,7 @@ from prophy.routing.targets import TokenTargets
 from prophy.runs.store import read_run
 from prophy.training import checkpoints
 from prophy.training.bases import open_backbone, open_examples, open_folder, sampler
-from prophy.training.batches import NOISE_LEVELS, Batches, Order, Share, fixed_batch
+from prophy.training.batches import NOISE_LEVELS, Batch, Batches, Order, Share, fixed_batch
 from prophy.training.cached_examples import CachedExamples
 from prophy.training.checkpoints import load_checkpoint, save_checkpoint
 from prophy.training.cli import build_parser, changed
@@ -730,6 +730,23 @@ def test_a_recipe_of_stills_sees_the_first_latent_frame_of_every_clip_and_its_ta
     assert batch.noisy_BCTHW.shape[2:] == batch.weight_BTHW.shape[1:] == (1, 2, 4)
     with pytest.raises(ValueError, match="latent_frames=4, and a clip has 3: lower latent_frames"):
         FirstFrames(clips, 4)
+
+
+def test_some_steps_see_stills_of_the_clips_that_they_would_have_seen_whole():
+    clips = RandomClips(size=(3, 2, 4))
+    recipe = replace(RECIPE, steps=40, batch=4, accumulation=2, stills=0.5)
+
+    def parts(recipe: Recipe) -> list[Batch]:
+        batches = Batches(clips, recipe, FlowMatching(), Share())
+        return [batches[item] for item in range(len(batches))]
+
+    some, none = parts(recipe), parts(replace(recipe, stills=0.0))
+    frames = [batch.noisy_BCTHW.shape[2] for batch in some]
+    assert frames[::2] == frames[1::2], "both parts of a step"
+    assert 10 <= frames[::2].count(1) <= 30
+    assert set(frames) == {1, 3}
+    assert [batch.keys for batch in some] == [batch.keys for batch in none]
+    assert all(torch.equal(a.text_BLD, b.text_BLD) for a, b in zip(some, none, strict=True))
 
 
 def test_a_training_on_stills_goes_on_with_whole_clips(tmp_path: Path):

@@ -29,7 +29,7 @@ from prophy.branch import ProPhyBranch
 from prophy.files import file_sha256, sha256, visible
 from prophy.generation.sampling import scheduler_for
 from prophy.generation.settings import GenerationSettings
-from prophy.generation.surroundings import device_of, foreign_in, precision_of
+from prophy.generation.surroundings import device_of, foreign_around, foreign_in, kernels_left_out, precision_of
 from prophy.memory.offload import GROUP_HOOKS, profile_of, state_of
 from prophy.runs.computation import Adapter, Computation
 
@@ -208,7 +208,8 @@ def computation_of(pipeline: DiffusionPipeline, settings: GenerationSettings | N
         adapters=tuple(
             Adapter(name, one.name, one.strength, one.sha256) for name, part in parts.items() for one in _acting(part)
         ),
-        foreign={name: foreign for name, part in parts.items() if (foreign := foreign_in(part))},
+        foreign={name: foreign for name, part in parts.items() if (foreign := foreign_in(part))}
+        | foreign_around(pipeline, scheduler),
         device=device_of(pipeline),
         precision=precision_of(pipeline),
     )
@@ -289,7 +290,8 @@ def _attention(transformer: nn.Module) -> str:
         for backend in [getattr(processor, "_attention_backend", None) or default]
     }
     kinds = {type(m.processor).__name__ for m in transformer.modules() if getattr(m, "processor", None) is not None}
-    return f"{' and '.join(sorted(names))} ({' and '.join(sorted(kinds))})" if names else "its own"
+    without = f" without {left_out}" if (left_out := kernels_left_out()) else ""
+    return f"{' and '.join(sorted(names))} ({' and '.join(sorted(kinds))}){without}" if names else f"its own{without}"
 
 
 _CASTING_HOOKS = ("layerwise_casting", "peft_autocast_disable")

@@ -30,7 +30,7 @@ def predicted_clean(scheduler: Any) -> Iterator[Callable[[torch.Tensor], torch.T
     it, so what ``step`` is given and returns is watched; Euler's for flows follows from the velocity. Of any other
     scheduler the latents come back as they are, with what noise is left.
     """
-    step = scheduler.step
+    step, put_there = scheduler.step, vars(scheduler).get("step")  # by somebody who wants other steps
     predictions: list[torch.Tensor | None] = []
     signature = inspect.signature(step)
 
@@ -45,7 +45,10 @@ def predicted_clean(scheduler: Any) -> Iterator[Callable[[torch.Tensor], torch.T
     try:
         yield lambda latents: latents if predictions[0] is None else predictions[0]
     finally:
-        del scheduler.step
+        if put_there is None:
+            del scheduler.step
+        else:
+            scheduler.step = put_there
 
 
 def _prediction(

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from prophy.data.examples import Example, Examples, on_latents
+from prophy.data.examples import Example, Examples, FirstFrames, on_latents
 from prophy.training.objectives import Objective
 from prophy.training.recipe import Recipe
 
@@ -126,6 +126,7 @@ class Batches(Dataset):
                 f"parts each: use --set batch={near}, or another number of processes"
             )
         self._examples, self._recipe, self._objective, self._share = examples, recipe, objective, share
+        self._stills = FirstFrames(examples, 1) if recipe.stills else examples
         self.order = Order([examples.latent_size(i) for i in range(len(examples))], recipe.batch, recipe.seed)
 
     def __len__(self) -> int:
@@ -140,7 +141,9 @@ class Batches(Dataset):
         places = range(first, first + size)
         rngs = [np.random.default_rng([recipe.seed, 2, step, place]) for place in places]
         wordings = [int(rng.integers(2**31)) for rng in rngs]
-        examples = self._examples.read([int(rows[place]) for place in places], wordings)
+        shows_stills = np.random.default_rng([recipe.seed, 5, step]).random() < recipe.stills
+        source = self._stills if shows_stills else self._examples
+        examples = source.read([int(rows[place]) for place in places], wordings)
         drawn = [self._draw(step, *one) for one in zip(places, examples, rngs, strict=True)]
         return _collate(drawn, self._objective, recipe.foreground)
 

@@ -154,6 +154,8 @@ class Recipe:
         null_share: of the clips, whose caption is dropped: they train the unconditional pass, and no physics.
         latent_frames: only so many of each clip, from the first; 0: all. Stills (1) are a fifth of the work of the
             embedded model's clips, and enough to learn what things look like.
+        stills: share of the steps that see only the first latent frame of their clips: most of what a caption asks for
+            is in it. Video models are commonly trained so (Ho et al., 2022, "Video diffusion models").
         steps: of the optimiser, in all.
         batch: clips in a step, over all processes and accumulated parts.
         accumulation: parts of a batch that are computed one after the other. Eqs. 3-4 compare clips within a part.
@@ -182,6 +184,7 @@ class Recipe:
     foreground: LossWeight = 0.0
     null_share: Share = 0.1
     latent_frames: AtLeastNone = 0
+    stills: Share = 0.0
     steps: AtLeastOne = 10_000
     batch: BatchSize = 32
     accumulation: BatchSize = 1

@@ -182,8 +182,11 @@ class RunState:
             self._accelerator.wait_for_everyone()
             return Progress()
         self._refuse_another(state)
-        if self._accelerator.is_main_process:
-            self._note_recipe()
+        about = About.read(self._out) if (self._out / RUN_FILE).is_file() else None
+        if about is not None:
+            self._refuse_other_transformer(about)
+            if self._accelerator.is_main_process and about.recipe != self._recipe.record():  # it ends at another step
+                replace(about, recipe=self._recipe.record()).write(self._out)
         with torch.no_grad():
             for key, parameter in self._strategy.weights.items():
                 self._ema.average[key].copy_(distribute_like(state["ema"][key], parameter))
@@ -257,11 +260,21 @@ class RunState:
             listed = ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in changed.items())
             raise ValueError(f"{self._out} holds the training of another recipe ({listed}): choose another --out")
 
-    def _note_recipe(self) -> None:
-        """Its end may be another one than when the run was described."""
-        about = About.read(self._out) if (self._out / RUN_FILE).is_file() else None
-        if about is not None and about.recipe != self._recipe.record():
-            replace(about, recipe=self._recipe.record()).write(self._out)
+    def _refuse_other_transformer(self, about: About) -> None:
+        """By its configuration: the same tensors in another number of heads compute something else."""
+        if about.transformer is None:
+            return
+        then, now = about.transformer.config, _plain(self._module.transformer.config)
+        others = [
+            f"{name} was {then[name]!r:.40}, now {now[name]!r:.40}"
+            for name in sorted(then)
+            if now.get(name, then[name]) != then[name]
+        ]
+        if others:
+            raise ValueError(
+                f"{self._out} began beside another transformer ({', '.join(others)}): give the same --model, or choose "
+                "another --out"
+            )
 
     def _describe(self, name: str, base: str, initial: str) -> None:
         module = self._module

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -57,6 +58,7 @@ def train_judge(
     work: Path | None = None,
     minutes: float | None = None,
     warm_up: float = 0.15,
+    data: str = "",
 ) -> None:
     """AdamW with one cycle of the learning rate; a training that was stopped is resumed from ``work/name``.
 
@@ -68,10 +70,11 @@ def train_judge(
         work: folder of results; None keeps nothing.
         minutes: stop, resumable, after this long.
         warm_up: share of the steps in which the rate rises.
+        data: digest of what it learns from; empty: not known.
 
     Raises:
         TrainingStopped: the time ended first, or the loss is no longer a number.
-        ValueError: a training of another recipe was stopped there. One line.
+        ValueError: a training of another recipe, or on other clips, was stopped there. One line.
     """
     folder = None if work is None else Path(work) / name
     optimiser = OneCycleAdamW(
@@ -81,7 +84,17 @@ def train_judge(
         warm_up=warm_up,
         weight_decay=recipe.weight_decay,
     )
-    made = fit(model, loss_at, optimiser, steps=recipe.steps, name=name, recipe=recipe, folder=folder, minutes=minutes)
+    made = fit(
+        model,
+        loss_at,
+        optimiser,
+        steps=recipe.steps,
+        name=name,
+        recipe=recipe,
+        folder=folder,
+        minutes=minutes,
+        data=data,
+    )
     if made < recipe.steps:
         raise TrainingStopped(f"{name} was stopped at step {made} of {recipe.steps}: start it again to resume")
     if folder is not None:
@@ -137,8 +150,16 @@ def fit_judge(
             answers = model(x)
         return loss_of(answers, target.to(device))
 
-    train_judge(model, loss_at, recipe, name, work, minutes)
+    data = "" if work is None else _digest(frames_nFHWC, truth)
+    train_judge(model, loss_at, recipe, name, work, minutes, data=data)
     return model.eval()
+
+
+def _digest(frames_nFHWC: np.ndarray, truth: np.ndarray | torch.Tensor) -> str:
+    """Of rendered clips and what they show: the worlds of another release may draw the same seeds otherwise."""
+    digest = hashlib.sha256(np.ascontiguousarray(frames_nFHWC).data)
+    digest.update(np.ascontiguousarray(truth).data)
+    return digest.hexdigest()[:16]
 
 
 @torch.no_grad()
