@@ -278,8 +278,9 @@ class Gate:
             return 400, _LONG_NAME
         if (joined := _JOINING.search(scope["path"])) is None:
             return None
-        function = joined["name"] or asked.get("fn_index")
-        if not joined["name"] and not isinstance(function, int):
+        number = asked.get("fn_index")
+        function = joined["name"] or (number if isinstance(number, int) else None)
+        if function is None:
             return 400, "fn_index must be a whole number"  # gradio would read others, such as "7", as one
         if not self._mail.is_queued(function):
             return 400, "that answers at once: ask for it without the queue"
