@@ -85,7 +85,7 @@ def read_npy(path: Path, dtype: Any = None, shape: tuple[int, ...] | None = None
     """
     try:
         with _PARSING:
-            array = np.load(check_file(path), mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(check_file(path), mode="r")
     except OSError:
         raise
     except Exception as error:  # a damaged header alone raises four kinds

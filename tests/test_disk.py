@@ -180,6 +180,23 @@ def test_files_for_callers_are_swept_by_time_though_none_comes(temporary: Path, 
     assert not folder.exists()
 
 
+def test_what_of_a_visitor_s_file_arrived_goes_though_the_rest_never_came(temporary: Path, monkeypatch):
+    monkeypatch.setattr(scratch, "_SWEEP_SECONDS", 0.1)
+    received = Scratch().received  # where gradio writes what arrives, and keeps what is whole in folders
+    (received / "whole").mkdir()
+    for name in ("tmp1", "tmp2", "whole/clip.mp4"):
+        (received / name).write_bytes(b"x")
+    hours_ago = time.time() - 7200
+    for name in ("tmp1", "whole/clip.mp4", "whole"):
+        os.utime(received / name, (hours_ago, hours_ago))
+    end = time.monotonic() + 10
+    while (received / "tmp1").exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not (received / "tmp1").exists()
+    assert (received / "tmp2").exists(), "it still arrives"
+    assert (received / "whole" / "clip.mp4").exists(), "gradio's own to sweep"
+
+
 def test_parallel_callers_never_race_over_a_sweep(temporary: Path, monkeypatch):
     monkeypatch.setattr(scratch, "_KEPT_SECONDS", 0.0)
     files, failed = Scratch(), []

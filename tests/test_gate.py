@@ -11,10 +11,12 @@ from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pytest
 from chromium import free_port
 from gradio_client import Client
+from starlette.requests import Request as StarletteRequest
 from synthetic import make_frames, make_record, make_trace
 from test_limits import job
 
@@ -23,7 +25,7 @@ from prophy.runs.store import write_run
 from prophy.ui import gate, page
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine import presence
-from prophy.ui.engine.counted import Counted
+from prophy.ui.engine.counted import Counted, Turns
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.presence import Presence
@@ -97,6 +99,9 @@ def test_what_answers_at_once_is_not_asked_for_through_the_queue_nor_generations
     joined = visitors.join("_on_load", [""], "a")
     named = visitors.post("call/_on_load", data=[""])
     assert {joined.status_code, named.status_code} == {400}
+    number = visitors.number["_on_load"]
+    for same in (str(number), float(number), f" {number} "):  # gradio takes each for the number
+        assert visitors.post("queue/join", fn_index=same, data=[""], session_hash="a").status_code == 400
     shown = Client(visitors.address, verbose=False).predict(api_name="/list_gallery")
     assert [run["run"] for run in shown] == ["shipped"]
     assert visitors.post("run/generate", data=[PROMPT, 0, 1, -1.0, True, {}, "", "", {}, False]).status_code == 404
@@ -157,6 +162,31 @@ def test_answers_that_nobody_reads_are_bounded_and_thrown_away(visitors: Visitor
     }
 
 
+def test_a_program_that_asks_for_much_at_once_and_reads_is_not_refused(visitors: Visitors):
+    client = Client(visitors.address, verbose=False)
+    asked = [client.submit(api_name="/list_gallery") for _ in range(150)]
+    assert [len(job.result(timeout=60)) for job in asked] == [1] * 150
+
+
+def test_whoever_listens_and_does_not_read_is_refused_after_a_while(monkeypatch):
+    monkeypatch.setattr(gate, "_READ_SECONDS", 0.3)
+    watching, waiting = Presence(), [gate._MOST_UNREAD + 1]
+
+    class Mail:
+        def unread(self, session: str) -> int:
+            return waiting[0]
+
+    one = gate.Gate(None, watching, 0, Mail())  # type: ignore[arg-type]
+    begin = time.monotonic()
+    assert not asyncio.run(one._is_read("a"))
+    assert time.monotonic() - begin < 0.2, "nobody listens"
+    watching.came("a")
+    assert not asyncio.run(one._is_read("a"))
+    assert time.monotonic() - begin > 0.3
+    waiting[0] = 0
+    assert asyncio.run(one._is_read("a"))
+
+
 def test_a_body_that_does_not_arrive_is_not_waited_for(visitors: Visitors, monkeypatch):
     monkeypatch.setattr(gate, "_BODY_SECONDS", 1.0)
     kind = "Content-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
@@ -165,6 +195,24 @@ def test_a_body_that_does_not_arrive_is_not_waited_for(visitors: Visitors, monke
     with closing(visitors.send(head)) as connection:
         assert connection.recv(12) == b"HTTP/1.1 408"
     assert time.monotonic() - begin < 15
+
+
+def test_bodies_that_one_address_holds_back_leave_room_for_others(visitors: Visitors):
+    each = gate._HELD_EACH // 16  # as much as a request may be
+    kind = f"Content-Type: application/json\r\nContent-Length: {each}\r\nX-Forwarded-For: 8.8.4.4\r\n\r\n"
+    whole = f"POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\n{kind}{'x' * (each - 1)}"
+    held = [visitors.send(whole) for _ in range(16)]
+    end = time.monotonic() + 20
+    asked = {"fn_index": visitors.number["_on_load"], "data": ["x" * 99]}
+    while time.monotonic() < end:
+        if visitors.post("run/predict", {"X-Forwarded-For": "8.8.4.4"}, **asked).status_code == 503:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("one address may hold back bodies without end")
+    assert visitors.post("run/predict", {"X-Forwarded-For": "1.1.1.1"}, **asked).status_code == 200
+    for connection in held:
+        connection.close()
 
 
 def test_streams_of_one_address_and_of_all_are_bounded_and_others_are_served(visitors: Visitors):
@@ -220,6 +268,13 @@ def test_no_form_but_an_upload_is_taken(visitors: Visitors):
     assert answer.status_code == 415
 
 
+def test_progress_of_uploads_is_not_told_where_none_is_taken(visitors: Visitors):
+    from gradio.routes import file_upload_statuses
+
+    assert visitors.get("gradio_api/upload_progress?upload_id=x").status_code == 403
+    assert "x" not in file_upload_statuses._signals
+
+
 # --- its parts --------------------------------------------------------------------------------------------------------
 
 
@@ -237,7 +292,12 @@ def test_presence_remembers_so_many_that_left(monkeypatch):
 
 def test_what_is_counted_is_forgotten_with_its_last():
     counted = Counted(each=2, total=3)
-    with counted.one("a") as first, counted.one("a") as second, counted.one("a") as third, counted.one("b") as other:
+    with (
+        counted.one("a") as first,
+        counted.one("a") as second,
+        counted.one("a") as third,
+        counted.one("b") as other,
+    ):
         assert (first, second, third, other) == (True, True, False, True)
         with counted.one("c") as more, counted.one("") as nobody:
             assert (more, nobody) == (False, False)
@@ -245,6 +305,9 @@ def test_what_is_counted_is_forgotten_with_its_last():
     assert not counted._taken
     with counted.one(""), counted.one(""), counted.one("") as third:
         assert third, "without an address only all together are bounded"
+    with counted.growing("a") as ours, counted.growing("b") as theirs:
+        assert [ours(1), ours(1), ours(1), theirs(2), theirs(1)] == [True, True, False, False, True]
+    assert not counted._taken
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
@@ -264,6 +327,107 @@ def test_the_app_holds_as_many_connections_as_the_system_allows():
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------
+
+
+def test_of_what_is_answered_at_once_one_address_waits_for_its_own_turns():
+    async def tried() -> tuple[int, list[str]]:
+        turns, done, most = Turns(2), [], 0
+        inside, go = 0, asyncio.Event()
+
+        async def ask(address: str) -> None:
+            nonlocal inside, most
+            async with turns.one(address):
+                inside += address == "a"
+                most = max(most, inside)
+                if address == "a":
+                    await go.wait()
+                inside -= address == "a"
+                done.append(address)
+
+        many = [asyncio.create_task(ask("a")) for _ in range(9)]
+        await asyncio.sleep(0)
+        many[-1].cancel()  # one that hung up while it waited
+        await asyncio.gather(ask("b"), ask(""))
+        go.set()
+        await asyncio.gather(*many, return_exceptions=True)
+        assert not turns._free
+        assert not turns._wanted
+        return most, done
+
+    most, done = asyncio.run(tried())
+    assert most == 2
+    assert sorted(done[:2]) == ["", "b"], "others do not wait"
+    assert done[2:] == ["a"] * 8
+
+
+def passed(app, scope: dict, messages: list[dict], most_upload: int = 0) -> tuple[gate.Gate, list[dict]]:
+    """A gate, and what it sends for a request whose messages arrive at once, and then no more."""
+    sent, arriving = [], iter(messages)
+
+    async def receive() -> dict:
+        for message in arriving:
+            return message
+        await asyncio.sleep(60)
+        raise AssertionError("it waits without end")
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    one = gate.Gate(app, Presence(), most_upload, None)  # type: ignore[arg-type]
+    asyncio.run(one(scope, receive, send))
+    return one, sent
+
+
+def test_forwarding_in_several_lines_is_read_as_one():
+    """Of which the first is what the visitor wrote: gradio gives the first line alone, others the last."""
+    seen: list[StarletteRequest] = []
+
+    async def app(scope, receive, send) -> None:
+        seen.append(StarletteRequest(scope))
+
+    lines = [(b"x-forwarded-for", b"1.1.1.1"), (b"host", b"x"), (b"x-forwarded-for", b"8.8.4.4")]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": lines,
+        "client": ("10.0.0.1", 1),
+    }
+    passed(app, scope, [])
+    assert seen[0].headers["x-forwarded-for"] == "1.1.1.1, 8.8.4.4"
+    assert visitor_of(gr.Request(seen[0])).address == "8.8.4.4"
+
+
+def upload(address: str, length: int, upload_id: str = "u") -> dict:
+    headers = [(b"content-length", str(length).encode()), (b"x-forwarded-for", address.encode())]
+    query = f"upload_id={upload_id}".encode()
+    return {"type": "http", "method": "POST", "path": "/gradio_api/upload", "query_string": query, "headers": headers}
+
+
+def test_uploads_of_one_address_leave_room_for_others_and_late_ones_are_told(monkeypatch):
+    taken: list[str] = []
+
+    async def app(scope, receive, send) -> None:
+        taken.append(scope["path"])
+        while (await receive()).get("more_body"):
+            pass
+
+    size = 2**26
+    whole, half = ({"type": "http.request", "body": b"x", "more_body": more} for more in (False, True))
+    monkeypatch.setattr(gate, "_UPLOADED_EACH", size)
+    one, sent = passed(app, upload("8.8.4.4", size), [whole], most_upload=size)
+    assert (len(taken), sent) == (1, [])
+    assert one._refused_upload(upload("8.8.4.4", 1)) == (
+        429,
+        "too many files were sent from your address in the last hour: try again later",
+    )
+    assert one._refused_upload(upload("1.1.1.1", size)) is None
+    assert one._refused_upload(upload("1.1.1.1", 1, "u" * 101)) == (400, gate._LONG_NAME)
+    monkeypatch.setattr(gate, "_BODY_SECONDS", 0.1)
+    _, sent = passed(app, upload("8.8.4.4", 9), [half], most_upload=size)
+    assert [message.get("status") for message in sent] == [408, None]
+    assert b"too long to arrive" in sent[1]["body"]
 
 
 def call_of(scope_headers: list[tuple[bytes, bytes]], client: str) -> tuple[dict[bytes, bytes], Presence, list[bool]]:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from prophy.arrays import read_npy
 from prophy.assets import assets_dir
+from prophy.backbones.opening import part_opened
 from prophy.data.clip_pool import ClipPool
 from prophy.data.latents import cache_note, open_cache, verify_worlds
 from prophy.evaluation.measures.autoencoder import open_autoencoder
@@ -169,6 +170,15 @@ def test_an_array_is_the_one_that_was_written(tmp_path: Path):
     refused(lambda: read_npy(path, np.int64), "a.npy", "uint8")
     path.write_bytes(b"noise")
     refused(lambda: read_npy(path), "a.npy")
+    with path.open("wb") as file:
+        np.savez(file, a=np.zeros(3))
+    refused(lambda: read_npy(path), "a.npy")
+
+
+def test_what_another_copy_would_not_mend_is_not_said_to_be_a_damaged_one(tmp_path: Path):
+    for error in (torch.OutOfMemoryError("out of memory"), MemoryError(), ImportError("needs sentencepiece")):
+        with pytest.raises(ValueError, match=f"^cannot open .*: ({error}|MemoryError)$"), part_opened(tmp_path):
+            raise error
 
 
 def test_a_pool_of_other_clips_is_refused(tmp_path: Path):

@@ -23,7 +23,8 @@ def part_opened(folder: str | Path) -> Iterator[None]:
         folder: of the part; of a hub id only the failure is put into words.
 
     Raises:
-        ValueError: it is damaged, was not copied whole, or holds another part.
+        ValueError: it is damaged, was not copied whole, or holds another part; there is no memory for it, or a package
+            is missing.
     """
     local = Path(folder)
     if local.is_dir():
@@ -31,6 +32,8 @@ def part_opened(folder: str | Path) -> Iterator[None]:
         check_weights(local)
     try:
         yield
+    except (MemoryError, torch.OutOfMemoryError, ImportError) as error:  # another copy would not help
+        raise ValueError(f"cannot open {folder}: {first_line(error)}") from error
     except Exception as error:  # a damaged tokenizer alone raises seven kinds
         raise ValueError(f"cannot open {folder}: {first_line(error)}; copy or download it again") from error
 

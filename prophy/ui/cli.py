@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> None:
         )
     every(_SWEEP_SECONDS, engine.runs.sweep)
     # Gradio's copies of what it sends go with this process.
-    os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.path / "gradio"))
+    os.environ.setdefault("GRADIO_TEMP_DIR", str(engine.scratch.received))
     with _without_garbage_collection():
         from prophy.ui.page import build_demo, launch
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.routes import file_upload_statuses
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from starlette.middleware import Middleware
 
@@ -93,6 +94,10 @@ class Page(gr.Blocks):
     def left(self, session: str) -> None:
         # gradio's own event for it builds the whole page anew, for every session whose connection closes
         self.engine.close(session)
+
+    def forget_upload(self, name: str) -> None:
+        # gradio keeps an event for every name that anybody ever asked about
+        file_upload_statuses._signals.pop(name, None)
 
     def forget_absent(self) -> None:
         queue = self._queue

@@ -1,17 +1,18 @@
-"""Things of which one address, and all of them together, may have only so many at once (no gradio)."""
+"""What one address, and all of them together, may have only so much of at once (no gradio)."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 
 class Counted:
     """Of one thread, such as a server's event loop.
 
     Args:
-        each: how many one address may have; those without an address are counted with all only.
+        each: how many one address may have, or how much of it; without an address only the total counts.
         total: how many all may have.
     """
 
@@ -25,13 +26,52 @@ class Counted:
     @contextmanager
     def one(self, address: str) -> Iterator[bool]:
         """One more inside the block; False, and it is not counted, where there are too many."""
-        if (address and self._taken[address] >= self._each) or len(self) >= self._total:
-            self._taken += Counter()  # looking made an entry
-            yield False
-            return
-        self._taken[address] += 1
+        with self.growing(address) as more:
+            yield more(1)
+
+    @contextmanager
+    def growing(self, address: str) -> Iterator[Callable[[int], bool]]:
+        """What asks for so many more, until the end of the block; False, and not counted, where that is too many."""
+        own = 0
+
+        def more(amount: int) -> bool:
+            nonlocal own
+            if len(self) + amount > self._total or (address and self._taken.get(address, 0) + amount > self._each):
+                return False
+            self._taken[address] += amount
+            own += amount
+            return True
+
         try:
-            yield True
+            yield more
         finally:
-            self._taken[address] -= 1
+            self._taken[address] -= own
             self._taken += Counter()  # forgets addresses with none
+
+
+class Turns:
+    """Work that is short: of one address so many at once, whose others wait. Of one event loop.
+
+    Args:
+        each: how many of one address; without an address none waits.
+    """
+
+    def __init__(self, each: int) -> None:
+        self._each = each
+        self._free: dict[str, asyncio.Semaphore] = {}
+        self._wanted: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def one(self, address: str) -> AsyncIterator[None]:
+        """Wait until fewer of this address are inside the block."""
+        if not address:
+            yield
+            return
+        self._wanted[address] += 1
+        try:
+            async with self._free.setdefault(address, asyncio.Semaphore(self._each)):
+                yield
+        finally:
+            self._wanted[address] -= 1
+            if not self._wanted[address]:
+                del self._wanted[address], self._free[address]

@@ -9,6 +9,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Timer
 
@@ -16,7 +17,9 @@ from prophy.files import take_lock
 
 _PREFIX = "prophy-app-"
 _LOCK = "lock"
+_SENT, _RECEIVED = "sent", "gradio"  # folders: files made for callers; gradio's own copies, and files of visitors
 _KEPT_SECONDS = 600.0  # of a file made for a caller: gradio has its own copy by then
+_PARTIAL_SECONDS = 3600.0  # of a visitor's file since its last byte; none may take as long to arrive
 _SWEEP_SECONDS = 120.0
 _NEW_SECONDS = 60.0  # of a folder that its process may not have locked yet
 
@@ -36,27 +39,43 @@ class Scratch:
                 _sweep_dead()
                 self._path = Path(tempfile.mkdtemp(prefix=_PREFIX))
                 self._held = take_lock(self._path / _LOCK)  # as long as this process lives
-                (self._path / "sent").mkdir()
+                for name in (_SENT, _RECEIVED):
+                    (self._path / name).mkdir()
                 atexit.register(shutil.rmtree, self._path, ignore_errors=True)
                 every(_SWEEP_SECONDS, self.sweep)
             return self._path
 
     def new_folder(self) -> Path:
         """A new folder for files that go to a caller; it is removed some minutes later."""
-        return Path(tempfile.mkdtemp(dir=self.path / "sent"))
+        return Path(tempfile.mkdtemp(dir=self.path / _SENT))
+
+    @property
+    def received(self) -> Path:
+        """Where gradio is to keep its copies of what it sends, and what visitors send."""
+        return self.path / _RECEIVED
 
     def sweep(self) -> None:
-        """Remove the folders of some minutes ago. Another that does the same at this moment does no harm."""
-        try:
-            folders = list(os.scandir(self.path / "sent"))
-        except FileNotFoundError:
-            return  # the process ends
-        for old in folders:
-            try:
-                if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                    shutil.rmtree(old.path, ignore_errors=True)
-            except FileNotFoundError:
-                continue
+        """Remove the folders of some minutes ago, and what never arrived whole. Another that does the same at this
+        moment does no harm.
+        """
+        for folder in _older(self.path / _SENT, _KEPT_SECONDS):
+            shutil.rmtree(folder, ignore_errors=True)
+        # gradio moves a file into a folder once it is whole, and sweeps only these
+        for file in _older(self.received, _PARTIAL_SECONDS):
+            if file.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    os.unlink(file)
+
+
+def _older(folder: Path, seconds: float) -> list[os.DirEntry[str]]:
+    """What lies in a folder and was last changed so long ago."""
+    old = []
+    with suppress(FileNotFoundError):  # the process ends
+        for entry in list(os.scandir(folder)):
+            with suppress(FileNotFoundError):
+                if time.time() - entry.stat().st_mtime > seconds:
+                    old.append(entry)
+    return old
 
 
 def every(seconds: float, work: Callable[[], object]) -> None:
