@@ -618,3 +618,14 @@ def test_check_fits_refuses_another_kind_of_backbone(tiny_branch):
 def test_the_same_seed_builds_the_same_branch(tiny_transformer):
     first, second = (make_branch(tiny_transformer, trained=True).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_weights_that_a_file_was_mapped_to_at_odd_places_are_copied(tiny_transformer, tiny_branch):
+    before = {name: weights.clone() for name, weights in tiny_branch.state_dict().items()}
+    for parameter in tiny_branch.parameters():
+        odd = torch.empty(parameter.numel() + 1, dtype=parameter.dtype)[1:].view(parameter.shape)
+        parameter.data = odd.copy_(parameter.data)
+    assert all(parameter.data_ptr() % 16 for parameter in tiny_branch.parameters())
+    attach(tiny_transformer, tiny_branch)
+    assert not any(parameter.data_ptr() % 16 for parameter in tiny_branch.parameters())
+    assert all(torch.equal(weights, before[name]) for name, weights in tiny_branch.state_dict().items())

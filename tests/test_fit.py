@@ -25,7 +25,7 @@ from prophy.tiny.parts import finish_parts
 from prophy.tiny.text import TextRecipe, build_tokenizer, train_text
 from prophy.tiny.vae import Phase, VaeRecipe, train_vae
 from prophy.training import fit as fit_module
-from prophy.training.checkpoints import load_checkpoint, save_checkpoint
+from prophy.training.checkpoints import load_checkpoint, restore_random_state, save_checkpoint
 from prophy.training.devices import chosen_device
 from prophy.training.ema import Ema
 from prophy.training.fit import fit
@@ -425,3 +425,9 @@ def test_a_model_without_a_transformer_is_not_shipped(stages: Path, tmp_path: Pa
     assert main(["tiny", "ship", "--work", str(stages), "--out", str(tmp_path / "out")]) == 2
     assert "give a run of `prophy train --recipe tiny_transformer`" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("random", [{}, {"cpu": 3}, {"cpu": torch.zeros(3)}, []])
+def test_a_damaged_random_state_is_refused_in_one_line(random: object):
+    with pytest.raises(ValueError, match="the checkpoint's random state is damaged .*: delete it to start again"):
+        restore_random_state(random, CPU)

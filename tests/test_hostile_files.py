@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from synthetic import GRID, make_trace
 
+import prophy
 from prophy import phenomena
 from prophy.annotation.config import read_config
 from prophy.assets import default_model
@@ -301,3 +302,10 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, kind: str
     with pytest.raises((ValueError, OSError)) as refused:
         READERS[name](tmp_path)
     one_line(refused)
+
+
+@pytest.mark.parametrize("name", [True, [], {}, 3])
+def test_a_pipeline_that_names_no_class_is_refused_in_one_line(name: object, tmp_path: Path):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": name}))
+    with pytest.raises(ValueError, match="names no class in model_index.json .*: copy that file again"):
+        prophy.load(tmp_path)

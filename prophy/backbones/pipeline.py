@@ -254,6 +254,8 @@ def check_class(base: str | Path, index: dict[str, Any], opened_by: type | None 
         ValueError: such a pipeline. One line.
     """
     name = index.get("_class_name", "pipeline without a class")
+    if not isinstance(name, str):
+        raise ValueError(f"{base} names no class in model_index.json (_class_name={name!r}): copy that file again")
     known = pipeline_classes()
     if name not in known:
         if "ImageToVideo" in name:

@@ -215,11 +215,20 @@ def attach(transformer: nn.Module | Sequence[nn.Module], branch: ProPhyBranch) -
     check_fits(transformers, branch)
     for each in transformers:
         _check_order(each, branch)
+    _align(branch)
     attachment = Attachment(transformers, branch)
     for each in transformers:
         HookRegistry.check_if_exists_or_initialize(each).register_hook(_RunBranch(attachment), _NAME)
         _hook_blocks(each, branch, attachment._residuals)
     return attachment
+
+
+@torch.no_grad()
+def _align(branch: ProPhyBranch) -> None:
+    """Copy weights that a file was mapped to at an odd place: torch 2.10 multiplies groups on a CPU at places of 16."""
+    for parameter in branch.parameters():
+        if parameter.data_ptr() % 16:
+            parameter.data = parameter.data.clone()
 
 
 @contextmanager

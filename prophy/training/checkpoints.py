@@ -150,12 +150,19 @@ def random_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
-    """Draw on as :func:`random_state` found it; a device that it does not know draws anew."""
+    """Draw on as :func:`random_state` found it; a device that it does not know draws anew.
+
+    Raises:
+        ValueError: it is no such state. One line.
+    """
     import torch
 
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+    try:
+        torch.set_rng_state(state["cpu"])
+        if device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], device)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"the checkpoint's random state is damaged ({error}): delete it to start again") from error
 
 
 class Saved(NamedTuple):
