@@ -10,6 +10,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from prophy.backbones.autoencoder import scale_of
+from prophy.backbones.opening import first_line
 from prophy.training.about import RUN_FILE, About, BaseConfig
 
 _TRAINING = "training"  # of a published folder
@@ -28,7 +29,7 @@ def base_config_of(base: str | Path) -> BaseConfig:
         with torch.device("meta"):  # with the defaults of what its file leaves out
             vae = autoencoder.from_config(autoencoder.load_config(base, subfolder="vae"))
     except Exception as error:
-        raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
+        raise ValueError(f"cannot open the base model {base}: {first_line(error)}") from error
     config = {name: value for name, value in scheduler.config.items() if not name.startswith("_")}
     plain = json.loads(json.dumps(config, default=str), parse_constant=str)
     return BaseConfig(type(scheduler).__name__, plain, tuple(map(float, scale_of(vae))))

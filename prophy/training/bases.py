@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from prophy.assets import default_model
 from prophy.backbones import backbone_of
-from prophy.backbones.opening import part_opened
+from prophy.backbones.opening import first_line, part_opened
 from prophy.backbones.pipeline import BranchSource, rules_of
 from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, attach
@@ -82,7 +82,7 @@ def open_backbone(base: str, recipe: Recipe) -> tuple[ModelMixin, Objective]:
             autoencoder = getattr(diffusers, index["vae"][1]).load_config(base, subfolder="vae")
             text_encoder = AutoConfig.from_pretrained(base, subfolder="text_encoder")
     except Exception as error:
-        raise ValueError(f"cannot open the base model {base}: {str(error).strip().splitlines()[0]}") from error
+        raise ValueError(f"cannot open the base model {base}: {first_line(error)}") from error
     if recipe.scratch is not None:
         if not hasattr(family, "from_scratch"):
             raise ValueError(f"{family.name} cannot be trained from scratch: use a recipe without scratch")

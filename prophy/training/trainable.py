@@ -17,6 +17,7 @@ from peft import LoraConfig
 from torch import nn
 
 from prophy.backbones import Backbone, backbone_of
+from prophy.backbones.opening import first_line
 from prophy.backbones.variants import variant_beside
 from prophy.branch import ProPhyBranch, inject
 from prophy.catalogue.describe import BRANCH_FOLDER
@@ -190,7 +191,7 @@ def start_from(module: TrainableModule, folder: Path) -> None:
             saved = type(part).from_pretrained(source, dtype=torch.float32, variant=variant_beside(source))
             part.load_state_dict(saved.state_dict())
         except (OSError, ValueError, RuntimeError) as error:
-            why = str(error).strip().splitlines()[0]
+            why = first_line(error)
             raise ValueError(f"the {name} in {folder} does not fit here ({why}): give another --initial") from error
         taken.append(name)
     if not taken:
