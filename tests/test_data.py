@@ -120,7 +120,6 @@ def test_the_29_labels_are_7_7_6_2_7_and_hold_the_17():
         *("no_obvious_dynamic_phenomenon", "no_obvious_thermodynamic_phenomenon", "no_obvious_optical_phenomenon")
     ]
     assert (WISA_17.version, WISA_17.ids) == (VERSION, IDS)
-    assert [WISA_29.ids[column] for column in WISA_29.phenomenon_columns()] == list(IDS)
     # WISA's order and ours differ: whoever takes the first columns for the 17 gets two of them swapped.
     assert WISA_29.ids.index("explosion") < WISA_29.ids.index("combustion")
     assert IDS.index("combustion") < IDS.index("explosion")
@@ -211,12 +210,7 @@ def test_yes_and_no_answer_only_the_question_about_the_camera():
     assert texts(reader.report().not_understood) == {"q0: yes": 1}
 
 
-def test_a_vector_refuses_a_label_of_another_set():
-    vector = WISA_17.multi_hot(["melting", "reflection"])
-    assert vector.dtype == np.float32
-    assert [IDS[i] for i in np.flatnonzero(vector)] == ["melting", "reflection"]
-    with pytest.raises(ValueError, match="no_change is not among the 17 labels"):
-        WISA_17.multi_hot(["no_change"])
+def test_there_is_no_other_number_of_labels():
     with pytest.raises(ValueError, match="use 17"):
         label_set(18)
 
@@ -354,8 +348,6 @@ def test_a_record_that_cannot_be_used_is_listed_with_its_reason(tmp_path: Path, 
     assert reasons(reading) == [reason]
     assert reading.faults[0].where == "a.json item 1"
     assert reading.rows == 2
-    with pytest.raises(ValueError, match="1 of 2 rows cannot be used, such as a.json item 1"):
-        reading.refuse_faults()
 
 
 def test_equal_records_are_one_and_different_ones_of_an_id_are_none(tmp_path: Path):

@@ -20,8 +20,8 @@ from prophy.runs.overlay import (
     greyed,
     legend_entries,
     overlay,
-    overlay_frame,
     rgb,
+    routing_tint,
     token_strengths,
 )
 from prophy.runs.pictures import resized
@@ -106,8 +106,9 @@ def test_one_frame_is_laid_over_as_in_the_whole_clip(mode: str):
     trace, frames = make_trace(), make_frames()
     arguments = {"index": INDEX.get(mode), "step": 1, "opacity": 0.7}
     whole = overlay(frames, trace, mode, **arguments)
+    tint = routing_tint(trace, mode, **arguments)
     for f in range(GRID.num_video_frames):
-        np.testing.assert_array_equal(overlay_frame(frames[f], trace, f, mode, **arguments), whole[f])
+        np.testing.assert_array_equal(tint.over_frame(frames[f], f), whole[f])
 
 
 def test_a_long_overlay_takes_little_more_memory_than_its_frames():

@@ -226,7 +226,8 @@ def test_a_name_is_found_as_other_systems_write_it(tmp_path, on_disk: str, in_ta
     write_clip(tmp_path / on_disk)
     rows = [{"file": in_table, "caption": "ice melts"}]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    reading = read_folder(tmp_path).refuse_faults()
+    reading = read_folder(tmp_path)
+    assert not reading.faults
     assert [record.video for record in reading.records] == [tmp_path / on_disk]
     assert not reading.unnamed_videos
 
@@ -254,7 +255,7 @@ def test_wisas_videos_are_found_as_other_systems_write_them(tmp_path):
     record["physical_annotation"] = {f"q{i}": "no" for i in range(5)}
     (tmp_path / "wisa.json").write_text(json.dumps([record]))
     reading = read_wisa(tmp_path / "wisa.json", videos=tmp_path / "videos")
-    assert len(reading.refuse_faults().records) == 1
+    assert (len(reading.records), reading.faults) == (1, ())
 
 
 def test_hidden_files_of_other_systems_are_left_alone(tiny_pipeline, tmp_path):
@@ -263,7 +264,8 @@ def test_hidden_files_of_other_systems_are_left_alone(tiny_pipeline, tmp_path):
     for name in ("._captions.csv", ".DS_Store", "._a.mp4", ".Trash/b.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\0\5\26\7")
-    reading = read_folder(tmp_path).refuse_faults()
+    reading = read_folder(tmp_path)
+    assert not reading.faults
     assert (len(reading.records), reading.unnamed_videos) == (1, ())
     cache = tmp_path / "cache"
     fill(tiny_pipeline, jobs_of_worlds(1, "train", ("melting",)), None, cache, Geometry.of_worlds(), Shard(0, 1))

@@ -15,12 +15,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from prophy import phenomena
 
 QUESTIONS = ("q0", "q1", "q2", "q3", "q4")  #: fields of a WISA record, each of labels of one topic
-TOPICS = ("dynamics", "thermodynamics", "optics", "camera motion", "state of the objects")
 
 # WISA's own order (arXiv 2503.08153, appendix A.5), in which explosion stands before combustion; that of
 # prophy.phenomena is the other way round. The last of q0, q1 and q2 says that there is none.
@@ -116,21 +113,6 @@ class LabelSet:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    def multi_hot(self, ids: Iterable[str]) -> np.ndarray:
-        """float32 ``(len(self),)``: 1 where the label is among ``ids``.
-
-        Raises:
-            ValueError: an id that is not in this set.
-        """
-        given = set(ids)
-        if unknown := given.difference(self.ids):
-            raise ValueError(f"{', '.join(sorted(unknown))} is not among the {len(self)} labels of {self.version}")
-        return np.array([label_id in given for label_id in self.ids], np.float32)
-
-    def phenomenon_columns(self) -> np.ndarray:
-        """int64 ``(17,)``: where each of :data:`prophy.phenomena.PHENOMENA` stands in this set."""
-        return np.array([self.ids.index(phenomenon_id) for phenomenon_id in phenomena.IDS])
 
 
 #: the 17 phenomena

@@ -137,16 +137,6 @@ class Reading:
             log.warning("labels that name no phenomenon: %s, such as in %s", named, unknown[0].examples[0])
         return self
 
-    def refuse_faults(self) -> Reading:
-        """The reading itself, for chains.
-
-        Raises:
-            ValueError: a row was left out; the message shows the first.
-        """
-        if self.faults:
-            raise ValueError(f"{len(self.faults)} of {self.rows} rows cannot be used, such as {self.faults[0]}")
-        return self
-
 
 class RowError(ValueError):
     """A row cannot become a record: ``reason`` as in :class:`Fault`, and the detail."""

@@ -148,31 +148,6 @@ def overlay(
     return routing_tint(trace, mode, index=index, step=step, opacity=opacity).over(frames)
 
 
-def overlay_frame(
-    picture: np.ndarray,
-    trace: RoutingTrace,
-    video_frame: int,
-    mode: OverlayMode = "phenomena",
-    *,
-    index: int | None = None,
-    step: int = -1,
-    opacity: float | None = None,
-) -> np.ndarray:
-    """:func:`overlay` of a single frame.
-
-    Args:
-        picture: uint8 RGB (H, W, 3): frame ``video_frame`` of the clip, the first is 0.
-        trace, mode, index, step, opacity: see :func:`overlay`.
-
-    Raises:
-        ValueError: see :func:`overlay`.
-        IndexError: the trace has no such video frame.
-    """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
-        raise ValueError(f"the picture must be uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
-    return routing_tint(trace, mode, index=index, step=step, opacity=opacity).over_frame(picture, video_frame)
-
-
 @dataclass(frozen=True)
 class Tint:
     """What is laid over a clip, ready to be mixed with its pictures.

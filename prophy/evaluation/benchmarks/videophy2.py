@@ -33,7 +33,6 @@ from prophy.files import file_sha256, some_of, write_text
 log = logging.getLogger(__name__)
 
 GOOD = 4  #: the lowest score that counts
-TASKS = ("sa", "pc")
 JUDGE = "VideoPhy-2-AutoEval"
 _CAPTION_FREE = ("model_sha256", "branch")  # what two runs of one protocol may differ in
 
