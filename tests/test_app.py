@@ -22,6 +22,7 @@ from prophy.ui.engine import presence
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
 from prophy.ui.engine.events import Finished, Opening, Started
+from prophy.ui.engine.exports import export_for_browser
 from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.models import ModelSource
 from prophy.ui.engine.request import Request, Stopped
@@ -347,11 +348,17 @@ def test_one_page_alone_neither_stops_nor_replaces_the_generation_of_an_owner(en
 # --- files for a visitor ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def export_run(tmp_path: Path) -> Callable[[object], dict[str, str]]:
-    write_run(tmp_path / "gallery", make_record(), make_frames(), trace=make_trace(), run_id="shipped")
-    write_run(tmp_path / "gallery", make_record(), make_frames(), run_id="bare")
-    return exporter(Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery"))
+@pytest.fixture(scope="module")
+def shipping(tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    folder = tmp_path_factory.mktemp("shipping")
+    write_run(folder / "gallery", make_record(), make_frames(), trace=make_trace(), run_id="shipped")
+    write_run(folder / "gallery", make_record(), make_frames(), run_id="bare")
+    return Engine(runs=folder / "runs", gallery=folder / "gallery")
+
+
+@pytest.fixture(scope="module")
+def export_run(shipping: Engine) -> Callable[[object], dict[str, str]]:
+    return exporter(shipping)
 
 
 @pytest.mark.parametrize(
@@ -370,8 +377,21 @@ def test_a_visitor_gets_files_of_a_run(export_run, what: str, name: str, start: 
     assert start in base64.b64decode(sent["data"])[:12]
 
 
-def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, tmp_path: Path):
-    alone = (tmp_path / "gallery" / "shipped" / "video.mp4").read_bytes()
+def test_two_runs_come_in_one_file(export_run):
+    sent = export_run({"run": "shipped", "beside": "bare", "what": "wipe"})
+    assert sent["name"] == "shipped-wipe.mp4"
+    assert b"ftyp" in base64.b64decode(sent["data"])[:12]
+
+
+def test_files_are_made_where_no_generation_waits_for_them(shipping: Engine, monkeypatch):
+    done, do = [], shipping.aside.do
+    monkeypatch.setattr(shipping.aside, "do", lambda work, *asked: done.append(work) or do(work, *asked))
+    assert exporter(shipping)({"run": "shipped", "what": "still"})["type"] == "image/png"
+    assert done == [export_for_browser]
+
+
+def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, shipping: Engine):
+    alone = shipping.runs.find("shipped").read_bytes("video.mp4")
     sent = export_run({"run": "shipped", "what": "overlay", "opacity": 0})
     assert base64.b64decode(sent["data"]) == alone, "a legend of what is not there"
     still = export_run({"run": "bare", "what": "still", "opacity": 0, "frame": 2})
@@ -399,7 +419,7 @@ def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, tmp_path:
         ({"run": "shipped", "what": "gif", "mode": "looks", "region": [0, 0, 10**30, 0, 0]}, "a region is a latent"),
     ],
 )
-def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_run, tmp_path, asked, message: str):
+def test_a_bad_wish_for_a_file_gets_one_line_and_no_path_of_this_machine(export_run, asked, message: str):
     sent = export_run(asked)
     assert set(sent) == {"error"}
     assert message in sent["error"]

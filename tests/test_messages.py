@@ -13,9 +13,9 @@ from prophy.runs.store import write_run
 from prophy.ui.controls import messages
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import LONGEST, EngineError, for_visitors
+from prophy.ui.engine.exports import export_run
 from prophy.ui.engine.request import Request
 from prophy.ui.engine.visitors import owner_of
-from prophy.ui.files import exporter
 
 PROMPT = "a red ball bounces"
 ME = owner_of("1" * 64)
@@ -73,8 +73,7 @@ def test_a_full_disk_is_said_without_a_path(tiny_pipeline, tmp_path: Path, monke
     """Every file of an export is written into a device that is always full."""
     from prophy.runs import export
 
-    write_run(tmp_path / "gallery", make_record(), make_frames(), trace=make_trace(), run_id="shipped")
-    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery")
+    run = write_run(tmp_path, make_record(), make_frames(), trace=make_trace(), run_id="shipped")
 
     def full(*_: object, **__: object) -> None:
         descriptor = os.open("/dev/full", os.O_WRONLY)
@@ -87,8 +86,9 @@ def test_a_full_disk_is_said_without_a_path(tiny_pipeline, tmp_path: Path, monke
             os.close(descriptor)
 
     monkeypatch.setattr(export, "write_png", full)
-    said = exporter(engine)({"run": "shipped", "what": "still"})
-    assert said == {"error": "No space left on device: x.png"}
+    with pytest.raises(EngineError) as caught:
+        export_run(run.path, tmp_path, "still")
+    assert str(caught.value) == "No space left on device: x.png"
 
 
 def test_programs_get_one_line_for_whatever_they_send(tiny_pipeline, tmp_path: Path):

@@ -33,9 +33,9 @@ from prophy.ui.controls.visit import asked_by, visitor_of
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.events import Finished, Opening, Started
+from prophy.ui.engine.exports import export_run
 from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.request import Request
-from prophy.ui.files import export_run
 
 logger = logging.getLogger(__name__)
 _SETTINGS = frozenset(
@@ -175,10 +175,10 @@ def endpoints(engine: Engine) -> None:
             step: number of a denoising step that was kept; 0 for the last
             opacity: of what is laid over it, 0 to 1; -1 for the mode's own
         """
-
-        def work() -> Path:
-            return export_run(
-                _found(engine, run),
+        with engine.exports.taken(visitor_of(visit).name):
+            path = engine.aside.do(
+                export_run,
+                _found(engine, run).path,
                 engine.scratch.new_folder(),
                 "overlay",
                 mode=mode,
@@ -186,8 +186,7 @@ def endpoints(engine: Engine) -> None:
                 step=step or None,
                 opacity=None if opacity == -1 else opacity,
             )
-
-        return _file(engine.exports.do(visitor_of(visit).name, work))
+        return _file(path)
 
     def list_gallery() -> list:
         """The shipped runs: id, prompt, seed and settings of each."""

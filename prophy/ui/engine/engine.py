@@ -22,6 +22,7 @@ from prophy.catalogue.experts import ExpertShares
 from prophy.memory.profiles import AUTO, OffloadMode, Profile
 from prophy.runs.keep import RunLimits
 from prophy.runs.store import Run
+from prophy.ui.engine.aside import Aside
 from prophy.ui.engine.errors import EngineError, for_visitors
 from prophy.ui.engine.estimates import Estimate, Estimates, Timing
 from prophy.ui.engine.events import Finished, Opening, Started
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _ALL = str(Profile(OffloadMode.ALL))
+_EXPORTS = 2  # at once
 
 
 class Returned(NamedTuple):
@@ -68,7 +70,8 @@ class Engine:
     Attributes:
         runs: what it has made, and the shipped ones.
         presence: who still listens.
-        exports: files that are made for visitors.
+        exports: files that are made for visitors, aside.
+        aside: where generations are not in their way.
         inspections: traces that are read for programs.
         scratch: files that last for minutes.
 
@@ -99,7 +102,8 @@ class Engine:
         self._on_gpu = on_gpu(self._stream, self._gpu_seconds)
         self._estimates = Estimates()
         self.limits, self.presence, self.scratch = limits, Presence(), Scratch()
-        self.exports = Slots("exports", running=2, waiting=8, each=4)
+        self.exports = Slots("exports", running=_EXPORTS, waiting=8, each=4)
+        self.aside = Aside(_EXPORTS)
         self.inspections = Slots("inspections", running=4, waiting=16, each=8)
         self._line = Line(limits, lambda job: self._estimates.seconds(job.card, job.steps, job.guided))
         self._jobs: dict[tuple[str, str], Job] = {}  # by session and owner

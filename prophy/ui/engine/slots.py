@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from threading import BoundedSemaphore, Lock, get_native_id
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore, Lock
 
 from prophy.ui.engine.errors import EngineError
 
-T = TypeVar("T")
-
 _PATIENCE_SECONDS = 60.0
-_NICENESS = 5  # of a thread that steps back: a third of the weight of another; more would starve it on a busy machine
 
 
 class Slots:
@@ -34,12 +27,6 @@ class Slots:
         self._free = BoundedSemaphore(running)
         self._taken: Counter[str] = Counter()
         self._lock = Lock()
-        self._workers = ThreadPoolExecutor(running, thread_name_prefix=f"prophy-{what}", initializer=_step_back)
-
-    def do(self, visitor: str, work: Callable[[], T]) -> T:
-        """Work in a slot, in a thread that lets generations go first; raises as :meth:`taken`, and as the work."""
-        with self.taken(visitor):
-            return self._workers.submit(work).result()
 
     @contextmanager
     def taken(self, visitor: str = "") -> Iterator[None]:
@@ -68,10 +55,3 @@ class Slots:
             with self._lock:
                 self._taken[visitor] -= 1
                 self._taken += Counter()  # forgets visitors with none
-
-
-def _step_back() -> None:
-    """Let whatever else computes go first. On Linux a thread, and those it starts, have a niceness of their own."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), _NICENESS)
