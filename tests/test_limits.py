@@ -1,7 +1,5 @@
 """One visitor cannot block the app: the line before the model, bounded work in parallel, and the gate before gradio."""
 
-import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +43,11 @@ def card(tmp_path: Path):
 def served(line: Line, first: Job, others: list[Job]) -> list[Job]:
     """Let ``first`` have its turn, the others join behind it, and say in which order they come."""
     line.join(first)
+    return served_after(line, first, others)
+
+
+def served_after(line: Line, first: Job, others: list[Job]) -> list[Job]:
+    """The same of one that stands in the line already."""
     assert line.wait(first)
     order, threads = [], []
 
@@ -97,6 +100,29 @@ def test_a_job_that_never_had_its_turn_costs_nothing(card):
     line.join(theirs)
     line.leave(first)
     assert line.wait(mine)
+
+
+def test_jobs_that_leave_the_line_bring_their_visitor_no_turn_forward(card):
+    """The flood's last job has a turn once those before it are dropped; what it asks for next has its full wait."""
+    line = Line(LineLimits(session=9), lambda job: None)
+    first, *dropped, last = (job(card, "flood") for _ in range(5))
+    for one in (first, *dropped, last):
+        line.join(one)
+    assert line.wait(first)
+    for one in dropped:
+        one.stop.set()
+        assert not line.wait(one)
+        line.leave(one)
+    line.leave(first)
+    others = [job(card, "flood"), job(card, "honest", steps=19), job(card, "honest", steps=1)]
+    assert served_after(line, last, others) == [*others[1:], others[0]]
+
+
+def test_a_guided_step_counts_twice(card):
+    line = Line(LineLimits(), lambda job: None)
+    first, second, third, fourth = (job(card, name) for name in ("a", "a", "b", "b"))
+    first.guided = False
+    assert served(line, first, [third, fourth, second]) == [third, second, fourth]
 
 
 def test_the_line_is_bounded_for_a_session_an_address_and_all(card):
@@ -244,17 +270,6 @@ def test_slots_refuse_what_is_too_much_for_one_visitor():
             pass
     with slots.taken("a"):
         pass
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness for each thread")
-def test_work_in_a_slot_steps_back_and_its_failure_comes_out():
-    slots = Slots("exports", running=1, waiting=1, each=1)
-    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert slots.do("a", lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id())) > mine
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == mine
-    with pytest.raises(ZeroDivisionError):
-        slots.do("a", lambda: 1 // 0)
-    assert slots.do("a", lambda: 3) == 3, "the slot of what failed is free"
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------

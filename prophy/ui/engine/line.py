@@ -115,13 +115,19 @@ class Job:
         """Whether it was stopped, or its client is gone."""
         return self.stop.is_set() or not self.is_here()
 
+    @property
+    def passes(self) -> int:
+        """Of the model: a guided step has two."""
+        return self.steps * (2 if self.guided else 1)
+
 
 class Line:
     """Jobs that want the model, one of which has it.
 
     Visitors take turns: each job has a place in a common time in which every visitor is served by himself (start-time
-    fair queueing, Goyal et al., 1996; its length is the job's denoising steps), and the earliest is next. So whoever
-    asks for much waits for his own, and whoever asks for little comes soon; first jobs are first come, first served.
+    fair queueing, Goyal et al., 1996; its length is the job's passes of the model), and the earliest is next. So
+    whoever asks for much waits for his own, and whoever asks for little comes soon; first jobs are first come, first
+    served. A job that leaves before its turn costs its visitor nothing, and those behind it move up (ours).
 
     Args:
         limits: of the line.
@@ -130,14 +136,18 @@ class Line:
 
     def __init__(self, limits: LineLimits, expected: Callable[[Job], float | None]) -> None:
         self.limits, self._expected = limits, expected
-        self._places: dict[Job, tuple[float, int]] = {}  # of the waiting and the running: where each starts; arrival
+        self._waiting: dict[Job, int] = {}  # in the order of their arrival, and when in the common time that was
         self._running: Job | None = None
-        self._now, self._arrivals = 0.0, 0  # of the common time
-        self._served: dict[str, float] = {}  # by visitor, until when their jobs take it
+        self._now = 0  # the common time
+        self._served: dict[str, int] = {}  # by visitor, until when the jobs that had a turn take it
         self._moved = Condition()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._standing)
+
+    @property
+    def _standing(self) -> list[Job]:
+        return [*self._waiting, *([] if self._running is None else [self._running])]
 
     def join(self, job: Job) -> None:
         """Let a job wait for its turn.
@@ -147,24 +157,20 @@ class Line:
         """
         with self._moved:
             self._refuse_too_many(job.visitor)
-            name = job.visitor.name
-            start = max(self._now, self._served.get(name, 0.0))
-            self._served[name] = start + job.steps
-            self._places[job] = (start, self._arrivals)
-            self._arrivals += 1
+            self._waiting[job] = self._now
 
     def _refuse_too_many(self, visitor: Visitor) -> None:
-        limits = self.limits
-        sessions = Counter(job.visitor.session for job in self._places)
-        addresses = Counter(job.visitor.address for job in self._places)
+        limits, standing = self.limits, self._standing
+        sessions = Counter(job.visitor.session for job in standing)
+        addresses = Counter(job.visitor.address for job in standing)
         own = sessions[visitor.session]
         if own >= limits.session:
             raise EngineError(f"you have {own} clips waiting or being made, as many as one visitor may: let one finish")
         near = addresses[visitor.address] if visitor.address else 0
         if near >= limits.address:
             raise EngineError(f"{near} clips for your address are waiting or being made: let one finish")
-        if len(self._places) >= limits.total:
-            raise EngineError(f"the line is full: {len(self._places)} clips are waiting; try again in a few minutes")
+        if len(standing) >= limits.total:
+            raise EngineError(f"the line is full: {len(standing)} clips are waiting; try again in a few minutes")
 
     def wait(self, job: Job) -> bool:
         """Wait until it is this job's turn, telling it how many are ahead; False if it is over before."""
@@ -179,30 +185,43 @@ class Line:
                 self._moved.wait(_POLL_SECONDS)
             if job.is_over:
                 return False
+            start = self._starts()[job]
+            del self._waiting[job]
             self._running, job.started = job, time.monotonic()
-            self._now = max(self._now, self._places[job][0])
+            self._now, self._served[job.visitor.name] = max(self._now, start), start + job.passes
         return True
 
     def leave(self, job: Job) -> None:
-        """Let the next one have its turn. A job that never had one costs its visitor nothing."""
+        """Let the next one have its turn."""
         with self._moved:
-            del self._places[job]
             if self._running is job:
                 self._running = None
             else:
-                self._served[job.visitor.name] = self._served.get(job.visitor.name, 0.0) - job.steps
-            self._served = {name: until for name, until in self._served.items() if until > self._now}
+                del self._waiting[job]
+            waiting = {other.visitor.name for other in self._waiting}
+            self._served = {name: until for name, until in self._served.items() if until > self._now or name in waiting}
             self._moved.notify_all()
 
+    def _starts(self) -> dict[Job, int]:
+        """Where in the common time each that waits begins."""
+        until, starts = dict(self._served), {}
+        for job, arrived in self._waiting.items():
+            name = job.visitor.name
+            starts[job] = max(arrived, until.get(name, 0))
+            until[name] = starts[job] + job.passes
+        return starts
+
     def _before(self, job: Job) -> list[Job]:
-        place = self._places[job]
-        return [other for other, at in self._places.items() if other is self._running or at < place]
+        """Who comes first: the one that runs, and those that begin earlier, or as early and have waited longer."""
+        order = sorted(starts := self._starts(), key=starts.__getitem__)  # which keeps the order of arrival
+        running = [] if self._running is None else [self._running]
+        return [*running, *order[: order.index(job)]]
 
     def _ahead(self, job: Job) -> int:
-        return sum(other is not job for other in self._before(job))
+        return len(self._before(job))
 
     def _seconds_before(self, job: Job) -> float | None:
-        left = [self._left(other) for other in self._before(job) if other is not job]
+        left = [self._left(other) for other in self._before(job)]
         return None if None in left else sum(seconds for seconds in left if seconds is not None)
 
     def _left(self, job: Job) -> float | None:
