@@ -25,7 +25,7 @@ from prophy.runs.store import write_run
 from prophy.ui import gate, page
 from prophy.ui.controls.visit import visitor_of
 from prophy.ui.engine import presence
-from prophy.ui.engine.counted import Counted, Turns
+from prophy.ui.engine.counted import Counted, Pace, Turns
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.line import Waiting
 from prophy.ui.engine.presence import Presence
@@ -358,6 +358,51 @@ def test_of_what_is_answered_at_once_one_address_waits_for_its_own_turns():
     assert most == 2
     assert sorted(done[:2]) == ["", "b"], "others do not wait"
     assert done[2:] == ["a"] * 8
+
+
+def test_one_address_begins_so_much_a_second_and_others_do_not_wait():
+    async def tried() -> tuple[list[float], list[bool]]:
+        pace, begin, begun = Pace(3, 10, 0.35), time.monotonic(), []
+
+        async def ask(address: str) -> bool:
+            may = await pace.one(address)
+            begun.append(time.monotonic() - begin)
+            return may
+
+        others = asyncio.gather(*(ask(address) for address in ("b", "", "", "", "", "")))
+        may = await asyncio.gather(*(ask("a") for _ in range(7)))
+        assert all(await others)
+        assert set(pace._due) <= {"a", "b"}
+        await asyncio.sleep(0.4)
+        await pace.one("b")
+        assert set(pace._due) == {"b"}, "what is over is forgotten"
+        return sorted(begun), may
+
+    begun, may = asyncio.run(tried())
+    assert may == [True] * 6 + [False], "the last would wait too long"
+    assert sum(at < 0.09 for at in begun) == 10, "three of a, all of the others, and the refused one"
+    assert begun[-1] > 0.29
+
+
+def test_who_asks_without_pause_is_slowed_down_and_others_are_not(visitors: Visitors):
+    def ask(address: str, count: int) -> float:
+        begin = time.monotonic()
+        for i in range(count):
+            body = {"fn_index": visitors.number["inspect_token"], "data": ["shipped", 0, 0, 0, 0]}
+            asked = visitors.post("queue/join", {"X-Forwarded-For": address}, session_hash=f"{address} {i}", **body)
+            assert asked.status_code == 200
+        return time.monotonic() - begin
+
+    most = gate._JOINS_AT_ONCE + 8
+    assert ask("8.8.4.4", most) >= 7 / gate._JOINS_A_SECOND
+    assert ask("1.1.1.1", 1) < 1
+
+
+def test_a_session_is_not_described_anew(visitors: Visitors):
+    """Gradio would, component by component, for links that are not offered."""
+    state = visitors.demo.state_holder["new"]
+    assert state.blocks_config.blocks == visitors.demo.blocks
+    assert list(state.components) == []
 
 
 def passed(app, scope: dict, messages: list[dict], most_upload: int = 0) -> tuple[gate.Gate, list[dict]]:

@@ -1,4 +1,4 @@
-"""The gate before gradio's routes: who listens, how much a request may carry, and how many of them one address has."""
+"""The gate before gradio's routes: who listens, how much a request may carry, how many one address has, how often."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prophy.ui.asgi import (
     refuse,
     replayed,
 )
-from prophy.ui.engine.counted import Counted, Turns
+from prophy.ui.engine.counted import Counted, Pace, Turns
 from prophy.ui.engine.presence import Presence
 from prophy.ui.engine.visitors import AGENT, agent_of
 
@@ -56,6 +56,8 @@ _FORGET_SECONDS = 5.0  # between two looks at what nobody listens to
 _STREAMS_EACH, _STREAMS = 200, 2000  # open at once, of an address and in all; a page has two
 _CALLS_EACH, _CALLS = 8, 24  # of agents; gradio has forty threads for them and for opening the page
 _TURNS_EACH = 8  # of what is answered at once: a page asks for up to six
+_JOINS_AT_ONCE, _JOINS_A_SECOND = 40, 4.0  # of an address: each takes some milliseconds from a generation
+_JOIN_SECONDS = 30.0  # that one may have to wait
 
 
 class Mail(Protocol):
@@ -99,6 +101,7 @@ class Gate:
         self._forgot = time.monotonic()
         self._streams, self._calls = Counted(_STREAMS_EACH, _STREAMS), Counted(_CALLS_EACH, _CALLS)
         self._held, self._turns = Counted(_HELD_EACH, _HELD), Turns(_TURNS_EACH)
+        self._joins = Pace(_JOINS_AT_ONCE, _JOINS_A_SECOND, _JOIN_SECONDS)
         presence.is_watched = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -289,6 +292,8 @@ class Gate:
             self._mail.forget_absent()
         if isinstance(session, str) and not await self._is_read(session):
             return 429, "answers to earlier requests wait: read them first"
+        if not await self._joins.one(address_in(scope)):
+            return 429, "too many requests from your address: wait for the answers"
         return None
 
     async def _is_read(self, session: str) -> bool:

@@ -10,6 +10,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(10**9)
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -216,7 +217,7 @@ def launch(
     """
     gate = Middleware(Gate, presence=demo.engine.presence, most_upload=demo.most_upload, mail=demo)
     # What is to wait for its turn is not asked for past the queue, which alone tells when its client is gone.
-    _, address, _ = demo.queue(default_concurrency_limit=4, api_open=False).launch(
+    app, address, _ = demo.queue(default_concurrency_limit=4, api_open=False).launch(
         server_name=host,
         server_port=port,
         inbrowser=open_browser,
@@ -238,6 +239,9 @@ def launch(
         mcp_server=mcp,
         quiet=True,
     )
+    # Gradio would describe every component anew for each session, for links that the gate refuses: 16 ms of this
+    # process, which generations compute in, whenever somebody asks for the first time.
+    app.state_holder.blocks = SimpleNamespace(default_config=demo.default_config, blocks={})
     return address
 
 

@@ -1,8 +1,9 @@
-"""What one address, and all of them together, may have only so much of at once (no gradio)."""
+"""What one address, and all of them together, may have only so much of, at once or a second (no gradio)."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -75,3 +76,32 @@ class Turns:
             self._wanted[address] -= 1
             if not self._wanted[address]:
                 del self._wanted[address], self._free[address]
+
+
+class Pace:
+    """What one address may begin only so often, after a few at once; the rest waits (the generic cell rate algorithm of
+    ITU-T I.371, in its virtual scheduling form). Of one event loop.
+
+    Args:
+        at_once: how many before any waits.
+        a_second: how many from then on; without an address none waits.
+        patience: seconds that one may have to wait.
+    """
+
+    def __init__(self, at_once: int, a_second: float, patience: float) -> None:
+        self._at_once, self._a_second, self._patience = at_once, a_second, patience
+        self._due: dict[str, float] = {}  # by address, when the next would come at an even pace
+
+    async def one(self, address: str) -> bool:
+        """Wait until this address may begin one more; at once False, and it is not counted, where that is too long."""
+        if not address:
+            return True
+        now = time.monotonic()
+        self._due = {other: due for other, due in self._due.items() if due > now}
+        due = self._due.get(address, now)
+        wait = due - now - (self._at_once - 1) / self._a_second
+        if wait > self._patience:
+            return False
+        self._due[address] = due + 1 / self._a_second
+        await asyncio.sleep(max(0.0, wait))
+        return True
