@@ -13,11 +13,12 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from synthetic import make_frames, make_record, make_trace
 
-from prophy.generation.generate import GenerationStopped
+from prophy.generation.generate import GenerationStopped, StepPreview
 from prophy.runs.store import list_runs, write_run
 from prophy.ui.engine import presence
 from prophy.ui.engine.engine import Engine
 from prophy.ui.engine.errors import EngineError
+from prophy.ui.engine.events import Finished, Started
 from prophy.ui.engine.line import Job, Line, LineLimits, Visitor, Waiting
 from prophy.ui.engine.presence import Presence
 from prophy.ui.engine.request import Request
@@ -123,6 +124,85 @@ def test_a_guided_step_counts_twice(card):
     first, second, third, fourth = (job(card, name) for name in ("a", "a", "b", "b"))
     first.guided = False
     assert served(line, first, [third, fourth, second]) == [third, second, fourth]
+
+
+def test_the_next_clip_of_who_asked_for_several_gives_way_once_to_those_who_come(card):
+    line = Line(LineLimits(session=9), lambda job: None)
+    first, second, third = (job(card, "greedy") for _ in range(3))
+    for one in (first, second, third):
+        line.join(one)
+    assert line.wait(first)
+    assert not line.gives_way(first, 0.1), "it waited behind none of his own"
+    line.leave(first)
+    assert line.wait(second)
+    assert not line.gives_way(second, 0.1), "nobody else waits"
+    come = [job(card, f"new {i}") for i in range(2)]
+    for one in come:
+        line.join(one)
+    assert not line.gives_way(second, 0.5), "half of it would be lost"
+    assert line.gives_way(second, 0.4)
+    assert not line.gives_way(second, 0.4)
+    order = []
+
+    def take(one: Job) -> None:
+        assert line.wait(one)
+        order.append(one)
+        line.leave(one)
+
+    threads = [threading.Thread(target=take, args=(one,)) for one in (second, third, *come)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=20)
+    assert order == [*come, second, third]
+
+
+def test_who_asks_for_one_clip_after_the_other_keeps_his_turn(card):
+    line = Line(LineLimits(), lambda job: None)
+    for _ in range(2):
+        mine, other = job(card, "mine"), job(card, "other")
+        line.join(mine)
+        assert line.wait(mine)
+        line.join(other)
+        assert not line.gives_way(mine, 0.1)
+        line.leave(other)
+        line.leave(mine)
+
+
+def test_a_clip_that_gave_way_is_made_later_and_is_the_same(tiny_pipeline, tmp_path: Path):
+    engine = Engine(runs=tmp_path / "runs", gallery=tmp_path / "gallery", open_pipeline=lambda *_: tiny_pipeline)
+    done: list[str] = []
+    kinds: list[type] = []
+
+    def ask(name: str, visitor: Visitor, seed: int) -> threading.Thread:
+        def follow() -> None:
+            for event in engine.generate(Request(PROMPT, seed=seed, steps=50), name, visitor=visitor):
+                if name == "second":
+                    kinds.append(type(event))
+                    if kinds.count(Started) == 1 and isinstance(event, StepPreview) and event.step == 1:
+                        begun.set()
+                if isinstance(event, Finished):
+                    done.append(name)
+                    frames[name] = event.run.clip().frames
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        return thread
+
+    begun, frames = threading.Event(), {}
+    greedy, new = Visitor("a", "192.0.2.1"), Visitor("b", "192.0.2.2")
+    threads = [ask("first", greedy, 1)]
+    while not engine.ahead:
+        time.sleep(0.01)
+    threads.append(ask("second", greedy, 2))
+    assert begun.wait(60)
+    threads.append(ask("new", new, 2))
+    for thread in threads:
+        thread.join(60)
+    assert done == ["first", "new", "second"]
+    assert kinds.count(Started) == 2
+    assert Waiting in kinds[kinds.index(StepPreview) :]
+    assert (frames["second"] == frames["new"]).all()
 
 
 def test_the_line_is_bounded_for_a_session_an_address_and_all(card):

@@ -396,30 +396,40 @@ class Engine:
             job.ended = time.monotonic()
 
     def _run_in_turn(self, job: Job, settings: GenerationSettings) -> Run:
+        from prophy.generation.generate import GenerationStopped
+
+        try:
+            while self._line.wait(job):
+                if (run := self._made(job, settings)) is not None:
+                    return run
+            raise GenerationStopped
+        finally:
+            self._line.leave(job)
+
+    def _made(self, job: Job, settings: GenerationSettings) -> Run | None:
+        """The run, on disk; None where the job gave way to others."""
         from prophy.generation.generate import Generation, GenerationStopped, StepPreview
         from prophy.generation.words import check_prompt, unknown_words
 
-        try:
-            if not self._line.wait(job):
-                raise GenerationStopped
-            tokenizer = self._model.open(job.card, job.profile, lambda name: job.events.put(Opening(name))).tokenizer
-            check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
-            job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
-            with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
-                for event in events:
-                    if isinstance(event, StepPreview):
-                        job.preview = event
-                        job.events.put(event)
-                    if job.is_over:  # while the video was decoded, too: a stop leaves nothing behind
-                        raise GenerationStopped
-                    if isinstance(event, Generation):
-                        self._time(job.card, event)
-                        run = event.save(self.runs.folder, owner=job.owner or None)
-                        self.runs.sweep()
-                        return run
-            raise RuntimeError("the generation ended without a clip")
-        finally:
-            self._line.leave(job)
+        tokenizer = self._model.open(job.card, job.profile, lambda name: job.events.put(Opening(name))).tokenizer
+        check_prompt(tokenizer, settings.prompt, job.card.model_config.rules.text_tokens)
+        job.events.put(Started(settings.steps, unknown_words(tokenizer, settings.prompt)))
+        with closing(self._on_gpu(settings, job.use_branch, job.attention)) as events:
+            for event in events:
+                if isinstance(event, StepPreview):
+                    job.preview = event
+                    job.events.put(event)
+                if job.is_over:  # while the video was decoded, too: a stop leaves nothing behind
+                    raise GenerationStopped
+                if isinstance(event, Generation):
+                    self._time(job.card, event)
+                    run = event.save(self.runs.folder, owner=job.owner or None)
+                    self.runs.sweep()
+                    return run
+                # a lent GPU is paid for by the visitor
+                if not self._is_lent and self._line.gives_way(job, event.step / event.total):
+                    return None
+        raise RuntimeError("the generation ended without a clip")
 
     def _stream(
         self, settings: GenerationSettings, use_branch: bool, attention: bool

@@ -88,6 +88,7 @@ class Job:
         stop: set to end it.
         events: what happens, for whoever listens.
         preview: after the last denoising step.
+        gave_way: whether it is to begin anew, see :meth:`Line.gives_way`.
         started: when its turn began, by the monotonic clock.
         ended: when its worker did.
     """
@@ -107,6 +108,7 @@ class Job:
     events: Events = field(default_factory=Events)
     worker: Thread | None = None
     preview: StepPreview | None = None
+    gave_way: bool = False
     started: float | None = None
     ended: float | None = None
 
@@ -138,6 +140,7 @@ class Line:
         self.limits, self._expected = limits, expected
         self._waiting: dict[Job, int] = {}  # in the order of their arrival, and when in the common time that was
         self._running: Job | None = None
+        self._behind: set[Job] = set()  # those that waited while the last turn was their own visitor's, too
         self._now = 0  # the common time
         self._served: dict[str, int] = {}  # by visitor, until when the jobs that had a turn take it
         self._moved = Condition()
@@ -173,9 +176,16 @@ class Line:
             raise EngineError(f"the line is full: {len(standing)} clips are waiting; try again in a few minutes")
 
     def wait(self, job: Job) -> bool:
-        """Wait until it is this job's turn, telling it how many are ahead; False if it is over before."""
+        """Wait until it is this job's turn, telling it how many are ahead; False if it is over before.
+
+        One that gave way waits anew, behind whoever has had less: the turn that it gives up counts.
+        """
         told, told_at = 0, 0.0
         with self._moved:
+            if self._running is job:
+                self._running, job.started = None, None
+                self._waiting = {job: self._now, **self._waiting}
+                self._moved.notify_all()
             while ahead := self._ahead(job):
                 if job.is_over:
                     return False
@@ -191,11 +201,29 @@ class Line:
             self._now, self._served[job.visitor.name] = max(self._now, start), start + job.passes
         return True
 
+    def gives_way(self, job: Job, done: float) -> bool:
+        """Whether a running job is to stop and to :meth:`wait` anew (ours): its visitor had the turn before, too, while
+        it stood in the line already, others have come who have had less, and less than half of it is done. No job does
+        so twice.
+
+        Args:
+            job: the one that runs.
+            done: the share of its steps that were made, which are lost.
+        """
+        with self._moved:
+            name = job.visitor.name
+            come = [start for other, start in self._starts().items() if other.visitor.name != name]
+            is_next = bool(come) and min(come) < self._served[name]
+            may = is_next and job in self._behind and done < 0.5 and not job.gave_way
+            job.gave_way = job.gave_way or may
+            return may
+
     def leave(self, job: Job) -> None:
         """Let the next one have its turn."""
         with self._moved:
             if self._running is job:
                 self._running = None
+                self._behind = {other for other in self._waiting if other.visitor.name == job.visitor.name}
             else:
                 del self._waiting[job]
             waiting = {other.visitor.name for other in self._waiting}
