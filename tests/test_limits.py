@@ -157,6 +157,46 @@ def test_the_next_clip_of_who_asked_for_several_gives_way_once_to_those_who_come
     assert order == [*come, second, third]
 
 
+def test_newcomers_without_end_keep_nobody_waiting_for_ever(card):
+    line = Line(LineLimits(), lambda job: None)
+    running, second = job(card, "a"), job(card, "a")
+    line.join(running)
+    line.join(second)
+    assert line.wait(running)
+    waiting, turns = [second], 0
+    while running is not second:
+        turns += 1
+        assert turns < 8
+        waiting.append(job(card, f"new {turns}"))
+        line.join(waiting[-1])
+        line.leave(running)
+        running = next(one for one in waiting if not line._ahead(one))
+        waiting.remove(running)
+        assert line.wait(running)
+    assert turns > 2, "those who have had less come first"
+    line.leave(second)
+    for one in waiting:
+        assert line.wait(one)
+        line.leave(one)
+    assert line._served == {}, "of who is served and gone nothing is kept"
+
+
+def test_who_has_waited_for_many_keeps_his_turn_before_newcomers(card):
+    line = Line(LineLimits(), lambda job: None)
+    first, *others, last = (job(card, f"visitor {i}") for i in range(8))
+    for one in (first, *others, last):
+        line.join(one)
+    for one in (first, *others):
+        assert line.wait(one)
+        line.leave(one)
+    new, dropped = job(card, "new"), job(card, "dropped")
+    line.join(new)
+    line.join(dropped)
+    assert line.wait(last)
+    line.leave(dropped)
+    assert not line.gives_way(last, 0.1)
+
+
 def test_who_asks_for_one_clip_after_the_other_keeps_his_turn(card):
     line = Line(LineLimits(), lambda job: None)
     for _ in range(2):
