@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -385,9 +386,16 @@ def test_two_runs_come_in_one_file(export_run):
 
 def test_files_are_made_where_no_generation_waits_for_them(shipping: Engine, monkeypatch):
     done, do = [], shipping.aside.do
-    monkeypatch.setattr(shipping.aside, "do", lambda work, *asked: done.append(work) or do(work, *asked))
+    monkeypatch.setattr(shipping.aside, "do", lambda work, *asked: done.append((work, asked[2])) or do(work, *asked))
     assert exporter(shipping)({"run": "shipped", "what": "still"})["type"] == "image/png"
-    assert done == [export_for_browser]
+    assert done == [(export_for_browser, shipping.scratch.sent)]
+
+
+def test_files_are_made_where_what_a_killed_process_leaves_is_swept(shipping: Engine, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "elsewhere"))
+    sent = export_for_browser(shipping.runs.find("shipped").path, None, tmp_path, "still", {})
+    assert sent["type"] == "image/png"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, shipping: Engine):

@@ -157,6 +157,46 @@ def test_the_next_clip_of_who_asked_for_several_gives_way_once_to_those_who_come
     assert order == [*come, second, third]
 
 
+def test_newcomers_without_end_keep_nobody_waiting_for_ever(card):
+    line = Line(LineLimits(), lambda job: None)
+    running, second = job(card, "a"), job(card, "a")
+    line.join(running)
+    line.join(second)
+    assert line.wait(running)
+    waiting, turns = [second], 0
+    while running is not second:
+        turns += 1
+        assert turns < 8
+        waiting.append(job(card, f"new {turns}"))
+        line.join(waiting[-1])
+        line.leave(running)
+        running = next(one for one in waiting if not line._ahead(one))
+        waiting.remove(running)
+        assert line.wait(running)
+    assert turns > 2, "those who have had less come first"
+    line.leave(second)
+    for one in waiting:
+        assert line.wait(one)
+        line.leave(one)
+    assert line._served == {}, "of who is served and gone nothing is kept"
+
+
+def test_who_has_waited_for_many_keeps_his_turn_before_newcomers(card):
+    line = Line(LineLimits(), lambda job: None)
+    first, *others, last = (job(card, f"visitor {i}") for i in range(8))
+    for one in (first, *others, last):
+        line.join(one)
+    for one in (first, *others):
+        assert line.wait(one)
+        line.leave(one)
+    new, dropped = job(card, "new"), job(card, "dropped")
+    line.join(new)
+    line.join(dropped)
+    assert line.wait(last)
+    line.leave(dropped)
+    assert not line.gives_way(last, 0.1)
+
+
 def test_who_asks_for_one_clip_after_the_other_keeps_his_turn(card):
     line = Line(LineLimits(), lambda job: None)
     for _ in range(2):
@@ -258,6 +298,20 @@ def test_a_generation_whose_client_is_gone_is_dropped_waiting_or_running(tiny_pi
     assert list_runs(engine.runs.folder) == []
 
 
+def test_a_clip_for_which_the_system_has_no_thread_stands_in_nobody_s_way(tiny_pipeline, tmp_path: Path):
+    engine = Engine(runs=tmp_path, gallery=tmp_path, open_pipeline=lambda *_: tiny_pipeline)
+    usual = threading.stack_size(2**47)  # more than a process can address
+    try:
+        with pytest.raises(EngineError, match="too much to do: try again"):
+            next(engine.generate(Request(PROMPT, steps=1), "a"))
+    finally:
+        threading.stack_size(usual)
+    assert engine.ahead == 0
+    assert not engine.is_generating("a")
+    *_, last = engine.generate(Request(PROMPT, steps=1), "a")
+    assert isinstance(last, Finished)
+
+
 def test_more_steps_than_the_app_makes_are_refused_for_everybody(tiny_pipeline, tmp_path: Path):
     engine = Engine(runs=tmp_path, gallery=tmp_path, open_pipeline=lambda *_: tiny_pipeline, limits=LineLimits(steps=8))
     with pytest.raises(EngineError, match="steps=9 are more than this app makes: use at most 8"):
@@ -282,7 +336,12 @@ def test_more_steps_than_the_app_makes_are_refused_for_everybody(tiny_pipeline, 
         ("10.0.0.1", "1.1.1.1, 9.9.9.9, 10.0.0.7", "9.9.9.9"),
         ("10.0.0.1", "10.0.0.9", "10.0.0.9"),
         ("10.0.0.4", None, "10.0.0.4"),
-        ("10.0.0.1", "<script>, , 2606:4700::1111", "2606:4700::1111"),
+        ("10.0.0.1", "<script>, , 2606:4700::1111", "2606:4700::/64"),
+        ("2606:4700::1:0:0:7", None, "2606:4700::/64"),  # one connection has all of them
+        ("2606:4700:0:1::7", None, "2606:4700:0:1::/64"),
+        ("fd00::7", None, "fd00::7"),  # many machines share the network inside a house
+        ("::ffff:8.8.4.4", None, "8.8.4.4"),
+        ("::ffff:127.0.0.1", None, ""),
         ("127.0.0.1", "nonsense", ""),
     ],
 )

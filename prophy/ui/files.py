@@ -25,7 +25,7 @@ def exporter(engine: Engine) -> Callable[[object], dict[str, str]]:
             with engine.exports.taken(visitor_of(visit).address):  # gradio tells no session here
                 path = engine.runs.find(str(asked.get("run"))).path
                 beside = None if asked.get("beside") is None else engine.runs.find(str(asked["beside"])).path
-                return engine.aside.do(export_for_browser, path, beside, asked.get("what"), given)
+                return engine.aside.do(export_for_browser, path, beside, engine.scratch.sent, asked.get("what"), given)
         except (EngineError, OSError) as error:
             return {"error": for_visitors(error)}
 

@@ -269,10 +269,14 @@ class Engine:
         work = partial(copy_context().run, self._work, job, settings)  # the lender of a GPU finds the visitor there
         job.worker = Thread(target=work, name="prophy-generation", daemon=True)
         self._line.join(job)
+        try:
+            job.worker.start()
+        except RuntimeError:  # the system gives no thread more: whoever stands in the line would wait for this one
+            self._line.leave(job)
+            raise EngineError("this machine has too much to do: try again in a moment") from None
         with self._jobs_lock:
             self._forget_the_left()
             self._jobs[session, owner] = job
-        job.worker.start()
         yield from self._follow(job, session, owner)
 
     def returned(

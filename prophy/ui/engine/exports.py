@@ -100,12 +100,15 @@ def export_both(a: Path, b: Path, folder: Path, layout: PairLayout) -> Path:
         raise EngineError(for_visitors(error)) from None
 
 
-def export_for_browser(path: Path, beside: Path | None, what: Any, given: dict[str, Any]) -> dict[str, str]:
+def export_for_browser(
+    path: Path, beside: Path | None, folder: Path, what: Any, given: dict[str, Any]
+) -> dict[str, str]:
     """A file as the page's scripts take it: its name, its type, and its bytes in base 64.
 
     Args:
         path: of the run.
         beside: of the run that is to be in the same file; None: none is.
+        folder: where it is made; whoever has it sweeps what is left there if this process is killed meanwhile.
         what: of :func:`export_run`, or the layout of :func:`export_both`.
         given: further arguments of the former.
 
@@ -113,7 +116,7 @@ def export_for_browser(path: Path, beside: Path | None, what: Any, given: dict[s
         EngineError: it cannot be; one line.
         OSError: the disk refused.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        out = export_run(path, folder, what, **given) if beside is None else export_both(path, beside, folder, what)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        own = Path(name)
+        out = export_run(path, own, what, **given) if beside is None else export_both(path, beside, own, what)
         return {"name": out.name, "type": _TYPES[out.suffix], "data": base64.b64encode(out.read_bytes()).decode()}

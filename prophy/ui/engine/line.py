@@ -129,7 +129,9 @@ class Line:
     Visitors take turns: each job has a place in a common time in which every visitor is served by himself (start-time
     fair queueing, Goyal et al., 1996; its length is the job's passes of the model), and the earliest is next. So
     whoever asks for much waits for his own, and whoever asks for little comes soon; first jobs are first come, first
-    served. A job that leaves before its turn costs its visitor nothing, and those behind it move up (ours).
+    served. A job that leaves before its turn costs its visitor nothing, and those behind it move up (ours). With every
+    turn the common time moves on by what is each visitor's share of it, as where all are served at once (weighted fair
+    queueing, Demers et al., 1989): so newcomers without end keep nobody waiting for ever.
 
     Args:
         limits: of the line.
@@ -138,11 +140,11 @@ class Line:
 
     def __init__(self, limits: LineLimits, expected: Callable[[Job], float | None]) -> None:
         self.limits, self._expected = limits, expected
-        self._waiting: dict[Job, int] = {}  # in the order of their arrival, and when in the common time that was
+        self._waiting: dict[Job, float] = {}  # in the order of their arrival, and when in the common time that was
         self._running: Job | None = None
         self._behind: set[Job] = set()  # those that waited while the last turn was their own visitor's, too
-        self._now = 0  # the common time
-        self._served: dict[str, int] = {}  # by visitor, until when the jobs that had a turn take it
+        self._now = 0.0  # the common time
+        self._served: dict[str, float] = {}  # by visitor, until when the jobs that had a turn take it
         self._moved = Condition()
 
     def __len__(self) -> int:
@@ -151,6 +153,10 @@ class Line:
     @property
     def _standing(self) -> list[Job]:
         return [*self._waiting, *([] if self._running is None else [self._running])]
+
+    @property
+    def _visitors(self) -> set[str]:
+        return {job.visitor.name for job in self._standing}
 
     def join(self, job: Job) -> None:
         """Let a job wait for its turn.
@@ -222,20 +228,21 @@ class Line:
         """Let the next one have its turn."""
         with self._moved:
             if self._running is job:
+                self._now += job.passes / len(self._visitors)
                 self._running = None
                 self._behind = {other for other in self._waiting if other.visitor.name == job.visitor.name}
             else:
                 del self._waiting[job]
-            waiting = {other.visitor.name for other in self._waiting}
-            self._served = {name: until for name, until in self._served.items() if until > self._now or name in waiting}
+            here = self._visitors
+            self._served = {name: until for name, until in self._served.items() if until > self._now or name in here}
             self._moved.notify_all()
 
-    def _starts(self) -> dict[Job, int]:
+    def _starts(self) -> dict[Job, float]:
         """Where in the common time each that waits begins."""
         until, starts = dict(self._served), {}
         for job, arrived in self._waiting.items():
             name = job.visitor.name
-            starts[job] = max(arrived, until.get(name, 0))
+            starts[job] = max(arrived, until.get(name, 0.0))
             until[name] = starts[job] + job.passes
         return starts
 

@@ -45,9 +45,14 @@ class Scratch:
                 every(_SWEEP_SECONDS, self.sweep)
             return self._path
 
+    @property
+    def sent(self) -> Path:
+        """Where files for callers are made. What lies in it is removed some minutes later."""
+        return self.path / _SENT
+
     def new_folder(self) -> Path:
         """A new folder for files that go to a caller; it is removed some minutes later."""
-        return Path(tempfile.mkdtemp(dir=self.path / _SENT))
+        return Path(tempfile.mkdtemp(dir=self.sent))
 
     @property
     def received(self) -> Path:
@@ -58,7 +63,7 @@ class Scratch:
         """Remove the folders of some minutes ago, and what never arrived whole. Another that does the same at this
         moment does no harm.
         """
-        for folder in _older(self.path / _SENT, _KEPT_SECONDS):
+        for folder in _older(self.sent, _KEPT_SECONDS):
             shutil.rmtree(folder, ignore_errors=True)
         # gradio moves a file into a folder once it is whole, and sweeps only these
         for file in _older(self.received, _PARTIAL_SECONDS):

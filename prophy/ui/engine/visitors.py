@@ -16,7 +16,8 @@ def address_of(peer: str | None, forwarded: str | None) -> str:
     """The address that a visitor's limits are counted by; empty where it says nothing, as on one's own machine.
 
     It is the last one of the public internet among those that proxies passed on and the peer itself: what a visitor
-    writes into the header stands before what the proxies add.
+    writes into the header stands before what the proxies add. Of IPv6 it is the network of 64 bits: one connection has
+    at least that to itself (RFC 6177), and may come from each of its addresses.
 
     Args:
         peer: address of the other end of the connection.
@@ -26,16 +27,18 @@ def address_of(peer: str | None, forwarded: str | None) -> str:
     known = [address for host in (*passed_on, peer) if (address := _address(host)) is not None]
     for address in reversed(known):
         if address.is_global:
-            return str(address)
+            return str(address if address.version == 4 else ipaddress.IPv6Network((int(address), 64), strict=False))
     nearest = known[-2:][0] if passed_on and len(known) > 1 else next(iter(known), None)
     return "" if nearest is None or nearest.is_loopback else str(nearest)
 
 
 def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address((text or "").strip("[]"))
+        address = ipaddress.ip_address((text or "").strip("[]"))
     except ValueError:
         return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address  # a socket for both kinds writes IPv4 as IPv6
 
 
 def agent_of(name: str) -> str:
