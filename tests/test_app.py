@@ -398,6 +398,12 @@ def test_files_are_made_where_what_a_killed_process_leaves_is_swept(shipping: En
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_encoder_that_does_not_work_is_named(shipping: Engine, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("prophy.video.writing._ENCODERS", (("no_such_encoder", {}),))
+    with pytest.raises(EngineError, match="no video encoder could write"):
+        export_for_browser(shipping.runs.find("shipped").path, None, tmp_path, "overlay", {})
+
+
 def test_where_nothing_is_on_show_a_file_is_the_clip_alone(export_run, shipping: Engine):
     alone = shipping.runs.find("shipped").read_bytes("video.mp4")
     sent = export_run({"run": "shipped", "what": "overlay", "opacity": 0})

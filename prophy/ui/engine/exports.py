@@ -83,7 +83,7 @@ def export_run(
             out.write_bytes(run.read_bytes("video.mp4"))
             return out
         return export_overlay(run, out, shown, overwrite=True)
-    except (ExportError, RunError, OSError) as error:
+    except (ExportError, RunError, OSError, RuntimeError) as error:  # the last: no encoder works
         raise EngineError(for_visitors(error)) from None
 
 
@@ -96,7 +96,7 @@ def export_both(a: Path, b: Path, folder: Path, layout: PairLayout) -> Path:
     try:
         first, second = read_run(a), read_run(b)
         return export_pair(first, second, folder / f"{first.id}-{layout}.mp4", layout, overwrite=True)
-    except (ExportError, RunError, OSError) as error:
+    except (ExportError, RunError, OSError, RuntimeError) as error:  # the last: no encoder works
         raise EngineError(for_visitors(error)) from None
 
 

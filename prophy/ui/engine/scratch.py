@@ -97,7 +97,9 @@ def every(seconds: float, work: Callable[[], object]) -> None:
 
 
 def _sweep_dead() -> None:
-    """Remove the folders of processes that hold their locks no longer."""
+    """Remove the folders of processes that hold their locks no longer. None where the system has no such locks."""
+    if not hasattr(os, "getuid"):
+        return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         try:
             status = folder.lstat()
