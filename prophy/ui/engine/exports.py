@@ -41,6 +41,7 @@ _TYPES = {
     ".npz": "application/octet-stream",
     ".zip": "application/zip",
 }
+_FAULTS = (ExportError, RunError, OSError, RuntimeError)  # the last: no video encoder works
 
 
 def export_run(
@@ -83,7 +84,7 @@ def export_run(
             out.write_bytes(run.read_bytes("video.mp4"))
             return out
         return export_overlay(run, out, shown, overwrite=True)
-    except (ExportError, RunError, OSError, RuntimeError) as error:  # the last: no encoder works
+    except _FAULTS as error:
         raise EngineError(for_visitors(error)) from None
 
 
@@ -96,7 +97,7 @@ def export_both(a: Path, b: Path, folder: Path, layout: PairLayout) -> Path:
     try:
         first, second = read_run(a), read_run(b)
         return export_pair(first, second, folder / f"{first.id}-{layout}.mp4", layout, overwrite=True)
-    except (ExportError, RunError, OSError, RuntimeError) as error:  # the last: no encoder works
+    except _FAULTS as error:
         raise EngineError(for_visitors(error)) from None
 
 

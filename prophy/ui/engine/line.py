@@ -88,7 +88,7 @@ class Job:
         stop: set to end it.
         events: what happens, for whoever listens.
         preview: after the last denoising step.
-        gave_way: whether it is to begin anew, see :meth:`Line.gives_way`.
+        gave_way: whether its turn was given up once, see :meth:`Line.gives_way`.
         started: when its turn began, by the monotonic clock.
         ended: when its worker did.
     """

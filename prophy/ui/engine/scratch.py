@@ -97,7 +97,9 @@ def every(seconds: float, work: Callable[[], object]) -> None:
 
 
 def _sweep_dead() -> None:
-    """Remove the folders of processes that hold their locks no longer. None where the system has no such locks."""
+    """Remove the folders of processes that hold their locks no longer. Where the system has no owners of files it has
+    no such locks either (:func:`~prophy.files.take_lock`), and none is removed.
+    """
     if not hasattr(os, "getuid"):
         return
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
