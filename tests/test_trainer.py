@@ -298,6 +298,23 @@ def test_a_batch_drops_captions_and_weighs_where_physics_is():
     assert (batch.weight_BTHW[none] == 1).all()
 
 
+def test_a_small_phenomenon_weighs_as_much_as_a_large_one():
+    """Up to a bound, with which one that fills a hundredth of a token does not decide a step."""
+    examples = RandomClips(size=(1, 4, 4))
+    painted = torch.zeros(16, 17)
+    painted[:8, 2], painted[8:10, 5], painted[10, 7] = 1.0, 1.0, 0.01
+    plain = examples.example
+    examples.example = lambda index, wording: replace(plain(index, wording), targets_NP=painted)
+    batch = Batches(examples, replace(RECIPE, foreground=0.0, event_weight=0.5), FlowMatching(), Share())[0]
+    more_N = batch.weight_BTHW[0].flatten() - 1
+    assert more_N[:8].tolist() == [1.0] * 8
+    assert more_N[8:10].tolist() == [4.0, 4.0]
+    assert more_N[:8].mean() * 8 == more_N[8:10].mean() * 2 == 0.5 * 16
+    assert more_N[10] == pytest.approx(10 * 0.01)
+    assert (more_N[11:] == 0).all()
+    assert (fixed_batch(examples, [0], 0.5, FlowMatching()).weight_BTHW == 1).all(), "validation is left as it was"
+
+
 # --- a step -----------------------------------------------------------------------------------------------------------
 
 

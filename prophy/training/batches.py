@@ -21,6 +21,7 @@ from prophy.training.objectives import Objective
 from prophy.training.recipe import Recipe
 
 NOISE_LEVELS = (0.2, 0.5, 0.8, 0.95)  #: at which validation losses and localisation are reported
+_MOST_WEIGHT = 10.0  # that event_weight adds to a token
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Batches(Dataset):
         source = self._stills if shows_stills else self._examples
         examples = source.read([int(rows[place]) for place in places], wordings)
         drawn = [self._draw(step, *one) for one in zip(places, examples, rngs, strict=True)]
-        return _collate(drawn, self._objective, recipe.foreground)
+        return _collate(drawn, self._objective, recipe.foreground, recipe.event_weight)
 
     def _draw(self, step: int, place: int, example: Example, rng: np.random.Generator) -> _Drawn:
         recipe = self._recipe
@@ -166,7 +167,7 @@ def fixed_batch(examples: Examples, indices: Sequence[int], level: float, object
     for index, example in zip(indices, examples.read(indices, [0] * len(indices)), strict=True):
         noise = np.random.default_rng([3, int(index)]).standard_normal(example.latents_CTHW.shape, dtype=np.float32)
         drawn.append(_Drawn(example, True, level, noise))
-    return _collate(drawn, objective, 0.0)
+    return _collate(drawn, objective)
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ class _Drawn:
     muted: int = -1
 
 
-def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Batch:
+def _collate(drawn: list[_Drawn], objective: Objective, foreground: float = 0.0, event_weight: float = 0.0) -> Batch:
     examples = [one.example for one in drawn]
     clean = torch.stack([example.latents_CTHW.float() for example in examples])
     noise = torch.from_numpy(np.stack([one.noise for one in drawn]))
@@ -194,9 +195,16 @@ def _collate(drawn: list[_Drawn], objective: Objective, foreground: float) -> Ba
         labels_BP=torch.stack([example.labels_P for example in examples]),
         targets_BNP=targets,
         annotated_B=torch.tensor([example.targets_NP is not None for example in examples]),
-        weight_BTHW=1 + foreground * on_latents(targets.amax(-1).clamp(0, 1), clean.shape[2:]),
+        weight_BTHW=1 + on_latents(_weighs_more(targets.clamp(0, 1), foreground, event_weight), clean.shape[2:]),
         muted_B=torch.tensor([one.muted for one in drawn]),
     )
+
+
+def _weighs_more(targets_BNP: torch.Tensor, foreground: float, event_weight: float) -> torch.Tensor:
+    """What each token weighs in the diffusion loss beside the 1 of all, ``(B, N)``."""
+    share_BP = targets_BNP.mean(1).clamp(min=1e-6)
+    each_BP = (event_weight / share_BP).clamp(max=_MOST_WEIGHT)
+    return foreground * targets_BNP.amax(-1) + (targets_BNP * each_BP[:, None]).sum(-1)
 
 
 def _stack_targets(examples: list[Example]) -> torch.Tensor:
