@@ -117,10 +117,23 @@ def test_align_background_pulls_everything_else_to_zero():
     assert predicted.grad[~ignored].abs().max() < 1e-7
 
 
+def test_align_others_pulls_to_zero_where_another_phenomenon_acts_and_nowhere_else():
+    targets, labels = make_targets(), make_labels()
+    here = (targets > 0) & (labels[:, None] > 0)
+    leaks = ~here & here.any(-1, keepdim=True)
+    assert 0 < leaks.sum() < (~here).sum()
+    predicted = torch.randn(B, N, P, generator=torch.Generator().manual_seed(5), requires_grad=True)
+    term = fine_align_loss(predicted, targets, labels, 0.5, 3.0) - fine_align_loss(predicted, targets, labels, 0.5)
+    assert float(term.detach()) == pytest.approx(3 * float(predicted.detach().square()[leaks].mean()), rel=1e-4)
+    term.backward()
+    assert predicted.grad[leaks].all()
+    assert predicted.grad[~leaks].abs().max() < 1e-7
+
+
 def test_align_of_perfect_maps_and_of_unlabelled_batches_is_zero():
     targets, labels = make_targets(), make_labels()
     perfect = targets * ((targets > 0) & (labels[:, None] > 0))
-    assert float(fine_align_loss(perfect, targets, labels, 1.0)) == 0
+    assert float(fine_align_loss(perfect, targets, labels, 1.0, 1.0)) == 0
     assert float(fine_align_loss(torch.randn(B, N, P), targets, torch.zeros(B, P))) == 0
 
 

@@ -103,6 +103,7 @@ ZERO = {
     "Phase": {"first_share", "last_share"},
     "Recipe": {
         "align_background",
+        "align_others",
         "foreground",
         "event_weight",
         "null_share",

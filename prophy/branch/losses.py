@@ -80,6 +80,7 @@ def fine_align_loss(
     targets_BNP: torch.Tensor,
     labels_BP: torch.Tensor,
     background: float = 0.0,
+    others: float = 0.0,
     total: Total = _alone,
 ) -> torch.Tensor:
     """Alignment of the token-level map with its targets (eq. 5).
@@ -92,6 +93,8 @@ def fine_align_loss(
         labels_BP: multi-hot labels of the clips.
         background: weight of a second term that pulls P' to 0 everywhere else (ours): eq. 5 alone is content with a map
             that is high everywhere.
+        others: weight of a third one that does so where another phenomenon acts (ours): the second is content with a
+            map that rises a little wherever anything happens, for most tokens show nothing at all.
         total: see the head of this file.
     """
     predicted, targets = predicted_BNP.float(), targets_BNP.float()
@@ -100,6 +103,9 @@ def fine_align_loss(
     loss = total((error * here).sum()) / total(here.sum()).clamp(min=1)
     if background:
         loss = loss + background * total((predicted.square() * ~here).sum()) / total((~here).sum()).clamp(min=1)
+    if others:
+        leaks = ~here & here.any(-1, keepdim=True)
+        loss = loss + others * total((predicted.square() * leaks).sum()) / total(leaks.sum()).clamp(min=1)
     return loss
 
 

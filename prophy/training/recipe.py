@@ -149,6 +149,7 @@ class Recipe:
         losses: λ of eq. 6. Our terms are means where the paper's are sums.
         coarse: ``relative`` (eqs. 3-4) or ``bce``.
         align_background: see :func:`prophy.branch.losses.fine_align_loss`.
+        align_others: likewise.
         counterfactual: see :mod:`prophy.training.counterfactual`.
         foreground: how much more the tokens with physics weigh in the diffusion loss; 0 weighs all alike.
         event_weight: what the tokens of one phenomenon weigh there together, beside the 1 of the whole clip, however
@@ -182,6 +183,7 @@ class Recipe:
     losses: LossWeights = field(default_factory=LossWeights)
     coarse: str = "relative"
     align_background: LossWeight = 0.0
+    align_others: LossWeight = 0.0
     counterfactual: Counterfactual = field(default_factory=Counterfactual)
     foreground: LossWeight = 0.0
     event_weight: LossWeight = 0.0

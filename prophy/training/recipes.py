@@ -161,6 +161,7 @@ def tiny_branch() -> Recipe:
         first,
         branch=BranchShape((0, 1, 2), semantic_experts=16, reference_grid=(5, 8, 12), injections=(2,)),
         noise=tiny_base().noise,
+        align_others=8.0,
         steps=1200,
         ema=0.998,
     )

@@ -100,6 +100,7 @@ def train_step(model: Callable[..., Prediction], batch: Batch, recipe: Recipe) -
         batch.targets_BNP[aligned],
         batch.labels_BP[aligned],
         recipe.align_background,
+        recipe.align_others,
         all_reduce_sum,
     )
     balance = fine_balance_loss(routed.probs_BNE[kept], routed.topk_ids_BNK[kept], all_reduce_sum)
