@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
+from importlib.metadata import Distribution, PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
 
@@ -40,6 +41,17 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path, make):
     assert as_json(loaded) == as_json(saved), "as JSON: a NaN equals nothing"
     assert loaded.made_by == saved.made_by
     assert as_json(replace(loaded, made_by=result.made_by)) == as_json(result)
+    assert in_words(body_of(read_result(tmp_path / "evaluation" / f"{saved.made_by.name}.json")))
+
+
+def test_a_clone_that_was_never_installed_writes_results_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """``python -m prophy evaluate …`` there must not end, after an hour of measuring, for want of a release."""
+    monkeypatch.setattr(Distribution, "discover", lambda **asked: iter(()))
+    with pytest.raises(PackageNotFoundError):
+        version("prophy")
+    saved = EVERY_RESULT[0]().save(tmp_path)
+    assert saved.made_by.release is None
+    assert type(saved).load(tmp_path, saved.made_by.name).made_by == saved.made_by
     assert in_words(body_of(read_result(tmp_path / "evaluation" / f"{saved.made_by.name}.json")))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -39,7 +39,7 @@ class Provenance:
         version: of the kind's fields.
         name: of the file, without ``.json``.
         command: that measured it; None when it was not recorded.
-        release: of ProPhy.
+        release: of ProPhy; None in a clone that was never installed.
         date: of the measurement, UTC, ISO 8601.
     """
 
@@ -54,7 +54,14 @@ class Provenance:
 def stamp(kind: str, name: str, fields: int = 1) -> Provenance:
     """Made here and now: with the command that is running, the release and the time."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Provenance(kind, fields, name, running_command.get(), version("prophy"), now)
+    return Provenance(kind, fields, name, running_command.get(), _release(), now)
+
+
+def _release() -> str | None:
+    try:
+        return version("prophy")
+    except PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)
