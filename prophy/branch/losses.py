@@ -99,13 +99,16 @@ def fine_align_loss(
     """
     predicted, targets = predicted_BNP.float(), targets_BNP.float()
     here = (targets > 0) & (labels_BP[:, None] > 0)
-    error = (predicted - targets).square()
-    loss = total((error * here).sum()) / total(here.sum()).clamp(min=1)
+    acts = here.any(-1, keepdim=True)  # a phenomenon, whichever
+
+    def mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        return total((values * where).sum()) / total(where.sum()).clamp(min=1)
+
+    loss = mean((predicted - targets).square(), here)
     if background:
-        loss = loss + background * total((predicted.square() * ~here).sum()) / total((~here).sum()).clamp(min=1)
+        loss = loss + background * mean(predicted.square(), ~here)
     if others:
-        leaks = ~here & here.any(-1, keepdim=True)
-        loss = loss + others * total((predicted.square() * leaks).sum()) / total(leaks.sum()).clamp(min=1)
+        loss = loss + others * mean(predicted.square(), ~here & acts)
     return loss
 
 

@@ -153,7 +153,7 @@ class Recipe:
         counterfactual: see :mod:`prophy.training.counterfactual`.
         foreground: how much more the tokens with physics weigh in the diffusion loss; 0 weighs all alike.
         event_weight: what the tokens of one phenomenon weigh there together, beside the 1 of the whole clip, however
-            small it is: a ball is a thirtieth of its clip. No token weighs more than 10 so; 0 leaves it out.
+            small it is: a ball is a thirtieth of its clip. It adds at most 10 to a token; 0 leaves it out.
         null_share: of the clips, whose caption is dropped: they train the unconditional pass, and no physics.
         latent_frames: only so many of each clip, from the first; 0: all. Stills (1) are a fifth of the work of the
             embedded model's clips, and enough to learn what things look like.
